@@ -1,0 +1,397 @@
+"""The command line of nanoprune. Thin: every command parses its options and calls one function of the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+import nanoprune
+from nanoprune.backend import use_device
+from nanoprune.errors import NanopruneError
+
+EPILOG = "Errors are one line on standard error; the exit status is then 2."
+
+
+class ProgressBars:
+    """Bars with the time left on standard error; nothing at all where that is not a terminal."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        console = Console(stderr=True)
+        self.bars = Bars(
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self.task: Any = None
+
+    def __enter__(self) -> ProgressBars:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def start(self, stage: str, total: int) -> None:
+        """A new stage of `total` steps; the one before stays, complete."""
+        self.task = self.bars.add_task(stage, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Some steps of the stage are done."""
+        self.bars.advance(self.task, steps)
+
+    def reach(self, stage: str, done: int, total: int | None) -> None:
+        """`done` of `total` steps of `stage` are done."""
+        if self.task is None or self.bars.tasks[self.task].description != stage:
+            self.start(stage, total)
+        self.bars.update(self.task, completed=done, total=total)
+
+
+class Commands(click.Group):
+    """Turns every error of the input into one line on standard error and exit status 2."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command line; with `standalone_mode` (a process of its own) exit with its status."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            status = super().main(*args, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            status = 2
+        except click.ClickException as error:
+            status = _fail(error.format_message(), error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            status = _fail("interrupted; nothing was written", 130)
+        except NanopruneError as error:
+            status = _fail(str(error), 2)
+        except MemoryError as error:
+            status = _fail(f"out of memory ({error}); lower --members, --seeds or --threads", 2)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo("error: " + " ".join(message.split()), err=True)
+    return status
+
+
+class Members(click.ParamType):
+    """A number of members, or "all"."""
+
+    name = "N|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        try:
+            return value if value == "all" else int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor all", param, ctx)
+
+
+class Keep(click.ParamType):
+    """A ratio for all layers, or one a layer with commas between them."""
+
+    name = "RATIO[,...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            ratios = tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a ratio in (0, 1] or several with commas between them", param, ctx)
+        return ratios if len(ratios) > 1 else ratios[0]
+
+
+def options(*decorators: Callable) -> Callable:
+    """Several options as one decorator, in the order given."""
+
+    def add(command: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return add
+
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="[cpu|gpu|auto]", help="Where to compute."
+)
+threads_option = click.option("--threads", type=click.IntRange(1), help="Worker threads.  [default: the processors]")
+data_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=pathlib.Path),
+    help="Folder with one folder for each data set.  [default: $NANOPRUNE_DATA, else data/]",
+)
+machine_options = options(device_option, threads_option, data_option)
+members_option = click.option("--members", type=Members(), help="Size of the training set, or all.")
+split_options = options(
+    members_option,
+    click.option("--reference", type=int, help="Size of the game's reference set."),
+    click.option("--nonmembers", type=int, help="How many held-out records."),
+)
+game_option = click.option("--minmax", type=float, metavar="LAMBDA", help="Weight of the Min-Max game, 0 for none.")
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(nanoprune.__version__, prog_name="nanoprune")
+def main() -> None:
+    """Weight pruning as a defence against membership inference, by hand, on NumPy or CuPy.
+
+    \b
+    python cli.py reproduce digits              the comparison on the embedded data, under a minute
+    python cli.py data fetch mnist              download and check a data set
+    python cli.py train mnist --out model.h5    one network
+    python cli.py prune model.h5 --keep 0.05 --out pruned.h5
+    python cli.py verify                        every formula against an independent calculation
+    """
+
+
+@main.command(epilog=EPILOG)
+@click.argument("dataset")
+@click.option(
+    "--out", type=click.Path(path_type=pathlib.Path), help="Folder of the results.  [default: results/DATASET]"
+)
+@click.option("--seeds", type=int, help="How many seeds, each with its own split and initial weights.")
+@click.option(
+    "--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The seeds count up from here."
+)
+@click.option("--keep", type=Keep(), multiple=True, help="Share of the weights to keep; may be repeated.")
+@split_options
+@game_option
+@click.option("--network", help="mlp, lenet-300-100 or lenet-5.")
+@machine_options
+def reproduce(
+    dataset: str,
+    out: pathlib.Path | None,
+    seeds: int | None,
+    first_seed: int,
+    keep: tuple[Any, ...],
+    members: int | str | None,
+    reference: int | None,
+    nonmembers: int | None,
+    minmax: float | None,
+    network: str | None,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Run the paper's comparison on DATASET: digits, mnist or location30.
+
+    Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense
+    of the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
+    results.json, curves.h5, plots and report.html to the folder --out and prints a table.
+
+    \b
+    python cli.py reproduce digits
+    python cli.py reproduce location30 --seeds 5 --keep 0.1 --keep 0.05 --keep 0.02
+    python cli.py reproduce mnist --members all --out results/mnist-all
+    """
+    from nanoprune.files import check_writable
+    from nanoprune.recipes import recipe_for
+    from nanoprune.report import results_table, write_report
+    from nanoprune.reproduce import reproduce as run
+    from nanoprune.results import write_results
+
+    data, threads = _prepare(dataset, device, threads, data_dir)
+    sizes = {"reference": reference, "nonmembers": nonmembers}
+    recipe = recipe_for(data, members, keep=keep or None, minmax=minmax, network=network, seeds=seeds, **sizes)
+    out = out or pathlib.Path("results") / dataset
+    check_writable(out)
+    with ProgressBars() as progress:
+        numbers = range(first_seed, first_seed + recipe.seeds)
+        results, curves = run(data, recipe, numbers, threads, progress, _command())
+    write_results(results, curves, out)
+    write_report(results, out)
+    Console().print(results_table(results))
+    for note in results["notes"]:
+        click.echo(f"note: {note}")
+    click.echo(f"{results['seconds']:.0f} s; {out / 'report.html'}")
+
+
+@main.command(epilog=EPILOG)
+@click.argument("dataset")
+@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
+@click.option("--network", help="mlp, lenet-300-100 or lenet-5.  [default: the one that reproduce uses]")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the members.")
+@click.option("--lr", type=float, help="Learning rate.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@split_options
+@game_option
+@machine_options
+def train(
+    dataset: str,
+    out: pathlib.Path,
+    network: str | None,
+    epochs: int | None,
+    lr: float | None,
+    seed: int,
+    members: int | str | None,
+    reference: int | None,
+    nonmembers: int | None,
+    minmax: float | None,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Train one dense network on DATASET and write it to a model file.
+
+    \b
+    python cli.py train location30 --out model.h5
+    python cli.py train mnist --members all --epochs 20 --out model.h5
+    """
+    from nanoprune.files import check_writable
+    from nanoprune.model import save_model
+    from nanoprune.practice import summary_line, train_model
+    from nanoprune.recipes import recipe_for
+
+    data, threads = _prepare(dataset, device, threads, data_dir)
+    sizes = {"reference": reference, "nonmembers": nonmembers}
+    recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, **sizes)
+    recipe = dataclasses.replace(recipe, dense=_changed(recipe.dense, epochs=epochs, lr=lr))
+    check_writable(out.parent)
+    with ProgressBars() as progress:
+        model = train_model(data, recipe, seed, threads, progress)
+    save_model(model, out)
+    click.echo(summary_line(model, data))
+
+
+@main.command(epilog=EPILOG)
+@click.argument("model", type=click.Path(path_type=pathlib.Path))
+@click.option("--keep", type=Keep(), required=True, help="Share of the weights to keep, or one share a layer.")
+@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
+@click.option("--rho", type=float, help="Penalty of ADMM.")
+@click.option("--iterations", type=click.IntRange(1), help="ADMM iterations.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the members in all ADMM iterations together.")
+@click.option("--retrain-epochs", type=click.IntRange(1), help="Passes over the members after the hard prune.")
+@click.option("--lr", type=float, help="Learning rate of the W-steps.")
+@click.option("--adaptive", is_flag=True, help="Adapt rho to balance the residuals.")
+@click.option("--scope", type=click.Choice(["layer", "global"]), default="layer", show_default=True, help="Budget.")
+@game_option
+@machine_options
+def prune(
+    model: pathlib.Path,
+    keep: Any,
+    out: pathlib.Path,
+    rho: float | None,
+    iterations: int | None,
+    epochs: int | None,
+    retrain_epochs: int | None,
+    lr: float | None,
+    adaptive: bool,
+    scope: str,
+    minmax: float | None,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Prune the model file MODEL by ADMM, retrain the survivors, and write the result.
+
+    Prints one line for each ADMM iteration, and last the accuracies, the nonzero weights and the compression.
+
+    \b
+    python cli.py prune model.h5 --keep 0.05 --out pruned.h5
+    python cli.py prune lenet5.h5 --keep 0.2,0.08,0.009,0.07 --out pruned.h5
+    """
+    from nanoprune.files import check_writable
+    from nanoprune.model import load_model, save_model
+    from nanoprune.practice import prune_model, summary_line
+    from nanoprune.prune.admm import Iteration
+    from nanoprune.recipes import recipe_for
+
+    use_device(device)
+    dense = load_model(model)
+    data, threads = _prepare(dense.dataset, device, threads, data_dir)
+    recipe = recipe_for(data, "all" if dense.members is None else dense.members, minmax=minmax or 0.0, keep=(keep,))
+    recipe = dataclasses.replace(
+        recipe,
+        prune=_changed(recipe.prune, epochs=epochs, lr=lr),
+        retrain=_changed(recipe.retrain, epochs=retrain_epochs),
+        admm=_changed(recipe.admm, rho=rho, iterations=iterations, adaptive=adaptive or None),
+    )
+    check_writable(out.parent)
+    click.echo(Iteration.HEADER)
+    with ProgressBars() as progress:
+        pruned = prune_model(
+            dense, data, recipe, keep, threads, progress, scope, lambda iteration: click.echo(iteration.line())
+        )
+    save_model(pruned, out)
+    click.echo(summary_line(pruned, data))
+
+
+@main.command(epilog="Exit status 1 if a check fails. " + EPILOG)
+@click.option("--threads", type=click.IntRange(1), hidden=True)
+def verify(threads: int | None) -> None:
+    """Check every formula against an independent calculation: the certificate for an auditor.
+
+    Gradients against central differences in float64, the fast convolution against nested loops, the projection against
+    all supports enumerated, ADMM against known solutions, the metrics against counting. One line each: the name, our
+    number, the other one.
+    """
+    from nanoprune.verify import run
+
+    failed = 0
+    for check in run():
+        click.echo(check.line())
+        failed += not check.passed
+    click.echo(f"{failed} of the checks failed" if failed else "all checks passed")
+    sys.exit(1 if failed else 0)
+
+
+@main.group()
+def data() -> None:
+    """The data sets."""
+
+
+@data.command(epilog=EPILOG)
+@click.argument("name")
+@data_option
+@click.option("--mirror", multiple=True, metavar="URL", help="Look here instead of the known mirrors; may be repeated.")
+def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> None:
+    """Download data set NAME, check its SHA-256, and put it in place.
+
+    \b
+    python cli.py data fetch mnist
+    python cli.py data fetch location30 --data-dir ~/data
+    """
+    from nanoprune.data import fetch as download
+    from nanoprune.data import find_data_dir
+
+    with ProgressBars() as progress:
+        paths = download(name, data_dir, mirrors=list(mirror) or None, progress=progress.reach)
+    for path in paths:
+        click.echo(f"{path}: fetched and checked")
+    if not paths:
+        place = "comes with nanoprune" if name == "digits" else f"is in {find_data_dir(data_dir) / name} already"
+        click.echo(f"{name} {place}")
+
+
+def _prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path | None) -> tuple[Any, int]:
+    """Choose the device, load the data set; return it with the number of threads."""
+    from nanoprune.data import load
+    from nanoprune.parallel import default_threads
+
+    use_device(device)
+    return load(name, data_dir), threads or default_threads()
+
+
+def _changed(record: Any, **changes: Any) -> Any:
+    """A dataclass with the changes that are not None."""
+    return dataclasses.replace(record, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _command() -> str:
+    """The command as a reader can repeat it: without the folders of this machine."""
+    return " ".join(["python cli.py", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

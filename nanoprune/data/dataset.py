@@ -1,0 +1,72 @@
+"""A data set in memory: features, labels, and a hash that says which data it is."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanoprune.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """N labelled records, samples first: a batch is gathered as rows and transposed to samples-last by the trainer.
+
+    Raises DataError on arrays of a wrong dtype or shape, no records, lengths that differ, labels out of range, features
+    that are not finite numbers in [0, 1], and a `train` that is not in 1 .. N.
+    """
+
+    name: str  # "mnist"
+    x: np.ndarray  # (N, F) or, images, (N, H, C, W); float32 in [0, 1]
+    y: np.ndarray  # (N,) int64 in 0 .. classes-1
+    classes: int
+    train: int  # the first `train` records are the official training set; N where there is no official split
+    sha256: str  # of the records as they were read, before scaling, and of the labels
+
+    def __post_init__(self) -> None:
+        x, y = self.x, self.y
+        if x.dtype != np.float32 or y.dtype != np.int64:
+            raise DataError(f"{self.name}: x is {x.dtype} and y is {y.dtype}, expected float32 and int64")
+        if x.ndim not in (2, 4) or x.size == 0:
+            raise DataError(f"{self.name}: x has shape {x.shape}, expected (N, F) or (N, H, C, W) with N at least 1")
+        if y.shape != (len(x),):
+            raise DataError(f"{self.name}: {len(x)} records but labels of shape {y.shape}, expected one label a record")
+        if y.min() < 0 or y.max() >= self.classes:
+            raise DataError(f"{self.name}: labels from {y.min()} to {y.max()}, expected 0 to {self.classes - 1}")
+        low, high = x.min(), x.max()  # a NaN anywhere makes both NaN, and every comparison with it false
+        if not (low >= 0 and high <= 1):
+            raise DataError(f"{self.name}: features from {low} to {high}, expected finite numbers in [0, 1]")
+        if not 1 <= self.train <= len(x):
+            raise DataError(f"{self.name}: official training set of {self.train} records, expected 1 to {len(x)}")
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        records: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        scale: float = 1.0,
+        train: int | None = None,
+    ) -> "Dataset":
+        """The data set with x = records / scale; `train` None means that there is no official split.
+
+        records: (N, F) or (N, H, C, W), any real dtype (readers pass uint8). labels: (N,), any integer dtype. The
+        arrays are copied, and the copies cannot be written to, so that the hash stays true. Raises DataError as above.
+        """
+        if labels.dtype.kind not in "iu":
+            raise DataError(f"{name}: labels are {labels.dtype}, expected integers")
+        x = np.true_divide(records, scale, dtype=np.float32)
+        y = labels.astype(np.int64)
+        x.setflags(write=False)
+        y.setflags(write=False)
+        return cls(name, x, y, classes, len(x) if train is None else train, arrays_sha256(records, y))
+
+
+def arrays_sha256(*arrays: np.ndarray) -> str:
+    """SHA-256, in hex, of the dtype, shape and bytes of each array in turn."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1))
+    return digest.hexdigest()

@@ -1,0 +1,25 @@
+"""The errors that nanoprune raises: one line each, naming what was wrong, what was found and what would do."""
+
+
+class NanopruneError(Exception):
+    """Base of every error of this package; the command line prints it on one line and exits with status 2."""
+
+
+class ArgumentError(NanopruneError, ValueError):
+    """An argument or option has a value that cannot be used."""
+
+
+class DataError(NanopruneError):
+    """A data set, model or results file is missing, damaged or not what it should be."""
+
+
+class DeviceError(NanopruneError):
+    """The device that was asked for is not there, or an array lives on another one."""
+
+
+class WorkspaceError(NanopruneError, RuntimeError):
+    """A backward pass was asked for without its forward pass, or twice."""
+
+
+class DivergenceError(NanopruneError, ArithmeticError):
+    """A loss stopped being a finite number."""

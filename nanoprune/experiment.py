@@ -1,0 +1,154 @@
+"""Fleets over seeds: every method trained and attacked, one replica a seed.
+
+Every seed draws its own split and initial weights; the seeds, and for pruning the keep ratios too, are the replicas of
+one fleet. Methods share the splits, seed by seed, so that differences between methods are paired.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nanoprune.attack import Outcome, Outputs, evaluate
+from nanoprune.batch import Records, accuracy, predict_fleet
+from nanoprune.data import Dataset, make_split
+from nanoprune.errors import ArgumentError
+from nanoprune.methods import Shard, generators
+from nanoprune.nn import Network
+from nanoprune.parallel import map_shards, single_threaded_blas
+from nanoprune.recipes import Recipe
+from nanoprune.zoo import build, describe
+
+
+class Progress:
+    """What a run tells of its progress; this one keeps quiet. `start` announces a stage of `total` steps."""
+
+    def start(self, stage: str, total: int) -> None:
+        """A new stage begins."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Some steps of the stage are done; called from worker threads."""
+
+
+@dataclasses.dataclass
+class Trained:
+    """The networks of one method, a replica a seed, and what was recorded: curves, name -> (seeds, n)."""
+
+    net: Network
+    curves: dict[str, np.ndarray]
+    status: list[str] | None = None  # of the solver, one a seed; None where nothing was pruned
+
+
+class Experiment:
+    """A data set, a recipe and seeds; the methods below train fleets. The order of the calls changes no result."""
+
+    def __init__(
+        self, dataset: Dataset, recipe: Recipe, seeds: Sequence[int], threads: int, progress: Progress | None = None
+    ) -> None:
+        if not seeds:
+            raise ArgumentError("seeds must be at least 1, got 0")
+        self.dataset, self.recipe, self.seeds, self.threads = dataset, recipe, list(seeds), threads
+        self.progress = progress or Progress()
+        sizes = (recipe.members, recipe.reference, recipe.nonmembers)
+        self.splits = [make_split(dataset, *sizes, seed) for seed in self.seeds]
+        self.records = Records(dataset.x, dataset.y)
+        self.description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, list(recipe.widths))
+
+    def indices(self, part: str) -> np.ndarray:
+        """The records of one part of the splits, such as "members"; (seeds, n)."""
+        return np.stack([getattr(split, part) for split in self.splits])
+
+    def dense(self, method: str, description: dict | None = None, lam: float = 0.0) -> Trained:
+        """Dense networks trained from their initial weights, with the game where lambda > 0."""
+        net = build(description or self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        return self._fleet(method, net, self.recipe.dense.epochs, lambda shard, _: shard.dense(lam))
+
+    def stopped(self, method: str, target: np.ndarray, baseline: Trained) -> Trained:
+        """The baseline stopped after the first epoch whose test accuracy reaches the target of its seed, (seeds,).
+
+        Where it never does, its last epoch. The same seeds give the same training again, so it is run again and
+        stopped, and no epoch's weights need to be stored.
+        """
+        reached = baseline.curves["test_accuracy"] >= target[:, None]  # (seeds, epochs)
+        epochs = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, reached.shape[1])
+        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        last = int(epochs.max())
+        trained = self._fleet(method, net, last, lambda shard, rows: shard.stopped(epochs[rows], last))
+        trained.curves["stopped_after"] = epochs[:, None]
+        return trained
+
+    def pruned(self, dense: Network, keeps: Sequence[Any], lam: float = 0.0) -> list[Trained]:
+        """The dense networks pruned to each keep ratio (a number, or one a layer), as one fleet; a result a ratio."""
+        S = len(self.seeds)
+        net = dense.copy(list(range(S)) * len(keeps))  # (ratios x seeds) replicas
+        layers = len(net.weights)
+        rows = [list(ratios) if isinstance(ratios, tuple) else [ratios] * layers for ratios in keeps]
+        keep = [row for row in rows for _ in range(S)]  # (ratios x seeds, layers)
+        fleet = self._fleet(
+            "prune" + ("+minmax" if lam else ""),
+            net,
+            self.recipe.prune.epochs + self.recipe.retrain.epochs,
+            lambda shard, rows: shard.pruned(keep[rows], lam),
+        )
+        parts = [slice(j * S, (j + 1) * S) for j in range(len(keeps))]
+        return [
+            Trained(fleet.net.shard(part), {k: v[part] for k, v in fleet.curves.items()}, fleet.status[part])
+            for part in parts
+        ]
+
+    def accuracies(self, net: Network, part: str) -> np.ndarray:
+        """Share of the records of `part` that the network of each seed classifies correctly, (seeds,)."""
+        index = self.indices(part)
+        with single_threaded_blas():
+            shards = map_shards(
+                lambda rows: accuracy(net.shard(rows), self.records, index[rows]), net.replicas, self.threads
+            )
+        return np.concatenate(shards)
+
+    def attack(self, method: str, net: Network) -> dict[str, Outcome]:
+        """Every attack on the networks of one method: fitted on the known records, measured on the scored ones."""
+        self.progress.start(f"attack {method}", len(self.seeds))
+        with single_threaded_blas():
+            known, scored = (self._outputs(net, share) for share in ("known", "scored"))
+            return evaluate(known, scored, generators(self.seeds, "attack"), self.threads, self.progress.advance)
+
+    def _outputs(self, net: Network, share: str) -> Outputs:
+        parts = [self.indices(f"{share}_{part}") for part in ("members", "nonmembers")]
+        index = np.concatenate(parts, axis=1)  # (seeds, n)
+        logits = predict_fleet(net, self.records, index, self.threads).astype(np.float64)
+        p = np.exp(logits - logits.max(axis=2, keepdims=True))  # softmax in float64: fewer ties among the confident
+        p /= p.sum(axis=2, keepdims=True)
+        return Outputs(p, self.dataset.y[index], np.repeat([True, False], [part.shape[1] for part in parts]))
+
+    def _fleet(
+        self, method: str, net: Network, epochs: int, run: Callable[[Shard, slice], list[str] | None]
+    ) -> Trained:
+        """Run `run` on every shard of the fleet, replicas (k x seeds), and put together what was recorded."""
+        members, reference, nonmembers = map(self.indices, ("members", "reference", "nonmembers"))
+        spread = min(self.threads, max(1, self.threads // net.replicas))  # threads that share the samples of a batch
+
+        def train_shard(rows: slice) -> tuple[dict[str, np.ndarray], list[str] | None]:
+            of = np.arange(net.replicas)[rows] % len(self.seeds)  # replica -> its seed's place
+            shard = Shard(
+                method,
+                net.shard(rows),
+                [self.seeds[i] for i in of],
+                self.records,
+                members[of],
+                reference[of],
+                nonmembers[of],
+                self.recipe,
+                spread,
+                self.progress.advance,
+            )
+            status = run(shard, rows)
+            return shard.recorded(), status
+
+        self.progress.start(f"train {method}", epochs * net.replicas)
+        with single_threaded_blas():
+            curves, status = zip(*map_shards(train_shard, net.replicas, self.threads), strict=True)
+        together = {name: np.concatenate([shard[name] for shard in curves]) for name in curves[0]}
+        return Trained(net, together, None if status[0] is None else [s for part in status for s in part])

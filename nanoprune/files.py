@@ -1,0 +1,48 @@
+"""Files appear whole or not at all: written under a temporary name in the same folder, flushed to disk, renamed."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+from nanoprune.errors import DataError
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make the folder if need be and try to write there, before hours of work. Raises DataError, naming it."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written to ({error.strerror or error}); name another with --out"
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yield a temporary path beside `path`; rename it to `path` if the block ends well, remove it if it does not.
+
+    Raises DataError, naming `path`, where the folder cannot be made or written to.
+    """
+    path = pathlib.Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = pathlib.Path(name)
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes the file private; the final file has the usual permissions
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}); name a place that can be") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

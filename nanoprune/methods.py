@@ -1,0 +1,134 @@
+"""The methods that are compared, each as it trains one shard of a fleet: dense, stopped, pruned, with the game."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nanoprune.batch import Records, accuracy
+from nanoprune.defend import MinMax
+from nanoprune.nn import Network, Workspace
+from nanoprune.prune import ADMM, Budget, Mask, hard_prune
+from nanoprune.recipes import Recipe
+from nanoprune.train import Schedule, train
+
+
+def generators(seeds: Sequence[int], purpose: str) -> list[np.random.Generator]:
+    """One generator a seed; each purpose has a stream of its own, so that methods do not disturb each other."""
+    return [np.random.default_rng([seed, int.from_bytes(purpose.encode(), "big")]) for seed in seeds]
+
+
+@dataclasses.dataclass
+class Shard:
+    """Some replicas in training: their networks, seeds and records, and what is recorded of each epoch.
+
+    members, reference, nonmembers (R, n): indices into `records`. threads: workers that share the samples of a batch.
+    advance(steps) is called after each epoch with the number of replicas, solved(iteration) after each ADMM iteration.
+    """
+
+    method: str
+    net: Network
+    seeds: list[int]
+    records: Records
+    members: np.ndarray
+    reference: np.ndarray
+    nonmembers: np.ndarray
+    recipe: Recipe
+    threads: int = 1
+    advance: Callable[[int], None] = lambda steps: None
+    solved: Callable[[Any], None] = lambda iteration: None
+
+    def __post_init__(self) -> None:
+        self.generators = generators(self.seeds, "train")
+        self.evaluation = Workspace(training=False)
+        self.curves: dict[str, list[np.ndarray]] = {"loss": [], "test_accuracy": []}  # each entry (R,)
+
+    def dense(self, lam: float = 0.0) -> None:
+        """Ordinary training, or the Min-Max game where lambda > 0."""
+        self._train(self.recipe.dense, game=self._game(lam))
+
+    def stopped(self, epochs: np.ndarray, last: int) -> None:
+        """`last` epochs of ordinary training, of which replica r keeps what it was after epochs[r] of them."""
+        kept = self.net.theta.copy()
+
+        def keep(epoch: int) -> None:
+            for r in np.flatnonzero(epochs == epoch + 1):
+                kept[r] = self.net.theta[r]
+
+        self._train(self.recipe.dense, epochs=last, on_epoch=keep)
+        self.net.theta[...] = kept
+
+    def pruned(self, keep: Any, lam: float = 0.0, scope: str = "layer") -> list[str]:
+        """MIA-Pruning, with the game where lambda > 0: ADMM, hard prune, masked retraining. Returns the statuses."""
+        game, budget = self._game(lam), Budget(self.net, keep, scope)
+        admm = ADMM(self.net, budget, self.recipe.admm)
+        self._train(self.recipe.prune, game=game, admm=admm)
+        for name in ("primal", "dual"):
+            self.curves[f"{name}_residual"] = [getattr(row, name) for row in admm.history]
+            self.curves[f"{name}_tolerance"] = [getattr(row, f"eps_{name}") for row in admm.history]
+        self.curves["rho"] = [row.rho for row in admm.history]
+        hard_prune(self.net, budget)
+        self._train(self.recipe.retrain, game=game, mask=Mask(self.net))
+        return [status.value for status in admm.status]
+
+    def recorded(self) -> dict[str, np.ndarray]:
+        """The curves, name -> (R, n)."""
+        return {name: np.stack(values, axis=1) for name, values in self.curves.items()}
+
+    def _game(self, lam: float) -> MinMax | None:
+        if not lam:
+            return None
+        return MinMax(
+            self.records,
+            self.net.output_shape[0],
+            self.members,
+            self.reference,
+            generators(self.seeds, "game"),
+            lam,
+            self.recipe.inner_steps,
+            self.recipe.dense.batch,
+            threads=self.threads,
+        )
+
+    def _train(
+        self,
+        plan: Schedule,
+        epochs: int | None = None,
+        game: MinMax | None = None,
+        admm: ADMM | None = None,
+        mask: Mask | None = None,
+        on_epoch: Callable[[int], None] | None = None,
+    ) -> None:
+        """`train` by `plan`, of which only the first `epochs` where that is given, recording the curves."""
+
+        def record(epoch: int, losses: np.ndarray) -> None:
+            self.curves["loss"].append(losses[:, -1])
+            self.curves["test_accuracy"].append(accuracy(self.net, self.records, self.nonmembers, self.evaluation))
+            if game:
+                for name, value in zip(("adversary_loss", "adversary_accuracy"), game.history[-1], strict=True):
+                    self.curves.setdefault(name, []).append(value)
+            if admm and admm.history and admm.history[-1] is not self._last_iteration:
+                self._last_iteration = admm.history[-1]
+                self.solved(self._last_iteration)
+            if on_epoch:
+                on_epoch(epoch)
+            self.advance(self.net.replicas)
+
+        self._last_iteration = None
+        train(
+            self.net,
+            self.records,
+            self.members,
+            plan,
+            self.generators,
+            game,
+            admm,
+            mask,
+            threads=self.threads,
+            on_epoch=record,
+            method=self.method,
+            stop_after=epochs,
+        )

@@ -1,0 +1,115 @@
+"""Models as files: HDF5 that holds plain data and arrays, nothing that is executed. docs/format.md describes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import h5py
+import numpy as np
+
+import nanoprune
+from nanoprune.backend import to_device, to_host
+from nanoprune.errors import ArgumentError, DataError
+from nanoprune.files import atomic_path
+from nanoprune.nn import Network
+from nanoprune.zoo import build, describe
+
+FORMAT = 1
+MAX_PARAMETERS = 2_000_000_000  # of one model; a description that asks for more is damaged or hostile
+
+
+@dataclasses.dataclass
+class Model:
+    """A network of one replica, and what is needed to train it on: where its members came from, and its history.
+
+    dataset: name. data_sha256: of the records. members, reference, nonmembers, seed: arguments of `make_split`.
+    steps: what was done to it, one plain record a step.
+    """
+
+    net: Network
+    dataset: str
+    data_sha256: str
+    members: int | None
+    reference: int
+    nonmembers: int
+    seed: int
+    steps: list[dict[str, Any]]
+
+
+FIELDS = {
+    "dataset": str,
+    "data_sha256": str,
+    "members": (int, type(None)),
+    "reference": int,
+    "nonmembers": int,
+    "seed": int,
+    "steps": list,
+}
+
+
+def save_model(model: Model, path: str | os.PathLike) -> None:
+    """Write `model` to `path`, whole or not at all. Raises DataError where that cannot be written."""
+    about = {name: getattr(model, name) for name in FIELDS}
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["nanoprune"] = nanoprune.__version__
+        file.attrs["network"] = json.dumps(model.net.description)
+        file.attrs["model"] = json.dumps(about)
+        file.create_dataset("theta", data=to_host(model.net.theta)[0], compression="gzip", shuffle=True)
+
+
+def load_model(path: str | os.PathLike) -> Model:
+    """Read a model. Every size is checked before anything is made from it.
+
+    Raises DataError, naming the file, where it is missing, damaged, of another format or not what it says.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return _read(file, path)
+    except OSError as error:
+        reason = "not found" if not os.path.exists(path) else f"cannot be read as HDF5 ({error})".splitlines()[0]
+        raise DataError(f"{path}: {reason}; name a model that `train` or `prune` wrote") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path}: not a nanoprune model ({error}); write it again with `train`") from error
+
+
+def _read(file: h5py.File, path: str | os.PathLike) -> Model:
+    version = file.attrs["format"]
+    if version != FORMAT:
+        raise DataError(f"{path}: format {version}, this version reads {FORMAT}; use a nanoprune that wrote it")
+    about = json.loads(file.attrs["model"])
+    for name, kind in FIELDS.items():
+        if not isinstance(about[name], kind) or isinstance(about[name], bool):
+            raise DataError(f"{path}: model.{name} is {about[name]!r}; write the model again with `train`")
+    net = _network(json.loads(file.attrs["network"]), file["theta"], path)
+    return Model(net, **{name: about[name] for name in FIELDS})
+
+
+def _network(description: dict[str, Any], theta: h5py.Dataset, path: str | os.PathLike) -> Network:
+    numbers = [*description["input_shape"], *description["widths"], description["classes"]]
+    if not all(isinstance(n, int) and 0 < n <= 1_000_000 for n in numbers):
+        raise DataError(f"{path}: the network's sizes are {numbers}, expected integers from 1 to 1,000,000")
+    arguments = (
+        description["network"],
+        tuple(description["input_shape"]),
+        description["classes"],
+        description["widths"],
+    )
+    try:
+        checked = describe(*arguments)
+        net = build(checked, replicas=0)  # the layout alone: no memory for parameters yet
+    except ArgumentError as error:
+        raise DataError(f"{path}: {error}") from error
+    if theta.shape != (net.size,) or theta.dtype != np.float32 or net.size > MAX_PARAMETERS:
+        raise DataError(
+            f"{path}: theta is {theta.dtype} {theta.shape}, its network has ({net.size},) float32 parameters"
+        )
+    values = theta[()]
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: theta holds NaN or infinite parameters; train the model again")
+    net = build(checked)
+    net.theta[0] = to_device(values)
+    return net

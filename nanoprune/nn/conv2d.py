@@ -1,0 +1,123 @@
+"""Convolution as matrix products over a row-wise lowering."""
+
+from typing import Any
+
+from nanoprune.backend import product, windows, xp
+from nanoprune.errors import ArgumentError
+from nanoprune.nn.layer import Layer, Parameter, he, positive
+from nanoprune.nn.workspace import Workspace
+
+
+class Conv2D(Layer):
+    """Cross-correlation with O kernels of kh x kw over C channels, stride s, p rows and columns of zeros around.
+
+    X (R, H, C, W, N), W (R, O, kh*C*kw), b (R, O, 1), Y (R, OH, O, OW, N) with OH = (H + 2p - kh) // s + 1.
+
+    MEC (Cho & Brand 2017, arXiv 1706.06873): the input is copied once per kernel *column*,
+        L[h, c, j, x, n] = X[h - p, c, s x + j - p, n]        (H + 2p, C, kw, OW, N), zeros outside of X.
+    The kh rows of L that output row i needs, L[s i : s i + kh], are adjacent, so the overlapping view
+        V[i] (kh*C*kw, OW*N)    feeds    Y[i] = W V[i] + b
+    without a further copy. Backward, row by row:
+        dW = sum_i dY[i] V[i]^T,   dL[s i : s i + kh] += W^T dY[i],   db = sum dY,
+    and dX folds the kw columns of dL back: dX[h - p, c, s x + j - p, n] += dL[h, c, j, x, n].
+    """
+
+    def __init__(self, channels: int, kernels: int, size: int, stride: int = 1, padding: int = 0) -> None:
+        self.channels, self.kernels = positive("channels", channels), positive("kernels", kernels)
+        self.size, self.stride = positive("size", size), positive("stride", stride)
+        if not isinstance(padding, int) or padding < 0:
+            raise ArgumentError(f"padding must be an integer of at least 0, got {padding!r}")
+        self.padding = padding
+        fan_in = size * channels * size
+        self.W = Parameter("W", (kernels, fan_in), std=he(fan_in), prunable=True)
+        self.b = Parameter("b", (kernels, 1), std=0.0, prunable=False)
+
+    def parameters(self) -> list[Parameter]:
+        return [self.W, self.b]
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        room = min(shape[0], shape[-1]) + 2 * self.padding
+        if len(shape) != 3 or shape[1] != self.channels or room < self.size:
+            raise ArgumentError(
+                f"{self!r} takes images (H, {self.channels}, W) of at least {self.size - 2 * self.padding} rows and "
+                f"columns, got {shape}"
+            )
+        return (self._positions(shape[0]), self.kernels, self._positions(shape[2]))
+
+    def forward(self, X: Any, ws: Workspace) -> Any:
+        R, N = X.shape[0], X.shape[-1]
+        OH, O, OW = self.output_shape(X.shape[1:4])
+        L = self._lower(X, ws)  # (R, H + 2p, C, kw, OW, N)
+        V = self._rows(L)  # (R, OH, kh*C*kw, OW*N), overlapping
+        Y = product(self.W.value[:, None], V, out=ws.buffer(self, "Y", (R, OH, O, OW * N), X.dtype))
+        Y += self.b.value[:, None]
+        ws.save(self, L, X.shape)
+        return Y.reshape(R, OH, O, OW, N)
+
+    def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
+        L, X_shape = ws.saved(self)
+        R, OH, O, OW, N = dY.shape
+        dY = dY.reshape(R, OH, O, OW * N)
+        if need_dW:
+            self._weight_gradient(dY, self._rows(L), ws)
+        return self._input_gradient(dY, X_shape, ws) if need_dX else None
+
+    def _weight_gradient(self, dY: Any, V: Any, ws: Workspace) -> None:
+        R, OH, O, _ = dY.shape
+        self.W.grad[...] = 0
+        for i in range(OH):
+            dW = ws.buffer(self, "dW", (R, O, V.shape[2]), dY.dtype)
+            self.W.grad[...] += xp.matmul(dY[:, i], V[:, i].swapaxes(-1, -2), out=dW)  # (R, O, kh*C*kw)
+        self.b.grad[..., 0] = xp.sum(xp.sum(dY, axis=-1), axis=1)  # (R, O)
+
+    def _input_gradient(self, dY: Any, X_shape: tuple[int, ...], ws: Workspace) -> Any:
+        R, H, C, _, N = X_shape
+        OH, k, s, p = dY.shape[1], self.size, self.stride, self.padding
+        OW = dY.shape[3] // N
+        dL = ws.buffer(self, "dL", (R, H + 2 * p, C * k, OW * N), dY.dtype)
+        dV = ws.buffer(self, "dV", (R, k * C * k, OW * N), dY.dtype)
+        dL[...] = 0
+        for i in range(OH):
+            xp.matmul(self.W.value.swapaxes(-1, -2), dY[:, i], out=dV)  # (R, kh*C*kw, OW*N)
+            dL[:, s * i : s * i + k] += dV.reshape(R, k, C * k, OW * N)
+        dL = dL.reshape(R, H + 2 * p, C, k, OW, N)[:, p : p + H]
+        dX = ws.buffer(self, "dX", X_shape, dY.dtype)
+        dX[...] = 0
+        for j in range(k):
+            x, columns = self._overlap(j, X_shape[3], OW)
+            dX[:, :, :, columns] += dL[:, :, :, j, x]
+        return dX
+
+    def _lower(self, X: Any, ws: Workspace) -> Any:
+        """L (R, H + 2p, C, kw, OW, N): the input once per kernel column."""
+        R, H, C, W, N = X.shape
+        p, OW = self.padding, self._positions(W)
+        L = ws.buffer(self, "L", (R, H + 2 * p, C, self.size, OW, N), X.dtype)
+        L[:, :p] = 0
+        L[:, p + H :] = 0
+        for j in range(self.size):
+            x, columns = self._overlap(j, W, OW)
+            L[:, p : p + H, :, j, : x.start] = 0
+            L[:, p : p + H, :, j, x.stop :] = 0
+            L[:, p : p + H, :, j, x] = X[:, :, :, columns]
+        return L
+
+    def _rows(self, L: Any) -> Any:
+        """V (R, OH, kh*C*kw, OW*N): for each output row, its kh adjacent rows of L, as an overlapping view."""
+        R, HP, C, k, OW, N = L.shape
+        OH = (HP - k) // self.stride + 1
+        of_replica, of_row, item = L.strides[0], L.strides[1], L.itemsize
+        return windows(L, (R, OH, k * C * k, OW * N), (of_replica, self.stride * of_row, OW * N * item, item))
+
+    def _overlap(self, j: int, W: int, OW: int) -> tuple[slice, slice]:
+        """For kernel column j: the output columns x with s x + j - p inside of the image, and these image columns."""
+        s, p = self.stride, self.padding
+        first = min(max(0, -((j - p) // s)), OW)  # smallest x with s x + j - p >= 0
+        last = max(min(OW, (W - 1 + p - j) // s + 1), first)  # one past the largest with s x + j - p < W
+        return slice(first, last), slice(s * first + j - p, s * last + j - p, s) if last > first else slice(0, 0)
+
+    def _positions(self, length: int) -> int:
+        return (length + 2 * self.padding - self.size) // self.stride + 1
+
+    def __repr__(self) -> str:
+        return f"Conv2D({self.channels}, {self.kernels}, {self.size}, stride={self.stride}, padding={self.padding})"

@@ -1,0 +1,49 @@
+"""The fully connected layer."""
+
+from typing import Any
+
+from nanoprune.backend import xp
+from nanoprune.errors import ArgumentError
+from nanoprune.nn.layer import Layer, Parameter, he, positive
+from nanoprune.nn.workspace import Workspace
+
+
+class Dense(Layer):
+    """Affine map of every sample, Y = W X + b.
+
+    X (R, in, N), W (R, out, in), b (R, out, 1), Y (R, out, N). From dY = dL/dY:
+    dW = dY X^T,  db = sum_n dY,  dX = W^T dY.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.inputs, self.outputs = positive("inputs", inputs), positive("outputs", outputs)
+        self.W = Parameter("W", (outputs, inputs), std=he(inputs), prunable=True)
+        self.b = Parameter("b", (outputs, 1), std=0.0, prunable=False)
+
+    def parameters(self) -> list[Parameter]:
+        return [self.W, self.b]
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if shape != (self.inputs,):
+            raise ArgumentError(f"{self!r} takes inputs of shape ({self.inputs},), got {shape}")
+        return (self.outputs,)
+
+    def forward(self, X: Any, ws: Workspace) -> Any:
+        R, _, N = X.shape
+        Y = xp.matmul(self.W.value, X, out=ws.buffer(self, "Y", (R, self.outputs, N), X.dtype))  # (R, out, N)
+        Y += self.b.value
+        ws.save(self, X)
+        return Y
+
+    def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
+        (X,) = ws.saved(self)
+        if need_dW:
+            xp.matmul(dY, X.swapaxes(-1, -2), out=self.W.grad)  # (R, out, in)
+            xp.sum(dY, axis=-1, keepdims=True, out=self.b.grad)  # (R, out, 1)
+        if need_dX:
+            dX = ws.buffer(self, "dX", X.shape, X.dtype)
+            return xp.matmul(self.W.value.swapaxes(-1, -2), dY, out=dX)  # (R, in, N)
+        return None
+
+    def __repr__(self) -> str:
+        return f"Dense({self.inputs}, {self.outputs})"

@@ -1,0 +1,41 @@
+"""Dropout."""
+
+from typing import Any
+
+import numpy as np
+
+from nanoprune.backend import to_device, xp
+from nanoprune.errors import ArgumentError, WorkspaceError
+from nanoprune.nn.layer import Layer
+from nanoprune.nn.workspace import Workspace
+
+
+class Dropout(Layer):
+    """Zeroes each activation with probability `rate` in training and divides the others by 1 - rate; else the identity.
+
+    Srivastava et al. 2014, in the inverted form that leaves evaluation untouched. Each replica draws its mask from its
+    own generator, `ws.generators[r]`, on the host, so that a fleet draws what its replicas would draw alone.
+    """
+
+    def __init__(self, rate: float) -> None:
+        if not 0.0 <= rate < 1.0:
+            raise ArgumentError(f"rate must lie in [0, 1), got {rate!r}")
+        self.rate = rate
+
+    def forward(self, X: Any, ws: Workspace) -> Any:
+        if not ws.training:
+            ws.save(self, None)
+            return X
+        if ws.generators is None or len(ws.generators) != len(X):
+            raise WorkspaceError(f"{self!r}: training needs a workspace with {len(X)} generators, one a replica")
+        uniform = np.stack([g.random(X.shape[1:], dtype=np.float32) for g in ws.generators])  # (R, ..., N)
+        scale = to_device(((uniform >= self.rate) / (1.0 - self.rate)).astype(X.dtype))  # 0 or 1 / (1 - rate)
+        ws.save(self, scale)
+        return xp.multiply(X, scale, out=ws.buffer(self, "Y", X.shape, X.dtype))
+
+    def backward(self, dY: Any, ws: Workspace) -> Any:
+        (scale,) = ws.saved(self)
+        return dY if scale is None else xp.multiply(dY, scale, out=ws.buffer(self, "dX", dY.shape, dY.dtype))
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.rate})"

@@ -1,0 +1,62 @@
+"""What every layer has: parameters, a forward and a backward pass."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nanoprune.errors import ArgumentError
+from nanoprune.nn.workspace import Workspace
+
+
+class Parameter:
+    """One weight matrix or bias of a layer, for R replicas.
+
+    shape: without the replica axis. std: standard deviation of its normal initial values; 0 starts at zero.
+    prunable: True for weights, False for biases. value and grad, both (R, *shape), are views into the network's flat
+    parameter vector `theta` and its gradient; `Network` sets them.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], std: float, prunable: bool) -> None:
+        self.name = name
+        self.shape = shape
+        self.size = math.prod(shape)
+        self.std = std
+        self.prunable = prunable
+        self.value: Any = None
+        self.grad: Any = None
+
+
+class Layer:
+    """A differentiable map. Arrays are (R, ..., N): replicas first, samples last; shapes below are without R and N."""
+
+    def parameters(self) -> list[Parameter]:
+        """The parameters, in the order of the forward pass."""
+        return []
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the output for an input of `shape`. Raises ArgumentError if the layer cannot take that input."""
+        return shape
+
+    def forward(self, X: Any, ws: Workspace) -> Any:
+        """Y = f(X), (R, ..., N); keeps in `ws` what `backward` needs. The next forward with `ws` overwrites Y."""
+        raise TypeError(f"{self!r} defines no forward pass")
+
+    def backward(self, dY: Any, ws: Workspace) -> Any:
+        """dX = dL/dX from dY = dL/dY, both (R, ..., N). Layers with parameters also write their `grad`."""
+        raise TypeError(f"{self!r} defines no backward pass")
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+
+def he(fan_in: int) -> float:
+    """Standard deviation sqrt(2 / fan_in) that keeps the scale of activations through ReLU (He et al. 2015, eq. 10)."""
+    return math.sqrt(2.0 / fan_in)
+
+
+def positive(name: str, value: int) -> int:
+    """`value` if it is an integer of at least 1, else ArgumentError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ArgumentError(f"{name} must be an integer of at least 1, got {value!r}")
+    return value

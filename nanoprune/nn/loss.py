@@ -1,0 +1,52 @@
+"""Losses from logits, with their gradients."""
+
+from typing import Any
+
+from nanoprune.backend import xp
+
+
+def softmax(logits: Any) -> Any:
+    """p_c = exp(z_c) / sum_k exp(z_k) over axis 1 of (R, classes, N), stable: the largest exponent is 0."""
+    p = logits - logits.max(axis=1, keepdims=True)  # (R, classes, N)
+    xp.exp(p, out=p)
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+def sigmoid(z: Any) -> Any:
+    """1 / (1 + exp(-z)), stable for any z: (1 + tanh(z/2)) / 2 never overflows."""
+    return 0.5 * (1 + xp.tanh(0.5 * z))
+
+
+def one_hot(y: Any, classes: int, dtype: Any) -> Any:
+    """Labels (R, N) as unit vectors (R, classes, N)."""
+    return (xp.arange(classes)[None, :, None] == y[:, None, :]).astype(dtype)
+
+
+def cross_entropy(logits: Any, y: Any, count: int | None = None) -> tuple[Any, Any]:
+    """L = -1/n sum_i log p(y_i | x_i), p = softmax(logits), and its gradient dL/dlogits = (p - onehot(y)) / n.
+
+    logits (R, classes, N) and labels y (R, N) give L (R,), dL/dlogits (R, classes, N). count: n, where these samples
+    are a part of a batch of n (default N). log p = z - max z - log sum exp(z - max z) is finite for any finite logits.
+    """
+    n = logits.shape[-1] if count is None else count
+    z = logits - logits.max(axis=1, keepdims=True)  # (R, classes, N)
+    onehot = one_hot(y, logits.shape[1], logits.dtype)
+    p = xp.exp(z)
+    total = p.sum(axis=1)  # (R, N)
+    loss = (xp.log(total) - (z * onehot).sum(axis=1)).sum(axis=-1) / n  # (R,)
+    p /= total[:, None]
+    p -= onehot
+    p /= n
+    return loss, p
+
+
+def log_loss(z: Any, t: Any, count: int | None = None) -> tuple[Any, Any]:
+    """-1/n sum_i t_i log h_i + (1 - t_i) log(1 - h_i), h = sigmoid(z), and its gradient (h - t) / n.
+
+    z and targets t in [0, 1], both (R, 1, N), give (R,) and (R, 1, N). count: as in `cross_entropy`.
+    -log h = log(1 + exp(-z)) and -log(1 - h) = log(1 + exp(z)), so the loss is log(1 + exp(z)) - t z: no overflow.
+    """
+    n = z.shape[-1] if count is None else count
+    loss = (xp.logaddexp(0, z) - t * z).sum(axis=(1, 2)) / n  # (R,)
+    return loss, (sigmoid(z) - t) / n

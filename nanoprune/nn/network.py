@@ -1,0 +1,106 @@
+"""R replicas of one architecture, with all their parameters in one array."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from nanoprune.backend import require, to_device, xp
+from nanoprune.errors import ArgumentError
+from nanoprune.nn.layer import Layer
+from nanoprune.nn.workspace import Workspace
+
+
+class Network:
+    """f_W for R independent replicas.
+
+    theta (R, P) holds every parameter of a replica in one row: first all weights (what pruning may touch), layer by
+    layer, then all biases. grad (R, P) is the gradient in the same order. The parameters of the layers are views into
+    both, so that an optimiser, a penalty or a mask is one line on theta, and a part of the fleet is a slice of it.
+
+    body: the layers; input_shape: of one sample, (F,) or (H, C, W); description: plain data from which
+    `nanoprune.zoo.build` makes the same architecture again.
+    """
+
+    def __init__(
+        self,
+        body: Layer,
+        input_shape: tuple[int, ...],
+        replicas: int = 1,
+        dtype: Any = np.float32,
+        description: dict | None = None,
+        theta: Any = None,
+        grad: Any = None,
+    ) -> None:
+        self.template, self.input_shape, self.description = body, tuple(input_shape), description
+        self.body = copy.deepcopy(body)
+        self.output_shape = self.body.output_shape(self.input_shape)
+        parameters = self.body.parameters()
+        self.weights = [p for p in parameters if p.prunable]
+        self.biases = [p for p in parameters if not p.prunable]
+        self.weight_count = sum(p.size for p in self.weights)
+        self.size = sum(p.size for p in parameters)
+        self.theta = xp.zeros((replicas, self.size), dtype) if theta is None else theta
+        self.grad = xp.zeros_like(self.theta) if grad is None else grad
+        self.replicas = len(self.theta)
+        start = 0
+        for p in self.weights + self.biases:
+            p.value = self.theta[:, start : start + p.size].reshape(-1, *p.shape)  # (R, *shape), a view
+            p.grad = self.grad[:, start : start + p.size].reshape(-1, *p.shape)
+            start += p.size
+
+    @property
+    def W(self) -> Any:
+        """The weights of all layers, (R, n): a view of theta."""
+        return self.theta[:, : self.weight_count]
+
+    @property
+    def dW(self) -> Any:
+        """The gradient with respect to W, (R, n): a view of grad."""
+        return self.grad[:, : self.weight_count]
+
+    def initialise(self, generators: list[np.random.Generator]) -> Network:
+        """Draw the weights of replica r from generators[r]: normal, mean 0, He's variance; biases 0. Returns self."""
+        if len(generators) != self.replicas:
+            raise ArgumentError(f"generators must be one for each of {self.replicas} replicas, got {len(generators)}")
+        for r, generator in enumerate(generators):
+            draws = [p.std * generator.standard_normal(p.size) for p in self.weights + self.biases]
+            self.theta[r] = to_device(np.concatenate(draws).astype(self.theta.dtype))
+        return self
+
+    def forward(self, X: Any, ws: Workspace) -> Any:
+        """Logits (R, classes, N) of samples X (R, *input_shape, N). Refuses another device, dtype or shape."""
+        require(X, "X")
+        if X.dtype != self.theta.dtype:
+            raise ArgumentError(f"X must be {self.theta.dtype} like the parameters, got {X.dtype}")
+        if X.shape[0] != self.replicas or X.shape[1:-1] != self.input_shape:
+            expected = ", ".join(map(str, (self.replicas, *self.input_shape)))
+            raise ArgumentError(f"X must have the shape ({expected}, N), got {X.shape}")
+        return self.body.forward(X, ws)
+
+    def backward(self, dY: Any, ws: Workspace, need_dX: bool = False, need_dW: bool = True) -> Any:
+        """Write grad = dL/dtheta from dY = dL/dlogits (R, classes, N); return dL/dX where it is needed."""
+        require(dY, "dY")
+        return self.body.backward(dY, ws, need_dX=need_dX, need_dW=need_dW)
+
+    def shard(self, replicas: slice) -> Network:
+        """The replicas of a slice as a network of their own that shares their memory."""
+        return self._over(self.theta[replicas], self.grad[replicas])
+
+    def twin(self) -> Network:
+        """The same parameters with a gradient of its own, for a second pass in flight."""
+        return self._over(self.theta, xp.zeros_like(self.grad))
+
+    def copy(self, replicas: Any = slice(None)) -> Network:
+        """A network with its own copy of the parameters of `replicas`: a slice, or a list that may repeat some."""
+        theta = self.theta[replicas].copy()
+        return self._over(theta, xp.zeros_like(theta))
+
+    def nonzero(self) -> np.ndarray:
+        """Number of weights of each replica that are not zero, (R,) int64."""
+        return np.array([int((row != 0).sum()) for row in self.W], dtype=np.int64)
+
+    def _over(self, theta: Any, grad: Any) -> Network:
+        return Network(self.template, self.input_shape, description=self.description, theta=theta, grad=grad)

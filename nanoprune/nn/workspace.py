@@ -1,0 +1,53 @@
+"""The buffers and saved activations of one pass in flight."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+from nanoprune.backend import xp
+from nanoprune.errors import WorkspaceError
+
+
+class Workspace:
+    """Memory of one forward pass and the backward pass that belongs to it.
+
+    Layers hold parameters only; what they compute lives here, and is reused by the next pass: allocating large
+    temporaries costs more than the arithmetic on them. Two passes in flight are two workspaces.
+
+    training: whether layers that behave differently in training (Dropout) do so.
+    generators: one numpy.random.Generator per replica, for layers that draw random numbers.
+    """
+
+    def __init__(self, training: bool = True, generators: list | None = None) -> None:
+        self.training = training
+        self.generators = generators
+        self._buffers: dict[tuple[Any, str], Any] = {}
+        self._saved: dict[Any, tuple] = {}
+
+    def buffer(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An uninitialised C-contiguous array that `owner` keeps under `name` until its next call with that name."""
+        size = math.prod(shape)
+        flat = self._buffers.get((owner, name))
+        if flat is None or flat.size < size or flat.dtype != dtype:
+            flat = self._buffers[owner, name] = xp.empty(size, dtype)
+        return flat[:size].reshape(shape)
+
+    def save(self, layer: Any, *arrays: Any) -> None:
+        """Keep what the backward pass of `layer` needs."""
+        self._saved[layer] = arrays
+
+    def saved(self, layer: Any) -> tuple:
+        """Hand out what `save` kept, once. Raises WorkspaceError if there is none: no forward pass, or used already."""
+        try:
+            return self._saved.pop(layer)
+        except KeyError:
+            raise WorkspaceError(
+                f"{layer!r}: backward without its forward pass, or twice; call forward with this workspace first"
+            ) from None
+
+    @cached_property
+    def evaluation(self) -> Workspace:
+        """The workspace beside this one for passes in evaluation mode."""
+        return Workspace(training=False)

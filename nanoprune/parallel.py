@@ -1,0 +1,93 @@
+"""Worker threads: replicas or samples are shared out, with the BLAS at one thread in each.
+
+NumPy's elementwise loops use one core and a BLAS scales badly on products this small, so the threads are ours. NumPy
+lets go of the interpreter inside of both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+from nanoprune.backend import to_device, xp
+from nanoprune.errors import ArgumentError
+from nanoprune.nn.network import Network
+from nanoprune.nn.workspace import Workspace
+
+
+def default_threads() -> int:
+    """The number of processors this process may use on a CPU; 1 on a GPU, which wants one large shard."""
+    if xp._module is not np:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Hold the BLAS at one thread; entered once, around everything that uses worker threads."""
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        yield
+
+
+def map_shards(function: Callable[[slice], Any], replicas: int, threads: int, size: int | None = None) -> list:
+    """[function(slice of replicas) for each shard], on `threads` workers; shards of `size`, by default one a replica.
+
+    Replicas are independent, so each shard runs its whole training without waiting for the others. An exception in one
+    is raised here once the others that have begun are done; those that have not begun are dropped.
+    """
+    if threads < 1:
+        raise ArgumentError(f"threads must be at least 1, got {threads}")
+    size = size or (1 if threads > 1 or xp._module is np else replicas)
+    shards = [slice(start, min(start + size, replicas)) for start in range(0, replicas, size)]
+    if threads == 1 or len(shards) == 1:
+        return [function(shard) for shard in shards]
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(function, shard) for shard in shards]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+class Passes:
+    """Forward and backward passes over batches, the samples of each batch shared out among `threads` workers.
+
+    Each worker has a workspace and a twin of the network, whose gradient is added to the network's at the end. One
+    thread is the plain case: a network and a workspace.
+    """
+
+    def __init__(self, net: Network, threads: int = 1, generators: list[np.random.Generator] | None = None) -> None:
+        self.nets = [net] + [net.twin() for _ in range(threads - 1)]
+        self.workspaces = [Workspace(generators=generators if threads == 1 else None) for _ in self.nets]
+        self.pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+
+    def run(self, objective: Callable[..., Any], *columns: np.ndarray) -> Any:
+        """objective(net, ws, *columns, count) for each worker's part of the samples; the sum of what they return.
+
+        columns: host arrays (R, N) that are split along N, such as the indices of the batch. count is N, the size of
+        the whole batch, by which an objective divides. Afterwards net.grad is the gradient over the whole batch.
+        """
+        count = columns[0].shape[1]
+        workers = min(len(self.nets), count)
+        parts = [map(to_device, np.array_split(column, workers, axis=1)) for column in columns]
+        jobs = list(zip(self.nets, self.workspaces, *parts, strict=False))
+        futures = [self.pool.submit(objective, *job, count) for job in jobs[1:]] if self.pool else []
+        total = objective(*jobs[0], count)
+        for (twin, *_), future in zip(jobs[1:], futures, strict=True):
+            total = total + future.result()
+            self.nets[0].grad += twin.grad
+        return total
+
+    def __enter__(self) -> Passes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool:
+            self.pool.shutdown()

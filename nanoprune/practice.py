@@ -1,0 +1,99 @@
+"""The practitioner's path: one network trained, pruned, and kept in a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nanoprune.batch import Records, accuracy
+from nanoprune.data import Dataset, Split, make_split
+from nanoprune.errors import DataError
+from nanoprune.experiment import Progress
+from nanoprune.methods import Shard, generators
+from nanoprune.model import Model
+from nanoprune.nn import Network
+from nanoprune.parallel import single_threaded_blas
+from nanoprune.prune.admm import Iteration
+from nanoprune.recipes import Keep, Recipe
+from nanoprune.zoo import build, describe
+
+
+def train_model(dataset: Dataset, recipe: Recipe, seed: int, threads: int, progress: Progress | None = None) -> Model:
+    """One dense network by the recipe, with the game where its lambda > 0, on the split that `seed` draws."""
+    progress = progress or Progress()
+    description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, list(recipe.widths))
+    net = build(description).initialise(generators([seed], "initial"))
+    model = Model(net, dataset.name, dataset.sha256, recipe.members, recipe.reference, recipe.nonmembers, seed, [])
+    shard = _shard("train", model, dataset, recipe, threads, progress)
+    progress.start(f"train {recipe.network}", recipe.dense.epochs)
+    with single_threaded_blas():
+        shard.dense(recipe.minmax)
+    model.steps.append({"step": "train", "minmax": recipe.minmax, **dataclasses.asdict(recipe.dense)})
+    return model
+
+
+def prune_model(
+    model: Model,
+    dataset: Dataset,
+    recipe: Recipe,
+    keep: Keep,
+    threads: int,
+    progress: Progress | None = None,
+    scope: str = "layer",
+    solved: Callable[[Iteration], None] = lambda iteration: None,
+) -> Model:
+    """A pruned copy of `model`: ADMM, hard prune and masked retraining on the members that it was trained on.
+
+    solved(iteration) is called after each ADMM iteration. Raises DataError if `dataset` is not what it was.
+    """
+    if dataset.sha256 != model.data_sha256:
+        raise DataError(f"{dataset.name}: not the records that the model was trained on; point --data-dir to those")
+    progress = progress or Progress()
+    pruned = dataclasses.replace(model, net=model.net.copy(), steps=list(model.steps))
+    shard = _shard("prune", pruned, dataset, recipe, threads, progress, solved)
+    progress.start("prune and retrain", recipe.prune.epochs + recipe.retrain.epochs)
+    with single_threaded_blas():
+        (status,) = shard.pruned(keep, recipe.minmax, scope)
+    done = {name: dataclasses.asdict(getattr(recipe, name)) for name in ("admm", "prune", "retrain")}
+    pruned.steps.append(
+        {"step": "prune", "keep": keep, "scope": scope, "minmax": recipe.minmax, "status": status} | done
+    )
+    return pruned
+
+
+def summary_line(model: Model, dataset: Dataset) -> str:
+    """Accuracies, nonzero weights and compression in one line."""
+    split = _split(model, dataset)
+    records = Records(dataset.x, dataset.y)
+    with single_threaded_blas():
+        train, test = (float(accuracy(model.net, records, part[None])[0]) for part in (split.members, split.nonmembers))
+    nonzero, weights = int(model.net.nonzero()[0]), model.net.weight_count
+    return (
+        f"accuracy train {100 * train:.2f}% test {100 * test:.2f}%, nonzero {nonzero:,} of {weights:,} weights, "
+        f"compression {weights / max(nonzero, 1):.1f}x"
+    )
+
+
+def _split(model: Model, dataset: Dataset) -> Split:
+    return make_split(dataset, model.members, model.reference, model.nonmembers, model.seed)
+
+
+def _shard(
+    method: str,
+    model: Model,
+    dataset: Dataset,
+    recipe: Recipe,
+    threads: int,
+    progress: Progress,
+    solved: Callable[[Any], None] = lambda iteration: None,
+) -> Shard:
+    """One replica, with all threads on the samples of its batches."""
+    split = _split(model, dataset)
+    parts: list[np.ndarray] = [getattr(split, name)[None] for name in ("members", "reference", "nonmembers")]
+    net: Network = model.net
+    return Shard(
+        method, net, [model.seed], Records(dataset.x, dataset.y), *parts, recipe, threads, progress.advance, solved
+    )

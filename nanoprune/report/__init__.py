@@ -1,0 +1,34 @@
+"""Reports: tables, plots, the verdict and the HTML page. They know results and nothing of networks."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from nanoprune.errors import DataError
+from nanoprune.report.html import open_curves, render_html, write_html, write_page
+from nanoprune.report.plots import all_plots, save
+from nanoprune.report.table import markdown_table, results_table
+from nanoprune.report.verdict import verdict
+
+__all__ = ["markdown_table", "results_table", "verdict", "write_html", "write_report"]
+
+KEYS = (
+    "dataset", "network", "device", "precision", "seeds", "seconds", "versions", "command", "recipe", "splits", "notes",
+    "methods",
+)  # fmt: skip
+
+
+def write_report(results: Mapping[str, Any], out_dir: str | os.PathLike) -> None:
+    """Write the plots (SVG; the plot of accuracies also as PNG) and report.html beside curves.h5 in `out_dir`."""
+    missing = [key for key in KEYS if key not in results]
+    if missing:
+        raise DataError(f"the results lack {', '.join(missing)}; run `reproduce` to write them")
+    out = pathlib.Path(out_dir)
+    with open_curves(out / "curves.h5") as curves:
+        figures = all_plots(results, curves)
+    for name, figure in figures.items():
+        save(figure, out / f"{name}.svg")
+    if "accuracy" in figures:
+        save(figures["accuracy"], out / "accuracy.png")
+    write_page(render_html(results, figures), out / "report.html")

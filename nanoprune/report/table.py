@@ -1,0 +1,114 @@
+"""The table of results, for the terminal, Markdown and HTML: one row a method, all from `table_rows`."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+COLUMNS = ("method", "weights kept", "train %", "test %", "strongest attack %", "by", "change, points")
+UNKNOWN = "-"
+
+
+def known(value: float | None) -> bool:
+    """Whether a number is there: neither None nor NaN."""
+    return value is not None and not math.isnan(value)
+
+
+def has_interval(summary: Mapping[str, Any]) -> bool:
+    """Whether an interval over seeds could be given (it cannot with one seed)."""
+    return known(summary["low"]) and known(summary["high"])
+
+
+def number(value: float, digits: int = 1, sign: bool = False) -> str:
+    """`value` rounded; never "-0.0", and with `sign` a plus where it is positive."""
+    value = round(value, digits) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return f"{value:{'+' if sign and value else ''}.{digits}f}"
+
+
+def summary_text(summary: Mapping[str, Any] | None, scale: float = 100.0, digits: int = 1, sign: bool = False) -> str:
+    """`mean ± half-width` of the interval over seeds, times `scale`; the mean alone where there is no interval."""
+    if summary is None or not known(summary["mean"]):
+        return UNKNOWN
+    mean = number(scale * summary["mean"], digits, sign)
+    if not has_interval(summary):
+        return mean
+    return f"{mean} ± {number(scale * (summary['high'] - summary['low']) / 2, digits)}"
+
+
+def attack_title(name: str) -> str:
+    """The name of an attack as a reader sees it: `modified_entropy` is "modified entropy"."""
+    return name.replace("_", " ")
+
+
+def table_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One tuple of cells a method, in the order of the results; the cells are those of `COLUMNS`."""
+    rows = []
+    for name, method in results["methods"].items():
+        train = method["train_accuracy"]
+        rows.append(
+            (
+                name,
+                f"{round(method['nonzero']):,} ({method['compression']:.1f}x)",
+                number(100 * train["mean"]) if train and known(train["mean"]) else UNKNOWN,
+                summary_text(method["test_accuracy"]),
+                summary_text(method["strongest_attack_accuracy"]),
+                attack_title(method["strongest_attack"]),
+                summary_text(method.get("attack_accuracy_change"), sign=True),
+            )
+        )
+    return rows
+
+
+def table_title(results: Mapping[str, Any]) -> str:
+    """What was measured, in one line."""
+    return f"Membership inference on {results['dataset']} ({results['network']})"
+
+
+def table_caption(results: Mapping[str, Any]) -> str:
+    """How to read the table: the chance floor, the seeds, the intervals, the pairing."""
+    seeds = len(results["seeds"])
+    spread = (
+        "One seed: no interval can be given."
+        if seeds == 1
+        else f"Means over {seeds} seeds; ± is the half-width of the 95% interval over seeds."
+    )
+    return (
+        "Attack accuracy is balanced: guessing scores 50.0. "
+        f"{spread} Changes are against the baseline, paired by seed, in percentage points: negative is less leakage."
+    )
+
+
+def results_table(results: Mapping[str, Any]) -> Table:
+    """The results as a table for the terminal."""
+    rows = table_rows(results)
+    table = Table(
+        title=Text(table_title(results)),  # a Text: no markup is read in it
+        caption=Text(table_caption(results)),
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for place, column in enumerate(COLUMNS):
+        wraps = column in ("weights kept", "by")  # these may take two lines, so that 80 columns are enough
+        table.add_column(
+            Text(column.replace(" ", "\n", 1)),
+            justify="left" if column in ("method", "by") else "right",
+            no_wrap=not wraps,
+            min_width=max((len(word) for row in rows for word in row[place].split()), default=0) if wraps else None,
+        )
+    for row in rows:
+        table.add_row(*(Text(cell.replace(" ± ", "±")) for cell in row))
+    return table
+
+
+def markdown_table(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown table and its caption, for the documentation."""
+    alignment = [":---" if column in ("method", "by") else "---:" for column in COLUMNS]
+    lines = []
+    for row in (COLUMNS, alignment, *table_rows(results)):
+        cells = (cell.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in row)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", table_caption(results), ""])

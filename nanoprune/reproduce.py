@@ -1,0 +1,70 @@
+"""Data set -> defences -> attacks -> results: the paper's comparison, with the controls that it needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nanoprune.data import Dataset
+from nanoprune.experiment import Experiment, Progress, Trained
+from nanoprune.recipes import Recipe, keep_name
+from nanoprune.results import header, method_entry, roc_curves, with_changes
+from nanoprune.zoo import narrowed
+
+
+def reproduce(
+    dataset: Dataset,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    threads: int,
+    progress: Progress | None = None,
+    command: str = "",
+) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """Train and attack every method. Returns the results, as results.json has them, and the curves by method.
+
+    The methods, in order: baseline; for each keep ratio K early-stop and small-dense, the controls of equal accuracy
+    and of equal size; minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of
+    the others end in -K. With minmax = 0 there is no game. Raises DivergenceError if a loss stops being finite.
+    """
+    began = time.perf_counter()
+    experiment = Experiment(dataset, recipe, seeds, threads, progress)
+    trained = train_methods(experiment)
+    methods = {}
+    for method, t in trained.items():
+        outcomes = experiment.attack(method, t.net)
+        methods[method] = method_entry(experiment, t, outcomes)
+        t.curves |= roc_curves(experiment, outcomes)
+    results = header(experiment) | {
+        "command": command,
+        "seconds": round(time.perf_counter() - began, 2),
+        "methods": with_changes(methods),
+    }
+    return results, {method: t.curves for method, t in trained.items()}
+
+
+def train_methods(experiment: Experiment) -> dict[str, Trained]:
+    """Every method's networks, in the order of the results."""
+    recipe = experiment.recipe
+    baseline = experiment.dense("baseline")
+    names = [keep_name(keep) for keep in recipe.keep]
+    suffixes = ["", *(f"-{name}" for name in names[1:])]
+    pruned = experiment.pruned(baseline.net, recipe.keep)
+    trained = {"baseline": baseline}
+    for suffix, of in zip(suffixes, pruned, strict=True):
+        target = experiment.accuracies(of.net, "nonmembers")
+        trained[f"early-stop{suffix}"] = experiment.stopped(f"early-stop{suffix}", target, baseline)
+    for suffix, of in zip(suffixes, pruned, strict=True):
+        description = narrowed(experiment.description, int(of.net.nonzero().max()))
+        trained[f"small-dense{suffix}"] = experiment.dense(f"small-dense{suffix}", description)
+    games = [None] * len(pruned)
+    if recipe.minmax:
+        trained["minmax"] = experiment.dense("minmax", lam=recipe.minmax)
+        games = experiment.pruned(baseline.net, recipe.keep, recipe.minmax)
+    for name, alone, with_game in zip(names, pruned, games, strict=True):
+        trained[f"prune-{name}"] = alone
+        if with_game:
+            trained[f"prune-{name}+minmax"] = with_game
+    return trained

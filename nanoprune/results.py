@@ -1,0 +1,143 @@
+"""What a run found, as results.json and curves.h5 have it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy
+
+import nanoprune
+from nanoprune.attack import ATTACKS, Outcome, strongest
+from nanoprune.attack.evaluate import FALSE_POSITIVE_RATES
+from nanoprune.attack.metrics import needed_nonmembers, roc
+from nanoprune.backend import device_name
+from nanoprune.data import splits_sha256
+from nanoprune.experiment import Experiment, Trained
+from nanoprune.files import atomic_path
+from nanoprune.recipes import Recipe, keep_name
+from nanoprune.statistics import paired_difference, summary
+from nanoprune.zoo import build
+
+ROC_GRID = np.logspace(-4, 0, 121)  # false-positive rates at which the mean ROC is kept
+
+
+def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """One method's entry of results.json, but for the changes against the baseline."""
+    net, name = trained.net, strongest(outcomes)
+    nonzero, full = net.nonzero(), build(experiment.description, replicas=0).weight_count
+    train, test = (summary(experiment.accuracies(net, part)) for part in ("members", "nonmembers"))
+    return {
+        "weights": net.weight_count,
+        "nonzero": int(nonzero[0]) if (nonzero == nonzero[0]).all() else float(nonzero.mean()),
+        "compression": float(full / max(nonzero.mean(), 1)),
+        "train_accuracy": train,
+        "test_accuracy": test,
+        "attacks": {attack: _attack(outcomes, attack) for attack in ATTACKS},
+        "strongest_attack": name,
+        "strongest_attack_accuracy": summary(outcomes[name].accuracy),
+        **({"solver": {"status": trained.status}} if trained.status else {}),
+    }
+
+
+def with_changes(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The entries with their differences from the baseline, paired by seed."""
+    changes = {"attack_accuracy_change": "strongest_attack_accuracy", "test_accuracy_change": "test_accuracy"}
+    return {
+        method: entry
+        | (
+            {
+                change: paired_difference(entry[of]["values"], methods["baseline"][of]["values"])
+                for change, of in changes.items()
+            }
+            if method != "baseline"
+            else {}
+        )
+        for method, entry in methods.items()
+    }
+
+
+def _attack(outcomes: dict[str, Outcome], name: str) -> dict[str, Any]:
+    of, per_class = outcomes[name], outcomes.get(f"{name}, per class")
+    return {
+        "accuracy": summary(of.accuracy),
+        "accuracy_per_class_threshold": summary(per_class.accuracy) if per_class else None,
+        "auc": summary(of.auc),
+        "tpr_at_fpr": {f"{fpr:g}": None if rates is None else summary(rates) for fpr, rates in of.tpr_at_fpr.items()},
+    }
+
+
+def roc_curves(experiment: Experiment, outcomes: dict[str, Outcome]) -> dict[str, np.ndarray]:
+    """Mean over the seeds of each attack's ROC, at the rates of ROC_GRID that the non-members can tell apart."""
+    member = np.repeat(
+        [True, False], [experiment.indices(f"scored_{part}").shape[1] for part in ("members", "nonmembers")]
+    )
+    grid = np.concatenate([[0.0], ROC_GRID[(~member).sum() * ROC_GRID >= 1]])
+    curves = {}
+    for name, outcome in outcomes.items():
+        tpr = []
+        for scores in outcome.scores:
+            false, true = roc(scores[member], scores[~member])
+            tpr.append(true[np.searchsorted(false, grid, side="right") - 1])  # the largest TPR with FPR <= grid
+        curves[f"roc/{name}/fpr"], curves[f"roc/{name}/tpr"] = grid, np.mean(tpr, axis=0)
+    return curves
+
+
+def header(experiment: Experiment) -> dict[str, Any]:
+    """What the results say of the run beside the methods."""
+    recipe, split = experiment.recipe, experiment.splits[0]
+    parts = ("members", "reference", "nonmembers", "known_members", "known_nonmembers")
+    return {
+        "dataset": experiment.dataset.name,
+        "network": recipe.network,
+        "device": device_name(),
+        "precision": "float32",
+        "seeds": experiment.seeds,
+        "threads": experiment.threads,
+        "versions": {
+            "nanoprune": nanoprune.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "h5py": h5py.__version__,
+        },
+        "recipe": dataclasses.asdict(recipe),
+        "data_sha256": experiment.dataset.sha256,
+        "splits": {part: len(getattr(split, part)) for part in parts} | {"sha256": splits_sha256(experiment.splits)},
+        "notes": _notes(recipe, len(split.scored_nonmembers)),
+    }
+
+
+def _notes(recipe: Recipe, scored_nonmembers: int) -> list[str]:
+    """What a reader of the table must know: refusals, and what the controls are controls of."""
+    notes = [
+        f"TPR at {fpr:.1%} FPR is refused: it needs at least {needed_nonmembers(fpr):,} scored non-members, "
+        f"there are {scored_nonmembers:,}"
+        for fpr in FALSE_POSITIVE_RATES
+        if scored_nonmembers < needed_nonmembers(fpr)
+    ]
+    if not recipe.minmax:
+        notes.append("no Min-Max game was played: its lambda is 0")
+    for suffix, keep in zip(["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])], recipe.keep, strict=True):
+        notes.append(
+            f"early-stop{suffix} is the baseline, stopped where its test accuracy reaches that of "
+            f"prune-{keep_name(keep)}, seed by seed; small-dense{suffix} has at most as many weights as that keeps"
+        )
+    return notes
+
+
+def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarray]], out: str | os.PathLike) -> None:
+    """Write results.json and curves.h5 to the folder `out`, each whole or not at all."""
+    out = pathlib.Path(out)
+    with atomic_path(out / "curves.h5") as temporary, h5py.File(temporary, "w") as file:
+        for method, arrays in curves.items():
+            for name, values in arrays.items():
+                file.create_dataset(f"{method}/{name}", data=values)
+    with atomic_path(out / "results.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,23 @@
+"""Means over seeds with their 95% intervals."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+def summary(values: Sequence[float]) -> dict[str, object]:
+    """{"mean", "low", "high", "values"} of one value a seed; Student's t interval, None and None with one seed."""
+    values = np.asarray(values, dtype=np.float64)  # (seeds,)
+    mean, low, high = float(values.mean()), None, None
+    if len(values) > 1:
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+        low, high = mean - half, mean + half
+    return {"mean": mean, "low": low, "high": high, "values": values.tolist()}
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, object]:
+    """`summary` of ours - theirs, seed by seed: what both owe to the seed cancels."""
+    return summary(np.subtract(ours, theirs))

@@ -1,0 +1,122 @@
+"""Algorithm 1: training with a game, a sparsity constraint, both, or neither.
+
+    min_W  L_D(W) + lambda max_h G_W(h)    subject to    ||W_i||_0 <= k_i
+
+ADMM splits the constraint off: the loop below is the W-step by stochastic gradient descent on
+
+    L_D(W)  +  lambda max_h G_W(h)  +  rho/2 ||W - Z + U||^2
+
+and at the end of each round of epochs come the Z-step and the U-step. Without a constraint it is ordinary training;
+with a mask it retrains the survivors of a pruned network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nanoprune.backend import to_host, xp
+from nanoprune.batch import Records, shuffled
+from nanoprune.defend import MinMax
+from nanoprune.errors import ArgumentError, DivergenceError
+from nanoprune.nn import SGD, Network, Workspace, cross_entropy, schedule
+from nanoprune.parallel import Passes
+from nanoprune.prune import ADMM, Mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """epochs of SGD in batches of `batch`, the last one smaller; learning rate `lr` over the epochs as `decay` says."""
+
+    epochs: int
+    batch: int = 64
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    decay: str = "constant"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be an integer of at least 1, got {getattr(self, name)!r}")
+        schedule(self.decay, self.lr, self.epochs)
+
+
+def train(
+    net: Network,
+    records: Records,
+    members: np.ndarray,
+    plan: Schedule,
+    generators: list[np.random.Generator],
+    game: MinMax | None = None,
+    admm: ADMM | None = None,
+    mask: Mask | None = None,
+    threads: int = 1,
+    on_epoch: Callable[[int, np.ndarray], None] | None = None,
+    method: str = "training",
+    stop_after: int | None = None,
+) -> np.ndarray:
+    """Train `net` in place on its members (R, M), indices into `records`; return the mean loss L_D, (R, epochs).
+
+    Replica r draws the order of its batches from generators[r]. With `admm`, its iterations are spread evenly over the
+    epochs. on_epoch(epoch, losses so far) is called after each epoch; stop_after: end early, after so many.
+    Raises DivergenceError, naming method, replica and iteration, at the end of an epoch in which a loss was not finite.
+    """
+    optimizer = SGD(plan.momentum, plan.weight_decay)
+    rate = schedule(plan.decay, plan.lr, plan.epochs)
+    updates = _update_epochs(plan.epochs, admm.settings.iterations) if admm else set()
+    epochs = plan.epochs if stop_after is None else min(stop_after, plan.epochs)
+    losses = np.empty((net.replicas, epochs))
+
+    def objective(net: Network, ws: Workspace, index: Any, count: int) -> Any:
+        x, y = records.batch(index, ws)  # (R, ..., N), (R, N)
+        logits = net.forward(x, ws)  # (R, classes, N)
+        loss, dlogits = cross_entropy(logits, y, count)  # L_D(W)
+        if game:
+            dlogits += game.lam * game.gain_gradient(logits, y, ws, count)  # + lambda max_h G_W(h)
+        net.backward(dlogits, ws)
+        return loss  # (R,)
+
+    with Passes(net, threads, generators) as passes:
+        for epoch in range(epochs):
+            step_losses = []
+            for index in shuffled(members, plan.batch, generators):  # (R, B)
+                if game:
+                    game.strengthen(net)  # h <- argmax_h G_W(h), some steps towards it
+                step_losses.append(passes.run(objective, index))
+                if admm:
+                    admm.add_penalty_gradient(net)  # + rho (W - Z + U)
+                if mask:
+                    mask.apply(net)  # pruned weights stay zero
+                optimizer.step(net, rate(epoch))  # W-step
+            losses[:, epoch] = _mean_loss(step_losses, epoch, method)
+            if game:
+                game.end_epoch()
+            if epoch in updates:
+                admm.update(net, losses[:, epoch])  # Z-step, U-step, residuals
+            if on_epoch:
+                on_epoch(epoch, losses[:, : epoch + 1])
+    return losses
+
+
+def _update_epochs(epochs: int, iterations: int) -> set[int]:
+    """The epochs after which the Z- and U-steps come: `iterations` of them, evenly spread, the last after the last."""
+    if iterations > epochs:
+        raise ArgumentError(f"epochs must be at least the {iterations} ADMM iterations, got {epochs}")
+    return {(i + 1) * epochs // iterations - 1 for i in range(iterations)}
+
+
+def _mean_loss(step_losses: list, epoch: int, method: str) -> np.ndarray:
+    """Mean over the steps of an epoch, (R,); DivergenceError names the first step whose loss is not finite."""
+    steps = to_host(xp.stack(step_losses))  # (steps, R)
+    if not np.isfinite(steps).all():
+        step, replica = np.argwhere(~np.isfinite(steps))[0]
+        iteration = epoch * len(steps) + step + 1
+        raise DivergenceError(
+            f"{method}: the loss of replica {replica} is {steps[step, replica]} at iteration {iteration} "
+            f"(epoch {epoch + 1}); lower the learning rate, lambda or rho"
+        )
+    return steps.mean(axis=0)

@@ -1,0 +1,110 @@
+"""Naive references: each a formula written as loops, as slow as it is plain. NumPy arrays on the host only."""
+
+import itertools
+import math
+
+import numpy as np
+
+
+def convolution(X: np.ndarray, W: np.ndarray, b: np.ndarray, size: int, stride: int, padding: int) -> np.ndarray:
+    """Y[r, y, o, x, n] = b[r, o] + sum over i, c, j of W[r, o, i, c, j] X[r, s y + i - p, c, s x + j - p, n].
+
+    X (R, H, C, W, N), W (R, O, size*C*size), b (R, O, 1) as in `nanoprune.nn.Conv2D`; X is 0 outside of the image.
+    """
+    R, H, C, width, N = X.shape
+    O = W.shape[1]
+    W = W.reshape(R, O, size, C, size)
+    OH, OW = (H + 2 * padding - size) // stride + 1, (width + 2 * padding - size) // stride + 1
+    Y = np.empty((R, OH, O, OW, N))
+    for r, y, o, x, n in np.ndindex(Y.shape):  # five nested loops over the outputs
+        total = float(b[r, o, 0])
+        for i in range(size):
+            for c in range(C):
+                for j in range(size):
+                    row, column = stride * y + i - padding, stride * x + j - padding
+                    if 0 <= row < H and 0 <= column < width:
+                        total += float(W[r, o, i, c, j]) * float(X[r, row, c, column, n])
+        Y[r, y, o, x, n] = total
+    return Y
+
+
+def max_pool(X: np.ndarray, size: int) -> tuple[np.ndarray, dict]:
+    """Maxima over windows of X (R, H, C, W, N), and for each output index that of its first maximum, row by row."""
+    R, H, C, width, N = X.shape
+    Y, first = np.empty((R, H // size, C, width // size, N)), {}
+    for r, y, c, x, n in np.ndindex(Y.shape):
+        best = -math.inf
+        for i in range(size):
+            for j in range(size):
+                index = (r, size * y + i, c, size * x + j, n)
+                if X[index] > best:
+                    best, first[r, y, c, x, n] = X[index], index
+        Y[r, y, c, x, n] = best
+    return Y, first
+
+
+def projection(W: np.ndarray, k: int) -> np.ndarray:
+    """The nearest point to W (n,) with at most k entries: of all supports of size k the first that drops the least.
+
+    `combinations` lists the supports in the order of their indices, so a tie goes to the lower index.
+    """
+    n, least, Z = len(W), math.inf, None
+    for support in itertools.combinations(range(n), k):
+        distance = sum(float(W[i]) ** 2 for i in range(n) if i not in support)  # ||Z - W||^2
+        if distance < least:
+            least, Z = distance, np.array([W[i] if i in support else 0 for i in range(n)], W.dtype)
+    return Z
+
+
+def sparse_least_squares(A: np.ndarray, b: np.ndarray, k: int) -> np.ndarray:
+    """argmin ||A x - b|| with at most k entries: ordinary least squares on each set of k columns, the best of them."""
+    least, best = math.inf, np.zeros(A.shape[1])
+    for support in itertools.combinations(range(A.shape[1]), k):
+        x = np.zeros(A.shape[1])
+        x[list(support)] = np.linalg.lstsq(A[:, support], b, rcond=None)[0]
+        distance = float(((A @ x - b) ** 2).sum())
+        if distance < least:
+            least, best = distance, x
+    return best
+
+
+def auc(members: np.ndarray, nonmembers: np.ndarray) -> float:
+    """Over all pairs: 1 for a member that scores higher, 1/2 for a tie."""
+    wins = sum(1.0 if m > n else 0.5 if m == n else 0.0 for m in members for n in nonmembers)
+    return wins / (len(members) * len(nonmembers))
+
+
+def roc(members: np.ndarray, nonmembers: np.ndarray) -> list[tuple[float, float]]:
+    """(FPR, TPR) of "score >= t", counted for t = infinity and then for each distinct score, from the highest."""
+    thresholds = [math.inf, *sorted({*members.tolist(), *nonmembers.tolist()}, reverse=True)]
+    return [(share_above(nonmembers, t), share_above(members, t)) for t in thresholds]
+
+
+def share_above(scores: np.ndarray, t: float) -> float:
+    """Share of the scores that are at least t."""
+    return sum(1 for score in scores if score >= t) / len(scores)
+
+
+def tpr_at_fpr(members: np.ndarray, nonmembers: np.ndarray, fpr: float) -> float:
+    """The largest counted TPR whose counted FPR is at most `fpr`."""
+    return max(true for false, true in roc(members, nonmembers) if false <= fpr)
+
+
+def best_balanced_accuracy(members: np.ndarray, nonmembers: np.ndarray) -> float:
+    """The largest (TPR + TNR) / 2 of any threshold."""
+    return max((true + 1 - false) / 2 for false, true in roc(members, nonmembers))
+
+
+def modified_entropy(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Mentr(p, y) = -(1 - p_y) log p_y - sum_{i != y} p_i log(1 - p_i) for each row of p (n, classes); (n,).
+
+    Song & Mittal 2021 (arXiv 2003.10595), equation 8, for p strictly between 0 and 1.
+    """
+    values = []
+    for row, label in zip(p, y, strict=True):
+        value = -(1 - row[label]) * math.log(row[label])
+        for i in range(len(row)):
+            if i != label:
+                value -= row[i] * math.log(1 - row[i])
+        values.append(value)
+    return np.array(values)

@@ -1,0 +1,17 @@
+"""The attack network of Nasr, Shokri & Houmansadr 2018 (arXiv 1807.05852, section 4 and figure 3)."""
+
+from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential
+
+
+def attacker(classes: int, replicas: int = 1, dtype: str = "float32") -> Network:
+    """h(p, y): a branch 1024-512-64 on the prediction p, one 512-64 on the label y as a unit vector, then 256-64-1.
+
+    Input (R, 2 classes, N): p above y. Output (R, 1, N): the logit of the probability that (x, y) is a member.
+    The last layer starts at zero, so that an untrained h says 1/2, at a loss of log 2, and can only learn from there.
+    """
+    prediction = Sequential(Dense(classes, 1024), ReLU(), Dense(1024, 512), ReLU(), Dense(512, 64), ReLU())
+    label = Sequential(Dense(classes, 512), ReLU(), Dense(512, 64), ReLU())
+    joint = [Dense(128, 256), ReLU(), Dense(256, 64), ReLU(), Dense(64, 1)]
+    joint[-1].W.std = 0.0
+    body = Sequential(Branches((classes, prediction), (classes, label)), *joint)
+    return Network(body, (2 * classes,), replicas, dtype)

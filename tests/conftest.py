@@ -1,0 +1,15 @@
+"""Fixtures shared by the tests."""
+
+import os
+import pathlib
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """The folder of the real data sets: NANOPRUNE_DATA, else ../shared/data beside the repository, else skip."""
+    folder = os.environ.get("NANOPRUNE_DATA") or pathlib.Path(__file__).parents[2] / "shared" / "data"
+    if not pathlib.Path(folder).is_dir():
+        pytest.skip("no real data: name the folder above mnist/ and location30/ in NANOPRUNE_DATA")
+    return pathlib.Path(folder)

@@ -1,0 +1,428 @@
+"""Scores, thresholds and metrics against counting; the attacks where the best answer is known."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import mannwhitneyu
+
+from nanoprune.attack import (
+    ATTACKS,
+    Outcome,
+    Outputs,
+    Thresholds,
+    auc,
+    balanced_accuracy,
+    confidence,
+    correctness,
+    entropy,
+    evaluate,
+    fit_attack_network,
+    modified_entropy,
+    network,
+    roc,
+    strongest,
+    tpr_at_fpr,
+)
+from nanoprune.attack.threshold import best_threshold
+from nanoprune.errors import ArgumentError, DivergenceError
+from nanoprune.nn import Workspace
+from nanoprune.parallel import single_threaded_blas
+
+quick = settings(deadline=None, max_examples=100)
+few_values = st.sampled_from([-1.0, -0.0, 0.0, 0.5, 2.0, 2.5])
+
+
+def some_scores(least: int = 1, most: int = 12) -> st.SearchStrategy:
+    """Scores with many ties, or with hardly any."""
+    sizes = st.integers(least, most)
+    return st.one_of(
+        hnp.arrays("float64", sizes, elements=few_values), hnp.arrays("float64", sizes, elements=st.floats(-50, 50))
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_blas_thread():
+    with single_threaded_blas():
+        yield
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def predictions(draw):
+    """p (2, n, classes) and y (2, n): certain ones, ones with zeros, and nearly certain ones among them."""
+    n, classes = draw(st.integers(1, 4)), draw(st.integers(2, 5))
+    p = np.empty((2, n, classes))
+    for r in range(2):
+        for i in range(n):
+            kind = draw(st.sampled_from(["certain", "zeros", "nearly", "any"]))
+            weights = np.array([draw(st.floats(0.01, 1.0)) for _ in range(classes)])
+            first = draw(st.integers(0, classes - 1))
+            if kind == "certain":
+                weights = (np.arange(classes) == first).astype(float)
+            elif kind == "zeros":
+                weights[np.arange(classes) != first] *= draw(st.integers(0, 1))
+                weights[(first + 1) % classes] = 0
+            elif kind == "nearly":
+                weights[np.arange(classes) != first] *= 10.0 ** -draw(st.integers(5, 12))
+            p[r, i] = weights / weights.sum()
+    return p, draw(hnp.arrays("int64", (2, n), elements=st.integers(0, classes - 1)))
+
+
+def log(q: float) -> float:
+    return math.log(max(q, 1e-30))
+
+
+@quick
+@given(predictions())
+def test_scores_equal_their_formulas(outputs):
+    p, y = outputs
+    scores = {score: score(p, y) for score in (correctness, confidence, entropy, modified_entropy)}
+    for r in range(2):
+        for i, label in enumerate(y[r]):
+            q = [float(value) for value in p[r, i]]
+            expected = {
+                correctness: float(q.index(max(q)) == label),
+                confidence: q[label],
+                entropy: math.fsum(v * log(v) for v in q),
+                modified_entropy: math.fsum(
+                    [(1 - q[label]) * log(q[label])] + [v * log(1 - v) for c, v in enumerate(q) if c != label]
+                ),
+            }
+            for score, value in expected.items():
+                np.testing.assert_allclose(scores[score][r, i], value, rtol=1e-9, atol=0, err_msg=score.__name__)
+    assert (modified_entropy(p, y) <= 0).all()
+    assert (entropy(p, y) <= 0).all()
+
+
+def test_certain_predictions():
+    p, right, wrong = np.array([[1.0, 0.0, 0.0]]), np.array([0]), np.array([1])
+    assert [float(score(p, right)[0]) for score in (correctness, confidence, entropy, modified_entropy)] == [1, 1, 0, 0]
+    assert [float(score(p, wrong)[0]) for score in (correctness, confidence, entropy)] == [0, 0, 0]
+    np.testing.assert_allclose(modified_entropy(p, wrong), 2 * np.log(1e-30))  # the worst there is, and finite
+
+
+def test_modified_entropy_tells_nearly_certain_predictions_apart():
+    """p_y = 1 - e, two classes: about -2 e^2, which a term of size log e must not wash out."""
+    e = 10.0 ** -np.arange(3, 12)
+    p = np.stack([1 - e, e], axis=-1)
+    score = modified_entropy(p, np.zeros(len(e), int))
+    assert (np.diff(score) > 0).all()
+    np.testing.assert_allclose(score, -2 * e**2, rtol=2e-3)
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(some_scores(), some_scores())
+def test_auc_counts_all_pairs(members, nonmembers):
+    wins = sum(Fraction(int(a > b)) + Fraction(int(a == b), 2) for a in members for b in nonmembers)
+    expected = float(wins / (len(members) * len(nonmembers)))
+    np.testing.assert_allclose(auc(members, nonmembers), expected, rtol=1e-13, atol=1e-15)
+    u = mannwhitneyu(members, nonmembers, method="exact").statistic
+    np.testing.assert_allclose(auc(members, nonmembers), u / (len(members) * len(nonmembers)), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(auc(members, nonmembers) + auc(nonmembers, members), 1.0)
+
+
+def rates(members, nonmembers):
+    """(FPR, TPR) of "score >= t", exactly, for t from infinity down through all distinct scores."""
+    thresholds = [math.inf, *sorted({*members.tolist(), *nonmembers.tolist()}, reverse=True)]
+    return [
+        (t, *(Fraction(sum(bool(v >= t) for v in scores), len(scores)) for scores in (nonmembers, members)))
+        for t in thresholds
+    ]
+
+
+@quick
+@given(some_scores(), some_scores())
+def test_roc_has_a_point_for_each_distinct_score(members, nonmembers):
+    fpr, tpr = roc(members, nonmembers)
+    points = rates(members, nonmembers)
+    assert list(fpr) == [float(false) for _, false, _ in points]  # the nearest floats, not just close
+    assert list(tpr) == [float(true) for _, _, true in points]
+    assert (fpr[0], tpr[0]) == (0, 0)
+    assert (fpr[-1], tpr[-1]) == (1, 1)
+    assert (np.diff(fpr) >= 0).all()
+    assert (np.diff(tpr) >= 0).all()
+    np.testing.assert_allclose(np.trapezoid(tpr, fpr), auc(members, nonmembers), rtol=1e-12, atol=1e-12)
+
+
+@quick
+@given(some_scores(), some_scores(most=60), st.integers(1, 60), st.data())
+def test_tpr_at_fpr_is_the_best_of_all_thresholds(members, nonmembers, denominator, data):
+    fpr = Fraction(data.draw(st.integers(1, denominator)), denominator)
+    found = tpr_at_fpr(members, nonmembers, float(fpr))
+    if len(nonmembers) * fpr < 1:
+        assert found is None
+    else:
+        assert found == float(max(true for _, false, true in rates(members, nonmembers) if false <= fpr))
+
+
+@pytest.mark.parametrize(("fpr", "count"), [(0.01, 100), (0.01, 300), (0.001, 1000), (0.07, 300)])
+def test_a_false_positive_rate_that_is_just_reached_counts(fpr, count):
+    """1 - 99/100 is 0.010000000000000009: the rates are counts over counts, or this fails."""
+    allowed = round(fpr * count)
+    nonmembers = np.arange(count, dtype=float)
+    members = np.array([count - allowed, -1.0])  # as high as the last of the false positives allowed; below them all
+    assert tpr_at_fpr(members, nonmembers, fpr) == 1 / 2
+    assert tpr_at_fpr(members - 1, nonmembers, fpr) == 0
+
+
+@pytest.mark.parametrize("fpr", [0.0, -0.1, 1.5, math.nan])
+def test_a_rate_that_is_none_is_refused(fpr):
+    with pytest.raises(ArgumentError, match=r"fpr must lie in \(0, 1\]"):
+        tpr_at_fpr(np.ones(3), np.ones(3), fpr)
+
+
+@pytest.mark.parametrize("metric", [auc, roc, balanced_accuracy])
+def test_metrics_without_records_are_refused(metric):
+    with pytest.raises(ArgumentError, match="scores must be of members and non-members, got 0 and 2"):
+        metric(np.zeros(0, bool), np.ones(2, bool))
+    with pytest.raises(ArgumentError, match="got 2 and 0"):
+        metric(np.ones(2, bool), np.zeros(0, bool))
+
+
+@quick
+@given(hnp.arrays(bool, st.integers(1, 20)), hnp.arrays(bool, st.integers(1, 20)))
+def test_balanced_accuracy_weighs_both_sides_alike(members, nonmembers):
+    true, false = Fraction(sum(members.tolist()), len(members)), Fraction(sum(nonmembers.tolist()), len(nonmembers))
+    np.testing.assert_allclose(balanced_accuracy(members, nonmembers), float((true + 1 - false) / 2), rtol=1e-14)
+
+
+# --- thresholds ------------------------------------------------------------------------------------------------------
+
+
+def best(members, nonmembers):
+    """The best threshold, exactly; the first of the best from above."""
+    return max(rates(members, nonmembers), key=lambda point: point[2] - point[1])[0]
+
+
+@quick
+@given(some_scores(), some_scores())
+def test_best_threshold_is_the_largest_of_the_best(members, nonmembers):
+    assert best_threshold(members, nonmembers) == best(members, nonmembers)
+
+
+@quick
+@given(some_scores(least=2, most=30), st.data())
+def test_thresholds_per_class(scores, data):
+    n, classes = len(scores), 4
+    labels = data.draw(hnp.arrays("int64", n, elements=st.integers(0, classes - 2)))  # the last class never occurs
+    member = data.draw(hnp.arrays(bool, n))
+    member[0], member[-1] = True, False
+    common = best(scores[member], scores[~member])
+    np.testing.assert_array_equal(Thresholds.fit(scores, labels, member, classes, False).t, [common] * classes)
+    rule = Thresholds.fit(scores, labels, member, classes, True)
+    for c in range(classes):
+        of_class = labels == c
+        known = member[of_class].any() and not member[of_class].all()
+        assert rule.t[c] == (best(scores[of_class & member], scores[of_class & ~member]) if known else common)
+
+    right = {True: 0, False: 0}
+    for i in range(n):
+        right[bool(member[i])] += bool(scores[i] >= rule.t[labels[i]]) == bool(member[i])
+    expected = Fraction(right[True], int(member.sum())) / 2 + Fraction(right[False], int((~member).sum())) / 2
+    np.testing.assert_allclose(rule.accuracy(scores, labels, member), float(expected), rtol=1e-14)
+
+
+# --- all attacks -----------------------------------------------------------------------------------------------------
+
+
+def guesses(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> tuple[np.ndarray, np.ndarray]:
+    return rng.dirichlet(np.ones(classes), shape), rng.integers(0, classes, shape)
+
+
+def outputs(rng: np.random.Generator, replicas: int, each: int, share: float, classes: int = 4) -> Outputs:
+    """`each` members and non-members with random outputs, but a `share` of the members is confidently right."""
+    p, y = guesses(rng, (replicas, 2 * each), classes)
+    member = np.arange(2 * each) < each
+    sure = 0.995 * np.eye(classes)[y] + 0.005 * p
+    give_away = member & (rng.random((replicas, 2 * each)) < share)
+    return Outputs(np.where(give_away[..., None], sure, p), y, member)
+
+
+def seeded(replicas: int) -> list[np.random.Generator]:
+    return [np.random.default_rng([11, r]) for r in range(replicas)]
+
+
+@pytest.fixture
+def few_epochs(monkeypatch):
+    """For tests that do not ask how good the attack network is."""
+    monkeypatch.setattr(network, "MAX_EPOCHS", 2)
+
+
+def test_attacks_come_near_the_optimum():
+    """80% of the members are given away: the best rule calls these members, and is right 90% of the time."""
+    rng = np.random.default_rng(4)
+    found = evaluate(outputs(rng, 1, 150, 0.8), outputs(rng, 1, 1000, 0.8), seeded(1))
+    assert list(found) == [
+        "network",
+        "correctness",
+        "confidence",
+        "confidence, per class",
+        "entropy",
+        "entropy, per class",
+        "modified_entropy",
+        "modified_entropy, per class",
+    ]
+    for name in ("confidence", "modified_entropy", "network"):
+        assert 0.87 < found[name].accuracy[0] < 0.93, name
+        assert 0.86 < found[name].auc[0] < 0.94, name  # 0.8 + 0.2 / 2
+        assert 0.7 < found[name].tpr_at_fpr[0.01][0] < 0.9, name
+    # correctness: TPR 0.8 + 0.2 / 4, FPR 1 / 4
+    assert abs(found["correctness"].accuracy[0] - 0.8) < 0.04
+    assert strongest(found) != "correctness"
+
+
+def test_outputs_that_say_nothing_give_chance():
+    """Within four standard errors of 1/2, for 1,000 members and as many non-members."""
+    rng = np.random.default_rng(8)
+    found = evaluate(outputs(rng, 2, 60, 0.0), outputs(rng, 2, 1000, 0.0), seeded(2))
+    for name, outcome in found.items():
+        assert outcome.accuracy.shape == outcome.own_accuracy.shape == outcome.auc.shape == (2,)
+        assert outcome.scores.shape == (2, 2000)
+        np.testing.assert_allclose(outcome.accuracy, 0.5, atol=4 * 0.5 / np.sqrt(2000), err_msg=name)
+        np.testing.assert_allclose(outcome.auc, 0.5, atol=4 * np.sqrt(2001 / (12 * 1000 * 1000)), err_msg=name)
+        assert (outcome.tpr_at_fpr[0.01] < 0.04).all()
+        assert (outcome.tpr_at_fpr[0.001] < 0.02).all()
+
+
+@pytest.mark.usefixtures("few_epochs")
+def test_outcome_holds_the_metrics_of_the_scored_records():
+    rng = np.random.default_rng(5)
+    known, scored = outputs(rng, 2, 20, 0.5), outputs(rng, 2, 50, 0.5)
+    found = evaluate(known, scored, seeded(2))
+    m = scored.member
+    np.testing.assert_array_equal(found["confidence"].scores, confidence(scored.p, scored.y))
+    fitted = np.r_[0:15, 20:35]  # all but the last quarter of the members and of the non-members
+    for r in range(2):
+        own, others = confidence(known.p[r], known.y[r]), found["confidence"].scores[r]
+        t = best(own[:15], own[20:35])
+        rule = Thresholds(np.full(4, t))
+        held_out = np.setdiff1d(np.arange(40), fitted)
+        outcome = found["confidence"]
+        assert outcome.accuracy[r] == rule.accuracy(others, scored.y[r], m)
+        assert outcome.own_accuracy[r] == rule.accuracy(own[held_out], known.y[r, held_out], known.member[held_out])
+        z = found["network"].scores[r]
+        np.testing.assert_allclose(found["network"].accuracy[r], ((z[m] >= 0).mean() + (z[~m] < 0).mean()) / 2)
+        for name in ATTACKS:
+            assert found[name].auc[r] == auc(found[name].scores[r, m], found[name].scores[r, ~m])
+    assert found["network"].tpr_at_fpr == {0.01: None, 0.001: None}  # 50 non-members cannot say
+
+
+@pytest.mark.usefixtures("few_epochs")
+def test_held_out_records_fit_no_threshold_and_scored_ones_choose_nothing():
+    rng = np.random.default_rng(6)
+    known, scored = outputs(rng, 1, 40, 0.5), outputs(rng, 1, 60, 0.5)
+    found = evaluate(known, scored, seeded(1))
+
+    p = known.p.copy()
+    p[:, np.r_[30:40, 70:80]] = p[:, np.r_[70:80, 30:40]]  # the held-out records of both sides change places
+    poisoned = evaluate(Outputs(p, known.y, known.member), scored, seeded(1))
+    for name in found:
+        if name != "network":
+            assert poisoned[name].accuracy == found[name].accuracy
+    assert poisoned["confidence"].own_accuracy != found["confidence"].own_accuracy
+
+    flipped = evaluate(known, Outputs(scored.p, scored.y, ~scored.member), seeded(1))
+    for name in found:
+        np.testing.assert_array_equal(flipped[name].own_accuracy, found[name].own_accuracy)
+        np.testing.assert_allclose(flipped[name].accuracy, 1 - found[name].accuracy, err_msg=name)
+    assert strongest(flipped) == strongest(found)
+
+
+def test_the_strongest_is_chosen_by_the_attackers_own_records():
+    def outcome(accuracy, own):
+        R = len(own)
+        return Outcome(np.array(accuracy), np.array(own), np.ones(R), {}, np.zeros((R, 1)))
+
+    found = {
+        "network": outcome([0.9, 0.9], [0.5, 0.6]),  # best on the scored records
+        "confidence": outcome([0.6, 0.6], [0.9, 0.1]),  # best for one classifier
+        "entropy": outcome([0.5, 0.5], [0.6, 0.6]),  # best in the mean
+    }
+    assert strongest(found) == "entropy"
+
+
+@pytest.mark.parametrize(("members", "others"), [(3, 10), (10, 3), (0, 10)])
+def test_an_attacker_that_knows_too_little_is_refused(members, others):
+    p, y = guesses(np.random.default_rng(0), (1, members + others), 3)
+    known = Outputs(p, y, np.arange(members + others) < members)
+    with pytest.raises(ArgumentError, match=r"at least 4 members and 4 non-members, got [03]"):
+        evaluate(known, known, seeded(1))
+
+
+# --- attack network --------------------------------------------------------------------------------------------------
+
+
+def held_out_losses(h, known: Outputs, held_out: np.ndarray) -> np.ndarray:
+    """Mean of the two sides' log-losses on the held-out records, from h's own forward pass; (R,)."""
+    x = np.concatenate([known.p, np.eye(known.p.shape[2])[known.y]], axis=2)[:, held_out].swapaxes(1, 2)
+    z = h.forward(np.ascontiguousarray(x, np.float32), Workspace(training=False))[:, 0].astype(np.float64)
+    member = known.member[held_out]
+    return (np.log1p(np.exp(-z[:, member])).mean(axis=1) + np.log1p(np.exp(z[:, ~member])).mean(axis=1)) / 2
+
+
+def test_the_attack_network_is_kept_at_its_best_and_stops_early():
+    rng = np.random.default_rng(9)
+    known = outputs(rng, 3, 40, 0.5)
+    known.p[2, 40:], known.y[2, 40:] = outputs(rng, 1, 40, 1.0).p[0, :40], known.y[2, :40]  # nothing to learn here
+    held_out = np.arange(80) % 4 == 0
+    h, history = fit_attack_network(known.p, known.y, known.member, held_out, seeded(3))
+    assert history.shape[0] == 3
+    assert history.shape[1] < network.MAX_EPOCHS
+    alone = []
+    for r in range(3):
+        part = Outputs(known.p[r : r + 1], known.y[r : r + 1], known.member)
+        own, losses = fit_attack_network(part.p, part.y, part.member, held_out, seeded(3)[r : r + 1])
+        assert np.argmin(losses[0]) + network.PATIENCE == losses.shape[1] - 1  # the best, then none better for so long
+        np.testing.assert_allclose(held_out_losses(own, part, held_out), losses.min(axis=1), rtol=1e-4)
+        np.testing.assert_allclose(history[r, : losses.shape[1]], losses[0], rtol=1e-3)
+        alone.append((own, losses.min()))
+    np.testing.assert_allclose(held_out_losses(h, known, held_out), [loss for _, loss in alone], rtol=1e-3)
+    assert history.shape[1] > min(np.argmin(row) for row in history) + network.PATIENCE + 1  # one waited for another
+    fleet = network.attack_scores(h, known.p, known.y)
+    for r, (own, _) in enumerate(alone):
+        single = network.attack_scores(own, known.p[r : r + 1], known.y[r : r + 1])
+        np.testing.assert_allclose(fleet[r], single[0], atol=1e-3)
+
+
+def test_held_out_records_train_no_network(monkeypatch):
+    monkeypatch.setattr(network, "MAX_EPOCHS", 1)  # so that it is the network of this epoch, whatever its loss
+    known = outputs(np.random.default_rng(1), 1, 16, 0.5)
+    held_out = np.arange(32) % 4 == 0
+    h, history = fit_attack_network(known.p, known.y, known.member, held_out, seeded(1))
+    p = known.p.copy()
+    p[:, held_out] = p[:, held_out][..., ::-1]
+    same, other_history = fit_attack_network(p, known.y, known.member, held_out, seeded(1))
+    np.testing.assert_array_equal(same.theta, h.theta)
+    assert other_history != history
+    p[:, ~held_out] = p[:, ~held_out][..., ::-1]
+    other, _ = fit_attack_network(p, known.y, known.member, held_out, seeded(1))
+    assert (other.theta != h.theta).any()
+
+
+def test_attack_scores_are_the_networks_logits():
+    rng = np.random.default_rng(2)
+    p, y = guesses(rng, (2, 300), 3)
+    h = network.attacker(3, 2).initialise(seeded(2))
+    scores = network.attack_scores(h, p, y)
+    for r, i in ((0, 0), (0, 255), (1, 256), (1, 299)):
+        row = np.concatenate([p[r, i], np.eye(3)[y[r, i]]]).astype(np.float32)
+        x = np.tile(row[None, :, None], (2, 1, 1))
+        np.testing.assert_allclose(scores[r, i], h.forward(x, Workspace(training=False))[r, 0, 0], atol=1e-5)
+
+
+def test_outputs_that_are_no_numbers_end_the_attack():
+    known = outputs(np.random.default_rng(1), 1, 16, 0.5)
+    known.p[0, 5] = np.nan
+    message = r"attack network: held-out loss .*nan.* in epoch 1"
+    with np.errstate(invalid="ignore"), pytest.raises(DivergenceError, match=message):
+        fit_attack_network(known.p, known.y, known.member, np.arange(32) % 4 == 0, seeded(1))

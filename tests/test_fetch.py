@@ -1,0 +1,174 @@
+"""Downloads from a server on this machine: whole and right, or not there at all."""
+
+import gzip
+import hashlib
+import http.server
+import pathlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from nanoprune.data import fetch
+from nanoprune.data.source import SourceFile
+from nanoprune.errors import ArgumentError, DataError
+
+CONTENT = bytes(range(256)) * 600  # 150 kB: several chunks
+NAME = "part.gz"
+FILE = SourceFile("mnist", NAME, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+PACKED = gzip.compress(CONTENT, 0)  # level 0: as long as the content
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers /mirror/name with `pages["/mirror/name"]`, bytes or (announced length, bytes); 404 on anything else."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.pages: dict[str, bytes | tuple[int | None, bytes]] = {}
+        self.asked: list[str] = []
+
+    def mirror(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}/"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        page = self.server.pages.get(self.path)
+        if page is None:
+            return self.send_error(404)
+        length, data = page if isinstance(page, tuple) else (len(page), page)
+        self.send_response(200)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def files_in(folder: pathlib.Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_fetch(server, tmp_path):
+    server.pages = {f"/a/{NAME}": PACKED}
+    seen = []
+    paths = fetch("mnist", tmp_path, [server.mirror("a")], lambda *args: seen.append(args), [FILE])
+    assert paths == [tmp_path / "mnist" / NAME]
+    assert paths[0].read_bytes() == PACKED
+    assert files_in(tmp_path) == [NAME]
+    assert len(seen) > 1
+    assert seen[-1] == (NAME, len(PACKED), len(PACKED))
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+
+
+def test_a_mirror_that_does_not_say_the_length(server, tmp_path):
+    server.pages = {f"/a/{NAME}": (None, PACKED)}
+    seen = []
+    fetch("mnist", tmp_path, [server.mirror("a")], lambda *args: seen.append(args), [FILE])
+    assert seen[-1] == (NAME, len(PACKED), None)
+
+
+def test_another_gzip_wrapping_and_none_will_do(server, tmp_path):
+    server.pages = {f"/a/{NAME}": gzip.compress(CONTENT, 9), f"/b/{NAME}": CONTENT}
+    fetch("mnist", tmp_path / "1", [server.mirror("a")], files=[FILE])
+    fetch("mnist", tmp_path / "2", [server.mirror("b")], files=[FILE])
+    assert FILE.read(tmp_path / "1") == FILE.read(tmp_path / "2") == CONTENT
+
+
+@pytest.mark.parametrize(("page", "message"), [
+    (None, "404"),
+    (gzip.compress(CONTENT[:-1] + b"x"), "SHA-256"),
+    (PACKED[:-100], "damaged gzip data"),
+    ((len(PACKED), PACKED[:-100]), f"stopped after {len(PACKED) - 100} of {len(PACKED)} bytes"),
+    (b"", "0 bytes with SHA-256"),
+    (b"<html>come back later</html>", "SHA-256"),
+    (bytes(len(CONTENT) + 10**5), "sends 253600 bytes, at most 219136 expected"),
+    ((None, bytes(len(CONTENT) + 10**5)), "sends more than the 219136 bytes"),
+    (gzip.compress(bytes(10**7)), "unpacks to more than the 153600 bytes"),
+], ids=["404", "other content", "cut gzip", "cut off", "empty", "a page", "too long", "endless", "bomb"])
+def test_a_bad_mirror_leaves_nothing_and_the_next_is_asked(server, tmp_path, page, message):
+    if page is not None:
+        server.pages[f"/bad/{NAME}"] = page
+    with pytest.raises(DataError, match=message) as caught:
+        fetch("mnist", tmp_path, [server.mirror("bad")], files=[FILE])
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"mnist: {NAME} could not be fetched: {server.mirror('bad')}{NAME}: ")
+    assert str(caught.value).endswith(f"; put the file into {tmp_path / 'mnist'} by hand")
+    assert files_in(tmp_path) == []
+
+    server.pages[f"/good/{NAME}"] = PACKED
+    fetch("mnist", tmp_path, [server.mirror("bad"), server.mirror("good")], files=[FILE])
+    assert files_in(tmp_path) == [NAME]
+    assert FILE.read(tmp_path) == CONTENT
+
+
+def test_every_failed_mirror_is_named(server, tmp_path):
+    server.pages = {f"/b/{NAME}": b"no"}
+    unused = Server()  # a port that nobody answers on, once closed
+    unused.server_close()
+    mirrors = [server.mirror("a"), server.mirror("b"), unused.mirror("c"), "http://"]
+    with pytest.raises(DataError) as caught:
+        fetch("mnist", tmp_path, mirrors, files=[FILE])
+    for mirror, what in zip(mirrors, ("404", "SHA-256", "refused", "no host"), strict=True):
+        assert f"{mirror}" in str(caught.value)
+        assert what in str(caught.value)
+
+
+def test_what_is_there_and_right_is_not_fetched(server, tmp_path):
+    server.pages = {f"/a/{NAME}": PACKED}
+    mirrors = [server.mirror("a")]
+    assert len(fetch("mnist", tmp_path, mirrors, files=[FILE])) == 1
+    assert fetch("mnist", tmp_path, mirrors, files=[FILE]) == []
+    (tmp_path / "mnist" / NAME).unlink()
+    (tmp_path / "mnist" / "part").write_bytes(CONTENT)  # unpacked by hand
+    assert fetch("mnist", tmp_path, mirrors, files=[FILE]) == []
+    assert len(server.asked) == 1
+
+
+def test_a_damaged_file_is_replaced_only_by_a_right_one(server, tmp_path):
+    path = tmp_path / "mnist" / NAME
+    path.parent.mkdir()
+    path.write_bytes(PACKED[:1000])
+    with pytest.raises(DataError, match="404"):
+        fetch("mnist", tmp_path, [server.mirror("a")], files=[FILE])
+    assert path.read_bytes() == PACKED[:1000]
+    server.pages = {f"/a/{NAME}": PACKED}
+    assert fetch("mnist", tmp_path, [server.mirror("a")], files=[FILE]) == [path]
+    assert path.read_bytes() == PACKED
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_mirrors_fault(server, tmp_path):
+    (tmp_path / "mnist").write_bytes(b"a file where the folder should be")
+    server.pages = {f"/a/{NAME}": PACKED}
+    with pytest.raises(DataError, match="cannot be written"):
+        fetch("mnist", tmp_path, [server.mirror("a")], files=[FILE])
+
+
+def test_digits_need_no_fetching(tmp_path):
+    assert fetch("digits", tmp_path) == []
+    assert files_in(tmp_path) == []
+
+
+def test_refuses(tmp_path):
+    with pytest.raises(ArgumentError, match="data set must be one of digits, mnist, location30, got 'cifar'"):
+        fetch("cifar", tmp_path)
+    with pytest.raises(ArgumentError, match="mirror must start with https:// or http://, got 'file:///etc/'"):
+        fetch("mnist", tmp_path, ["file:///etc/"])
+    with pytest.raises(DataError, match="no mirror to ask"):
+        fetch("mnist", tmp_path, [], files=[FILE])

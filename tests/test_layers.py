@@ -1,0 +1,366 @@
+"""Every layer against naive loops and central differences, over shapes, strides, paddings, replicas and dtypes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import correlate
+
+from nanoprune.errors import ArgumentError, WorkspaceError
+from nanoprune.nn import (
+    Branches,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool,
+    Network,
+    ReLU,
+    Sequential,
+    Tanh,
+    Workspace,
+)
+from nanoprune.verify import reference
+from nanoprune.verify.gradient import apart, gradients, network
+
+TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
+DTYPES = st.sampled_from([np.float64, np.float32])
+SEEDS = st.integers(0, 2**32 - 1)
+SMALL = st.integers(1, 3)
+
+
+@st.composite
+def conv_cases(draw):
+    """A layer, and an input shape (R, H, C, W, N) that it can take; often the last rows or columns fill no window."""
+    size, padding = draw(st.integers(1, 4)), draw(st.integers(0, 3))
+    sides = st.integers(max(1, size - 2 * padding), 6)
+    R, C, N = draw(SMALL), draw(SMALL), draw(SMALL)
+    layer = Conv2D(C, draw(SMALL), size, stride=draw(SMALL), padding=padding)
+    return layer, (R, draw(sides), C, draw(sides), N)
+
+
+@st.composite
+def pool_cases(draw):
+    size = draw(st.integers(1, 4))
+    sides = st.integers(size, 9)
+    return MaxPool(size), (draw(SMALL), draw(sides), draw(SMALL), draw(sides), draw(SMALL))
+
+
+def filled(layer: Layer, shape: tuple[int, ...], dtype: type, rng: np.random.Generator) -> Network:
+    """A network of one layer for inputs of `shape` (R, ..., N), with normal parameters."""
+    net = Network(layer, shape[1:-1], shape[0], dtype)
+    net.theta[...] = rng.standard_normal(net.theta.shape)
+    return net
+
+
+def close(actual, expected, dtype=np.float64):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[dtype] * max(1.0, np.abs(expected).max()))
+
+
+def check_gradients(body: Layer, shape: tuple[int, ...], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pairs = gradients(network(body, shape[1:-1], rng, replicas=shape[0]), apart(rng, shape), rng)
+    for what, (ours, oracle) in pairs.items():
+        assert ours == pytest.approx(oracle, rel=1e-6, abs=1e-7), what
+
+
+# Forward
+
+
+@settings(deadline=None, max_examples=60)
+@given(conv_cases(), DTYPES, SEEDS)
+def test_convolution_equals_nested_loops(case, dtype, seed):
+    layer, shape = case
+    rng = np.random.default_rng(seed)
+    net, X = filled(layer, shape, dtype, rng), rng.standard_normal(shape).astype(dtype)
+    W, b = (p.value for p in net.body.parameters())
+    Y = net.forward(X, Workspace())
+    assert Y.dtype == dtype
+    assert Y.shape == (shape[0], *net.output_shape, shape[-1])
+    close(Y, reference.convolution(X, W, b, layer.size, layer.stride, layer.padding), dtype)
+
+
+def test_nested_loops_equal_scipy():
+    """The reference itself, against a library that knows nothing of our layout."""
+    rng = np.random.default_rng(0)
+    X, W, b = rng.standard_normal((1, 7, 2, 8, 1)), rng.standard_normal((1, 1, 3, 2, 3)), rng.standard_normal((1, 1, 1))
+    image, kernel = X[0, ..., 0].transpose(1, 0, 2), W[0, 0].transpose(1, 0, 2)  # (C, H, W), (C, kh, kw)
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
+    expected = correlate(padded, kernel, mode="valid", method="direct")[0, ::2, ::2] + b[0, 0]
+    Y = reference.convolution(X, W.reshape(1, 1, 18), b, size=3, stride=2, padding=1)
+    close(Y[0, :, 0, :, 0], expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(pool_cases(), st.booleans(), DTYPES, SEEDS)
+def test_pooling_and_its_gradient_equal_loops(case, ties, dtype, seed):
+    layer, shape = case
+    rng = np.random.default_rng(seed)
+    X = (rng.integers(-2, 3, shape) if ties else rng.standard_normal(shape)).astype(dtype)
+    Y, first = reference.max_pool(X, layer.size)
+    dY = rng.integers(-9, 10, Y.shape).astype(dtype)
+    expected = np.zeros(shape)
+    for output, source in first.items():
+        expected[source] = dY[output]
+    ws = Workspace()
+    np.testing.assert_array_equal(layer.forward(X, ws), Y)
+    dX = layer.backward(dY, ws)
+    assert dX.dtype == dtype
+    np.testing.assert_array_equal(dX, expected)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SMALL, st.integers(1, 6), st.integers(1, 6), st.integers(1, 5), DTYPES, SEEDS)
+def test_dense_equals_loops(R, inputs, outputs, N, dtype, seed):
+    rng = np.random.default_rng(seed)
+    shape = (R, inputs, N)
+    net, X = filled(Dense(inputs, outputs), shape, dtype, rng), rng.standard_normal(shape).astype(dtype)
+    W, b = (p.value for p in net.body.parameters())
+    expected = np.empty((R, outputs, N))
+    for r, o, n in np.ndindex(expected.shape):
+        expected[r, o, n] = float(b[r, o, 0]) + sum(float(W[r, o, i]) * float(X[r, i, n]) for i in range(inputs))
+    Y = net.forward(X, Workspace())
+    assert Y.dtype == dtype
+    close(Y, expected, dtype)
+
+
+def test_activations_and_their_gradients_by_hand():
+    X, dY = np.array([-2.0, -0.0, 0.0, 0.5, 3.0]).reshape(1, 5, 1), np.array([1.0, 2, 3, 4, 5]).reshape(1, 5, 1)
+    ws, relu, tanh = Workspace(), ReLU(), Tanh()
+    np.testing.assert_array_equal(relu.forward(X, ws).ravel(), [0, 0, 0, 0.5, 3])
+    np.testing.assert_array_equal(relu.backward(dY, ws).ravel(), [0, 0, 0, 4, 5])  # the derivative at 0 is 0
+    t = (np.exp(2 * X) - 1) / (np.exp(2 * X) + 1)
+    close(tanh.forward(X, ws), t)
+    close(tanh.backward(dY, ws), dY / np.cosh(X) ** 2)
+
+
+def test_flatten_keeps_the_order_rows_channels_columns():
+    X = np.arange(2 * 3 * 2 * 4 * 5).reshape(2, 3, 2, 4, 5)
+    ws, flatten = Workspace(), Flatten()
+    Y = flatten.forward(X, ws)
+    for r, h, c, w, n in np.ndindex(X.shape):
+        assert Y[r, (h * 2 + c) * 4 + w, n] == X[r, h, c, w, n]
+    np.testing.assert_array_equal(flatten.backward(Y, ws), X)
+
+
+def test_branches_see_their_own_features():
+    rng = np.random.default_rng(0)
+    first, second = Dense(2, 3), Sequential(Dense(1, 2), Tanh())
+    X = rng.standard_normal((2, 3, 4))
+    net = filled(Branches((2, first), (1, second)), X.shape, np.float64, rng)
+    Wa, Wb, ba, bb = (p.value for p in net.weights + net.biases)
+    a = np.einsum("roi,rin->ron", Wa, X[:, :2]) + ba
+    b = np.tanh(np.einsum("roi,rin->ron", Wb, X[:, 2:]) + bb)
+    assert net.output_shape == (5,)
+    close(net.forward(X, Workspace()), np.concatenate([a, b], axis=1))
+
+
+# Gradients
+
+
+@settings(deadline=None, max_examples=60)
+@given(conv_cases(), SEEDS)
+def test_gradient_of_convolution(case, seed):
+    check_gradients(*case, seed)
+
+
+@settings(deadline=None, max_examples=30)
+@given(pool_cases(), SEEDS)
+def test_gradient_of_pooling(case, seed):
+    check_gradients(Sequential(case[0]), case[1], seed)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SMALL, st.integers(1, 6), st.integers(1, 6), st.integers(1, 5), SEEDS)
+def test_gradient_of_dense_layers(R, inputs, outputs, N, seed):
+    check_gradients(Dense(inputs, outputs), (R, inputs, N), seed)
+    check_gradients(Sequential(Dense(inputs, outputs), Tanh(), Dense(outputs, 2)), (R, inputs, N), seed)
+    branches = Branches((inputs, Dense(inputs, 2)), (2, Sequential(Dense(2, outputs), Tanh())))
+    check_gradients(branches, (R, inputs + 2, N), seed)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from([ReLU(), Tanh(), Flatten(), Dropout(0.3)]), SMALL, st.integers(1, 5), SMALL, SEEDS)
+def test_gradient_of_layers_without_parameters(layer, R, side, N, seed):
+    check_gradients(Sequential(layer), (R, side, 2, side, N), seed)
+
+
+def test_only_what_is_asked_for_is_computed():
+    rng = np.random.default_rng(0)
+    body = Sequential(Flatten(), Dense(12, 4), Tanh(), Dense(4, 3))
+    X, dY = rng.standard_normal((2, 2, 3, 2, 5)), rng.standard_normal((2, 3, 5))
+    net, ws = filled(body, X.shape, np.float64, rng), Workspace()
+    net.forward(X, ws)
+    full = net.backward(dY, ws, need_dX=True).copy()
+    gradient = net.grad.copy()
+    net.grad[...] = 7.0
+    net.forward(X, ws)
+    assert net.backward(dY, ws) is None
+    close(net.grad, gradient)
+    net.grad[...] = 7.0
+    net.forward(X, ws)
+    close(net.backward(dY, ws, need_dX=True, need_dW=False), full)
+    assert (net.grad == 7.0).all()
+
+
+# Replicas, buffers, dtypes
+
+
+def everything(dtype=np.float64, replicas=3) -> Network:
+    """A small network with a layer of every kind that needs no generator."""
+    layers = [Conv2D(2, 3, 3, padding=1), MaxPool(2), ReLU(), Conv2D(3, 4, 2, stride=2), Tanh(), Flatten()]
+    body = Sequential(*layers, Branches((4, Dense(4, 5)), (4, Sequential(Dense(4, 3), ReLU()))), Dense(8, 3))
+    net = Network(body, (5, 2, 8), replicas, dtype)
+    return net.initialise([np.random.default_rng(r) for r in range(replicas)])
+
+
+def passes(net: Network, X, dY, ws: Workspace):
+    Y = net.forward(X, ws).copy()
+    return Y, net.backward(dY, ws, need_dX=True).copy(), net.grad.copy()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_replicas_together_equal_replicas_alone(dtype):
+    rng = np.random.default_rng(0)
+    net = everything(dtype)
+    X, dY = (rng.standard_normal(shape).astype(dtype) for shape in ((3, 5, 2, 8, 6), (3, 3, 6)))
+    together = passes(net, X, dY, Workspace())
+    for r in range(3):
+        one = slice(r, r + 1)
+        for whole, alone in zip(together, passes(net.copy(one), X[one], dY[one], Workspace()), strict=True):
+            close(whole[one], alone, dtype)
+
+
+def test_a_workspace_serves_batches_of_changing_size_and_dtype():
+    """The last batch of an epoch is smaller; what a larger one left in the buffers must not show."""
+    rng = np.random.default_rng(0)
+    nets, ws = {dtype: everything(dtype) for dtype in (np.float64, np.float32)}, Workspace()
+    for N, dtype in ((7, np.float64), (3, np.float64), (8, np.float32), (1, np.float32), (7, np.float64)):
+        X, dY = (rng.standard_normal(shape).astype(dtype) for shape in ((3, 5, 2, 8, N), (3, 3, N)))
+        for reused, fresh in zip(passes(nets[dtype], X, dY, ws), passes(nets[dtype], X, dY, Workspace()), strict=True):
+            assert reused.dtype == dtype
+            close(reused, fresh, dtype)
+
+
+def test_buffers_are_reused_and_grow():
+    ws = Workspace()
+    large = ws.buffer("layer", "Y", (2, 6), np.float32)
+    assert np.shares_memory(large, ws.buffer("layer", "Y", (3, 2), np.float32))
+    assert not np.shares_memory(large, ws.buffer("layer", "dX", (2, 6), np.float32))
+    assert not np.shares_memory(large, ws.buffer("layer", "Y", (2, 6), np.float64))
+    assert ws.buffer("layer", "Y", (5, 7), np.float64).shape == (5, 7)
+
+
+LAYERS = [
+    (Dense(4, 3), (2, 4, 5)),
+    (Conv2D(2, 3, 2), (2, 4, 2, 4, 5)),
+    (MaxPool(2), (2, 4, 2, 4, 5)),
+    (ReLU(), (2, 4, 5)),
+    (Tanh(), (2, 4, 5)),
+    (Flatten(), (2, 4, 2, 4, 5)),
+    (Dropout(0.5), (2, 4, 5)),
+    (Branches((4, Dense(4, 3))), (2, 4, 5)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=lambda value: repr(value))
+def test_backward_without_forward_or_twice_is_refused(layer, shape):
+    net = Network(Sequential(layer), shape[1:-1], shape[0], np.float64)
+    X, dY = np.ones(shape), np.ones((shape[0], *net.output_shape, shape[-1]))
+    ws = Workspace(generators=[np.random.default_rng(r) for r in range(shape[0])])
+    with pytest.raises(WorkspaceError, match=type(layer).__name__):
+        net.backward(dY, ws, need_dX=True)
+    net.forward(X, ws)
+    with pytest.raises(WorkspaceError, match="call forward with this workspace first"):
+        net.backward(dY, Workspace(), need_dX=True)  # another pass in flight is another workspace
+    net.backward(dY, ws, need_dX=True)
+    with pytest.raises(WorkspaceError, match="twice"):
+        net.backward(dY, ws, need_dX=True)
+
+
+def test_two_passes_in_flight_do_not_disturb_each_other():
+    rng = np.random.default_rng(0)
+    net, first, second = everything(), Workspace(), Workspace()
+    A, B, dY = (rng.standard_normal(shape) for shape in ((3, 5, 2, 8, 4), (3, 5, 2, 8, 4), (3, 3, 4)))
+    alone = passes(net, A, dY, Workspace())
+    YA = net.forward(A, first)
+    net.forward(B, second)
+    net.backward(dY, second, need_dX=True)
+    close(YA, alone[0])
+    close(net.backward(dY, first, need_dX=True), alone[1])
+    close(net.grad, alone[2])
+
+
+# Dropout
+
+
+def test_dropout_draws_each_replica_from_its_own_generator():
+    X, layer = np.ones((3, 20, 50), np.float32), Dropout(0.3)
+    whole = layer.forward(X, Workspace(generators=[np.random.default_rng(r) for r in range(3)])).copy()
+    assert set(np.unique(whole)) == {np.float32(0), np.float32(1 / 0.7)}
+    assert (whole == 0).mean() == pytest.approx(0.3, abs=0.05)  # 3000 draws: six standard deviations
+    for r in range(3):
+        ws = Workspace(generators=[np.random.default_rng(r)])
+        np.testing.assert_array_equal(layer.forward(X[r : r + 1], ws), whole[r : r + 1])
+        dY = np.full((1, 20, 50), 2.0, np.float32)
+        np.testing.assert_array_equal(layer.backward(dY, ws), 2 * whole[r : r + 1])  # the same mask
+
+
+def test_dropout_is_the_identity_in_evaluation_and_asks_for_generators_in_training():
+    X, layer = np.random.default_rng(0).standard_normal((2, 3, 4)), Dropout(0.9)
+    ws = Workspace(training=False)
+    np.testing.assert_array_equal(layer.forward(X, ws), X)
+    np.testing.assert_array_equal(layer.backward(X, ws), X)
+    np.testing.assert_array_equal(layer.forward(X, Workspace().evaluation), X)
+    for generators in (None, [np.random.default_rng(0)]):
+        with pytest.raises(WorkspaceError, match="2 generators"):
+            layer.forward(X, Workspace(generators=generators))
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (Dense(4, 3), (5,)),
+        (Dense(4, 3), (2, 2, 1)),
+        (Conv2D(3, 2, 3), (5, 2, 5)),
+        (Conv2D(3, 2, 3), (2, 3, 5)),
+        (Conv2D(3, 2, 3), (5, 3, 2)),
+        (Conv2D(1, 2, 5, padding=1), (2, 1, 9)),
+        (Conv2D(3, 2, 3), (9,)),
+        (MaxPool(3), (2, 1, 5)),
+        (MaxPool(3), (5, 1, 2)),
+        (MaxPool(3), (9,)),
+        (Sequential(Dense(4, 3), Dense(4, 3)), (4,)),
+        (Branches((2, Dense(3, 1))), (2,)),
+        (Branches((2, Dense(2, 1)), (2, Dense(2, 1))), (5,)),
+    ],
+)
+def test_input_shapes_that_do_not_fit_are_refused(layer, shape):
+    with pytest.raises(ArgumentError, match="takes"):
+        Network(layer, shape)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: Dense(0, 3), "inputs"),
+        (lambda: Dense(3, 2.0), "outputs"),
+        (lambda: Conv2D(0, 1, 1), "channels"),
+        (lambda: Conv2D(1, -1, 1), "kernels"),
+        (lambda: Conv2D(1, 1, 0), "size"),
+        (lambda: Conv2D(1, 1, 1, stride=0), "stride"),
+        (lambda: Conv2D(1, 1, 1, padding=-1), "padding"),
+        (lambda: Conv2D(1, 1, 1, padding=0.5), "padding"),
+        (lambda: MaxPool(True), "size"),
+        (lambda: Dropout(1.0), "rate"),
+        (lambda: Dropout(-0.1), "rate"),
+        (lambda: Dropout(float("nan")), "rate"),
+    ],
+)
+def test_arguments_out_of_range_are_refused_by_name(make, name):
+    with pytest.raises(ArgumentError, match=f"^{name} must"):
+        make()

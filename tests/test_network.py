@@ -1,0 +1,219 @@
+"""Networks: parameters as views of theta, replicas, the zoo's sizes, narrowed networks, and what is refused."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanoprune.errors import ArgumentError, DeviceError
+from nanoprune.nn import Conv2D, Dense, Flatten, Network, ReLU, Sequential, Workspace
+from nanoprune.zoo import NETWORKS, attacker, build, describe, narrowed
+
+
+def small(replicas: int = 2, dtype=np.float64) -> Network:
+    body = Sequential(Conv2D(2, 3, 2), ReLU(), Flatten(), Dense(27, 4))
+    return Network(body, (4, 2, 4), replicas, dtype)
+
+
+def generators(replicas: int, seed: int = 0) -> list[np.random.Generator]:
+    return [np.random.default_rng([seed, r]) for r in range(replicas)]
+
+
+# theta
+
+
+def test_parameters_are_views_weights_first():
+    net = small()
+    sizes = [3 * 2 * 2 * 2, 4 * 27, 3, 4]  # both weights, then both biases
+    assert net.weight_count == sum(sizes[:2])
+    assert net.theta.shape == net.grad.shape == (2, sum(sizes))
+    net.theta[...] = np.arange(net.theta.size).reshape(net.theta.shape)
+    start = 0
+    for p, size in zip(net.weights + net.biases, sizes, strict=True):
+        assert np.shares_memory(p.value, net.theta)
+        assert np.shares_memory(p.grad, net.grad)
+        np.testing.assert_array_equal(p.value.reshape(2, -1), net.theta[:, start : start + size])
+        p.grad[...] = start
+        assert (net.grad[:, start : start + size] == start).all()
+        start += size
+    net.W[...] = 0
+    assert (net.weights[1].value == 0).all()
+    assert (net.biases[0].value != 0).all()
+    net.dW[...] = 9
+    assert (net.weights[0].grad == 9).all()
+    assert not (net.biases[0].grad == 9).any()
+
+
+def test_the_layers_that_were_given_are_left_alone():
+    body = Sequential(Dense(2, 2))
+    first, second = Network(body, (2,)), Network(body, (2,))
+    first.theta[...] = 1
+    assert (second.theta == 0).all()
+    assert body.parameters()[0].value is None
+
+
+def test_shard_shares_twin_shares_parameters_only_copy_shares_nothing():
+    net = small(4).initialise(generators(4))
+    shard, twin, copy = net.shard(slice(1, 3)), net.twin(), net.copy()
+    assert (shard.replicas, twin.replicas, copy.replicas) == (2, 4, 4)
+    shard.theta[0, 0], shard.grad[1, 2] = 7.0, 8.0
+    assert (net.theta[1, 0], twin.theta[1, 0], net.grad[2, 2]) == (7.0, 7.0, 8.0)
+    assert copy.theta[1, 0] != 7.0
+    assert (twin.grad == 0).all()
+    assert (copy.grad == 0).all()
+    twin.weights[0].grad[...] = 5.0
+    assert (net.weights[0].grad != 5.0).all()
+    repeated = net.copy([3, 0, 3])
+    np.testing.assert_array_equal(repeated.theta, np.stack([net.theta[3], net.theta[0], net.theta[3]]))
+    repeated.theta[...] = 0
+    assert (net.W != 0).any()
+
+
+def test_nonzero_counts_weights_only():
+    net = small(3)
+    net.theta[...] = 1.0
+    net.W[0, :5] = 0
+    net.W[1] = -0.0
+    net.biases[0].value[2] = 0
+    assert net.nonzero().tolist() == [net.weight_count - 5, 0, net.weight_count]
+
+
+# Initial values
+
+
+def test_initialise_is_determined_by_each_replicas_generator():
+    whole, again = (small(3).initialise(generators(3)).theta for _ in range(2))
+    np.testing.assert_array_equal(whole, again)
+    assert len(np.unique(whole[:, 0])) == 3  # replicas differ
+    for r in range(3):
+        np.testing.assert_array_equal(small(1).initialise([np.random.default_rng([0, r])]).theta[0], whole[r])
+    single = small(3, np.float32).initialise(generators(3)).theta
+    np.testing.assert_array_equal(single, whole.astype(np.float32))
+
+
+def test_initialise_has_hes_variance_and_no_bias():
+    net = Network(Sequential(Dense(200, 300), Dense(300, 50)), (200,)).initialise(generators(1))
+    for p, fan_in in zip(net.weights, (200, 300), strict=True):
+        assert p.value.mean() == pytest.approx(0, abs=5 * (2 / fan_in / p.size) ** 0.5)
+        assert p.value.var() == pytest.approx(2 / fan_in, rel=0.06)  # five standard errors of 15,000 draws
+    assert all((p.value == 0).all() for p in net.biases)
+
+
+def test_initialise_needs_one_generator_a_replica():
+    with pytest.raises(ArgumentError, match="generators must be one for each of 2 replicas, got 3"):
+        small(2).initialise(generators(3))
+
+
+# What forward and backward refuse
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2, 4, 5), (2, 4, 2, 5, 5), (2, 4, 3, 4, 5), (2, 4, 2, 4), (2, 32, 5)])
+def test_samples_of_another_shape_are_refused(shape):
+    with pytest.raises(ArgumentError, match=r"X must have the shape \(2, 4, 2, 4, N\), got"):
+        small().forward(np.ones(shape), Workspace())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64])
+def test_samples_of_another_dtype_are_refused(dtype):
+    with pytest.raises(ArgumentError, match=f"X must be float64 like the parameters, got {np.dtype(dtype)}"):
+        small().forward(np.ones((2, 4, 2, 4, 5), dtype), Workspace())
+
+
+def test_double_precision_samples_do_not_creep_into_a_float32_network():
+    with pytest.raises(ArgumentError, match="X must be float32"):
+        small(dtype=np.float32).forward(np.ones((2, 4, 2, 4, 5)), Workspace())
+
+
+def test_what_is_no_array_of_the_device_is_refused():
+    net, ws = small(), Workspace()
+    with pytest.raises(DeviceError, match=r"X is a builtins\.list, expected numpy\.ndarray"):
+        net.forward([[1.0]], ws)
+    net.forward(np.ones((2, 4, 2, 4, 5)), ws)
+    with pytest.raises(DeviceError, match=r"dY is a builtins\.NoneType"):
+        net.backward(None, ws)
+
+
+# The zoo
+
+
+@pytest.mark.parametrize(("name", "weights", "biases"), [("lenet-5", 430_500, 580), ("lenet-300-100", 266_200, 410)])
+def test_lenets_have_the_sizes_of_the_literature(name, weights, biases):
+    net = build(describe(name, (28, 1, 28), 10))
+    assert (net.weight_count, net.size - net.weight_count) == (weights, biases)
+    assert net.output_shape == (10,)
+
+
+def test_lenet_5_has_the_layers_of_the_literature():
+    """500, 25,000, 400,000 and 5,000 weights (Zhang et al. 2018, table 1)."""
+    assert [p.size for p in build(describe("lenet-5", (28, 1, 28), 10)).weights] == [500, 25_000, 400_000, 5_000]
+
+
+def test_location_network_has_446_512_256_128_30_units():
+    net = build(describe("mlp", (446,), 30))
+    assert [p.shape for p in net.weights] == [(512, 446), (256, 512), (128, 256), (30, 128)]
+
+
+def test_attack_network_has_the_layout_of_figure_3():
+    h = attacker(10, replicas=3)
+    prediction, label = [(1024, 10), (512, 1024), (64, 512)], [(512, 10), (64, 512)]
+    assert [p.shape for p in h.weights] == [*prediction, *label, (256, 128), (64, 256), (1, 64)]
+    assert (h.input_shape, h.output_shape, h.replicas) == ((20,), (1,), 3)
+
+
+def test_build_keeps_dtype_replicas_and_description():
+    description = describe("mlp", (3, 2, 4), 5, [6])
+    net = build(description, replicas=2, dtype="float64")
+    assert (net.theta.dtype, net.replicas, net.description) == (np.float64, 2, description)
+    assert [p.shape for p in net.weights] == [(6, 24), (5, 6)]
+    assert [p.shape for p in build(net.description).weights] == [(6, 24), (5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet", (4,), 2), "network must be one of mlp, lenet-300-100, lenet-5, got 'resnet'"),
+        (("lenet-300-100", (4,), 2, [3]), r"widths of lenet-300-100 must be 2 numbers like \[300, 100\]"),
+        (("lenet-5", (28, 1, 28), 2, [20, 50]), "widths of lenet-5 must be 3 numbers"),
+        (("lenet-5", (446,), 2), r"takes images \(H, C, W\), got inputs of shape \(446,\)"),
+        (("lenet-5", (8, 1, 8), 2), "Conv2D.* takes images"),
+        (("mlp", (4,), 2, [3, 0]), "outputs must be an integer of at least 1, got 0"),
+        (("mlp", (4,), 0), "outputs must be an integer of at least 1, got 0"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        build(describe(*arguments))
+
+
+def mlp_weights(inputs: int, widths: list[int], classes: int) -> int:
+    units = [inputs, *widths, classes]
+    return sum(a * b for a, b in itertools.pairwise(units))
+
+
+def lenet5_weights(widths: list[int]) -> int:
+    """On 28 x 28 images with 10 classes: 28 - 4 = 24, pooled 12, - 4 = 8, pooled 4."""
+    first, second, hidden = widths
+    return 25 * first + 25 * first * second + 16 * second * hidden + 10 * hidden
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 30), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 9), st.data())
+def test_narrowed_is_the_largest_that_fits(inputs, widths, classes, data):
+    counts = {h: mlp_weights(inputs, [min(w, h) for w in widths], classes) for h in range(1, max(widths) + 1)}
+    weights = data.draw(st.integers(counts[1], counts[max(widths)] + 5))
+    largest = max(h for h, count in counts.items() if count <= weights)
+    thin = narrowed(describe("mlp", (inputs,), classes, widths), weights)
+    assert thin["widths"] == [min(w, largest) for w in widths]
+    assert build(thin).weight_count == counts[largest] <= weights
+
+
+@pytest.mark.parametrize("weights", [6_050, 43_050, 430_499])
+def test_narrowed_lenet_5(weights):
+    widths = NETWORKS["lenet-5"][1]
+    largest = max(h for h in range(1, 501) if lenet5_weights([min(w, h) for w in widths]) <= weights)
+    thin = narrowed(describe("lenet-5", (28, 1, 28), 10), weights)
+    assert thin["widths"] == [min(w, largest) for w in widths]
+    assert build(thin).weight_count == lenet5_weights(thin["widths"])
+    assert widths == [20, 50, 500]  # the original is untouched

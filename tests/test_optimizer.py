@@ -1,0 +1,122 @@
+"""SGD, Adam and the schedules against the papers' formulas, one parameter at a time."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanoprune.errors import ArgumentError
+from nanoprune.nn import SGD, Adam, Dense, Network, schedule
+from nanoprune.nn import optimizer as module
+
+SEEDS = st.integers(0, 2**32 - 1)
+RATE = 0.05
+
+
+def network(P: int, replicas: int, rng: np.random.Generator, dtype=np.float64) -> Network:
+    """A network with P parameters a replica: P - 1 weights and a bias."""
+    net = Network(Dense(P - 1, 1), (P - 1,), replicas, dtype)
+    net.theta[...] = rng.standard_normal(net.theta.shape)
+    return net
+
+
+def sgd_by_hand(theta: float, grads: list[float], lr: float, momentum: float, decay: float) -> float:
+    """theta of one parameter after a step for each gradient (Sutskever et al. 2013 in PyTorch's convention)."""
+    velocity = 0.0
+    for g in grads:
+        velocity = momentum * velocity + (g + decay * theta)
+        theta = theta - lr * velocity
+    return theta
+
+
+def adam_by_hand(theta: float, grads: list[float], lr: float, decay: float, b1=0.9, b2=0.999, eps=1e-8) -> float:
+    """Algorithm 1 of Kingma & Ba 2015 on one parameter; weight decay as an L2 penalty's gradient."""
+    m = v = 0.0
+    for t, g in enumerate(grads, start=1):
+        g = g + decay * theta
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g * g
+        m_hat, v_hat = m / (1 - b1**t), v / (1 - b2**t)
+        theta = theta - lr * m_hat / (math.sqrt(v_hat) + eps)
+    return theta
+
+
+def check(optimizer, by_hand, P: int, replicas: int, steps: int, rng: np.random.Generator) -> None:
+    net = network(P, replicas, rng)
+    start, grads = net.theta.copy(), rng.standard_normal((steps, replicas, P))
+    grads[:, :, 0] *= 1e-9  # so small that Adam's eps is felt
+    for grad in grads:
+        net.grad[...] = grad
+        optimizer.step(net, RATE)
+    for r, i in np.ndindex(replicas, P):
+        assert net.theta[r, i] == pytest.approx(by_hand(start[r, i], grads[:, r, i].tolist()), rel=1e-10, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SEEDS, st.sampled_from([0.0, 0.5, 0.9]), st.sampled_from([0.0, 0.01]), st.integers(1, 3), st.integers(2, 9))
+def test_sgd_equals_the_formula(seed, momentum, decay, replicas, P):
+    by_hand = lambda theta, grads: sgd_by_hand(theta, grads, RATE, momentum, decay)  # noqa: E731
+    check(SGD(momentum, decay), by_hand, P, replicas, steps=5, rng=np.random.default_rng(seed))
+
+
+@settings(deadline=None, max_examples=30)
+@given(SEEDS, st.sampled_from([0.0, 0.01]), st.integers(1, 3), st.integers(2, 9))
+def test_adam_equals_algorithm_1(seed, decay, replicas, P):
+    by_hand = lambda theta, grads: adam_by_hand(theta, grads, RATE, decay)  # noqa: E731
+    check(Adam(weight_decay=decay), by_hand, P, replicas, steps=5, rng=np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("P", [3, 4, 5, 8, 9])
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_block_boundaries_fall_between_parameters(monkeypatch, P, name):
+    """Blocks of 4: P below, at, above and at a multiple of it, with two replicas."""
+    monkeypatch.setattr(module, "BLOCK", 4)
+    rng = np.random.default_rng(P)
+    if name == "sgd":
+        check(SGD(0.9, 0.01), lambda theta, grads: sgd_by_hand(theta, grads, RATE, 0.9, 0.01), P, 2, 3, rng)
+    else:
+        check(Adam(weight_decay=0.01), lambda theta, grads: adam_by_hand(theta, grads, RATE, 0.01), P, 2, 3, rng)
+
+
+def test_the_real_block_size_covers_every_parameter():
+    net = network(2 * module.BLOCK + 3, 2, np.random.default_rng(0))
+    start = net.theta.copy()
+    net.grad[...] = 1.0
+    SGD().step(net, 0.5)
+    np.testing.assert_allclose(net.theta, start - 0.5, atol=1e-15)
+
+
+@pytest.mark.parametrize("make", [lambda: SGD(0.9, 0.01), lambda: Adam(weight_decay=0.01)])
+def test_replicas_together_equal_replicas_alone(make):
+    rng = np.random.default_rng(0)
+    net = network(7, 3, rng, np.float32)
+    alone = [net.copy(slice(r, r + 1)) for r in range(3)]
+    optimizer, optimizers = make(), [make() for _ in range(3)]
+    for _ in range(4):
+        net.grad[...] = rng.standard_normal(net.grad.shape)
+        for r in range(3):
+            alone[r].grad[...] = net.grad[r]
+            optimizers[r].step(alone[r], RATE)
+        optimizer.step(net, RATE)
+    assert net.theta.dtype == np.float32
+    np.testing.assert_array_equal(net.theta, np.concatenate([one.theta for one in alone]))
+
+
+def test_schedules_by_hand():
+    constant, step, cosine = (schedule(kind, 0.2, 8) for kind in ("constant", "step", "cosine"))
+    assert [constant(epoch) for epoch in (0, 3.5, 7.9)] == [0.2] * 3
+    assert [step(epoch) for epoch in (0, 3, 4, 5.9, 6, 7)] == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
+    assert [cosine(epoch) for epoch in (0, 2, 4, 8)] == pytest.approx([0.2, 0.1 * (1 + math.sqrt(0.5)), 0.1, 0.0])
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, math.inf, math.nan])
+def test_rates_that_cannot_be_used_are_refused(rate):
+    with pytest.raises(ArgumentError, match="learning rate must be positive and finite"):
+        schedule("constant", rate, 3)
+
+
+def test_an_unknown_schedule_is_refused():
+    with pytest.raises(ArgumentError, match="schedule must be one of constant, step, cosine, got 'linear'"):
+        schedule("linear", 0.1, 3)

@@ -1,0 +1,143 @@
+"""Worker threads: the same gradients however the samples are split, the same bits for the same number of threads."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from nanoprune.errors import ArgumentError
+from nanoprune.nn import Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
+from nanoprune.parallel import Passes, default_threads, map_shards, single_threaded_blas
+
+R, N = 2, 11
+
+
+@pytest.fixture(autouse=True)
+def _one_blas_thread():
+    with single_threaded_blas():
+        yield
+
+
+def problem(samples: int = N):
+    """A network, images X (R, 6, 1, 6, samples) and labels; an objective that looks both up by index."""
+    body = Sequential(Conv2D(1, 3, 3), MaxPool(2), ReLU(), Flatten(), Dense(12, 4))
+    net = Network(body, (6, 1, 6), R, np.float64).initialise([np.random.default_rng(r) for r in range(R)])
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((R, 6, 1, 6, samples)), rng.integers(0, 4, (R, samples))
+
+    def objective(net, ws, index, count):
+        x, labels = X[..., index[0]], np.take_along_axis(y, index, axis=1)
+        loss, dlogits = cross_entropy(net.forward(x, ws), labels, count)
+        net.backward(dlogits, ws)
+        return loss
+
+    return net, X, y, objective
+
+
+def run(threads: int, samples: int = N, batches: int = 1):
+    net, _, _, objective = problem(samples)
+    with Passes(net, threads) as passes:
+        for _ in range(batches):
+            loss = passes.run(objective, np.tile(np.arange(samples), (R, 1)))
+    return loss, net.grad
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("samples", [1, 2, N])
+def test_loss_and_gradient_are_those_of_the_whole_batch(threads, samples):
+    """Also with more threads than samples, and on the second batch, when the twins hold the gradients of the first."""
+    net, X, y, _ = problem(samples)
+    ws = Workspace()
+    loss, dlogits = cross_entropy(net.forward(X, ws), y)
+    net.backward(dlogits, ws)
+    for batches in (1, 2):
+        ours, gradient = run(threads, samples, batches)
+        np.testing.assert_allclose(ours, loss, rtol=1e-13)
+        np.testing.assert_allclose(gradient, net.grad, rtol=0, atol=1e-13 * np.abs(net.grad).max())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_same_number_of_threads_gives_the_same_bits(threads):
+    (loss, gradient), (loss_again, gradient_again) = run(threads), run(threads)
+    assert loss.tobytes() == loss_again.tobytes()
+    assert gradient.tobytes() == gradient_again.tobytes()
+
+
+def test_each_worker_gets_its_own_part_workspace_and_gradient():
+    net, *_ = problem()
+    seen = []
+
+    def objective(net, ws, index, weight, count):
+        net.grad[...] = 0
+        seen.append((net, ws, index.tolist(), weight.tolist(), count))
+        return len(index[0])
+
+    index, weight = np.arange(R * N).reshape(R, N), np.arange(R * N).reshape(R, N) / 2
+    with Passes(net, 3) as passes:
+        assert passes.run(objective, index, weight) == N
+    assert len({id(ws) for _, ws, *_ in seen}) == len({id(part.grad) for part, *_ in seen}) == 3
+    assert all(np.shares_memory(part.theta, net.theta) for part, *_ in seen)
+    assert {count for *_, count in seen} == {N}
+    by_start = sorted(seen, key=lambda job: job[2][0][0])
+    for r in range(R):
+        assert np.concatenate([job[2][r] for job in by_start]).tolist() == index[r].tolist()
+        assert np.concatenate([job[3][r] for job in by_start]).tolist() == weight[r].tolist()
+
+
+def test_an_error_in_a_worker_is_raised():
+    net, *_ = problem()
+
+    def objective(net, ws, index, count):
+        net.grad[...] = 0
+        if index[0, -1] == N - 1:  # the last part only
+            raise ZeroDivisionError("in a worker")
+        return 0.0
+
+    with Passes(net, 2) as passes, pytest.raises(ZeroDivisionError, match="in a worker"):
+        passes.run(objective, np.tile(np.arange(N), (R, 1)))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(("size", "shards"), [(None, 5), (1, 5), (2, 3), (9, 1)])
+def test_map_shards_covers_the_replicas_in_order(threads, size, shards):
+    def work(shard):
+        time.sleep(0.002 * (5 - shard.start))  # the first finish last
+        return shard
+
+    results = map_shards(work, 5, threads, size)
+    assert len(results) == shards
+    assert [r for shard in results for r in range(5)[shard]] == list(range(5))
+
+
+def test_map_shards_uses_the_threads_that_it_may():
+    together = threading.Barrier(2, timeout=10)  # passes only when two are in it at once
+    assert len(map_shards(lambda shard: together.wait(), 4, threads=2)) == 4
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_map_shards_raises_what_a_shard_raises_and_drops_the_rest(threads):
+    begun = []
+
+    def work(shard):
+        begun.append(shard.start)
+        if shard.start == 0:
+            raise ZeroDivisionError("shard 0")
+        time.sleep(0.05)
+
+    with pytest.raises(ZeroDivisionError, match="shard 0"):
+        map_shards(work, 50, threads)
+    assert len(begun) < 10
+
+
+def test_threads_below_one_are_refused():
+    with pytest.raises(ArgumentError, match="threads must be at least 1, got 0"):
+        map_shards(lambda shard: None, 2, 0)
+
+
+def test_blas_is_held_at_one_thread():
+    with single_threaded_blas():
+        limits = {info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"}
+    assert limits == {1}
+    assert 1 <= default_threads() <= 4096
