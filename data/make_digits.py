@@ -14,7 +14,7 @@ ATTRIBUTES = {
     "source": "https://archive.ics.uci.edu/dataset/80 (test part, as in scikit-learn's load_digits)",
     "licence": "CC BY 4.0",
     "citation": "Alpaydin, E. & Kaynak, C., Optical Recognition of Handwritten Digits, UCI Machine Learning "
-                "Repository, 1998, https://doi.org/10.24432/C50P49",
+    "Repository, 1998, https://doi.org/10.24432/C50P49",
 }
 
 
@@ -26,8 +26,15 @@ def main() -> None:
         raise SystemExit("the pixels are not whole numbers from 0 to 16: another version of the data?")
     with h5py.File(pathlib.Path(__file__).with_name("digits.h5"), "w") as file:
         for name, array in (("images", images.reshape(len(images), 64)), ("labels", digits.target.astype(np.uint8))):
-            file.create_dataset(name, data=array, chunks=array.shape, compression="gzip", compression_opts=9,
-                                shuffle=False, track_times=False)
+            file.create_dataset(
+                name,
+                data=array,
+                chunks=array.shape,
+                compression="gzip",
+                compression_opts=9,
+                shuffle=False,
+                track_times=False,
+            )
         for name, text in ATTRIBUTES.items():
             file.attrs[name] = np.bytes_(text)
 

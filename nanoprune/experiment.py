@@ -116,7 +116,10 @@ class Experiment:
             return evaluate(known, scored, generators(self.seeds, "attack"), self.threads, self.progress.advance)
 
     def _outputs(self, net: Network, share: str) -> Outputs:
+        """Predictions for one share of the splits; of the known records as many members as non-members."""
         parts = [self.indices(f"{share}_{part}") for part in ("members", "nonmembers")]
+        if share == "known":
+            parts = [part[:, : min(p.shape[1] for p in parts)] for part in parts]
         index = np.concatenate(parts, axis=1)  # (seeds, n)
         logits = predict_fleet(net, self.records, index, self.threads).astype(np.float64)
         p = np.exp(logits - logits.max(axis=2, keepdims=True))  # softmax in float64: fewer ties among the confident

@@ -7,6 +7,7 @@ lets go of the interpreter inside of both.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -66,7 +67,9 @@ class Passes:
     def __init__(self, net: Network, threads: int = 1, generators: list[np.random.Generator] | None = None) -> None:
         self.nets = [net] + [net.twin() for _ in range(threads - 1)]
         self.workspaces = [Workspace(generators=generators if threads == 1 else None) for _ in self.nets]
-        self.pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        # an overflow is reported as a loss that is not finite, by name, so NumPy need not warn of it (see `train`)
+        quiet = functools.partial(np.seterr, over="ignore", invalid="ignore")
+        self.pool = ThreadPoolExecutor(threads - 1, initializer=quiet) if threads > 1 else None
 
     def run(self, objective: Callable[..., Any], *columns: np.ndarray) -> Any:
         """objective(net, ws, *columns, count) for each worker's part of the samples; the sum of what they return.

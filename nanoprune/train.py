@@ -23,6 +23,7 @@ from nanoprune.batch import Records, shuffled
 from nanoprune.defend import MinMax
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy, schedule
+from nanoprune.nn.layer import positive
 from nanoprune.parallel import Passes
 from nanoprune.prune import ADMM, Mask
 
@@ -40,8 +41,10 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be an integer of at least 1, got {getattr(self, name)!r}")
+            positive(name, getattr(self, name))
+        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < float("inf")):
+            found = f"{self.momentum} and {self.weight_decay}"
+            raise ArgumentError(f"momentum must lie in [0, 1) and weight_decay be at least 0, got {found}")
         schedule(self.decay, self.lr, self.epochs)
 
 
@@ -80,19 +83,21 @@ def train(
         net.backward(dlogits, ws)
         return loss  # (R,)
 
-    with Passes(net, threads, generators) as passes:
+    with Passes(net, threads, generators) as passes, np.errstate(over="ignore", invalid="ignore"):
         for epoch in range(epochs):
-            step_losses = []
+            step_losses, sizes = [], []
             for index in shuffled(members, plan.batch, generators):  # (R, B)
                 if game:
                     game.strengthen(net)  # h <- argmax_h G_W(h), some steps towards it
                 step_losses.append(passes.run(objective, index))
+                sizes.append(index.shape[1])
                 if admm:
                     admm.add_penalty_gradient(net)  # + rho (W - Z + U)
                 if mask:
                     mask.apply(net)  # pruned weights stay zero
                 optimizer.step(net, rate(epoch))  # W-step
-            losses[:, epoch] = _mean_loss(step_losses, epoch, method)
+            losses[:, epoch] = _mean_loss(step_losses, sizes, epoch, method)
+            _check_finite(net, epoch, method)
             if game:
                 game.end_epoch()
             if epoch in updates:
@@ -109,8 +114,8 @@ def _update_epochs(epochs: int, iterations: int) -> set[int]:
     return {(i + 1) * epochs // iterations - 1 for i in range(iterations)}
 
 
-def _mean_loss(step_losses: list, epoch: int, method: str) -> np.ndarray:
-    """Mean over the steps of an epoch, (R,); DivergenceError names the first step whose loss is not finite."""
+def _mean_loss(step_losses: list, sizes: list[int], epoch: int, method: str) -> np.ndarray:
+    """Mean over the records of an epoch, (R,); DivergenceError names the first step whose loss is not finite."""
     steps = to_host(xp.stack(step_losses))  # (steps, R)
     if not np.isfinite(steps).all():
         step, replica = np.argwhere(~np.isfinite(steps))[0]
@@ -119,4 +124,10 @@ def _mean_loss(step_losses: list, epoch: int, method: str) -> np.ndarray:
             f"{method}: the loss of replica {replica} is {steps[step, replica]} at iteration {iteration} "
             f"(epoch {epoch + 1}); lower the learning rate, lambda or rho"
         )
-    return steps.mean(axis=0)
+    return np.average(steps, axis=0, weights=sizes)
+
+
+def _check_finite(net: Network, epoch: int, method: str) -> None:
+    """DivergenceError if the last step of the epoch left a parameter that is not finite: no loss has seen it yet."""
+    if not xp.isfinite(net.theta).all():
+        raise DivergenceError(f"{method}: a parameter is not finite after epoch {epoch + 1}; lower the learning rate")

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -392,6 +393,19 @@ def test_the_attack_network_is_kept_at_its_best_and_stops_early():
     for r, (own, _) in enumerate(alone):
         single = network.attack_scores(own, known.p[r : r + 1], known.y[r : r + 1])
         np.testing.assert_allclose(fleet[r], single[0], atol=1e-3)
+
+
+def test_a_stopped_network_is_not_replaced_while_the_fleet_goes_on(monkeypatch):
+    """With a patience of one epoch, some replica stops and later, while another still trains, would do better."""
+    monkeypatch.setattr(network, "PATIENCE", 1)
+    held_out, missed = np.arange(48) % 4 == 0, []
+    for seed in range(6):
+        known = outputs(np.random.default_rng(seed), 4, 24, 0.3)
+        h, history = fit_attack_network(known.p, known.y, known.member, held_out, seeded(4), batch=8, lr=5e-3)
+        kept = np.array([next((a for a, b in pairwise(row) if b >= a), row[-1]) for row in history])
+        np.testing.assert_allclose(held_out_losses(h, known, held_out), kept, rtol=1e-4)
+        missed.append(history.min(axis=1) / kept)
+    assert np.min(missed) < 0.99
 
 
 def test_held_out_records_train_no_network(monkeypatch):

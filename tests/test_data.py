@@ -131,7 +131,8 @@ def test_missing_file_says_what_to_do(tmp_path):
         load("mnist", tmp_path)
     assert str(caught.value) == (
         f"mnist: train-images-idx3-ubyte.gz not found in {tmp_path / 'mnist'}; run 'python cli.py data fetch mnist', "
-        "or name the folder above with --data-dir or NANOPRUNE_DATA")
+        "or name the folder above with --data-dir or NANOPRUNE_DATA"
+    )
 
 
 def test_unknown_name_lists_the_names():
@@ -157,9 +158,12 @@ def test_dataset_scales_and_hashes_the_records():
     np.testing.assert_allclose(dataset.x, [[0, 0.2], [1, 0.4]], rtol=1e-6)
     assert dataset.y.tolist() == [1, 0]
     assert dataset.train == 2
-    hashes = {dataset.sha256, Dataset.of("toy", records[::-1], labels, 2, 255).sha256,
-              Dataset.of("toy", records, labels[::-1], 2, 255).sha256,
-              Dataset.of("toy", records.reshape(2, 1, 1, 2), labels, 2, 255).sha256}
+    hashes = {
+        dataset.sha256,
+        Dataset.of("toy", records[::-1], labels, 2, 255).sha256,
+        Dataset.of("toy", records, labels[::-1], 2, 255).sha256,
+        Dataset.of("toy", records.reshape(2, 1, 1, 2), labels, 2, 255).sha256,
+    }
     assert len(hashes) == 4
     assert Dataset.of("renamed", records, labels, 2, 255).sha256 == dataset.sha256
     with pytest.raises(ValueError, match="read-only"):
@@ -168,21 +172,24 @@ def test_dataset_scales_and_hashes_the_records():
     assert dataset.x[0, 0] == 0
 
 
-@pytest.mark.parametrize(("records", "labels", "train", "message"), [
-    (np.zeros((3, 2)), np.array([0, 1, 2]), None, "toy: labels from 0 to 2, expected 0 to 1"),
-    (np.zeros((3, 2)), np.array([0, -1, 1]), None, "toy: labels from -1 to 1, expected 0 to 1"),
-    (np.zeros((3, 2)), np.array([0.0, 1, 1]), None, "toy: labels are float64"),
-    (np.zeros((3, 2)), np.array([0, 1]), None, "toy: 3 records but labels of shape"),
-    (np.zeros((0, 2)), np.zeros(0, dtype=int), None, "toy: x has shape .0, 2."),
-    (np.zeros(3), np.array([0, 1, 1]), None, "toy: x has shape"),
-    (np.array([[0, np.nan]]), np.array([0]), None, "toy: features from nan to nan"),
-    (np.array([[0, np.inf]]), np.array([0]), None, "toy: features from 0.0 to inf"),
-    (np.array([[0, -np.inf]]), np.array([0]), None, "toy: features from -inf to 0.0"),
-    (np.array([[0, 1.5]]), np.array([0]), None, "toy: features from 0.0 to 1.5"),
-    (np.array([[0, -0.5]]), np.array([0]), None, "toy: features from -0.5 to 0.0"),
-    (np.zeros((3, 2)), np.array([0, 1, 1]), 4, "toy: official training set of 4 records, expected 1 to 3"),
-    (np.zeros((3, 2)), np.array([0, 1, 1]), 0, "toy: official training set of 0 records, expected 1 to 3"),
-])
+@pytest.mark.parametrize(
+    ("records", "labels", "train", "message"),
+    [
+        (np.zeros((3, 2)), np.array([0, 1, 2]), None, "toy: labels from 0 to 2, expected 0 to 1"),
+        (np.zeros((3, 2)), np.array([0, -1, 1]), None, "toy: labels from -1 to 1, expected 0 to 1"),
+        (np.zeros((3, 2)), np.array([0.0, 1, 1]), None, "toy: labels are float64"),
+        (np.zeros((3, 2)), np.array([0, 1]), None, "toy: 3 records but labels of shape"),
+        (np.zeros((0, 2)), np.zeros(0, dtype=int), None, "toy: x has shape .0, 2."),
+        (np.zeros(3), np.array([0, 1, 1]), None, "toy: x has shape"),
+        (np.array([[0, np.nan]]), np.array([0]), None, "toy: features from nan to nan"),
+        (np.array([[0, np.inf]]), np.array([0]), None, "toy: features from 0.0 to inf"),
+        (np.array([[0, -np.inf]]), np.array([0]), None, "toy: features from -inf to 0.0"),
+        (np.array([[0, 1.5]]), np.array([0]), None, "toy: features from 0.0 to 1.5"),
+        (np.array([[0, -0.5]]), np.array([0]), None, "toy: features from -0.5 to 0.0"),
+        (np.zeros((3, 2)), np.array([0, 1, 1]), 4, "toy: official training set of 4 records, expected 1 to 3"),
+        (np.zeros((3, 2)), np.array([0, 1, 1]), 0, "toy: official training set of 0 records, expected 1 to 3"),
+    ],
+)
 def test_dataset_refuses(records, labels, train, message):
     with pytest.raises(DataError, match=message) as caught:
         Dataset.of("toy", records, labels, classes=2, train=train)
@@ -207,7 +214,7 @@ def test_mutated_idx_is_refused_or_read_as_it_says(data):
     content = bytearray(idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4)))
     for place in data.draw(st.lists(st.integers(0, 15), max_size=3)):
         content[place] = data.draw(st.integers(0, 255))
-    content = bytes(content[:data.draw(st.integers(0, 40))]) + data.draw(st.binary(max_size=3))
+    content = bytes(content[: data.draw(st.integers(0, 40))]) + data.draw(st.binary(max_size=3))
     try:
         array = parse_idx(content, "file")
     except DataError:
@@ -215,18 +222,21 @@ def test_mutated_idx_is_refused_or_read_as_it_says(data):
     assert idx(array) == content
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"", "starts with nothing"),
-    (b"\0\0\x08", "starts with 00 00 08,"),
-    (b"\0\0\x0d\1\0\0\0\1\0", "starts with 00 00 0d 01"),  # floats
-    (b"\0\0\x08\0", "starts with 00 00 08 00"),  # no axes
-    (b"\0\0\x08\5" + bytes(20), "starts with 00 00 08 05"),
-    (b"\0\0\x08\2\0\0\0\1", "ends after 8 bytes, inside its IDX header of 12"),
-    (b"\0\0\x08\1\0\0\0\0", r"0 bytes of elements, but its header says \(0,\)"),
-    (b"\0\0\x08\1\0\0\0\2x", r"1 bytes of elements, but its header says \(2,\)"),
-    (b"\0\0\x08\1\0\0\0\2xyz", r"3 bytes of elements, but its header says \(2,\)"),
-    (b"\0\0\x08\4" + b"\xff" * 16 + b"x", r"1 bytes of elements, but its header says \(4294967295, "),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "starts with nothing"),
+        (b"\0\0\x08", "starts with 00 00 08,"),
+        (b"\0\0\x0d\1\0\0\0\1\0", "starts with 00 00 0d 01"),  # floats
+        (b"\0\0\x08\0", "starts with 00 00 08 00"),  # no axes
+        (b"\0\0\x08\5" + bytes(20), "starts with 00 00 08 05"),
+        (b"\0\0\x08\2\0\0\0\1", "ends after 8 bytes, inside its IDX header of 12"),
+        (b"\0\0\x08\1\0\0\0\0", r"0 bytes of elements, but its header says \(0,\)"),
+        (b"\0\0\x08\1\0\0\0\2x", r"1 bytes of elements, but its header says \(2,\)"),
+        (b"\0\0\x08\1\0\0\0\2xyz", r"3 bytes of elements, but its header says \(2,\)"),
+        (b"\0\0\x08\4" + b"\xff" * 16 + b"x", r"1 bytes of elements, but its header says \(4294967295, "),
+    ],
+)
 def test_idx_refuses(content, message):
     with pytest.raises(DataError, match=f"file: {message}"):
         parse_idx(content, "file")
@@ -266,16 +276,19 @@ def test_mnist_files_that_do_not_fit_together_are_refused(tmp_path):
             load_mnist(tmp_path, publish_mnist(tmp_path, arrays))
 
 
-@pytest.mark.parametrize(("damage", "message"), [
-    (lambda packed: packed[:-9], "damaged gzip data"),
-    (lambda packed: packed[:12] + b"\xff\xff" + packed[14:], "damaged gzip data"),
-    (lambda packed: packed[:-8] + bytes(4) + packed[-4:], "damaged gzip data"),  # its CRC
-    (lambda packed: packed + b"more", "damaged gzip data"),
-    (lambda packed: b"", "0 bytes with SHA-256"),
-    (lambda packed: gzip.compress(bytes(19)), "19 bytes with SHA-256"),
-    (lambda packed: gzip.compress(bytes(10**6)), "unpacks to more than the 52 bytes expected"),
-    (lambda packed: bytes(10**5), "longer than"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda packed: packed[:-9], "damaged gzip data"),
+        (lambda packed: packed[:12] + b"\xff\xff" + packed[14:], "damaged gzip data"),
+        (lambda packed: packed[:-8] + bytes(4) + packed[-4:], "damaged gzip data"),  # its CRC
+        (lambda packed: packed + b"more", "damaged gzip data"),
+        (lambda packed: b"", "0 bytes with SHA-256"),
+        (lambda packed: gzip.compress(bytes(19)), "19 bytes with SHA-256"),
+        (lambda packed: gzip.compress(bytes(10**6)), "unpacks to more than the 52 bytes expected"),
+        (lambda packed: bytes(10**5), "longer than"),
+    ],
+)
 def test_damaged_file_is_refused(tmp_path, damage, message):
     files = publish_mnist(tmp_path, small_mnist())
     path = tmp_path / "mnist" / files[0].name
@@ -299,8 +312,11 @@ def test_what_cannot_be_read_is_refused(tmp_path):
 # Location-30 in small
 
 
-@given(st.lists(st.tuples(st.integers(1, 30), hnp.arrays(np.uint8, 446, elements=st.integers(0, 1))), min_size=1,
-                max_size=4))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 30), hnp.arrays(np.uint8, 446, elements=st.integers(0, 1))), min_size=1, max_size=4
+    )
+)
 def test_location_round_trip(records):
     bits, labels = parse_location(b"".join(line(*record) for record in records), "file")
     assert labels.dtype == np.int64
@@ -308,20 +324,23 @@ def test_location_round_trip(records):
     np.testing.assert_array_equal(bits, [record for _, record in records])
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda good: b"", "end without one"),
-    (lambda good: good[:-1], "end without one"),
-    (lambda good: good + b"\n", "line 2 is too short"),
-    (lambda good: good + good[:500] + b"\n", "line 2 is too short"),
-    (lambda good: good + good.replace(b'"7"', b'"0"'), "line 2 does not start with a class"),
-    (lambda good: good + good.replace(b'"7"', b'"31"'), "line 2 does not start with a class"),
-    (lambda good: good + good.replace(b'"7"', b'"07"'), "line 2 does not start with a class"),
-    (lambda good: good + good.replace(b'"7"', b"7"), "line 2 does not start with a class"),
-    (lambda good: good.replace(b'"7"', b'"7",0'), "line 1 does not start with a class"),  # 447 bits
-    (lambda good: good + good[:-2] + b"2\n", "line 2 does not end in 446"),
-    (lambda good: good + good[:-3] + b";0\n", "line 2 does not end in 446"),
-    (lambda good: good.replace(b"\n", b"\r\n"), "line 1 does not end in 446"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda good: b"", "end without one"),
+        (lambda good: good[:-1], "end without one"),
+        (lambda good: good + b"\n", "line 2 is too short"),
+        (lambda good: good + good[:500] + b"\n", "line 2 is too short"),
+        (lambda good: good + good.replace(b'"7"', b'"0"'), "line 2 does not start with a class"),
+        (lambda good: good + good.replace(b'"7"', b'"31"'), "line 2 does not start with a class"),
+        (lambda good: good + good.replace(b'"7"', b'"07"'), "line 2 does not start with a class"),
+        (lambda good: good + good.replace(b'"7"', b"7"), "line 2 does not start with a class"),
+        (lambda good: good.replace(b'"7"', b'"7",0'), "line 1 does not start with a class"),  # 447 bits
+        (lambda good: good + good[:-2] + b"2\n", "line 2 does not end in 446"),
+        (lambda good: good + good[:-3] + b";0\n", "line 2 does not end in 446"),
+        (lambda good: good.replace(b"\n", b"\r\n"), "line 1 does not end in 446"),
+    ],
+)
 def test_location_refuses(make, message):
     with pytest.raises(DataError, match=f"file: .*{message}"):
         parse_location(make(line(7, np.zeros(446, dtype=int))), "file")
@@ -336,10 +355,18 @@ def test_location_is_read_from_its_archive(tmp_path):
     assert [path.name for path in (tmp_path / "location30").iterdir()] == ["small.tgz"]  # nothing unpacked to disk
 
 
-@pytest.mark.parametrize("data", [
-    b"", archive(b"x")[:-20], gzip.compress(b"not a tar file"), archive(b"x", name="paris"),
-    archive(b"", kind=tarfile.DIRTYPE), archive(bytes(6_000_000)),
-], ids=["empty", "cut", "no tar", "another member", "a folder", "too large"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        archive(b"x")[:-20],
+        gzip.compress(b"not a tar file"),
+        archive(b"x", name="paris"),
+        archive(b"", kind=tarfile.DIRTYPE),
+        archive(bytes(6_000_000)),
+    ],
+    ids=["empty", "cut", "no tar", "another member", "a folder", "too large"],
+)
 def test_archive_refused(data):
     with pytest.raises(DataError, match="file: "):
         read_member(data, "file")

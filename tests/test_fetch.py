@@ -91,17 +91,21 @@ def test_another_gzip_wrapping_and_none_will_do(server, tmp_path):
     assert FILE.read(tmp_path / "1") == FILE.read(tmp_path / "2") == CONTENT
 
 
-@pytest.mark.parametrize(("page", "message"), [
-    (None, "404"),
-    (gzip.compress(CONTENT[:-1] + b"x"), "SHA-256"),
-    (PACKED[:-100], "damaged gzip data"),
-    ((len(PACKED), PACKED[:-100]), f"stopped after {len(PACKED) - 100} of {len(PACKED)} bytes"),
-    (b"", "0 bytes with SHA-256"),
-    (b"<html>come back later</html>", "SHA-256"),
-    (bytes(len(CONTENT) + 10**5), "sends 253600 bytes, at most 219136 expected"),
-    ((None, bytes(len(CONTENT) + 10**5)), "sends more than the 219136 bytes"),
-    (gzip.compress(bytes(10**7)), "unpacks to more than the 153600 bytes"),
-], ids=["404", "other content", "cut gzip", "cut off", "empty", "a page", "too long", "endless", "bomb"])
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        (None, "404"),
+        (gzip.compress(CONTENT[:-1] + b"x"), "SHA-256"),
+        (PACKED[:-100], "damaged gzip data"),
+        ((len(PACKED), PACKED[:-100]), f"stopped after {len(PACKED) - 100} of {len(PACKED)} bytes"),
+        (b"", "0 bytes with SHA-256"),
+        (b"<html>come back later</html>", "SHA-256"),
+        (bytes(len(CONTENT) + 10**5), "sends 253600 bytes, at most 219136 expected"),
+        ((None, bytes(len(CONTENT) + 10**5)), "sends more than the 219136 bytes"),
+        (gzip.compress(bytes(10**7)), "unpacks to more than the 153600 bytes"),
+    ],
+    ids=["404", "other content", "cut gzip", "cut off", "empty", "a page", "too long", "endless", "bomb"],
+)
 def test_a_bad_mirror_leaves_nothing_and_the_next_is_asked(server, tmp_path, page, message):
     if page is not None:
         server.pages[f"/bad/{NAME}"] = page

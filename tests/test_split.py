@@ -37,8 +37,10 @@ def test_split_holds_what_it_promises(args):
 
     assert len(split.known_members) == len(split.members) // 2
     assert len(split.known_nonmembers) == min(len(split.members) // 2, nonmembers // 2)
-    for known, scored, whole in ((split.known_members, split.scored_members, split.members),
-                                 (split.known_nonmembers, split.scored_nonmembers, split.nonmembers)):
+    for known, scored, whole in (
+        (split.known_members, split.scored_members, split.members),
+        (split.known_nonmembers, split.scored_nonmembers, split.nonmembers),
+    ):
         assert len(known) >= 1
         assert len(scored) >= 1
         assert sorted([*known, *scored]) == sorted(whole)  # with the above: disjoint, and nothing left out
@@ -57,8 +59,9 @@ def test_official_training_set():
 
 def test_a_number_of_members_draws_from_all_records():
     drawn = [make_split(toy(100, train=50), 40, 20, 40, seed=seed) for seed in range(50)]
-    inside = np.array([[np.mean(part < 50) for part in (split.members, split.reference, split.nonmembers)]
-                       for split in drawn])  # share that comes from the official training set
+    inside = np.array(
+        [[np.mean(part < 50) for part in (split.members, split.reference, split.nonmembers)] for split in drawn]
+    )  # share that comes from the official training set
     np.testing.assert_allclose(inside.mean(axis=0), 0.5, atol=0.05)
 
 
@@ -87,20 +90,23 @@ def test_indices_cannot_be_written_to():
             part[0] = 0
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"members": 86}, "members 86 [+] reference 5 [+] nonmembers 10 = 101 records, but toy has 100; ask for fewer"),
-    ({"members": None, "nonmembers": 36}, "reference 5 [+] nonmembers 36 = 41 records, but toy has 40 outside"),
-    ({"members": 1}, "members must be an integer of at least 2 or None, got 1"),
-    ({"nonmembers": 1}, "nonmembers must be an integer of at least 2, got 1"),
-    ({"nonmembers": None}, "nonmembers must be an integer of at least 2, got None"),
-    ({"reference": -1}, "reference must be an integer of at least 0, got -1"),
-    ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
-    ({"members": 10.0}, "members must be an integer of at least 2 or None, got 10.0"),
-    ({"members": True}, "members must be an integer"),
-    ({"reference": False}, "reference must be an integer"),
-    ({"nonmembers": float("nan")}, "nonmembers must be an integer"),
-    ({"seed": "0"}, "seed must be an integer of at least 0, got '0'"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"members": 86}, "members 86 [+] reference 5 [+] nonmembers 10 = 101 records, but toy has 100; ask for fewer"),
+        ({"members": None, "nonmembers": 36}, "reference 5 [+] nonmembers 36 = 41 records, but toy has 40 outside"),
+        ({"members": 1}, "members must be an integer of at least 2 or None, got 1"),
+        ({"nonmembers": 1}, "nonmembers must be an integer of at least 2, got 1"),
+        ({"nonmembers": None}, "nonmembers must be an integer of at least 2, got None"),
+        ({"reference": -1}, "reference must be an integer of at least 0, got -1"),
+        ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
+        ({"members": 10.0}, "members must be an integer of at least 2 or None, got 10.0"),
+        ({"members": True}, "members must be an integer"),
+        ({"reference": False}, "reference must be an integer"),
+        ({"nonmembers": float("nan")}, "nonmembers must be an integer"),
+        ({"seed": "0"}, "seed must be an integer of at least 0, got '0'"),
+    ],
+)
 def test_refuses(change, message):
     with pytest.raises(ArgumentError, match=message) as caught:
         make_split(toy(100, train=60), **{"members": 10, "reference": 5, "nonmembers": 10, "seed": 0} | change)

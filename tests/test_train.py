@@ -95,8 +95,8 @@ def softmax_regression(W, b, x, y, batches, plan, rates, k=None, rho=0.0, mask=N
             VW = plan.momentum * VW + dW + plan.weight_decay * W
             Vb = plan.momentum * Vb + db + plan.weight_decay * b
             W, b = W - lr * VW, b - lr * Vb
-            of_epoch.append(loss)
-        losses.append(np.mean(of_epoch))
+            of_epoch += [loss] * len(batch)
+        losses.append(np.mean(of_epoch))  # over the records, not over the steps
         if k:
             Z = keep_largest((W + U).ravel(), k).reshape(W.shape)
             U = U + W - Z

@@ -43,6 +43,8 @@ class MinMax:
         lr: float = 1e-3,
         threads: int = 1,
     ) -> None:
+        if not np.isfinite(lam).all() or np.min(lam) < 0:
+            raise ArgumentError(f"lam must be finite and not negative, got {lam}")
         if inner_steps < 1:
             raise ArgumentError(f"inner_steps must be at least 1, got {inner_steps}; an idle adversary defends nothing")
         if reference.shape[-1] < 2:

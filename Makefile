@@ -1,0 +1,33 @@
+# make demo and make test are the only set-up there is: each makes .venv, installs, and runs.
+PYTHON ?= python3
+VENV := .venv
+BENCH := .venv-bench
+ONLY ?=
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/python cli.py reproduce digits --out results/digits
+
+test: $(VENV)/installed
+	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+bench: $(BENCH)/installed
+	PYTHONPATH=. $(BENCH)/bin/python benchmarks/run.py $(ONLY)
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(BENCH)/installed: pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(BENCH) results demo

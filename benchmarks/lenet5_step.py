@@ -1,0 +1,91 @@
+"""One LeNet-5 training step, nanoprune against PyTorch in the faster of its two memory formats.
+
+Both train the same network (conv, pool, ReLU, conv, pool, ReLU, dense, ReLU, dense; SGD with momentum) on the same
+random batch with the same number of threads, by turns: A B A B ... , each in a process of its own.
+
+    python benchmarks/lenet5_step.py [BATCH ...]
+"""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import threadpoolctl
+import torch
+from measure import in_turn, record, report, sgemm_rate
+from torch.nn import functional
+
+from nanoprune.batch import Records
+from nanoprune.nn import SGD, Network, Workspace, cross_entropy
+from nanoprune.parallel import Passes, default_threads
+from nanoprune.zoo import build, describe
+
+FLOPS_PER_SAMPLE = 2 * (3 * (8 * 8 * 50 * 500 + 800 * 500 + 500 * 10) + 2 * 24 * 24 * 20 * 25)  # conv 1 needs no dX
+
+
+class Peer(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1, self.c2 = torch.nn.Conv2d(1, 20, 5), torch.nn.Conv2d(20, 50, 5)
+        self.f1, self.f2 = torch.nn.Linear(800, 500), torch.nn.Linear(500, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(functional.max_pool2d(self.c1(x), 2))
+        x = torch.relu(functional.max_pool2d(self.c2(x), 2))
+        return self.f2(torch.relu(self.f1(x.flatten(1))))
+
+
+def peer_step(batch: int, threads: int, layout: str) -> Callable[[], None]:
+    torch.set_num_threads(threads)
+    memory_format = getattr(torch, layout)
+    x, y = random_batch(batch)
+    net = Peer().to(memory_format=memory_format)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
+    inputs = torch.tensor(x).permute(0, 2, 1, 3).contiguous(memory_format=memory_format)  # (N, C, H, W)
+    labels = torch.tensor(y)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(net(inputs), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def our_step(batch: int, threads: int) -> Callable[[], None]:
+    threadpoolctl.threadpool_limits(1, user_api="blas")
+    x, y = random_batch(batch)
+    net = build(describe("lenet-5", (28, 1, 28), 10)).initialise([np.random.default_rng(0)])
+    records, optimizer, passes = Records(x, y), SGD(momentum=0.9), Passes(net, threads)
+    index = np.arange(batch)[None]
+
+    def objective(net: Network, ws: Workspace, index: np.ndarray, count: int) -> np.ndarray:
+        X, labels = records.batch(index, ws)
+        loss, dlogits = cross_entropy(net.forward(X, ws), labels, count)
+        net.backward(dlogits, ws)
+        return loss
+
+    def step() -> None:
+        passes.run(objective, index)
+        optimizer.step(net, 0.01)
+
+    return step
+
+
+def random_batch(batch: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((batch, 28, 1, 28)).astype(np.float32), rng.integers(0, 10, batch)  # (N, H, C, W)
+
+
+def main(batches: list[int]) -> None:
+    threads = default_threads()
+    rate = sgemm_rate(threads)
+    for batch in batches:
+        peers = [(peer_step, batch, threads, layout) for layout in ("contiguous_format", "channels_last")]
+        ours, *theirs = in_turn((our_step, batch, threads), *peers)
+        peer, name = min(zip(theirs, ("torch", "torch channels_last"), strict=True), key=lambda pair: pair[0].median)
+        record(report(f"lenet5-step-{batch}", ours, peer, name, FLOPS_PER_SAMPLE * batch / rate))
+
+
+if __name__ == "__main__":
+    main([int(batch) for batch in sys.argv[1:]] or [32, 64, 128, 256])
