@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from nanoprune.attack import Outcome, Outputs, evaluate
 from nanoprune.batch import Records, accuracy, predict_fleet
@@ -108,23 +109,30 @@ class Experiment:
             )
         return np.concatenate(shards)
 
-    def attack(self, method: str, net: Network) -> dict[str, Outcome]:
-        """Every attack on the networks of one method: fitted on the known records, measured on the scored ones."""
-        self.progress.start(f"attack {method}", len(self.seeds))
-        with single_threaded_blas():
-            known, scored = (self._outputs(net, share) for share in ("known", "scored"))
-            return evaluate(known, scored, generators(self.seeds, "attack"), self.threads, self.progress.advance)
+    def attack(self, nets: dict[str, Network]) -> dict[str, dict[str, Outcome]]:
+        """Every attack on the networks of every method: fitted on the known records, measured on the scored ones.
 
-    def _outputs(self, net: Network, share: str) -> Outputs:
+        The same generators, seed by seed, for every method: all meet the same attacker.
+        """
+        S = len(self.seeds)
+        self.progress.start("attack", S * len(nets))
+        sources = [generator for _ in nets for generator in generators(self.seeds, "attack")]
+        with single_threaded_blas():
+            known, scored = (self._outputs(list(nets.values()), share) for share in ("known", "scored"))
+            outcomes = evaluate(known, scored, sources, self.threads, self.progress.advance)
+        rows = {method: slice(i * S, (i + 1) * S) for i, method in enumerate(nets)}
+        return {method: {name: o.of(of) for name, o in outcomes.items()} for method, of in rows.items()}
+
+    def _outputs(self, nets: list[Network], share: str) -> Outputs:
         """Predictions for one share of the splits; of the known records as many members as non-members."""
         parts = [self.indices(f"{share}_{part}") for part in ("members", "nonmembers")]
         if share == "known":
             parts = [part[:, : min(p.shape[1] for p in parts)] for part in parts]
         index = np.concatenate(parts, axis=1)  # (seeds, n)
-        logits = predict_fleet(net, self.records, index, self.threads).astype(np.float64)
-        p = np.exp(logits - logits.max(axis=2, keepdims=True))  # softmax in float64: fewer ties among the confident
-        p /= p.sum(axis=2, keepdims=True)
-        return Outputs(p, self.dataset.y[index], np.repeat([True, False], [part.shape[1] for part in parts]))
+        logits = np.concatenate([predict_fleet(net, self.records, index, self.threads) for net in nets])
+        p = softmax(logits.astype(np.float64), axis=2)  # in float64: fewer ties among the confident
+        y = np.tile(self.dataset.y[index], (len(nets), 1))  # (nets x seeds, n)
+        return Outputs(p, y, np.repeat([True, False], [part.shape[1] for part in parts]))
 
     def _fleet(
         self, method: str, net: Network, epochs: int, run: Callable[[Shard, slice], list[str] | None]

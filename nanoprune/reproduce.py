@@ -33,10 +33,10 @@ def reproduce(
     experiment = Experiment(dataset, recipe, seeds, threads, progress)
     trained = train_methods(experiment)
     methods = {}
+    outcomes = experiment.attack({method: t.net for method, t in trained.items()})
     for method, t in trained.items():
-        outcomes = experiment.attack(method, t.net)
-        methods[method] = method_entry(experiment, t, outcomes)
-        t.curves |= roc_curves(experiment, outcomes)
+        methods[method] = method_entry(experiment, t, outcomes[method])
+        t.curves |= roc_curves(experiment, outcomes[method])
     results = header(experiment) | {
         "command": command,
         "seconds": round(time.perf_counter() - began, 2),

@@ -48,6 +48,12 @@ class Outcome:
     tpr_at_fpr: dict[float, np.ndarray | None]
     scores: np.ndarray
 
+    def of(self, rows: slice) -> Outcome:
+        """The outcome for some of the classifiers."""
+        rates = {fpr: None if rate is None else rate[rows] for fpr, rate in self.tpr_at_fpr.items()}
+        arrays = (self.accuracy[rows], self.own_accuracy[rows], self.auc[rows])
+        return Outcome(*arrays, rates, self.scores[rows])
+
 
 def evaluate(
     known: Outputs,
@@ -112,12 +118,13 @@ def _network_scores(
     """Logits of membership for the known and for the scored records, from a network fitted for each classifier."""
 
     def attack(shard: slice) -> tuple[np.ndarray, np.ndarray]:
-        h, _ = fit_attack_network(known.p[shard], known.y[shard], known.member, held_out, generators[shard])
-        advance(len(h.theta))
-        return tuple(attack_scores(h, outputs.p[shard], outputs.y[shard]) for outputs in (known, scored))
+        r = shard.start  # each network stops at a time of its own, so each is trained alone
+        h, _ = fit_attack_network(known.p[r], known.y[r], known.member, held_out, generators[r])
+        advance(1)
+        return tuple(attack_scores(h, outputs.p[r], outputs.y[r]) for outputs in (known, scored))
 
-    own, others = zip(*map_shards(attack, len(known.y), threads), strict=True)
-    return np.concatenate(own), np.concatenate(others)
+    own, others = zip(*map_shards(attack, len(known.y), threads, size=1), strict=True)
+    return np.stack(own), np.stack(others)
 
 
 def _outcome(
