@@ -151,6 +151,7 @@ def main() -> None:
     python cli.py data fetch mnist              download and check a data set
     python cli.py train mnist --out model.h5    one network
     python cli.py prune model.h5 --keep 0.05 --out pruned.h5
+    python cli.py report results/digits         the plots, the page and the table again
     python cli.py verify                        every formula against an independent calculation
     """
 
@@ -168,6 +169,7 @@ def main() -> None:
 @split_options
 @game_option
 @click.option("--network", help="mlp, lenet-300-100 or lenet-5.")
+@click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
 @machine_options
 def reproduce(
     dataset: str,
@@ -180,6 +182,7 @@ def reproduce(
     nonmembers: int | None,
     minmax: float | None,
     network: str | None,
+    weight_decay: float | None,
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
@@ -204,6 +207,7 @@ def reproduce(
     data, threads = _prepare(dataset, device, threads, data_dir)
     sizes = {"reference": reference, "nonmembers": nonmembers}
     recipe = recipe_for(data, members, keep=keep or None, minmax=minmax, network=network, seeds=seeds, **sizes)
+    recipe = dataclasses.replace(recipe, dense=_changed(recipe.dense, weight_decay=weight_decay))
     out = out or pathlib.Path("results") / dataset
     check_writable(out)
     with ProgressBars() as progress:
@@ -325,6 +329,27 @@ def prune(
         )
     save_model(pruned, out)
     click.echo(summary_line(pruned, data))
+
+
+@main.command(epilog=EPILOG)
+@click.argument("folder", type=click.Path(path_type=pathlib.Path))
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
+def report(folder: pathlib.Path, markdown: bool) -> None:
+    """Make the plots and report.html in FOLDER again from its results.json and curves.h5, and print the table.
+
+    \b
+    python cli.py report results/digits
+    python cli.py report results/digits --markdown
+    """
+    from nanoprune.report import markdown_table, results_table, write_report
+    from nanoprune.results import read_results
+
+    results = read_results(folder)
+    write_report(results, folder)
+    if markdown:
+        click.echo(markdown_table(results))
+    else:
+        Console().print(results_table(results))
 
 
 @main.command(epilog="Exit status 1 if a check fails. " + EPILOG)

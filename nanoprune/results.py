@@ -19,6 +19,7 @@ from nanoprune.attack.evaluate import FALSE_POSITIVE_RATES
 from nanoprune.attack.metrics import needed_nonmembers, roc
 from nanoprune.backend import device_name
 from nanoprune.data import splits_sha256
+from nanoprune.errors import DataError
 from nanoprune.experiment import Experiment, Trained
 from nanoprune.files import atomic_path
 from nanoprune.recipes import Recipe, keep_name
@@ -141,3 +142,17 @@ def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarra
                 file.create_dataset(f"{method}/{name}", data=values)
     with atomic_path(out / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_results(folder: str | os.PathLike) -> dict[str, Any]:
+    """The results.json of a folder. Raises DataError, naming the file, where it is missing or no JSON object."""
+    path = pathlib.Path(folder) / "results.json"
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); name a folder that `reproduce` wrote") from error
+    except ValueError as error:
+        raise DataError(f"{path}: no JSON ({error}); run `reproduce` again") from error
+    if not isinstance(results, dict):
+        raise DataError(f"{path}: holds a {type(results).__name__}, expected an object; run `reproduce` again")
+    return results

@@ -1,11 +1,16 @@
 """The command line as a user meets it: what it prints, what it writes, how it fails."""
 
+import functools
+import gzip
+import http.server
 import itertools
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import threading
 
 import h5py
 import numpy as np
@@ -115,6 +120,20 @@ def test_reproduce_records_curves_plots_and_a_report(reproduced):
     assert not list(out.glob(".*"))  # nothing half-written is left
 
 
+def test_report_makes_the_page_again_and_prints_the_same_table(reproduced, tmp_path):
+    out, _ = reproduced
+    for name in ("results.json", "curves.h5"):
+        shutil.copy(out / name, tmp_path)
+    result = run("report", tmp_path, "--markdown")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "report.html").read_bytes() == (out / "report.html").read_bytes()
+    assert "| prune-0.1+minmax | 5,042 (10.0x) |" in result.stdout
+    (tmp_path / "results.json").write_text("[1]")
+    assert run("report", tmp_path).exit_code == 2
+    (tmp_path / "results.json").write_text("{")
+    assert "no JSON" in run("report", tmp_path).stderr
+
+
 def test_same_seeds_same_numbers(reproduced, tmp_path):
     out, _ = reproduced
     again = run("reproduce", "digits", "--out", tmp_path, "--keep", 0.3, "--keep", 0.1, *SMALL)
@@ -216,6 +235,8 @@ BAD = {
     "no threads": (["reproduce", "digits", "--threads", "0"], "threads"),
     "no data": (["reproduce", "mnist", "--data-dir", "nowhere"], "nowhere"),
     "no model": (["prune", "nowhere.h5", "--keep", "0.1", "--out", "o.h5"], "nowhere.h5"),
+    "no results": (["report", "nowhere"], "nowhere"),
+    "negative weight decay": (["reproduce", "digits", "--weight-decay=-1"], "weight_decay"),
     "nothing to fetch": (["data", "fetch", "nonsense"], "nonsense"),
 }
 
@@ -231,6 +252,48 @@ def test_bad_input_gets_one_line_and_status_2(case, tmp_path, monkeypatch):
     assert line.startswith("error: ")
     assert named in line
     assert not list(tmp_path.rglob("*.*"))  # no half-written file
+
+
+@pytest.mark.parametrize("content", [b"", b"not gzip", gzip.compress(b"\x00\x00\x08\x03"), gzip.compress(b"x" * 99)])
+def test_a_damaged_data_file_is_named(content, tmp_path):
+    (tmp_path / "mnist").mkdir()
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (tmp_path / "mnist" / f"{name}-ubyte.gz").write_bytes(content)
+    result = run("reproduce", "mnist", "--data-dir", tmp_path, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "-ubyte.gz" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_fetch_from_a_server_and_use_what_it_brought(data_dir, tmp_path):
+    handler = functools.partial(QuietHandler, directory=data_dir / "location30")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        mirror = f"http://127.0.0.1:{server.server_port}/"
+        result = run("data", "fetch", "location30", "--data-dir", tmp_path, "--mirror", mirror)
+        again = run("data", "fetch", "location30", "--data-dir", tmp_path, "--mirror", "http://127.0.0.1:9/")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert result.exit_code == 0, result.output
+    assert "fetched and checked" in result.output
+    assert again.exit_code == 0  # it is there: nothing is asked of the mirror
+    out = tmp_path / "m.h5"
+    result = run("train", "location30", "--data-dir", tmp_path, "--members", 60, "--epochs", 1, "--out", out)
+    assert result.exit_code == 0, result.output
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_fetching_the_embedded_digits_needs_nothing(tmp_path):
+    result = run("data", "fetch", "digits", "--data-dir", tmp_path)
+    assert result.exit_code == 0
+    assert "comes with nanoprune" in result.output
 
 
 def test_gpu_without_one_is_refused(tmp_path):

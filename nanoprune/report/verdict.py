@@ -3,10 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from nanoprune.report.table import attack_title, has_interval, known, number
+from nanoprune.statistics import paired_difference
 
 SAME_ACCURACY = 0.01  # test accuracies this close, as fractions, count as the same
 CONTROLS = {"early-stop": "stopping the dense network early", "small-dense": "a small dense network"}
@@ -35,16 +33,6 @@ def in_words(method: str) -> str:
     except ValueError:
         text = "Pruning"
     return f"{text} with the Min-Max game" if kind == "prune+minmax" else text
-
-
-def paired_difference(ours: Summary, theirs: Summary) -> dict[str, Any]:
-    """`ours - theirs`, paired by seed: the mean and its 95% Student t interval, null with fewer than two seeds."""
-    values = np.subtract(ours["values"], theirs["values"])  # (seeds,)
-    mean = float(values.mean())
-    if len(values) < 2:
-        return {"mean": mean, "low": None, "high": None, "values": values.tolist()}
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return {"mean": mean, "low": mean - half, "high": mean + half, "values": values.tolist()}
 
 
 def direction(change: Summary) -> str:
@@ -96,9 +84,8 @@ def control_texts(methods: Mapping[str, Any], method: str) -> list[str]:
         if found is None or found[1] > SAME_ACCURACY:
             continue
         control_test, control_attack = figures(found[0])
-        difference = paired_difference(
-            methods[method]["strongest_attack_accuracy"], methods[found[0]]["strongest_attack_accuracy"]
-        )
+        ours, theirs = (methods[name]["strongest_attack_accuracy"]["values"] for name in (method, found[0]))
+        difference = paired_difference(ours, theirs)
         texts.append(
             f"At about the same test accuracy ({control_test} against {test}), {words} gives {control_attack}, "
             f"{method} {attack}: {change_text(difference, 'no detectable difference')}."
