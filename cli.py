@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +17,7 @@ from rich.progress import Progress as Bars
 
 import nanoprune
 from nanoprune.backend import use_device
-from nanoprune.errors import NanopruneError
+from nanoprune.errors import ArgumentError, NanopruneError
 
 EPILOG = "Errors are one line on standard error; the exit status is then 2."
 
@@ -73,9 +75,12 @@ class Commands(click.Group):
         except click.ClickException as error:
             status = _fail(error.format_message(), error.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            status = _fail("interrupted; nothing was written", 130)
+            status = _fail("interrupted", 130)
         except NanopruneError as error:
             status = _fail(str(error), 2)
+        except BrokenPipeError:  # whoever read our output, such as head, has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 1
         except MemoryError as error:
             status = _fail(f"out of memory ({error}); lower --members, --seeds or --threads", 2)
         sys.exit(status if isinstance(status, int) else 0)
@@ -138,7 +143,12 @@ split_options = options(
     click.option("--reference", type=int, help="Size of the game's reference set."),
     click.option("--nonmembers", type=int, help="How many held-out records."),
 )
-game_option = click.option("--minmax", type=float, metavar="LAMBDA", help="Weight of the Min-Max game, 0 for none.")
+game_option = click.option(
+    "--minmax",
+    type=float,
+    metavar="LAMBDA",
+    help="Weight of the Min-Max game, 0 for none.  [default: the recipe's in reproduce, else 0]",
+)
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -252,7 +262,6 @@ def train(
     python cli.py train location30 --out model.h5
     python cli.py train mnist --members all --epochs 20 --out model.h5
     """
-    from nanoprune.files import check_writable
     from nanoprune.model import save_model
     from nanoprune.practice import summary_line, train_model
     from nanoprune.recipes import recipe_for
@@ -261,7 +270,7 @@ def train(
     sizes = {"reference": reference, "nonmembers": nonmembers}
     recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, **sizes)
     recipe = dataclasses.replace(recipe, dense=_changed(recipe.dense, epochs=epochs, lr=lr))
-    check_writable(out.parent)
+    _check_file(out)
     with ProgressBars() as progress:
         model = train_model(data, recipe, seed, threads, progress)
     save_model(model, out)
@@ -305,7 +314,6 @@ def prune(
     python cli.py prune model.h5 --keep 0.05 --out pruned.h5
     python cli.py prune lenet5.h5 --keep 0.2,0.08,0.009,0.07 --out pruned.h5
     """
-    from nanoprune.files import check_writable
     from nanoprune.model import load_model, save_model
     from nanoprune.practice import prune_model, summary_line
     from nanoprune.prune.admm import Iteration
@@ -321,7 +329,7 @@ def prune(
         retrain=_changed(recipe.retrain, epochs=retrain_epochs),
         admm=_changed(recipe.admm, rho=rho, iterations=iterations, adaptive=adaptive or None),
     )
-    check_writable(out.parent)
+    _check_file(out)
     click.echo(Iteration.HEADER)
     with ProgressBars() as progress:
         pruned = prune_model(
@@ -353,8 +361,7 @@ def report(folder: pathlib.Path, markdown: bool) -> None:
 
 
 @main.command(epilog="Exit status 1 if a check fails. " + EPILOG)
-@click.option("--threads", type=click.IntRange(1), hidden=True)
-def verify(threads: int | None) -> None:
+def verify() -> None:
     """Check every formula against an independent calculation: the certificate for an auditor.
 
     Gradients against central differences in float64, the fast convolution against nested loops, the projection against
@@ -408,6 +415,15 @@ def _prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path
     return load(name, data_dir), threads or default_threads()
 
 
+def _check_file(out: pathlib.Path) -> None:
+    """Refuse, before the work, a model file that could not be written after it."""
+    from nanoprune.files import check_writable
+
+    if out.is_dir():
+        raise ArgumentError(f"--out {out} is a folder; name the file to write")
+    check_writable(out.parent)
+
+
 def _changed(record: Any, **changes: Any) -> Any:
     """A dataclass with the changes that are not None."""
     return dataclasses.replace(record, **{name: value for name, value in changes.items() if value is not None})
@@ -415,7 +431,13 @@ def _changed(record: Any, **changes: Any) -> Any:
 
 def _command() -> str:
     """The command as a reader can repeat it: without the folders of this machine."""
-    return " ".join(["python cli.py", *sys.argv[1:]])
+    words, kept = iter(sys.argv[1:]), []
+    for word in words:
+        if word in ("--out", "--data-dir"):
+            next(words, None)
+        elif not word.startswith(("--out=", "--data-dir=")):
+            kept.append(word)
+    return shlex.join(["python", "cli.py", *kept])
 
 
 if __name__ == "__main__":

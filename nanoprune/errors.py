@@ -21,5 +21,9 @@ class WorkspaceError(NanopruneError, RuntimeError):
     """A backward pass was asked for without its forward pass, or twice."""
 
 
+class Interrupted(NanopruneError):
+    """The work was ended because another part of it failed."""
+
+
 class DivergenceError(NanopruneError, ArithmeticError):
     """A loss stopped being a finite number."""

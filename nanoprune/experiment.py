@@ -7,6 +7,7 @@ one fleet. Methods share the splits, seed by seed, so that differences between m
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,10 +17,11 @@ from scipy.special import softmax
 from nanoprune.attack import Outcome, Outputs, evaluate
 from nanoprune.batch import Records, accuracy, predict_fleet
 from nanoprune.data import Dataset, make_split
-from nanoprune.errors import ArgumentError
+from nanoprune.errors import ArgumentError, Interrupted
 from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
 from nanoprune.parallel import map_shards, single_threaded_blas
+from nanoprune.prune import Budget
 from nanoprune.recipes import Recipe
 from nanoprune.zoo import build, describe
 
@@ -41,6 +43,7 @@ class Trained:
     net: Network
     curves: dict[str, np.ndarray]
     status: list[str] | None = None  # of the solver, one a seed; None where nothing was pruned
+    note: str | None = None  # what a reader of the results must know
 
 
 class Experiment:
@@ -57,6 +60,25 @@ class Experiment:
         self.splits = [make_split(dataset, *sizes, seed) for seed in self.seeds]
         self.records = Records(dataset.x, dataset.y)
         self.description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, list(recipe.widths))
+        self._check()
+        self._ended = threading.Event()  # set where one shard failed or the run was interrupted
+
+    def _check(self) -> None:
+        """Refuse before the first epoch what would fail after the last one."""
+        net = build(self.description, replicas=1)
+        for keep in self.recipe.keep:
+            Budget(net, keep)
+        known = min(len(self.splits[0].known_members), len(self.splits[0].known_nonmembers))
+        if known < 4:
+            raise ArgumentError(f"members and nonmembers must leave the attacker at least 4 of each, he knows {known}")
+        if self.recipe.minmax and self.recipe.reference < 2:
+            raise ArgumentError(f"reference must be at least 2 for the Min-Max game, got {self.recipe.reference}")
+
+    def _advance(self, steps: int) -> None:
+        """Tell the progress; end this shard if another one failed."""
+        if self._ended.is_set():
+            raise Interrupted("another shard of the fleet ended first")
+        self.progress.advance(steps)
 
     def indices(self, part: str) -> np.ndarray:
         """The records of one part of the splits, such as "members"; (seeds, n)."""
@@ -79,6 +101,9 @@ class Experiment:
         last = int(epochs.max())
         trained = self._fleet(method, net, last, lambda shard, rows: shard.stopped(epochs[rows], last))
         trained.curves["stopped_after"] = epochs[:, None]
+        missed = int((~reached.any(axis=1)).sum())
+        if missed:
+            trained.note = f"{method}: not reached in {missed} of {len(target)} seeds, which kept the last epoch"
         return trained
 
     def pruned(self, dense: Network, keeps: Sequence[Any], lam: float = 0.0) -> list[Trained]:
@@ -119,7 +144,7 @@ class Experiment:
         sources = [generator for _ in nets for generator in generators(self.seeds, "attack")]
         with single_threaded_blas():
             known, scored = (self._outputs(list(nets.values()), share) for share in ("known", "scored"))
-            outcomes = evaluate(known, scored, sources, self.threads, self.progress.advance)
+            outcomes = evaluate(known, scored, sources, self.threads, self._advance)
         rows = {method: slice(i * S, (i + 1) * S) for i, method in enumerate(nets)}
         return {method: {name: o.of(of) for name, o in outcomes.items()} for method, of in rows.items()}
 
@@ -153,13 +178,14 @@ class Experiment:
                 nonmembers[of],
                 self.recipe,
                 spread,
-                self.progress.advance,
+                self._advance,
             )
             status = run(shard, rows)
             return shard.recorded(), status
 
         self.progress.start(f"train {method}", epochs * net.replicas)
         with single_threaded_blas():
-            curves, status = zip(*map_shards(train_shard, net.replicas, self.threads), strict=True)
+            shards = map_shards(train_shard, net.replicas, self.threads, failed=self._ended.set)
+        curves, status = zip(*shards, strict=True)
         together = {name: np.concatenate([shard[name] for shard in curves]) for name in curves[0]}
         return Trained(net, together, None if status[0] is None else [s for part in status for s in part])

@@ -72,7 +72,7 @@ def load_model(path: str | os.PathLike) -> Model:
     except OSError as error:
         reason = "not found" if not os.path.exists(path) else f"cannot be read as HDF5 ({error})".splitlines()[0]
         raise DataError(f"{path}: {reason}; name a model that `train` or `prune` wrote") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise DataError(f"{path}: not a nanoprune model ({error}); write it again with `train`") from error
 
 

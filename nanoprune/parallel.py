@@ -36,11 +36,18 @@ def single_threaded_blas() -> Iterator[None]:
         yield
 
 
-def map_shards(function: Callable[[slice], Any], replicas: int, threads: int, size: int | None = None) -> list:
+def map_shards(
+    function: Callable[[slice], Any],
+    replicas: int,
+    threads: int,
+    size: int | None = None,
+    failed: Callable[[], None] = lambda: None,
+) -> list:
     """[function(slice of replicas) for each shard], on `threads` workers; shards of `size`, by default one a replica.
 
     Replicas are independent, so each shard runs its whole training without waiting for the others. An exception in one
-    is raised here once the others that have begun are done; those that have not begun are dropped.
+    is raised here once the others that have begun are done; those that have not begun are dropped. failed() is called
+    before that wait, and may tell the others to end.
     """
     if threads < 1:
         raise ArgumentError(f"threads must be at least 1, got {threads}")
@@ -53,6 +60,7 @@ def map_shards(function: Callable[[slice], Any], replicas: int, threads: int, si
         try:
             return [future.result() for future in futures]
         except BaseException:
+            failed()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 

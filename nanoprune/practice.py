@@ -51,6 +51,10 @@ def prune_model(
     """
     if dataset.sha256 != model.data_sha256:
         raise DataError(f"{dataset.name}: not the records that the model was trained on; point --data-dir to those")
+    if model.net.input_shape != dataset.x.shape[1:] or model.net.output_shape != (dataset.classes,):
+        raise DataError(
+            f"the model maps {model.net.input_shape} to {model.net.output_shape}: not made for {dataset.name}"
+        )
     progress = progress or Progress()
     pruned = dataclasses.replace(model, net=model.net.copy(), steps=list(model.steps))
     shard = _shard("prune", pruned, dataset, recipe, threads, progress, solved)

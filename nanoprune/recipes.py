@@ -142,4 +142,5 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
         raise ArgumentError(f"network must be one of {', '.join(NETWORKS)}, got {network!r}")
     if network != recipe.network:
         changes["widths"] = tuple(NETWORKS[network][1])
+        changes.setdefault("keep", RECIPES[dataset.name].keep)  # ratios for each layer are for the recipe's network
     return dataclasses.replace(recipe, **changes)

@@ -37,7 +37,9 @@ def reproduce(
     for method, t in trained.items():
         methods[method] = method_entry(experiment, t, outcomes[method])
         t.curves |= roc_curves(experiment, outcomes[method])
-    results = header(experiment) | {
+    about = header(experiment)
+    about["notes"] += [t.note for t in trained.values() if t.note]
+    results = about | {
         "command": command,
         "seconds": round(time.perf_counter() - began, 2),
         "methods": with_changes(methods),

@@ -123,6 +123,14 @@ def _notes(recipe: Recipe, scored_nonmembers: int) -> list[str]:
         for fpr in FALSE_POSITIVE_RATES
         if scored_nonmembers < needed_nonmembers(fpr)
     ]
+    decays = [plan.weight_decay for plan in (recipe.dense, recipe.prune, recipe.retrain)]
+    notes.append(
+        f"dense networks train for {recipe.dense.epochs} epochs, pruned ones for {recipe.prune.epochs} + "
+        f"{recipe.retrain.epochs} more, with weight decay {decays[0]:g}, {decays[1]:g}, {decays[2]:g}; --keep 1 is the "
+        "control that has the same training and prunes nothing"
+    )
+    if recipe.members is None:
+        notes.append("the non-members are the official test set: what tells it from the training set counts as leakage")
     if not recipe.minmax:
         notes.append("no Min-Max game was played: its lambda is 0")
     for suffix, keep in zip(["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])], recipe.keep, strict=True):

@@ -130,6 +130,12 @@ def test_report_makes_the_page_again_and_prints_the_same_table(reproduced, tmp_p
     assert "| prune-0.1+minmax | 5,042 (10.0x) |" in result.stdout
     (tmp_path / "results.json").write_text("[1]")
     assert run("report", tmp_path).exit_code == 2
+    for damage in ({"methods": []}, {"methods": {"baseline": {}}}, {"methods": None}, {"splits": 3}):
+        damaged = json.loads((out / "results.json").read_text()) | damage
+        (tmp_path / "results.json").write_text(json.dumps(damaged))
+        result = run("report", tmp_path)
+        assert result.exit_code == 2, damage
+        assert result.stderr.count("\n") == 1
     (tmp_path / "results.json").write_text("{")
     assert "no JSON" in run("report", tmp_path).stderr
 
@@ -235,6 +241,9 @@ BAD = {
     "no threads": (["reproduce", "digits", "--threads", "0"], "threads"),
     "no data": (["reproduce", "mnist", "--data-dir", "nowhere"], "nowhere"),
     "no model": (["prune", "nowhere.h5", "--keep", "0.1", "--out", "o.h5"], "nowhere.h5"),
+    "too few members for an attacker": (["reproduce", "digits", "--members", "6"], "at least 4"),
+    "a game without a reference set": (["reproduce", "digits", "--minmax", "1", "--reference", "0"], "reference"),
+    "a folder as the model file": (["train", "digits", "--out", "."], "is a folder"),
     "no results": (["report", "nowhere"], "nowhere"),
     "negative weight decay": (["reproduce", "digits", "--weight-decay=-1"], "weight_decay"),
     "nothing to fetch": (["data", "fetch", "nonsense"], "nonsense"),

@@ -65,7 +65,9 @@ def evaluate(
     """Attack R classifiers; `known` and `scored` are outputs on disjoint records.
 
     The names are those of ATTACKS, and "NAME, per class" for the three scores that gain from a threshold a class. A
-    share HELD_OUT of the known records, the last ones of the members and of the non-members, is kept from all fits.
+    share HELD_OUT of the known records, the last ones of the members and of the non-members, is held out: by it the
+    attack network stops, and the attacks are ranked. (That favours the network, a little, in the ranking.) Thresholds
+    are fitted on all known records once they are ranked.
     advance(k) is called when k more classifiers have an attack network.
     Raises ArgumentError where the attacker knows fewer than four members or non-members.
     """
@@ -75,13 +77,17 @@ def evaluate(
         if name == "network":
             own, others = _network_scores(known, scored, held_out, generators, threads, advance)
             zero = Thresholds(np.zeros(known.p.shape[2]))  # "member" where h(p, y) >= 1/2
-            outcomes[name] = _outcome([zero] * len(own), own, others, known, scored, held_out)
+            rules = [zero] * len(own)
+            outcomes[name] = _outcome(rules, rules, own, others, known, scored, held_out)
             continue
         own, others = SCORES[name](known.p, known.y), SCORES[name](scored.p, scored.y)
         for per_class in (False, True) if name != "correctness" else (False,):
-            rules = [_fit(own[r], known.y[r], known, ~held_out, per_class) for r in range(len(own))]
+            trial, final = (
+                [_fit(own[r], known.y[r], known, part, per_class) for r in range(len(own))]
+                for part in (~held_out, np.ones_like(held_out))  # ranked by what was held out, then fitted on all
+            )
             key = f"{name}, per class" if per_class else name
-            outcomes[key] = _outcome(rules, own, others, known, scored, held_out)
+            outcomes[key] = _outcome(final, trial, own, others, known, scored, held_out)
     return outcomes
 
 
@@ -129,13 +135,14 @@ def _network_scores(
 
 def _outcome(
     rules: list[Thresholds],
+    trial: list[Thresholds],
     own: np.ndarray,
     others: np.ndarray,
     known: Outputs,
     scored: Outputs,
     held_out: np.ndarray,
 ) -> Outcome:
-    """The metrics of one attack from its rules and its scores for the known and the scored records."""
+    """The metrics of one attack from its scores: by `rules` on the scored records, by `trial` on the held-out ones."""
     R, member = range(len(rules)), scored.member
     tpr_at_fpr = {}
     for fpr in FALSE_POSITIVE_RATES:
@@ -144,7 +151,7 @@ def _outcome(
     kept = held_out
     return Outcome(
         accuracy=np.array([rules[r].accuracy(others[r], scored.y[r], member) for r in R]),
-        own_accuracy=np.array([rules[r].accuracy(own[r, kept], known.y[r, kept], known.member[kept]) for r in R]),
+        own_accuracy=np.array([trial[r].accuracy(own[r, kept], known.y[r, kept], known.member[kept]) for r in R]),
         auc=np.array([metrics.auc(others[r, member], others[r, ~member]) for r in R]),
         tpr_at_fpr=tpr_at_fpr,
         scores=others,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from nanoprune.backend import to_device
@@ -11,7 +13,8 @@ from nanoprune.nn import Adam, Network, Workspace, log_loss
 from nanoprune.zoo import attacker
 
 RATES = (1e-3, 3e-4, 1e-4)  # the stages of the training
-PATIENCE = 100  # steps without a lower held-out loss that end a stage; it is looked at after each epoch
+PATIENCE = 100  # steps without a lower held-out loss that end a stage, but at least MIN_PATIENCE epochs
+MIN_PATIENCE = 5
 
 
 def fit_attack_network(
@@ -25,9 +28,9 @@ def fit_attack_network(
     """Train h on what the attacker knows of one classifier and does not hold out; stop by what is held out.
 
     p (n, classes): predictions; y (n,): labels; member, held_out (n,) bool. Each stage starts from the best network so
-    far, with a lower learning rate, and ends when the held-out log-loss has not fallen for PATIENCE steps. Returns the
-    network of the lowest held-out loss, and that loss at the start and after each epoch, (1 + epochs,). Raises
-    DivergenceError where it stops being finite.
+    far, with a lower learning rate, and ends when the held-out log-loss, looked at after each epoch, has not fallen for
+    PATIENCE steps. Returns the network of the lowest held-out loss, and that loss at the start and after each epoch,
+    (1 + epochs,). Raises DivergenceError where it stops being finite.
     """
     records = Records(attack_rows(p, y), member.astype(np.float32))
     training, testing = (np.flatnonzero(of)[None] for of in (~held_out, held_out))  # (1, records)
@@ -38,7 +41,8 @@ def fit_attack_network(
         return held_out_loss(predict(h, records, testing, ws.evaluation)[0, :, 0], member[held_out])
 
     history = [loss_now()]
-    patience = -(-PATIENCE // -(-training.size // batch))  # in epochs, rounded up
+    steps = math.ceil(training.size / batch)  # an epoch
+    patience = max(MIN_PATIENCE, math.ceil(PATIENCE / steps))  # in epochs
     for rate in RATES:
         h.theta[...] = best
         optimizer, stale = Adam(), 0

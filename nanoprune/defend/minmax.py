@@ -24,7 +24,7 @@ class MinMax:
     log-loss. The classifier descends on lambda G. As in the authors' algorithm 1, its step takes the members' term of
     G: the reference records measure what h may know, and a gradient through them would make D' training data.
 
-    members (R, M), reference (R, M'): indices into `records`. lam: lambda, a number or (R, 1, 1). inner_steps: steps of
+    members (R, M), reference (R, M'): indices into `records`. lam: lambda. inner_steps: steps of
     h before each step of the classifier. batch: records of each set in a step of h. generators: one a replica.
     history: for each epoch the mean log-loss and accuracy of h on its batches, (R,) each; a loss of log 2 = 0.693 and
     an accuracy of 1/2 are those of a dead adversary.
@@ -37,13 +37,13 @@ class MinMax:
         members: np.ndarray,
         reference: np.ndarray,
         generators: list[np.random.Generator],
-        lam: Any = 1.0,
+        lam: float = 1.0,
         inner_steps: int = 1,
         batch: int = 64,
         lr: float = 1e-3,
         threads: int = 1,
     ) -> None:
-        if not np.isfinite(lam).all() or np.min(lam) < 0:
+        if not 0.0 <= lam < np.inf:
             raise ArgumentError(f"lam must be finite and not negative, got {lam}")
         if inner_steps < 1:
             raise ArgumentError(f"inner_steps must be at least 1, got {inner_steps}; an idle adversary defends nothing")

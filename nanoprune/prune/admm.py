@@ -24,8 +24,9 @@ class Status(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class ADMMSettings:
-    """rho: penalty. iterations: Z-steps at most. eps_abs, eps_rel: tolerances (Boyd et al., section 3.3.1).
+    """rho: penalty. iterations: number of Z-steps; all are made, and the status says how things stand after each.
 
+    eps_abs, eps_rel: tolerances of the residuals (Boyd et al., section 3.3.1).
     adaptive: rescale rho by `factor` whenever one residual is more than `ratio` times the other (section 3.4.1).
     """
 

@@ -20,15 +20,22 @@ KEYS = (
 
 
 def write_report(results: Mapping[str, Any], out_dir: str | os.PathLike) -> None:
-    """Write the plots (SVG; the plot of accuracies also as PNG) and report.html beside curves.h5 in `out_dir`."""
+    """Write the plots (SVG; the plot of accuracies also as PNG) and report.html beside curves.h5 in `out_dir`.
+
+    Raises DataError where the results or curves are not what `reproduce` writes.
+    """
     missing = [key for key in KEYS if key not in results]
     if missing:
         raise DataError(f"the results lack {', '.join(missing)}; run `reproduce` to write them")
     out = pathlib.Path(out_dir)
-    with open_curves(out / "curves.h5") as curves:
-        figures = all_plots(results, curves)
+    try:
+        with open_curves(out / "curves.h5") as curves:
+            figures = all_plots(results, curves)
+        page = render_html(results, figures)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise DataError(f"{out}: damaged results ({type(error).__name__}: {error}); run `reproduce` again") from error
     for name, figure in figures.items():
         save(figure, out / f"{name}.svg")
     if "accuracy" in figures:
         save(figures["accuracy"], out / "accuracy.png")
-    write_page(render_html(results, figures), out / "report.html")
+    write_page(page, out / "report.html")
