@@ -82,9 +82,9 @@ RECIPES = {
         seeds=5,
         keep=(0.1, 0.05, 0.02),
         dense=Schedule(epochs=50, lr=0.05),
-        prune=Schedule(epochs=30, lr=0.05, weight_decay=2e-3),
+        prune=Schedule(epochs=40, lr=0.05, weight_decay=2e-3),
         retrain=Schedule(epochs=10, lr=0.01, weight_decay=2e-3),
-        admm=ADMMSettings(rho=0.06),
+        admm=ADMMSettings(rho=0.05),
         minmax=2.0,
     ),
     "mnist": Recipe(
@@ -111,8 +111,8 @@ FULL = {  # where the members are the whole official training set
         seeds=1,
         keep=((0.2, 0.08, 0.009, 0.07),),  # 6,050 of 430,500 weights, the ratios of Zhang et al. 2018, table 2
         dense=Schedule(epochs=20, lr=0.02, decay="cosine", weight_decay=5e-4),
-        prune=Schedule(epochs=40, lr=0.02, weight_decay=5e-4),
-        retrain=Schedule(epochs=25, lr=0.02, decay="cosine", weight_decay=5e-4),
+        prune=Schedule(epochs=40, lr=0.02, weight_decay=1e-4),
+        retrain=Schedule(epochs=40, lr=0.03, decay="cosine", weight_decay=1e-4),
         admm=ADMMSettings(rho=1e-2, iterations=20),
         minmax=0.0,
     ),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.backend import to_host, xp
+from nanoprune.backend import to_device, to_host, xp
 from nanoprune.batch import Records
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Adam, Network, Workspace, log_loss, softmax
@@ -24,7 +24,7 @@ class MinMax:
     log-loss. The classifier descends on lambda G. As in the authors' algorithm 1, its step takes the members' term of
     G: the reference records measure what h may know, and a gradient through them would make D' training data.
 
-    members (R, M), reference (R, M'): indices into `records`. lam: lambda. inner_steps: steps of
+    members (R, M), reference (R, M'): indices into `records`. lam: lambda, a number or (R, 1, 1). inner_steps: steps of
     h before each step of the classifier. batch: records of each set in a step of h. generators: one a replica.
     history: for each epoch the mean log-loss and accuracy of h on its batches, (R,) each; a loss of log 2 = 0.693 and
     an accuracy of 1/2 are those of a dead adversary.
@@ -37,19 +37,20 @@ class MinMax:
         members: np.ndarray,
         reference: np.ndarray,
         generators: list[np.random.Generator],
-        lam: float = 1.0,
+        lam: Any = 1.0,
         inner_steps: int = 1,
         batch: int = 64,
         lr: float = 1e-3,
         threads: int = 1,
     ) -> None:
-        if not 0.0 <= lam < np.inf:
+        if not np.all((np.asarray(lam) >= 0) & np.isfinite(lam)):
             raise ArgumentError(f"lam must be finite and not negative, got {lam}")
         if inner_steps < 1:
             raise ArgumentError(f"inner_steps must be at least 1, got {inner_steps}; an idle adversary defends nothing")
         if reference.shape[-1] < 2:
             raise ArgumentError(f"reference must be at least 2 records, got {reference.shape[-1]}; the game needs D'")
-        self.records, self.classes, self.lam = records, classes, lam
+        self.records, self.classes = records, classes
+        self.lam = to_device(lam.astype(np.float32)) if isinstance(lam, np.ndarray) else lam
         self.members, self.reference, self.generators = members, reference, generators
         self.inner_steps, self.batch, self.lr = inner_steps, batch, lr
         self.h = attacker(classes, len(members)).initialise(generators)

@@ -1,0 +1,466 @@
+"""The path that a GPU takes, walked without one: the same work on a strict stand-in for CuPy and on NumPy."""
+
+import dataclasses
+import inspect
+import pathlib
+import re
+import sys
+
+import numpy as np
+import pytest
+import strict_cupy
+
+from nanoprune import practice
+from nanoprune.attack import Outputs, evaluate, network
+from nanoprune.backend import device_name, module_name, require, to_device, to_host, use_device, xp
+from nanoprune.batch import Records, accuracy, predict, predict_fleet
+from nanoprune.data.digits import load_digits
+from nanoprune.defend import MinMax
+from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
+from nanoprune.model import load_model, save_model
+from nanoprune.nn import SGD, Adam, Dense, Dropout, Network, ReLU, Sequential, Workspace, cross_entropy, log_loss
+from nanoprune.parallel import default_threads, map_shards, single_threaded_blas
+from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune, project
+from nanoprune.recipes import RECIPES
+from nanoprune.reproduce import reproduce
+from nanoprune.train import Schedule, train
+from nanoprune.verify import certificate, run
+
+R = 2  # replicas
+SOURCES = sorted(pathlib.Path(certificate.__file__).parents[1].rglob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def _numpy_again():
+    with single_threaded_blas():
+        yield
+    xp.choose(np)
+
+
+@pytest.fixture
+def stand_in():
+    xp.choose(strict_cupy.module)
+
+
+@pytest.fixture(params=[np, strict_cupy.module], ids=["numpy", "cupy"])
+def backend(request):
+    xp.choose(request.param)
+    return request.param
+
+
+def both(body, *arguments):
+    """Run the body on NumPy and on the stand-in: what it returns, moved to the host, is the same in float32."""
+    found = []
+    for module in (np, strict_cupy.module):
+        xp.choose(module)
+        found.append(host(body(*arguments)))
+    same(*found)
+
+
+def host(value):
+    """`value` with the arrays in it copied to the host."""
+    if isinstance(value, dict):
+        return {name: host(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [host(entry) for entry in value]
+    if dataclasses.is_dataclass(value):
+        return host({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    return to_host(value) if isinstance(value, xp.ndarray) else value
+
+
+def same(left, right, where="result"):
+    assert type(left) is type(right), where
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), where
+        for name in left:
+            same(left[name], right[name], f"{where}.{name}")
+    elif isinstance(left, list):
+        assert len(left) == len(right), where
+        for i, pair in enumerate(zip(left, right, strict=True)):
+            same(*pair, f"{where}[{i}]")
+    elif isinstance(left, (np.ndarray, float)):
+        assert np.shape(left) == np.shape(right), where
+        if isinstance(left, np.ndarray):
+            assert left.dtype == right.dtype, where
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6, err_msg=where)
+    else:
+        assert left == right, where
+
+
+def seeded(count=R, seed=0):
+    return [np.random.default_rng([seed, r]) for r in range(count)]
+
+
+def draw(*shape):
+    return np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+
+
+def small_net():
+    return Network(Sequential(Dense(6, 7), ReLU(), Dense(7, 3)), (6,), R).initialise(seeded())
+
+
+def small_records(count=60):
+    return Records(draw(count, 6), np.arange(count) % 3)
+
+
+def parts(*sizes):
+    """Disjoint indices (R, size) into 60 records."""
+    order = np.stack([g.permutation(60) for g in seeded()])
+    return np.split(order[:, : sum(sizes)], np.cumsum(sizes)[:-1], axis=1)
+
+
+# --- the stand-in itself ---------------------------------------------------------------------------------------------
+
+
+def names(module, prefix=""):
+    """The functions of the stand-in, as ("lib.stride_tricks.as_strided", function)."""
+    for name, value in vars(module).items():
+        if name.startswith("__") or name == "cuda":
+            continue
+        if hasattr(value, "__dict__") and not callable(value):
+            yield from names(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def test_every_name_that_the_package_uses_is_in_the_stand_in():
+    """Also those in lines that no test below reaches."""
+    used = {name for path in SOURCES for name in re.findall(r"\bxp\.([a-z]\w*(?:\.\w+)*)", path.read_text("utf-8"))}
+    assert len(used) > 30
+    for name in sorted(used - {"choose"}):
+        found = strict_cupy.module
+        for part in name.split("."):
+            found = getattr(found, part)
+
+
+def test_cupy_has_every_name_and_parameter_of_the_stand_in():
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed; it can be without a GPU")
+    for name, ours in names(strict_cupy.module):
+        theirs = cupy
+        for part in name.split("."):
+            theirs = getattr(theirs, part)
+        if isinstance(theirs, cupy.ufunc):
+            assert theirs.nin == getattr(np, name).nin, name
+            assert theirs.nout == 1
+        elif name not in ("ndarray", "matmul"):  # matmul: a ufunc by another class, x1 and x2 by position
+            assert_parameters(name, ours, list(inspect.signature(theirs).parameters))
+    assert "out" in inspect.signature(cupy.matmul).parameters
+    for name, ours in vars(strict_cupy.ndarray).items():
+        if name in ("__module__", "__qualname__", "__weakref__", "__dict__", "__annotations__", "__getattr__"):
+            continue
+        theirs = getattr(cupy.ndarray, name)
+        if inspect.isfunction(ours) and not name.startswith("__"):
+            line = theirs.__doc__.splitlines()[0]  # Cython's: max(self, axis=None, out=None, keepdims=False) -> ...
+            assert_parameters(name, ours, re.findall(r"(\w+)(?:=[^,)]*)?[,)]", line.split("(", 1)[1]))
+
+
+def assert_parameters(name, ours, theirs):
+    """Ours, in the same order, but for those at the end or by keyword that we leave out."""
+    found = [p for p in theirs if p in inspect.signature(ours).parameters]
+    assert found == list(inspect.signature(ours).parameters), name
+
+
+def test_the_stand_in_converts_nothing_implicitly(stand_in):
+    x, foreign = xp.asarray(np.ones((2, 3))), np.ones((2, 3))
+    for convert in (np.asarray, np.array, lambda a: np.array([a, a]), lambda a: np.asarray([1.0, a[0, 0]])):
+        with pytest.raises(TypeError, match="Implicit conversion"):
+            convert(x)
+    refusals = (
+        lambda: x + foreign,
+        lambda: foreign + x,
+        lambda: foreign == x,
+        lambda: x.__iadd__(foreign),
+        lambda: foreign.__iadd__(x),
+        lambda: x.__setitem__(0, foreign[0]),
+        lambda: foreign.__setitem__(0, x[0]),
+        lambda: xp.multiply(x, foreign),
+        lambda: xp.multiply(x, 2, out=foreign),
+        lambda: xp.matmul(x, foreign.T),
+        lambda: xp.stack([x, foreign]),
+        lambda: xp.sum(foreign),
+        lambda: xp.zeros_like(foreign),
+        lambda: np.concatenate([x, foreign]),
+        lambda: np.multiply(x, foreign),
+        lambda: x * [1.0, 2.0, 3.0],
+        lambda: range(x[0, 0]),
+    )
+    for refusal in refusals:
+        with pytest.raises(TypeError):
+            refusal()
+    with pytest.raises(IndexError):
+        x[np.array([0, 1])]
+    for name in ("no_such_name", "errstate", "put_along_axis", "np"):
+        with pytest.raises(AttributeError, match=f"strict_cupy has no '{name}'"):
+            getattr(xp, name)
+    with pytest.raises(AttributeError, match="ndarray has no 'mean'"):
+        x.mean()
+    with pytest.raises(ValueError, match="Unsupported dtype"):
+        xp.asarray(np.array(["a"]))
+    with pytest.raises(TypeError):
+        xp.multiply(x, x, where=True)
+
+
+def test_the_stand_in_shares_memory_as_numpy_does(stand_in):
+    source = np.arange(12.0)
+    x = xp.asarray(source)
+    view = x.reshape(3, 4)[1:].swapaxes(0, 1)
+    view[0] = -1
+    view += 1
+    xp.multiply(view[1], 2, out=view[1])
+    assert x.tolist() == [0, 1, 2, 3, 0, 12, 7, 8, 0, 20, 11, 12]
+    assert source[4] == 4
+    overlapping = xp.lib.stride_tricks.as_strided(x, (3, 2), (8, 8))
+    x[1] = 50
+    assert overlapping.tolist() == [[0, 50], [50, 2], [2, 3]]
+    assert isinstance(x[0], strict_cupy.ndarray)
+    assert isinstance(x.sum(), strict_cupy.ndarray)
+    assert isinstance(2 * x, strict_cupy.ndarray)
+    assert isinstance(np.float64(2) * x, strict_cupy.ndarray)
+    assert float(x[1]) == 50
+    assert bool(x[1] > 49)
+    assert int(x[0]) == 0
+    assert [float(row) for row in x[:2]] == [0, 50]
+    with pytest.raises(ValueError, match="ambiguous"):
+        bool(x)
+    copy = x.get()
+    copy[0] = 99
+    assert float(x[0]) == 0
+    assert np.isnan(xp.empty(3, np.float32).get()).all()
+
+
+# --- the device ------------------------------------------------------------------------------------------------------
+
+
+def test_the_stand_in_is_a_device_that_works(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy.module)
+    assert use_device("gpu") == use_device("auto") == "gpu"
+    assert (module_name(), device_name()) == ("strict_cupy", "gpu (Stand-in)")
+    assert default_threads() == 1
+    assert map_shards(lambda shard: shard, 5, threads=1) == [slice(0, 5)]  # one large shard
+
+
+def test_an_array_of_numpy_is_refused_by_name(stand_in):
+    net, ws = small_net(), Workspace()
+    message = r"{} is a numpy\.ndarray, expected strict_cupy\.ndarray; copy it with to_device or to_host"
+    with pytest.raises(DeviceError, match=message.format("X")):
+        net.forward(draw(R, 6, 4), ws)
+    net.forward(to_device(draw(R, 6, 4)), ws)
+    with pytest.raises(DeviceError, match=message.format("dY")):
+        net.backward(draw(R, 3, 4), ws)
+    with pytest.raises(DeviceError, match=message.format("array")):
+        to_host(draw(3))
+    with pytest.raises(DeviceError, match=message.format("weights")):
+        require(draw(3), "weights")
+    xp.choose(np)
+    with pytest.raises(DeviceError, match=r"X is a strict_cupy\.ndarray, expected numpy\.ndarray"):
+        net.forward(strict_cupy.module.zeros((R, 6, 4)), ws)
+
+
+# --- layers, losses, optimisers --------------------------------------------------------------------------------------
+
+NETWORKS = {name: rest for name, *rest in certificate.networks()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_forward_and_backward(name):
+    """Every layer, LeNet-5 and the attack network; twice with one workspace, so that buffers are reused."""
+    layer, input_shape, N = NETWORKS[name]
+
+    def body():
+        net = Network(layer, input_shape, R)
+        if layer.parameters():
+            net.initialise(seeded())
+        ws, found = Workspace(generators=seeded(seed=1)), []
+        for samples in (N, N - 1):
+            Y = net.forward(to_device(draw(R, *input_shape, samples)), ws)
+            dX = net.backward(to_device(draw(*Y.shape)), ws, need_dX=True)
+            found.append([array.copy() for array in (Y, dX, net.grad)])
+        return found
+
+    both(body)
+
+
+@pytest.mark.parametrize("count", [None, 9])
+def test_losses(count):
+    y, t = np.arange(2 * 4).reshape(R, 4) % 3, np.linspace(0, 1, 8).reshape(R, 1, 4).astype(np.float32)
+
+    def body():
+        return [
+            cross_entropy(to_device(draw(R, 3, 4)), to_device(y), count),
+            log_loss(to_device(draw(R, 1, 4)), to_device(t), count),
+        ]
+
+    both(body)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [lambda: SGD(), lambda: SGD(0.9, 0.01), lambda: Adam(), lambda: Adam(weight_decay=0.01)],
+    ids=["sgd", "momentum", "adam", "adam, decay"],
+)
+def test_optimizers(optimizer):
+    def body():
+        net, steps = small_net(), optimizer()
+        for _ in range(3):
+            net.grad[...] = to_device(draw(*net.grad.shape))
+            steps.step(net, 0.1)
+        return net.theta
+
+    both(body)
+
+
+# --- pruning ---------------------------------------------------------------------------------------------------------
+
+
+def test_projection():
+    tied = np.array([1, -2, 2, 0.5, -2, 0, 1], np.float32)
+
+    def body():
+        found = [project(to_device(W), k) for W in (draw(7), tied) for k in range(8)]
+        W = to_device(tied.copy())
+        assert project(W, 3, out=W) is W
+        return [*found, W]
+
+    both(body)
+
+
+@pytest.mark.parametrize("keep", [0.3, [0.5, 0.2], np.array([[0.5], [0.1]])], ids=["one", "a layer", "a replica"])
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_admm_mask_and_hard_prune(keep, adaptive):
+    scope = "global" if isinstance(keep, float) else "layer"
+
+    def body():
+        net = small_net()
+        budget = Budget(net, keep, scope)
+        admm = ADMM(net, budget, ADMMSettings(rho=0.3, iterations=3, adaptive=adaptive, ratio=1.5))
+        for _ in range(3):
+            net.grad[...] = 0
+            admm.add_penalty_gradient(net)
+            SGD().step(net, 0.5)
+            admm.update(net, np.ones(R))
+        assert len(admm.history[-1].line()) > 50
+        hard_prune(net, budget)
+        mask, nonzero = Mask(net), net.nonzero()
+        net.grad[...] = 1
+        mask.apply(net)
+        return [net.theta, net.grad, nonzero, admm.Z, admm.U, admm.history, [s.value for s in admm.status]]
+
+    both(body)
+
+
+def test_weights_that_are_not_finite_are_refused(backend):
+    W = to_device(np.array([1.0, np.nan]))
+    with pytest.raises(ArgumentError, match="W holds NaN or infinity"):
+        project(W, 1)
+
+
+# --- the game and training -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_min_max(threads):
+    members, reference = parts(20, 20)
+
+    def body():
+        net = small_net()
+        game = MinMax(small_records(), 3, members, reference, seeded(seed=1), batch=5, threads=threads)
+        for _ in range(2):
+            game.strengthen(net)
+        game.end_epoch()
+        logits, y = to_device(draw(R, 3, 4)), to_device(np.arange(8).reshape(R, 4) % 3)
+        return [game.h.theta, game.history, game.gain_gradient(logits, y, Workspace(), 4)]
+
+    both(body)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_with_game_admm_and_mask(threads):
+    members, reference, others = parts(20, 15, 25)
+    layers = [Dense(6, 7), ReLU(), Dense(7, 3)]
+    if threads == 1:  # the workers would share the generators
+        layers.insert(2, Dropout(0.2))
+
+    def body():
+        net = Network(Sequential(*layers), (6,), R).initialise(seeded())
+        records, budget = small_records(), Budget(net, 0.3)
+        game = MinMax(records, 3, members, reference, seeded(seed=1), lam=0.5, batch=6, threads=threads)
+        admm = ADMM(net, budget, ADMMSettings(rho=0.1, iterations=2))
+        plan = Schedule(2, batch=8, momentum=0.9, weight_decay=1e-3, decay="cosine")
+        losses = [train(net, records, members, plan, seeded(seed=2), game=game, admm=admm, threads=threads)]
+        hard_prune(net, budget)
+        losses += [train(net, records, members, plan, seeded(seed=3), game=game, mask=Mask(net), threads=threads)]
+        found = [predict(net, records, others), predict_fleet(net, records, others, 1), accuracy(net, records, others)]
+        return [losses, net.theta, net.nonzero(), admm.history, game.history, found]
+
+    both(body)
+
+
+def test_divergence_is_told(backend):
+    members, records = parts(20)[0], small_records()
+    records.x[...] = records.x * 1e30
+    with pytest.raises(DivergenceError, match="lower the learning rate"):
+        train(small_net(), records, members, Schedule(2, lr=1e3), seeded())
+
+
+# --- attacks and whole runs ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_attack(monkeypatch):
+    monkeypatch.setattr(network, "RATES", (1e-3,))
+    monkeypatch.setattr(network, "PATIENCE", 2)
+
+
+@pytest.mark.usefixtures("quick_attack")
+def test_attacks():
+    p = np.random.default_rng(4).dirichlet(np.ones(3), (R, 24))
+    outputs = [
+        Outputs(p[:, i::2], np.arange(24).reshape(1, 24)[:, i::2].repeat(R, 0) % 3, np.arange(12) < 6) for i in (0, 1)
+    ]
+    both(lambda: evaluate(*outputs, seeded()))
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return dataclasses.replace(
+        RECIPES["digits"],
+        widths=(8,),
+        members=32,
+        reference=16,
+        nonmembers=32,
+        keep=(0.3,),
+        dense=Schedule(epochs=2, batch=16),
+        prune=Schedule(epochs=2, batch=16),
+        retrain=Schedule(epochs=1, batch=16, lr=0.01),
+        admm=ADMMSettings(rho=0.1, iterations=2),
+    )
+
+
+@pytest.mark.usefixtures("quick_attack")
+def test_reproduce(recipe):
+    def body():
+        results, curves = reproduce(load_digits(), recipe, [0, 1], default_threads() if xp._module is not np else 1)
+        assert results.pop("seconds") > 0
+        assert results.pop("device") == ("cpu" if xp._module is np else "gpu (Stand-in)")
+        return [results, curves]
+
+    both(body)
+
+
+def test_a_model_is_trained_saved_loaded_and_pruned(recipe, tmp_path):
+    """The file of either backend is read by the other."""
+    dataset = load_digits()
+
+    def body():
+        path = tmp_path / f"{module_name()}.h5"
+        model = practice.train_model(dataset, recipe, 3, threads=1)
+        save_model(model, path)
+        pruned = practice.prune_model(load_model(path), dataset, recipe, 0.2, threads=1, scope="global")
+        return [model.net.theta, pruned.net.theta, pruned.steps, practice.summary_line(pruned, dataset)]
+
+    both(body)
+    both(lambda: [load_model(tmp_path / f"{name}.h5").net.theta for name in ("numpy", "strict_cupy")])
+
+
+def test_the_certificate_passes(stand_in):
+    assert [check.line() for check in run() if not check.passed] == []
