@@ -130,7 +130,7 @@ def test_report_makes_the_page_again_and_prints_the_same_table(reproduced, tmp_p
     assert "| prune-0.1+minmax | 5,042 (10.0x) |" in result.stdout
     (tmp_path / "results.json").write_text("[1]")
     assert run("report", tmp_path).exit_code == 2
-    for damage in ({"methods": []}, {"methods": {"baseline": {}}}, {"methods": None}, {"splits": 3}):
+    for damage in ({"methods": []}, {"methods": {"baseline": {}}}, {"methods": None}):
         damaged = json.loads((out / "results.json").read_text()) | damage
         (tmp_path / "results.json").write_text(json.dumps(damaged))
         result = run("report", tmp_path)
