@@ -7,7 +7,7 @@ ADMM splits the constraint off: the loop below is the W-step by stochastic gradi
     L_D(W)  +  lambda max_h G_W(h)  +  rho/2 ||W - Z + U||^2
 
 and at the end of each round of epochs come the Z-step and the U-step. Without a constraint it is ordinary training;
-with a mask it retrains the survivors of a pruned network.
+with a mask it retrains the survivors of a pruned network. A weight decay d adds d/2 ||theta||^2 (in the optimiser).
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 import cli
 from nanoprune.backend import use_device
+from nanoprune.errors import DeviceError
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = ["--seeds", "2", "--members", "40", "--reference", "40", "--nonmembers", "60", "--threads", "2"]
@@ -308,7 +309,7 @@ def test_fetching_the_embedded_digits_needs_nothing(tmp_path):
 def test_gpu_without_one_is_refused(tmp_path):
     try:
         use_device("gpu")
-    except Exception:
+    except DeviceError:
         use_device("cpu")
     else:
         use_device("cpu")
