@@ -110,10 +110,10 @@ FULL = {  # where the members are the whole official training set
         nonmembers=10_000,
         seeds=1,
         keep=((0.2, 0.08, 0.009, 0.07),),  # 6,050 of 430,500 weights, the ratios of Zhang et al. 2018, table 2
-        dense=Schedule(epochs=12, lr=0.02, decay="cosine", weight_decay=5e-4),
-        prune=Schedule(epochs=30, lr=0.02, weight_decay=1e-4),
-        retrain=Schedule(epochs=35, lr=0.03, decay="cosine", weight_decay=1e-4),
-        admm=ADMMSettings(rho=1e-2, iterations=15),
+        dense=Schedule(epochs=20, lr=0.02, decay="cosine", weight_decay=5e-4),
+        prune=Schedule(epochs=40, lr=0.02, weight_decay=5e-4),
+        retrain=Schedule(epochs=25, lr=0.02, decay="cosine", weight_decay=5e-4),
+        admm=ADMMSettings(rho=1e-2, iterations=20),
         minmax=0.0,
     ),
 }
