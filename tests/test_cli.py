@@ -151,6 +151,18 @@ def test_same_seeds_same_numbers(reproduced, tmp_path):
         assert np.array_equal(a["prune-0.1+minmax/loss"][()], b["prune-0.1+minmax/loss"][()])
 
 
+def test_first_seed_and_weight_decay_reach_the_training(reproduced, tmp_path):
+    out, _ = reproduced
+    options = ["--minmax", 0, "--keep", 0.3, "--first-seed", 1, "--weight-decay", 0.01]
+    result = run("reproduce", "digits", "--out", tmp_path, *options, *SMALL)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "results.json").read_text())["seeds"] == [1, 2]
+    with h5py.File(out / "curves.h5") as plain, h5py.File(tmp_path / "curves.h5") as decayed:
+        a, b = plain["baseline/loss"][1], decayed["baseline/loss"][0]  # both of seed 1
+    assert a[0] == pytest.approx(b[0], rel=0.1)  # the same split and initial weights
+    assert b[-1] > 1.2 * a[-1]  # held back by the decay
+
+
 def test_piped_output_has_no_bars_and_no_colours(tmp_path):
     """As a process whose output goes to a pipe."""
     command = [sys.executable, "cli.py", "reproduce", "digits", "--out", tmp_path / "o", "--minmax", "0", *SMALL]
