@@ -1,14 +1,50 @@
-"""Intervals over seeds: against scipy's own t interval, and against what an interval promises."""
+"""Intervals, tests and bounds: against scipy, counting and formulas written out, and against what each promises."""
+
+import itertools
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from counting import delong, epsilon_bound
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from nanoprune.statistics import paired_difference, summary
+from nanoprune.errors import ArgumentError
+from nanoprune.statistics import (
+    auc_interval,
+    balanced_accuracy_interval,
+    clopper_pearson,
+    epsilon_lower_bound,
+    label_shift,
+    paired_difference,
+    shift,
+    summary,
+)
+from nanoprune.statistics.delong import placements
 
 VALUES = st.lists(st.floats(0, 1), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-9)
+ALPHAS = st.sampled_from([0.001, 0.01, 0.05, 0.2, 0.5, 0.9])
+quick = settings(deadline=None, max_examples=100, derandomize=True)
+
+
+def some_scores(least: int = 2, most: int = 15) -> st.SearchStrategy:
+    """Scores with many ties, or with hardly any."""
+    sizes = st.integers(least, most)
+    few_values = st.sampled_from([-1.0, -0.0, 0.0, 0.5, 2.0])
+    return st.one_of(
+        hnp.arrays("float64", sizes, elements=few_values), hnp.arrays("float64", sizes, elements=st.floats(-50, 50))
+    )
+
+
+def sampling_error(share: float, draws: int) -> float:
+    """Four standard deviations of the share seen in `draws`."""
+    return 4 * math.sqrt(share * (1 - share) / draws)
+
+
+# --- seeds -----------------------------------------------------------------------------------------------------------
 
 
 @given(VALUES)
@@ -36,3 +72,324 @@ def test_intervals_cover_as_often_as_they_say():
     intervals = [summary(row) for row in draws]
     covered = np.mean([S["low"] <= 0.6 <= S["high"] for S in intervals])
     assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)
+
+
+@quick
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12))
+def test_the_p_value_is_that_of_the_paired_t_test(pairs):
+    ours, theirs = zip(*pairs, strict=True)
+    assume(np.std(np.subtract(ours, theirs)) > 1e-9)
+    S = paired_difference(ours, theirs)
+    p = stats.ttest_rel(ours, theirs).pvalue
+    assert S["p_value"] == pytest.approx(p, rel=1e-9)
+    assert S["mean"] == pytest.approx(np.mean(ours) - np.mean(theirs), abs=1e-12)
+    assert S["values"] == [a - b for a, b in pairs]
+    if abs(p - 0.05) > 1e-9:
+        assert (p < 0.05) == (not S["low"] <= 0 <= S["high"])
+
+
+def test_the_p_value_where_students_test_has_none():
+    assert paired_difference([0.7], [0.5])["p_value"] is None
+    assert paired_difference([0.75, 0.5, 1.0], [0.5, 0.25, 0.75])["p_value"] == 0
+    assert paired_difference([0.75, 0.1, 0.3], [0.75, 0.1, 0.3])["p_value"] == 1
+
+
+# --- proportions -----------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(st.integers(1, 300), st.data(), ALPHAS)
+def test_clopper_pearson_is_scipys_exact_interval(trials, data, alpha):
+    successes = data.draw(st.integers(0, trials))
+    exact = stats.binomtest(successes, trials).proportion_ci(1 - alpha, method="exact")
+    assert clopper_pearson(successes, trials, alpha) == pytest.approx((exact.low, exact.high), rel=1e-7, abs=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.3])
+@pytest.mark.parametrize("trials", [1, 2, 7, 30])
+def test_clopper_pearson_misses_no_more_than_it_says_on_either_side(trials, alpha):
+    """Exactly: over all outcomes, with their binomial probabilities, for many p."""
+    intervals = [clopper_pearson(k, trials, alpha) for k in range(trials + 1)]
+    for p in np.linspace(0.005, 0.995, 199):
+        chances = [math.comb(trials, k) * p**k * (1 - p) ** (trials - k) for k in range(trials + 1)]
+        above = math.fsum(chance for chance, (low, _) in zip(chances, intervals, strict=True) if p < low)
+        below = math.fsum(chance for chance, (_, high) in zip(chances, intervals, strict=True) if p > high)
+        assert above <= alpha / 2 + 1e-12
+        assert below <= alpha / 2 + 1e-12
+
+
+def test_clopper_pearson_by_hand():
+    """No success in n: (1 - p)^n = alpha/2 at the upper limit; and the mirror image."""
+    low, high = clopper_pearson(0, 10)
+    assert (low, high) == (0, pytest.approx(1 - 0.025**0.1))
+    assert clopper_pearson(10, 10) == (pytest.approx(0.025**0.1), 1)
+
+
+# --- AUC -------------------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(some_scores(), some_scores(), ALPHAS)
+def test_auc_interval_is_delongs_by_the_double_loop(members, nonmembers, alpha):
+    V10, V01, value, interval = delong(members, nonmembers, alpha)
+    ours = placements(members, nonmembers)
+    np.testing.assert_allclose(ours[0], [float(v) for v in V10], rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(ours[1], [float(v) for v in V01], rtol=1e-13, atol=1e-15)
+    found = auc_interval(members, nonmembers, alpha)
+    assert set(found) == {"value", "low", "high"}
+    assert found["value"] == pytest.approx(float(value), rel=1e-12)
+    assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
+    if interval:
+        assert [found["low"], found["high"]] == pytest.approx(interval, rel=1e-8, abs=1e-12)
+
+
+@quick
+@given(some_scores(), some_scores())
+def test_auc_interval_the_other_way_round_is_its_mirror_image(members, nonmembers):
+    ours, theirs = auc_interval(members, nonmembers), auc_interval(nonmembers, members)
+    np.testing.assert_allclose(ours["value"], 1 - theirs["value"], atol=1e-12)
+    np.testing.assert_allclose([ours["low"], ours["high"]], [1 - theirs["high"], 1 - theirs["low"]], atol=1e-9)
+
+
+def covered(draw, truth: float, draws: int, interval=auc_interval) -> float:
+    found = [interval(*draw()) for _ in range(draws)]
+    return np.mean([I["low"] <= truth <= I["high"] for I in found])
+
+
+def test_auc_intervals_cover_a_known_auc():
+    """Members N(1, 1), others N(0, 1): the difference is N(1, 2), so the AUC is Phi(1 / sqrt 2)."""
+    rng = np.random.default_rng(2)
+    share = covered(lambda: (rng.normal(1, 1, 100), rng.normal(0, 1, 70)), stats.norm.cdf(1 / np.sqrt(2)), 2000)
+    assert abs(share - 0.95) < sampling_error(0.95, 2000)
+
+
+def test_auc_intervals_cover_a_half_under_the_null_with_ties():
+    rng = np.random.default_rng(3)
+    share = covered(lambda: (rng.integers(0, 4, 80), rng.integers(0, 4, 120)), 0.5, 2000)
+    assert abs(share - 0.95) < sampling_error(0.95, 2000)
+
+
+@pytest.mark.parametrize(("n", "m", "successes"), [(6, 9, 6), (9, 6, 6), (2, 2, 2)])
+def test_auc_interval_of_separated_scores(n, m, successes):
+    """DeLong's variance is 0; it is then the proportion of min(n, m) trials, all or none of them a success."""
+    low, high = stats.binomtest(successes, min(n, m)).proportion_ci(0.95, method="exact")
+    above, below = np.arange(n) + 100.0, np.arange(m) * 1.0
+    assert auc_interval(above, below) == {"value": 1.0, "low": pytest.approx(low), "high": high}
+    assert auc_interval(-above, below) == {"value": 0.0, "low": 0.0, "high": pytest.approx(1 - low)}
+    assert low == pytest.approx(0.025 ** (1 / min(n, m)))
+
+
+def test_auc_interval_of_scores_that_all_tie():
+    low, high = stats.binomtest(4, 8).proportion_ci(0.95, method="exact")
+    found = auc_interval(np.zeros(8), np.zeros(20))
+    assert found == {"value": 0.5, "low": pytest.approx(low), "high": pytest.approx(high)}
+    odd = auc_interval(np.zeros(5), np.zeros(7))  # no whole number of successes is half of 5
+    assert odd["low"] < 0.2
+    assert odd["high"] > 0.8
+
+
+def test_auc_interval_where_one_side_does_not_vary():
+    """Members all score 1, a quarter of the others 2: V01 is Bernoulli(3/4), V10 constant."""
+    nonmembers = np.repeat([0.0, 2.0], [15, 5])
+    found = auc_interval(np.ones(10), nonmembers)
+    half = stats.norm.ppf(0.975) * math.sqrt((0.75 * 0.25 * 20 / 19) / 20) / (0.75 * 0.25)
+    assert found["value"] == 0.75
+    assert found["low"] == pytest.approx(1 / (1 + math.exp(half - math.log(3))))
+    assert found["high"] == pytest.approx(1 / (1 + math.exp(-half - math.log(3))))
+
+
+@quick
+@given(hnp.arrays(bool, st.integers(2, 20)), hnp.arrays(bool, st.integers(2, 20)), ALPHAS)
+def test_balanced_accuracy_interval_counts(members, nonmembers, alpha):
+    found = balanced_accuracy_interval(members, nonmembers, alpha)
+    true = Fraction(sum(members.tolist()), len(members))
+    false = Fraction(sum(nonmembers.tolist()), len(nonmembers))
+    assert found["value"] == pytest.approx(float((true + 1 - false) / 2), rel=1e-12)
+    assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
+    variance = true * (1 - true) / (len(members) - 1) + false * (1 - false) / (len(nonmembers) - 1)
+    if variance:  # of (TPR + TNR) / 2 it is a quarter of the sum of the two proportions' variances
+        half = stats.norm.ppf(1 - alpha / 2) * math.sqrt(variance / 4)
+        value = found["value"]
+        slope = half / (value * (1 - value))
+        logits = [math.log(found[end] / (1 - found[end])) for end in ("low", "high") if 1e-6 < found[end] < 1 - 1e-6]
+        expected = [math.log(value / (1 - value)) + sign * slope for sign in (-1, 1)]
+        for got in logits:
+            assert min(abs(got - want) for want in expected) < 1e-6
+
+
+def test_balanced_accuracy_intervals_cover():
+    rng = np.random.default_rng(4)
+    share = covered(
+        lambda: (rng.random(100) < 0.7, rng.random(60) < 0.4), (0.7 + 0.6) / 2, 2000, balanced_accuracy_interval
+    )
+    assert abs(share - 0.95) < sampling_error(0.95, 2000)
+
+
+# --- epsilon ---------------------------------------------------------------------------------------------------------
+
+
+@settings(quick, max_examples=60)
+@given(
+    some_scores(least=1, most=25),
+    some_scores(least=1, most=25),
+    st.sampled_from([0.0, 0.0, 1.0, 3.0]),
+    st.sampled_from([0.01, 0.05, 0.3]),
+)
+def test_epsilon_bound_is_the_recipe_by_counting(members, nonmembers, gap, alpha):
+    expected = epsilon_bound(members + gap, nonmembers, alpha)
+    assert epsilon_lower_bound(members + gap, nonmembers, alpha) == pytest.approx(expected, rel=1e-6, abs=1e-8)
+
+
+def log_odds(q: float) -> float:
+    return math.log(q / (1 - q))
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "expected"),
+    [
+        (100, 100, log_odds((0.05 / 8) ** (1 / 100))),  # k = 100, 50, 25, 12, twice each: 2.955
+        (6, 6, log_odds((0.05 / 2) ** (1 / 6))),  # k = 6 only: 0.163
+        (4, 4, 0.0),  # 0.025^(1/4) = 0.398 excludes nothing
+        (30, 10, log_odds((0.05 / 4) ** (1 / 10)) + math.log(3)),  # k = 20, 10: ten are "non-member", prior odds 1/3
+    ],
+)
+def test_epsilon_bound_of_separated_scores_by_hand(n, m, expected):
+    """All k guesses right: P[Binomial(k, q) >= k] = q^k, so the limit is alpha^(1/k)."""
+    members, nonmembers = np.arange(n) + 1000.0, np.arange(m) * 1.0
+    assert epsilon_lower_bound(members, nonmembers) == pytest.approx(expected, rel=1e-9)
+    assert epsilon_lower_bound(-members, -nonmembers) == 0  # all guesses wrong
+
+
+@quick
+@given(some_scores(least=5, most=30), some_scores(least=5, most=30), st.randoms(use_true_random=False))
+def test_epsilon_bound_knows_no_order_of_the_records(members, nonmembers, random):
+    expected = epsilon_lower_bound(members + 0.5, nonmembers)
+    for scores in (members, nonmembers):
+        random.shuffle(scores)
+    assert epsilon_lower_bound(members + 0.5, nonmembers) == expected
+
+
+def randomised_response(rng, n, m, epsilon, jitter):
+    """Scores that are epsilon-private record by record, the worst that there are: likelihood ratio e^epsilon."""
+    truth = np.exp(epsilon) / (1 + np.exp(epsilon))
+    members, nonmembers = (rng.random(n) < truth) * 1.0, (rng.random(m) > truth) * 1.0
+    return members + jitter * rng.random(n), nonmembers + jitter * rng.random(m)
+
+
+@pytest.mark.parametrize("coins", [False, True], ids=["fixed", "coins"])
+@pytest.mark.parametrize("jitter", [0, 0.5], ids=["tied", "distinct"])
+@pytest.mark.parametrize(("n", "m"), [(80, 80), (120, 40), (30, 150)])
+@pytest.mark.parametrize("epsilon", [0.0, 1.0])
+def test_epsilon_bound_is_seldom_above_the_truth(epsilon, n, m, jitter, coins):
+    """Also where members and non-members are not as many, and who is a member was tossed for."""
+    rng, alpha, draws = np.random.default_rng([5, n, m, int(epsilon)]), 0.2, 250
+    bounds = []
+    for _ in range(draws):
+        inside = rng.binomial(n + m, n / (n + m)) if coins else n
+        scores = randomised_response(rng, inside, n + m - inside, epsilon, jitter)
+        bounds.append(epsilon_lower_bound(*scores, alpha))
+    assert np.mean(np.array(bounds) > epsilon) <= alpha + sampling_error(alpha, draws)
+
+
+def test_epsilon_bound_comes_near_the_truth_with_many_records():
+    rng, epsilon = np.random.default_rng(6), 1.5
+    for jitter in (0, 0.5):
+        bounds = [
+            np.mean([epsilon_lower_bound(*randomised_response(rng, n, n, epsilon, jitter)) for _ in range(5)])
+            for n in (30, 300, 3000, 30000)
+        ]
+        assert (np.diff(bounds) > 0).all()
+        assert epsilon - 0.1 < bounds[-1] < epsilon
+
+
+def test_epsilon_bound_of_scores_that_say_nothing_is_mostly_zero():
+    rng = np.random.default_rng(7)
+    bounds = [epsilon_lower_bound(rng.normal(size=60), rng.normal(size=60)) for _ in range(400)]
+    assert np.mean(np.array(bounds) == 0) >= 0.95 - sampling_error(0.95, 400)
+    assert epsilon_lower_bound(np.zeros(50), np.zeros(50)) == 0
+
+
+# --- label shift -----------------------------------------------------------------------------------------------------
+
+
+def exact_shift(members, nonmembers):
+    """The p-value by enumerating which of all the records could have been the members: each choice is as likely."""
+    every = [*members, *nonmembers]
+
+    def chi2(inside):
+        table = [[sum(every[i] == c for i in part) for c in sorted(set(every))] for part in inside]
+        return stats.chi2_contingency(table, correction=False).statistic
+
+    choices = [set(rows) for rows in itertools.combinations(range(len(every)), len(members))]
+    found = [chi2((rows, set(range(len(every))) - rows)) for rows in choices]
+    observed = chi2((set(range(len(members))), set(range(len(members), len(every)))))
+    return np.mean([value >= observed * (1 - 1e-9) for value in found])
+
+
+@pytest.mark.parametrize(
+    ("members", "nonmembers"),
+    [([0, 0, 1, 2], [1, 1, 2, 2, 0]), ([0, 0, 0], [1, 1, 1, 0, 2]), ([3, 3, 3, 3], [0, 0, 3, 0]), ([0, 1], [1, 0])],
+)
+def test_label_shift_is_the_exact_p_value_up_to_its_draws(members, nonmembers):
+    p = exact_shift(members, nonmembers)
+    found = label_shift(np.array(members), np.array(nonmembers), 5)
+    assert abs(found - p) <= sampling_error(p, shift.DRAWS) + 1 / shift.DRAWS
+    assert found == label_shift(np.array(members), np.array(nonmembers), 5)
+    assert abs(label_shift(np.array(members), np.array(nonmembers), 5, seed=1) - p) <= 2 * sampling_error(0.5, 9999)
+
+
+def test_label_shift_is_uniform_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(shift, "DRAWS", 499)
+    rng = np.random.default_rng(8)
+    p = [label_shift(rng.integers(0, 6, 150), rng.integers(0, 6, 100), 6, seed) for seed in range(500)]
+    for share in (0.05, 0.2, 0.5, 0.8):
+        assert abs(np.mean(np.array(p) <= share) - share) < sampling_error(share, 500)
+
+
+def test_label_shift_is_seen():
+    rng = np.random.default_rng(9)
+    shifted = rng.choice(4, 300, p=[0.55, 0.15, 0.15, 0.15])
+    assert label_shift(shifted, rng.integers(0, 4, 300), 4) == 1 / (1 + shift.DRAWS)  # the least it can say
+
+
+# --- bad arguments ---------------------------------------------------------------------------------------------------
+
+TWO, NONE = np.array([0.0, 1.0]), np.zeros(0)
+
+
+@pytest.mark.parametrize("alpha", [0, 1, -0.1, 1.5, math.nan])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda alpha: clopper_pearson(1, 2, alpha),
+        lambda alpha: auc_interval(TWO, TWO, alpha),
+        lambda alpha: balanced_accuracy_interval(TWO > 0, TWO > 0, alpha),
+        lambda alpha: epsilon_lower_bound(TWO, TWO, alpha),
+    ],
+)
+def test_an_alpha_that_is_none_is_refused(call, alpha):
+    with pytest.raises(ArgumentError, match=rf"^alpha must lie between 0 and 1, got {alpha}$"):
+        call(alpha)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(-1, 2), (3, 2), (0, 0), (0, -1)])
+def test_impossible_counts_are_refused(successes, trials):
+    with pytest.raises(ArgumentError, match=rf"^successes must lie between .* got {successes} of {trials}$"):
+        clopper_pearson(successes, trials)
+
+
+@pytest.mark.parametrize(("members", "nonmembers", "got"), [(TWO, NONE, "2 and 0"), (NONE, TWO, "0 and 2")])
+def test_one_kind_of_record_alone_is_refused(members, nonmembers, got):
+    with pytest.raises(ArgumentError, match=rf"^scores must be of members and non-members, got {got}$"):
+        epsilon_lower_bound(members, nonmembers)
+    with pytest.raises(ArgumentError, match=rf"^scores must be of at least 2 .* got {got}$"):
+        auc_interval(members, nonmembers)
+    with pytest.raises(ArgumentError, match=rf"^labels must be of members and non-members, got {got}$"):
+        label_shift(members.astype(int), nonmembers.astype(int), 2)
+
+
+def test_one_score_has_no_variance():
+    with pytest.raises(ArgumentError, match="got 1 and 2"):
+        auc_interval(TWO[:1], TWO)
+    with pytest.raises(ArgumentError, match="got 2 and 1"):
+        balanced_accuracy_interval(TWO > 0, TWO[:1] > 0)
