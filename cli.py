@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 import shlex
 import sys
@@ -12,108 +11,14 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 import nanoprune
 from nanoprune.backend import use_device
-from nanoprune.errors import ArgumentError, NanopruneError
+from nanoprune.console import Commands, Keep, Members, ProgressBars
+from nanoprune.errors import ArgumentError
 
+PATH_OPTIONS = ("--out", "--data-dir", "--json", "--report", "--cache")  # not part of how a run is repeated
 EPILOG = "Errors are one line on standard error; the exit status is then 2."
-
-
-class ProgressBars:
-    """Bars with the time left on standard error; nothing at all where that is not a terminal."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        console = Console(stderr=True)
-        self.bars = Bars(
-            *columns,
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            redirect_stdout=sys.stdout.isatty(),
-        )
-        self.task: Any = None
-
-    def __enter__(self) -> ProgressBars:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def start(self, stage: str, total: int) -> None:
-        """A new stage of `total` steps; the one before stays, complete."""
-        self.task = self.bars.add_task(stage, total=total)
-
-    def advance(self, steps: int = 1) -> None:
-        """Some steps of the stage are done."""
-        self.bars.advance(self.task, steps)
-
-    def reach(self, stage: str, done: int, total: int | None) -> None:
-        """`done` of `total` steps of `stage` are done."""
-        if self.task is None or self.bars.tasks[self.task].description != stage:
-            self.start(stage, total)
-        self.bars.update(self.task, completed=done, total=total)
-
-
-class Commands(click.Group):
-    """Turns every error of the input into one line on standard error and exit status 2."""
-
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run the command line; with `standalone_mode` (a process of its own) exit with its status."""
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
-        try:
-            status = super().main(*args, standalone_mode=False, **extra)
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            status = 2
-        except click.ClickException as error:
-            status = _fail(error.format_message(), error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            status = _fail("interrupted", 130)
-        except NanopruneError as error:
-            status = _fail(str(error), 2)
-        except BrokenPipeError:  # whoever read our output, such as head, has gone
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = 1
-        except MemoryError as error:
-            status = _fail(f"out of memory ({error}); lower --members, --seeds or --threads", 2)
-        sys.exit(status if isinstance(status, int) else 0)
-
-
-def _fail(message: str, status: int) -> int:
-    click.echo("error: " + " ".join(message.split()), err=True)
-    return status
-
-
-class Members(click.ParamType):
-    """A number of members, or "all"."""
-
-    name = "N|all"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        try:
-            return value if value == "all" else int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor all", param, ctx)
-
-
-class Keep(click.ParamType):
-    """A ratio for all layers, or one a layer with commas between them."""
-
-    name = "RATIO[,...]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            ratios = tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a ratio in (0, 1] or several with commas between them", param, ctx)
-        return ratios if len(ratios) > 1 else ratios[0]
 
 
 def options(*decorators: Callable) -> Callable:
@@ -151,6 +56,22 @@ game_option = click.option(
 )
 
 
+scope_option = click.option(
+    "--scope",
+    type=click.Choice(["layer", "global"]),
+    help="Is a ratio of each layer or of all weights together?  [default: the recipe's]",
+)
+
+
+alpha_option = click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Intervals have confidence 1 - alpha.",
+)
+
+
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(nanoprune.__version__, prog_name="nanoprune")
 def main() -> None:
@@ -161,6 +82,8 @@ def main() -> None:
     python cli.py data fetch mnist              download and check a data set
     python cli.py train mnist --out model.h5    one network
     python cli.py prune model.h5 --keep 0.05 --out pruned.h5
+    python cli.py attack pruned.h5              with shadow models trained as it was
+    python cli.py audit scores.npz              predictions of any model, from any framework
     python cli.py report results/digits         the plots, the page and the table again
     python cli.py verify                        every formula against an independent calculation
     """
@@ -176,9 +99,20 @@ def main() -> None:
     "--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The seeds count up from here."
 )
 @click.option("--keep", type=Keep(), multiple=True, help="Share of the weights to keep; may be repeated.")
+@scope_option
 @split_options
 @game_option
 @click.option("--network", help="mlp, lenet-300-100 or lenet-5.")
+@click.option(
+    "--attacks",
+    type=click.Choice(["standard", "full"]),
+    default="standard",
+    show_default=True,
+    help="full: shadow models against every network too, which takes long.",
+)
+@click.option(
+    "--shadows", type=int, default=16, show_default=True, help="Shadow models a network, where attacks are full."
+)
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
 @machine_options
 def reproduce(
@@ -187,11 +121,14 @@ def reproduce(
     seeds: int | None,
     first_seed: int,
     keep: tuple[Any, ...],
+    scope: str | None,
     members: int | str | None,
     reference: int | None,
     nonmembers: int | None,
     minmax: float | None,
     network: str | None,
+    attacks: str,
+    shadows: int,
     weight_decay: float | None,
     device: str,
     threads: int | None,
@@ -216,13 +153,14 @@ def reproduce(
 
     data, threads = _prepare(dataset, device, threads, data_dir)
     sizes = {"reference": reference, "nonmembers": nonmembers}
-    recipe = recipe_for(data, members, keep=keep or None, minmax=minmax, network=network, seeds=seeds, **sizes)
+    changes = {"keep": keep or None, "scope": scope, "minmax": minmax, "network": network, "seeds": seeds}
+    recipe = recipe_for(data, members, **changes, **sizes)
     recipe = dataclasses.replace(recipe, dense=_changed(recipe.dense, weight_decay=weight_decay))
     out = out or pathlib.Path("results") / dataset
     check_writable(out)
     with ProgressBars() as progress:
         numbers = range(first_seed, first_seed + recipe.seeds)
-        results, curves = run(data, recipe, numbers, threads, progress, _command())
+        results, curves = run(data, recipe, numbers, threads, progress, _command(), shadows if attacks == "full" else 0)
     write_results(results, curves, out)
     write_report(results, out)
     Console().print(results_table(results))
@@ -287,7 +225,8 @@ def train(
 @click.option("--retrain-epochs", type=click.IntRange(1), help="Passes over the members after the hard prune.")
 @click.option("--lr", type=float, help="Learning rate of the W-steps.")
 @click.option("--adaptive", is_flag=True, help="Adapt rho to balance the residuals.")
-@click.option("--scope", type=click.Choice(["layer", "global"]), default="layer", show_default=True, help="Budget.")
+@scope_option
+@click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; may be repeated.")
 @game_option
 @machine_options
 def prune(
@@ -300,7 +239,8 @@ def prune(
     retrain_epochs: int | None,
     lr: float | None,
     adaptive: bool,
-    scope: str,
+    scope: str | None,
+    via: tuple[float, ...],
     minmax: float | None,
     device: str,
     threads: int | None,
@@ -312,6 +252,7 @@ def prune(
 
     \b
     python cli.py prune model.h5 --keep 0.05 --out pruned.h5
+    python cli.py prune model.h5 --keep 0.01 --via 0.05 --scope global --out pruned.h5
     python cli.py prune lenet5.h5 --keep 0.2,0.08,0.009,0.07 --out pruned.h5
     """
     from nanoprune.model import load_model, save_model
@@ -322,7 +263,8 @@ def prune(
     use_device(device)
     dense = load_model(model)
     data, threads = _prepare(dense.dataset, device, threads, data_dir)
-    recipe = recipe_for(data, "all" if dense.members is None else dense.members, minmax=minmax or 0.0, keep=(keep,))
+    members = "all" if dense.members is None else dense.members
+    recipe = recipe_for(data, members, minmax=minmax or 0.0, keep=(keep,), scope=scope, via=via or None)
     recipe = dataclasses.replace(
         recipe,
         prune=_changed(recipe.prune, epochs=epochs, lr=lr),
@@ -333,7 +275,7 @@ def prune(
     click.echo(Iteration.HEADER)
     with ProgressBars() as progress:
         pruned = prune_model(
-            dense, data, recipe, keep, threads, progress, scope, lambda iteration: click.echo(iteration.line())
+            dense, data, recipe, keep, threads, progress, lambda iteration: click.echo(iteration.line())
         )
     save_model(pruned, out)
     click.echo(summary_line(pruned, data))
@@ -358,6 +300,113 @@ def report(folder: pathlib.Path, markdown: bool) -> None:
         click.echo(markdown_table(results))
     else:
         Console().print(results_table(results))
+
+
+@main.command(epilog=EPILOG)
+@click.argument("scores", type=click.Path(path_type=pathlib.Path))
+@click.option("--json", "json_path", type=click.Path(path_type=pathlib.Path), help="Write the results to this file.")
+@click.option("--report", "page", type=click.Path(path_type=pathlib.Path), help="Write a self-contained HTML page.")
+@alpha_option
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the two halves and the network.")
+@threads_option
+def audit(
+    scores: pathlib.Path,
+    json_path: pathlib.Path | None,
+    page: pathlib.Path | None,
+    alpha: float,
+    seed: int,
+    threads: int | None,
+) -> None:
+    """Audit the predictions in SCORES (.npz, .h5 or .csv) of a model from any framework.
+
+    .npz and .h5 hold target_probs (n, classes) or target_logits, target_labels (n,) and target_member (n,), and
+    optionally the same three as shadow_..., of a model of your own trained alike: the attacks are then fitted on it.
+    A .csv has the columns label,member,p0,p1,... Without a shadow each half of the records teaches the attacks on the
+    other. Nothing is unpickled.
+
+    \b
+    python cli.py audit scores.npz
+    python cli.py audit scores.csv --json audit.json --report audit.html
+    """
+    from nanoprune.audit import audit as run
+    from nanoprune.audit import read_predictions, write_audit
+    from nanoprune.audit.predictions import file_sha256
+    from nanoprune.parallel import default_threads
+    from nanoprune.report import audit_table, audit_verdict, write_audit_page
+
+    _check_outputs(scores, json_path, page)
+    target, shadow = read_predictions(scores)
+    with ProgressBars() as progress:
+        results, curves = run(
+            target, shadow, alpha, seed, threads or default_threads(), progress.start, progress.advance
+        )
+    results |= {"source": {"name": scores.name, "sha256": file_sha256(scores)}, "command": _command()}
+    if json_path:
+        write_audit(results, json_path)
+    if page:
+        write_audit_page(results, curves, page)
+    for paragraph in audit_verdict(results):
+        click.echo(paragraph)
+    Console().print(audit_table(results))
+
+
+@main.command(epilog=EPILOG)
+@click.argument("model", type=click.Path(path_type=pathlib.Path))
+@click.option("--dataset", help="Must be the model's own.  [default: what the model file says]")
+@click.option("--shadows", type=int, default=16, show_default=True, help="How many shadow models, an even number.")
+@click.option("--dense", type=click.Path(path_type=pathlib.Path), help="The model that MODEL was pruned from.")
+@click.option("--json", "json_path", type=click.Path(path_type=pathlib.Path), help="Write the results to this file.")
+@click.option("--report", "page", type=click.Path(path_type=pathlib.Path), help="Write a self-contained HTML page.")
+@click.option("--cache", type=click.Path(path_type=pathlib.Path), help="Keep the shadows' predictions in this folder.")
+@alpha_option
+@machine_options
+def attack(
+    model: pathlib.Path,
+    dataset: str | None,
+    shadows: int,
+    dense: pathlib.Path | None,
+    json_path: pathlib.Path | None,
+    page: pathlib.Path | None,
+    cache: pathlib.Path | None,
+    alpha: float,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Attack the model file MODEL with shadow models that are trained as it was, pruning, game and all.
+
+    LiRA, RMIA, difficulty calibration, the attack network and the threshold attacks; for a defended model also by an
+    attacker who trains plain shadows, and for a pruned one by what its mask alone says and, with --dense, by an
+    attacker who holds both networks. With --cache the shadows are trained once.
+
+    \b
+    python cli.py attack model.h5
+    python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report attack.html
+    """
+    from nanoprune.audit import attack_model, write_audit
+    from nanoprune.audit.predictions import file_sha256
+    from nanoprune.files import check_writable
+    from nanoprune.model import load_model
+    from nanoprune.report import audit_table, audit_verdict, write_audit_page
+
+    use_device(device)
+    target, before = load_model(model), load_model(dense) if dense else None
+    if dataset not in (None, target.dataset):
+        raise ArgumentError(f"--dataset {dataset}: the model was trained on {target.dataset}; leave the option out")
+    data, threads = _prepare(target.dataset, device, threads, data_dir)
+    _check_outputs(model, json_path, page)
+    if cache:
+        check_writable(cache)
+    with ProgressBars() as progress:
+        results, curves = attack_model(target, data, shadows, alpha, threads, progress, before, cache)
+    results |= {"source": {"name": model.name, "sha256": file_sha256(model)}, "command": _command()}
+    if json_path:
+        write_audit(results, json_path)
+    if page:
+        write_audit_page(results, curves, page)
+    for paragraph in audit_verdict(results):
+        click.echo(paragraph)
+    Console().print(audit_table(results))
 
 
 @main.command(epilog="Exit status 1 if a check fails. " + EPILOG)
@@ -420,8 +469,18 @@ def _check_file(out: pathlib.Path) -> None:
     from nanoprune.files import check_writable
 
     if out.is_dir():
-        raise ArgumentError(f"--out {out} is a folder; name the file to write")
+        raise ArgumentError(f"{out} is a folder; name the file to write")
     check_writable(out.parent)
+
+
+def _check_outputs(source: pathlib.Path, *outputs: pathlib.Path | None) -> None:
+    """Refuse to write over what is read, or one result over the other."""
+    taken = {source.resolve()}
+    for path in filter(None, outputs):
+        if path.resolve() in taken:
+            raise ArgumentError(f"{path} is named twice; give every result a file of its own")
+        taken.add(path.resolve())
+        _check_file(path)
 
 
 def _changed(record: Any, **changes: Any) -> Any:
@@ -433,9 +492,9 @@ def _command() -> str:
     """The command as a reader can repeat it: without the folders of this machine."""
     words, kept = iter(sys.argv[1:]), []
     for word in words:
-        if word in ("--out", "--data-dir"):
+        if word in PATH_OPTIONS:
             next(words, None)
-        elif not word.startswith(("--out=", "--data-dir=")):
+        elif not word.startswith(tuple(f"{option}=" for option in PATH_OPTIONS)):
             kept.append(word)
     return shlex.join(["python", "cli.py", *kept])
 

@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from nanoprune.attack import Outcome, Outputs, evaluate
 from nanoprune.batch import Records, accuracy, predict_fleet
-from nanoprune.data import Dataset, make_split
+from nanoprune.data import Dataset, Split, make_split
 from nanoprune.errors import ArgumentError, Interrupted
 from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
@@ -38,38 +38,51 @@ class Progress:
 
 @dataclasses.dataclass
 class Trained:
-    """The networks of one method, a replica a seed, and what was recorded: curves, name -> (seeds, n)."""
+    """The networks of one method, a replica a seed, and what was recorded: curves, name -> (seeds, n).
+
+    steps: for each seed how its network was made, as a model file says it.
+    """
 
     net: Network
     curves: dict[str, np.ndarray]
+    steps: list[list[dict[str, Any]]]
     status: list[str] | None = None  # of the solver, one a seed; None where nothing was pruned
     note: str | None = None  # what a reader of the results must know
 
 
 class Experiment:
-    """A data set, a recipe and seeds; the methods below train fleets. The order of the calls changes no result."""
+    """A data set, a recipe and seeds; the methods below train fleets. The order of the calls changes no result.
+
+    Each seed draws its split, unless the `splits` are given, one a seed.
+    """
 
     def __init__(
-        self, dataset: Dataset, recipe: Recipe, seeds: Sequence[int], threads: int, progress: Progress | None = None
+        self,
+        dataset: Dataset,
+        recipe: Recipe,
+        seeds: Sequence[int],
+        threads: int,
+        progress: Progress | None = None,
+        splits: Sequence[Split] | None = None,
     ) -> None:
         if not seeds:
             raise ArgumentError("seeds must be at least 1, got 0")
         self.dataset, self.recipe, self.seeds, self.threads = dataset, recipe, list(seeds), threads
         self.progress = progress or Progress()
         sizes = (recipe.members, recipe.reference, recipe.nonmembers)
-        self.splits = [make_split(dataset, *sizes, seed) for seed in self.seeds]
+        self.splits = list(splits) if splits else [make_split(dataset, *sizes, seed) for seed in self.seeds]
         self.records = Records(dataset.x, dataset.y)
         self.description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, list(recipe.widths))
-        self._check()
+        self._check(drawn=not splits)
         self._ended = threading.Event()  # set where one shard failed or the run was interrupted
 
-    def _check(self) -> None:
+    def _check(self, drawn: bool) -> None:
         """Refuse before the first epoch what would fail after the last one."""
         net = build(self.description, replicas=1)
         for keep in self.recipe.keep:
-            Budget(net, keep)
+            Budget(net, keep, self.recipe.scope)
         known = min(len(self.splits[0].known_members), len(self.splits[0].known_nonmembers))
-        if known < 4:
+        if drawn and known < 4:
             raise ArgumentError(f"members and nonmembers must leave the attacker at least 4 of each, he knows {known}")
         if self.recipe.minmax and self.recipe.reference < 2:
             raise ArgumentError(f"reference must be at least 2 for the Min-Max game, got {self.recipe.reference}")
@@ -87,7 +100,8 @@ class Experiment:
     def dense(self, method: str, description: dict | None = None, lam: float = 0.0) -> Trained:
         """Dense networks trained from their initial weights, with the game where lambda > 0."""
         net = build(description or self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
-        return self._fleet(method, net, self.recipe.dense.epochs, lambda shard, _: shard.dense(lam))
+        steps = [[self.recipe.train_step(lam)] for _ in self.seeds]
+        return self._fleet(method, net, steps, self.recipe.dense.epochs, lambda shard, _: shard.dense(lam))
 
     def stopped(self, method: str, target: np.ndarray, baseline: Trained) -> Trained:
         """The baseline stopped after the first epoch whose test accuracy reaches the target of its seed, (seeds,).
@@ -99,29 +113,37 @@ class Experiment:
         epochs = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, reached.shape[1])
         net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
         last = int(epochs.max())
-        trained = self._fleet(method, net, last, lambda shard, rows: shard.stopped(epochs[rows], last))
+        steps = [[self.recipe.train_step(0.0, int(e))] for e in epochs]
+        trained = self._fleet(method, net, steps, last, lambda shard, rows: shard.stopped(epochs[rows], last))
         trained.curves["stopped_after"] = epochs[:, None]
         missed = int((~reached.any(axis=1)).sum())
         if missed:
             trained.note = f"{method}: not reached in {missed} of {len(target)} seeds, which kept the last epoch"
         return trained
 
-    def pruned(self, dense: Network, keeps: Sequence[Any], lam: float = 0.0) -> list[Trained]:
+    def pruned(self, dense: Trained, keeps: Sequence[Any], lam: float = 0.0) -> list[Trained]:
         """The dense networks pruned to each keep ratio (a number, or one a layer), as one fleet; a result a ratio."""
         S = len(self.seeds)
-        net = dense.copy(list(range(S)) * len(keeps))  # (ratios x seeds) replicas
-        layers = len(net.weights)
-        rows = [list(ratios) if isinstance(ratios, tuple) else [ratios] * layers for ratios in keeps]
-        keep = [row for row in rows for _ in range(S)]  # (ratios x seeds, layers)
+        net = dense.net.copy(list(range(S)) * len(keeps))  # (ratios x seeds) replicas
+        steps = [[*before, self.recipe.prune_step(ratios, lam)] for ratios in keeps for before in dense.steps]
+        groups = len(net.weights) if self.recipe.scope == "layer" else 1
+        rows = [list(ratios) if isinstance(ratios, tuple) else [ratios] * groups for ratios in keeps]
+        keep = [row for row in rows for _ in range(S)]  # (ratios x seeds, groups)
         fleet = self._fleet(
             "prune" + ("+minmax" if lam else ""),
             net,
-            self.recipe.prune.epochs + self.recipe.retrain.epochs,
+            steps,
+            self.recipe.pruning_epochs,
             lambda shard, rows: shard.pruned(keep[rows], lam),
         )
         parts = [slice(j * S, (j + 1) * S) for j in range(len(keeps))]
         return [
-            Trained(fleet.net.shard(part), {k: v[part] for k, v in fleet.curves.items()}, fleet.status[part])
+            Trained(
+                fleet.net.shard(part),
+                {name: values[part] for name, values in fleet.curves.items()},
+                fleet.steps[part],
+                fleet.status[part],
+            )
             for part in parts
         ]
 
@@ -160,7 +182,7 @@ class Experiment:
         return Outputs(p, y, np.repeat([True, False], [part.shape[1] for part in parts]))
 
     def _fleet(
-        self, method: str, net: Network, epochs: int, run: Callable[[Shard, slice], list[str] | None]
+        self, method: str, net: Network, steps: list, epochs: int, run: Callable[[Shard, slice], list[str] | None]
     ) -> Trained:
         """Run `run` on every shard of the fleet, replicas (k x seeds), and put together what was recorded."""
         members, reference, nonmembers = map(self.indices, ("members", "reference", "nonmembers"))
@@ -188,4 +210,4 @@ class Experiment:
             shards = map_shards(train_shard, net.replicas, self.threads, failed=self._ended.set)
         curves, status = zip(*shards, strict=True)
         together = {name: np.concatenate([shard[name] for shard in curves]) for name in curves[0]}
-        return Trained(net, together, None if status[0] is None else [s for part in status for s in part])
+        return Trained(net, together, steps, None if status[0] is None else [s for part in status for s in part])

@@ -16,9 +16,7 @@ def check_writable(folder: str | os.PathLike) -> None:
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be written to ({error.strerror or error}); name another with --out"
-        ) from error
+        raise DataError(f"{folder}: cannot be written to ({error.strerror or error}); name another folder") from error
 
 
 @contextlib.contextmanager

@@ -61,16 +61,23 @@ class Shard:
         self._train(self.recipe.dense, epochs=last, on_epoch=keep)
         self.net.theta[...] = kept
 
-    def pruned(self, keep: Any, lam: float = 0.0, scope: str = "layer") -> list[str]:
-        """MIA-Pruning, with the game where lambda > 0: ADMM, hard prune, masked retraining. Returns the statuses."""
-        game, budget = self._game(lam), Budget(self.net, keep, scope)
-        admm = ADMM(self.net, budget, self.recipe.admm)
-        self._train(self.recipe.prune, game=game, admm=admm)
+    def pruned(self, keep: Any, lam: float = 0.0) -> list[str]:
+        """MIA-Pruning, with the game where lambda > 0: ADMM, hard prune, masked retraining. Returns the statuses.
+
+        On the way to `keep` the networks are pruned to each larger ratio of `recipe.via`; what was pruned there may
+        come back.
+        """
+        game, history = self._game(lam), []
+        for ratios in [*(np.maximum(via, keep) for via in self.recipe.via), keep]:
+            budget = Budget(self.net, ratios, self.recipe.scope)
+            admm = ADMM(self.net, budget, self.recipe.admm)
+            self._train(self.recipe.prune, game=game, admm=admm)
+            hard_prune(self.net, budget)
+            history += admm.history
         for name in ("primal", "dual"):
-            self.curves[f"{name}_residual"] = [getattr(row, name) for row in admm.history]
-            self.curves[f"{name}_tolerance"] = [getattr(row, f"eps_{name}") for row in admm.history]
-        self.curves["rho"] = [row.rho for row in admm.history]
-        hard_prune(self.net, budget)
+            self.curves[f"{name}_residual"] = [getattr(row, name) for row in history]
+            self.curves[f"{name}_tolerance"] = [getattr(row, f"eps_{name}") for row in history]
+        self.curves["rho"] = [row.rho for row in history]
         self._train(self.recipe.retrain, game=game, mask=Mask(self.net))
         return [status.value for status in admm.status]
 

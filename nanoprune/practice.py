@@ -31,7 +31,7 @@ def train_model(dataset: Dataset, recipe: Recipe, seed: int, threads: int, progr
     progress.start(f"train {recipe.network}", recipe.dense.epochs)
     with single_threaded_blas():
         shard.dense(recipe.minmax)
-    model.steps.append({"step": "train", "minmax": recipe.minmax, **dataclasses.asdict(recipe.dense)})
+    model.steps.append(recipe.train_step(recipe.minmax) | _adversary(shard))
     return model
 
 
@@ -42,7 +42,6 @@ def prune_model(
     keep: Keep,
     threads: int,
     progress: Progress | None = None,
-    scope: str = "layer",
     solved: Callable[[Iteration], None] = lambda iteration: None,
 ) -> Model:
     """A pruned copy of `model`: ADMM, hard prune and masked retraining on the members that it was trained on.
@@ -58,13 +57,10 @@ def prune_model(
     progress = progress or Progress()
     pruned = dataclasses.replace(model, net=model.net.copy(), steps=list(model.steps))
     shard = _shard("prune", pruned, dataset, recipe, threads, progress, solved)
-    progress.start("prune and retrain", recipe.prune.epochs + recipe.retrain.epochs)
+    progress.start("prune and retrain", recipe.pruning_epochs)
     with single_threaded_blas():
-        (status,) = shard.pruned(keep, recipe.minmax, scope)
-    done = {name: dataclasses.asdict(getattr(recipe, name)) for name in ("admm", "prune", "retrain")}
-    pruned.steps.append(
-        {"step": "prune", "keep": keep, "scope": scope, "minmax": recipe.minmax, "status": status} | done
-    )
+        (status,) = shard.pruned(keep, recipe.minmax)
+    pruned.steps.append(recipe.prune_step(keep, recipe.minmax) | {"status": status} | _adversary(shard))
     return pruned
 
 
@@ -79,6 +75,16 @@ def summary_line(model: Model, dataset: Dataset) -> str:
         f"accuracy train {100 * train:.2f}% test {100 * test:.2f}%, nonzero {nonzero:,} of {weights:,} weights, "
         f"compression {weights / max(nonzero, 1):.1f}x"
     )
+
+
+def _adversary(shard: Shard) -> dict[str, Any]:
+    """What became of the game's adversary, for auditors: its updates, and loss and accuracy in the last epoch."""
+    losses = shard.curves.get("adversary_loss")
+    if not losses:
+        return {}
+    updates = len(losses) * -(-shard.members.shape[1] // shard.recipe.dense.batch) * shard.recipe.inner_steps
+    last = {name: float(shard.curves[f"adversary_{name}"][-1][0]) for name in ("loss", "accuracy")}
+    return {"adversary": {"updates": updates} | last}
 
 
 def _split(model: Model, dataset: Dataset) -> Split:

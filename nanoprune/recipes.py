@@ -27,7 +27,9 @@ class Recipe:
     """Everything that a run depends on beside data, seeds and device.
 
     members: None for the whole official training set. dense: training of every dense network. prune: the W-steps of
-    all ADMM iterations together. retrain: of the survivors. keep: the ratios to compare.
+    all ADMM iterations together. retrain: of the survivors. keep: the ratios to compare. scope: whether a ratio is of
+    each layer's weights or of all weights together, see `prune.Budget`. via: ratios to prune to on the way, each by
+    the whole of `prune` (Ye et al. 2018, arXiv 1810.07378, "progressive").
     minmax: lambda of the game, 0 for none. inner_steps: of the adversary before each step of the classifier.
     """
 
@@ -44,19 +46,42 @@ class Recipe:
     admm: ADMMSettings = dataclasses.field(default_factory=ADMMSettings)
     minmax: float = 1.0
     inner_steps: int = 1
+    scope: str = "layer"
+    via: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.scope not in ("layer", "global"):
+            raise ArgumentError(f"scope must be layer or global, got {self.scope!r}")
+        if self.scope == "global" and any(isinstance(keep, tuple) for keep in self.keep):
+            raise ArgumentError(f"keep must be one ratio where scope is global, got {keep_name(self.keep[0])}")
         if not 0.0 <= self.minmax < float("inf"):
             raise ArgumentError(f"minmax must be a lambda of at least 0, got {self.minmax}")
         for keep in self.keep:
             for ratio in keep if isinstance(keep, tuple) else (keep,):
                 if not 0.0 < ratio <= 1.0:
                     raise ArgumentError(f"keep must lie in (0, 1], got {ratio:g}")
+        if not all(0.0 < ratio <= 1.0 for ratio in self.via):
+            raise ArgumentError(f"via must be ratios in (0, 1], got {' '.join(map(str, self.via))}")
         names = [keep_name(keep) for keep in self.keep]
         if not names or len(set(names)) < len(names):
             raise ArgumentError(f"keep must name at least one ratio, and each once, got {' '.join(names) or 'none'}")
         if self.seeds < 1:
             raise ArgumentError(f"seeds must be at least 1, got {self.seeds}")
+
+    @property
+    def pruning_epochs(self) -> int:
+        """The epochs of pruning and retraining together."""
+        return (len(self.via) + 1) * self.prune.epochs + self.retrain.epochs
+
+    def train_step(self, lam: float, epochs: int | None = None) -> dict[str, Any]:
+        """How a dense network was made, as plain data: what a model file records, and shadow models repeat."""
+        dense = self.dense if epochs is None else dataclasses.replace(self.dense, epochs=epochs)
+        return {"step": "train", "minmax": lam, **dataclasses.asdict(dense)}
+
+    def prune_step(self, keep: Keep, lam: float) -> dict[str, Any]:
+        """How a dense network was pruned, as plain data."""
+        done = {name: dataclasses.asdict(getattr(self, name)) for name in ("admm", "prune", "retrain")}
+        return {"step": "prune", "keep": keep, "scope": self.scope, "via": list(self.via), "minmax": lam} | done
 
 
 RECIPES = {
@@ -82,10 +107,11 @@ RECIPES = {
         seeds=5,
         keep=(0.1, 0.05, 0.02),
         dense=Schedule(epochs=50, lr=0.05),
-        prune=Schedule(epochs=40, lr=0.05, weight_decay=2e-3),
+        prune=Schedule(epochs=40, lr=0.05, decay="cosine", weight_decay=2e-3),
         retrain=Schedule(epochs=10, lr=0.01, weight_decay=2e-3),
         admm=ADMMSettings(rho=0.05),
         minmax=2.0,
+        scope="global",
     ),
     "mnist": Recipe(
         network="lenet-5",
@@ -109,10 +135,12 @@ FULL = {  # where the members are the whole official training set
         reference=0,
         nonmembers=10_000,
         seeds=1,
-        keep=((0.2, 0.08, 0.009, 0.07),),  # 6,050 of 430,500 weights, the ratios of Zhang et al. 2018, table 2
+        keep=(0.01405,),  # 6,048 of 430,500 weights; Zhang et al. 2018 keep 6,050
+        scope="global",
+        via=(0.05,),
         dense=Schedule(epochs=20, lr=0.02, decay="cosine", weight_decay=5e-4),
-        prune=Schedule(epochs=40, lr=0.02, weight_decay=5e-4),
-        retrain=Schedule(epochs=25, lr=0.02, decay="cosine", weight_decay=5e-4),
+        prune=Schedule(epochs=20, lr=0.02, decay="cosine", weight_decay=5e-4),
+        retrain=Schedule(epochs=25, lr=0.05, decay="cosine", weight_decay=5e-4),
         admm=ADMMSettings(rho=1e-2, iterations=20),
         minmax=0.0,
     ),
@@ -127,6 +155,8 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
     Raises ArgumentError on values that cannot be used.
     """
     changes = {name: value for name, value in changes.items() if value is not None}
+    if any(isinstance(keep, tuple) for keep in changes.get("keep", ())):
+        changes.setdefault("scope", "layer")  # ratios of each layer's own
     recipe = RECIPES[dataset.name]
     if members == "all":
         if dataset.name not in FULL:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from nanoprune.audit.fleet import attack_methods
+from nanoprune.audit.shadows import check_shadows
 from nanoprune.data import Dataset
 from nanoprune.experiment import Experiment, Progress, Trained
 from nanoprune.recipes import Recipe, keep_name
@@ -22,21 +24,29 @@ def reproduce(
     threads: int,
     progress: Progress | None = None,
     command: str = "",
+    shadows: int = 0,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Train and attack every method. Returns the results, as results.json has them, and the curves by method.
 
     The methods, in order: baseline; for each keep ratio K early-stop and small-dense, the controls of equal accuracy
     and of equal size; minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of
-    the others end in -K. With minmax = 0 there is no game. Raises DivergenceError if a loss stops being finite.
+    the others end in -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network
+    is also attacked with so many shadow models, which takes about as many times as long. Raises DivergenceError if a
+    loss stops being finite.
     """
     began = time.perf_counter()
     experiment = Experiment(dataset, recipe, seeds, threads, progress)
+    if shadows:
+        check_shadows(shadows)
     trained = train_methods(experiment)
     methods = {}
     outcomes = experiment.attack({method: t.net for method, t in trained.items()})
     for method, t in trained.items():
         methods[method] = method_entry(experiment, t, outcomes[method])
         t.curves |= roc_curves(experiment, outcomes[method])
+    if shadows:
+        for method, entry in attack_methods(experiment, trained, shadows).items():
+            methods[method]["shadow_attacks"] = entry
     about = header(experiment)
     about["notes"] += [t.note for t in trained.values() if t.note]
     results = about | {
@@ -53,7 +63,7 @@ def train_methods(experiment: Experiment) -> dict[str, Trained]:
     baseline = experiment.dense("baseline")
     names = [keep_name(keep) for keep in recipe.keep]
     suffixes = ["", *(f"-{name}" for name in names[1:])]
-    pruned = experiment.pruned(baseline.net, recipe.keep)
+    pruned = experiment.pruned(baseline, recipe.keep)
     trained = {"baseline": baseline}
     for suffix, of in zip(suffixes, pruned, strict=True):
         target = experiment.accuracies(of.net, "nonmembers")
@@ -64,7 +74,7 @@ def train_methods(experiment: Experiment) -> dict[str, Trained]:
     games = [None] * len(pruned)
     if recipe.minmax:
         trained["minmax"] = experiment.dense("minmax", lam=recipe.minmax)
-        games = experiment.pruned(baseline.net, recipe.keep, recipe.minmax)
+        games = experiment.pruned(baseline, recipe.keep, recipe.minmax)
     for name, alone, with_game in zip(names, pruned, games, strict=True):
         trained[f"prune-{name}"] = alone
         if with_game:

@@ -124,8 +124,9 @@ def _notes(recipe: Recipe, scored_nonmembers: int) -> list[str]:
         if scored_nonmembers < needed_nonmembers(fpr)
     ]
     decays = [plan.weight_decay for plan in (recipe.dense, recipe.prune, recipe.retrain)]
+    pruning = recipe.pruning_epochs - recipe.retrain.epochs
     notes.append(
-        f"dense networks train for {recipe.dense.epochs} epochs, pruned ones for {recipe.prune.epochs} + "
+        f"dense networks train for {recipe.dense.epochs} epochs, pruned ones for {pruning} + "
         f"{recipe.retrain.epochs} more, with weight decay {decays[0]:g}, {decays[1]:g}, {decays[2]:g}; --keep 1 is the "
         "control that has the same training and prunes nothing"
     )

@@ -455,7 +455,9 @@ def test_a_model_is_trained_saved_loaded_and_pruned(recipe, tmp_path):
         path = tmp_path / f"{module_name()}.h5"
         model = practice.train_model(dataset, recipe, 3, threads=1)
         save_model(model, path)
-        pruned = practice.prune_model(load_model(path), dataset, recipe, 0.2, threads=1, scope="global")
+        pruned = practice.prune_model(
+            load_model(path), dataset, dataclasses.replace(recipe, scope="global"), 0.2, threads=1
+        )
         return [model.net.theta, pruned.net.theta, pruned.steps, practice.summary_line(pruned, dataset)]
 
     both(body)

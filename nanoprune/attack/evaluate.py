@@ -71,7 +71,7 @@ def evaluate(
     advance(k) is called when k more classifiers have an attack network.
     Raises ArgumentError where the attacker knows fewer than four members or non-members.
     """
-    held_out = _held_out(known.member)
+    held_out = held_out_share(known.member)
     outcomes = {}
     for name in ATTACKS:
         if name == "network":
@@ -99,7 +99,7 @@ def strongest(outcomes: dict[str, Outcome]) -> str:
     return max(outcomes, key=lambda name: outcomes[name].own_accuracy.mean())
 
 
-def _held_out(member: np.ndarray) -> np.ndarray:
+def held_out_share(member: np.ndarray) -> np.ndarray:
     """The last share HELD_OUT, at least one, of the members and of the non-members; (n,) bool."""
     held_out = np.zeros(len(member), bool)
     for rows in (np.flatnonzero(member), np.flatnonzero(~member)):

@@ -14,7 +14,7 @@ from nanoprune.zoo import attacker
 
 RATES = (1e-3, 3e-4, 1e-4)  # the stages of the training
 PATIENCE = 100  # steps without a lower held-out loss that end a stage, but at least MIN_PATIENCE epochs
-MIN_PATIENCE = 5
+MIN_PATIENCE = 3
 
 
 def fit_attack_network(

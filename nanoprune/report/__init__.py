@@ -6,12 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanoprune.errors import DataError
-from nanoprune.report.html import open_curves, render_html, write_html, write_page
+from nanoprune.report.audit import audit_table, write_audit_page
+from nanoprune.report.audit_verdict import audit_verdict
+from nanoprune.report.html import open_curves, render_html, write_html
+from nanoprune.report.page import write_page
 from nanoprune.report.plots import all_plots, save
 from nanoprune.report.table import markdown_table, results_table
 from nanoprune.report.verdict import verdict
 
-__all__ = ["markdown_table", "results_table", "verdict", "write_html", "write_report"]
+__all__ = [
+    "audit_table",
+    "audit_verdict",
+    "markdown_table",
+    "results_table",
+    "verdict",
+    "write_audit_page",
+    "write_html",
+    "write_report",
+]
 
 KEYS = (
     "dataset", "network", "device", "precision", "seeds", "seconds", "versions", "command", "recipe", "splits", "notes",

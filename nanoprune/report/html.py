@@ -1,21 +1,24 @@
 """The report as one HTML file: plots inline, no script, nothing fetched, readable on paper and on a phone."""
 
-import html
-import importlib.resources
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
-import jinja2
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nanoprune.errors import DataError
-from nanoprune.files import atomic_path
 from nanoprune.report import plots, table
+from nanoprune.report.page import (
+    REFUSED,
+    environment,
+    false_positive_rates,
+    flatten,
+    inline_svg,
+    tpr_column,
+    write_page,
+)
 from nanoprune.report.table import UNKNOWN, known, number, summary_text
 from nanoprune.report.verdict import verdict
 
@@ -28,7 +31,6 @@ CAPTIONS = {
     "adversary": "The loss of the Min-Max game's adversary (median and range over seeds). One that stays at log 2 has "
     "learned nothing and defends nothing.",
 }
-REFUSED = "refused"
 
 
 def open_curves(path: str | os.PathLike) -> h5py.File:
@@ -50,29 +52,6 @@ def alt_text(name: str, results: Mapping[str, Any]) -> str:
     return "Strongest attack's accuracy at test accuracy: " + "; ".join(points) + ". Guessing scores 50.0%."
 
 
-def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
-    """The figure as an <svg> element for HTML, with a text alternative and identifiers of its own."""
-    svg = plots.drawing(figure, "svg").decode()
-    svg = svg[svg.index("<svg") :]  # the XML declaration and the document type belong to a file of its own
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt)}" ', 1))
-
-
-def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """A nested mapping as ("outer.inner", "value") lines."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from flatten(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def false_positive_rates(results: Mapping[str, Any]) -> list[str]:
-    """The false positive rates at which a true positive rate was asked for, the largest first."""
-    attacks = (attack for method in results["methods"].values() for attack in method["attacks"].values())
-    return sorted({rate for attack in attacks for rate in attack["tpr_at_fpr"]}, key=float, reverse=True)
-
-
 def attack_rows(method: Mapping[str, Any], rates: list[str]) -> list[dict[str, Any]]:
     """The rows of one method in the table of attacks; a rate that could not be measured says so."""
     rows = []
@@ -88,6 +67,23 @@ def attack_rows(method: Mapping[str, Any], rates: list[str]) -> list[dict[str, A
     return rows
 
 
+def shadow_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The attacks with shadow models, one row each, where there are any; the most accurate on each method is marked."""
+    rows = []
+    for method, entry in results["methods"].items():
+        attacks = entry.get("shadow_attacks", {})
+        best = max(attacks, key=lambda name: attacks[name]["accuracy"]["mean"], default=None)
+        for name, attack in attacks.items():
+            rate = attack["tpr_at_fpr"].get("0.01")
+            cells = [
+                summary_text(attack["accuracy"]),
+                summary_text(attack["auc"], scale=1, digits=3),
+                summary_text(rate) if rate else REFUSED,
+            ]
+            rows.append({"method": method, "name": table.attack_title(name), "cells": cells, "best": name == best})
+    return rows
+
+
 def solver_lines(results: Mapping[str, Any]) -> list[str]:
     """How ADMM ended for each pruned method, over the seeds."""
     return [
@@ -99,13 +95,9 @@ def solver_lines(results: Mapping[str, Any]) -> list[str]:
 
 def render_html(results: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     """The page; every text that comes from the results is escaped."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = importlib.resources.files("nanoprune.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    rates = false_positive_rates(results)
-    tpr_columns = (f"TPR % at {100 * float(rate):g}% FPR" for rate in rates)
-    return environment.from_string(template).render(
+    rates = false_positive_rates(a for method in results["methods"].values() for a in method["attacks"].values())
+    template = environment().get_template("report.html.j2")
+    return template.render(
         results=results,
         title=table.table_title(results),
         caption=table.table_caption(results),
@@ -114,8 +106,9 @@ def render_html(results: Mapping[str, Any], figures: Mapping[str, Figure]) -> st
         verdict=verdict(results),
         plots={name: inline_svg(figure, name, alt_text(name, results)) for name, figure in figures.items()},
         captions=CAPTIONS,
-        attack_columns=["accuracy %", "per-class threshold %", "AUC", *tpr_columns],
+        attack_columns=["accuracy %", "per-class threshold %", "AUC", *map(tpr_column, rates)],
         attacks={name: attack_rows(method, rates) for name, method in results["methods"].items()},
+        shadow_attacks=shadow_rows(results),
         unknown=UNKNOWN,
         refused=REFUSED,
         solver=solver_lines(results),
@@ -124,12 +117,6 @@ def render_html(results: Mapping[str, Any], figures: Mapping[str, Figure]) -> st
         versions=list(flatten(results["versions"])),
         recipe=list(flatten(results["recipe"])),
     )
-
-
-def write_page(page: str, path: str | os.PathLike) -> None:
-    """Write the page to `path`, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
 
 
 def write_html(results: Mapping[str, Any], curves_path: str | os.PathLike, out_path: str | os.PathLike) -> None:

@@ -1,0 +1,60 @@
+"""Who is exposed, and who more so after pruning: by record and by class, from shadow models.
+
+A record's exposure is how far training on it moves what models say of it,
+
+    d(x) = (mu_in(x) - mu_out(x)) / sigma,
+
+the distance of the two normal distributions of the likelihood-ratio attack (sigma^2 pooled over all records): the
+further apart, the surer an attacker. It is a property of the recipe and the record, not of one trained network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from nanoprune.attack.lira import covariance, margin, moments
+
+NAMED = 20  # records that are named
+CONFIDENCE = 0.95
+
+
+def exposure(logits: np.ndarray, y: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """d (n,): logits (K, n, classes) of K shadows, y (n,), inside (K, n) bool."""
+    phi = margin(logits, y)[..., None]  # (K, n, 1)
+    (mu_in, scatter_in), (mu_out, scatter_out) = (moments(phi, chosen) for chosen in (inside, ~inside))
+    both = np.concatenate([inside, ~inside], axis=1)
+    variance = covariance(np.concatenate([scatter_in, scatter_out]), both, "fixed")[0, 0, 0]
+    return (mu_in - mu_out)[:, 0] / np.sqrt(variance)
+
+
+def exposure_change(dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, classes: int) -> dict[str, Any]:
+    """How exposure (n,) changed from the dense to the pruned networks, over all, by class and by record; plain data.
+
+    Intervals are Student's over the records of a class; alpha is divided by the number of classes. worst_class: the one
+    whose exposure rose most, or fell least.
+    """
+    change = pruned - dense
+    present = [c for c in range(classes) if (y == c).sum() > 1]
+    per_class = {str(c): _interval(change[y == c], len(present)) for c in present}
+    order = np.argsort(-change, kind="stable")[:NAMED]
+    return {
+        "dense": _interval(dense, 1),
+        "pruned": _interval(pruned, 1),
+        "change": _interval(change, 1),
+        "more_exposed": float((change > 0).mean()),
+        "per_class": per_class,
+        "worst_class": max(per_class, key=lambda c: per_class[c]["value"]) if per_class else None,
+        "most_risen": [
+            {"row": int(i), "label": int(y[i]), "dense": float(dense[i]), "pruned": float(pruned[i])} for i in order
+        ],
+    }
+
+
+def _interval(values: np.ndarray, comparisons: int) -> dict[str, float]:
+    """{"value", "low", "high"}: the mean of values (n,) with its t interval."""
+    mean, error = float(values.mean()), float(stats.sem(values))
+    half = error * float(stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / comparisons, len(values) - 1))
+    return {"value": mean, "low": mean - half, "high": mean + half}

@@ -1,0 +1,255 @@
+"""Predictions of any model, from any framework, as an audit takes them: read from .npz, .h5 or .csv, and checked.
+
+    target_probs (n, classes) or target_logits (n, classes)    what the model says of n records
+    target_labels (n,)                                         their true classes, integers
+    target_member (n,)                                         whether each was in the training set
+    shadow_...                                                 the same three of a model of the auditor's own, optional
+
+A .csv has the target's columns alone: label, member, p0, p1, ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import pathlib
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from scipy.special import softmax
+
+from nanoprune.errors import DataError
+
+LARGEST = 2**53  # beyond it a float64 no longer tells integers apart
+SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from summing to one
+FEWEST = 4  # members, and non-members, that attacks can be fitted on; twice as many where they are cut in halves
+MOST = 500_000_000  # values in an array, 4 GB: a file that says more is damaged or hostile
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What one model says of n records: p (n, classes) float64, y (n,) int64, member (n,) bool."""
+
+    p: np.ndarray
+    y: np.ndarray
+    member: np.ndarray
+
+    @property
+    def classes(self) -> int:
+        """The number of columns of p."""
+        return self.p.shape[1]
+
+
+def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions | None]:
+    """The target's predictions, and the shadow's where the file has them.
+
+    Raises DataError, naming the file and the array, on anything that is missing, damaged, of the wrong shape or no
+    probability. Nothing is ever unpickled.
+    """
+    readers: dict[str, Callable] = {".npz": _open_npz, ".h5": _open_h5, ".hdf5": _open_h5, ".csv": _open_csv}
+    suffix = pathlib.Path(path).suffix.lower()
+    if suffix not in readers:
+        raise DataError(f"{path}: predictions must be .npz, .h5 or .csv, got {suffix or 'no suffix'}")
+    try:
+        with readers[suffix](path) as arrays:
+            target = _predictions(arrays, "target", path)
+            has_shadow = any(str(name).startswith("shadow_") for name in arrays)
+            shadow = _predictions(arrays, "shadow", path) if has_shadow else None
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: not found; name a file of predictions") from error
+    except Exception as error:  # what zipfile, h5py and NumPy raise on damaged files has no common class
+        raise DataError(f"{path}: cannot be read ({_reason(error)}); write it again") from error
+    _check_counts(target, "target", FEWEST if shadow else 2 * FEWEST, path)
+    if shadow is not None:
+        _check_counts(shadow, "shadow", FEWEST, path)
+        _check_shadow(target, shadow, path)
+    return target, shadow
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256, in hex, of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) -> Predictions:
+    """Read and check the three arrays of `of`, target or shadow."""
+    given = [name for name in (f"{of}_probs", f"{of}_logits") if name in arrays]
+    if len(given) != 1:
+        found = " and ".join(given) or f"only {', '.join(sorted(map(str, arrays))) or 'nothing'}"
+        raise DataError(f"{path}: needs one of {of}_probs and {of}_logits, has {found}")
+    for name in (f"{of}_labels", f"{of}_member"):
+        if name not in arrays:
+            raise DataError(f"{path}: {name} is missing, has {', '.join(sorted(map(str, arrays)))}")
+    values = _array(arrays, given[0], path, 2, "iuf")
+    y = _integers(_array(arrays, f"{of}_labels", path, 1, "iuf"), f"{path}: {of}_labels")
+    member = _integers(_array(arrays, f"{of}_member", path, 1, "biuf"), f"{path}: {of}_member")
+    for name, array in ((f"{of}_labels", y), (f"{of}_member", member)):
+        if len(array) != len(values):
+            raise DataError(
+                f"{path}: {name} has {len(array)} entries, {given[0]} has {len(values)} rows; give one each"
+            )
+    if not np.isin(member, (0, 1)).all():
+        raise DataError(f"{path}: {of}_member must be 0 or 1, found {member[~np.isin(member, (0, 1))][0]}")
+    member = member.astype(bool)
+    classes = values.shape[1]
+    if classes < 2:
+        raise DataError(f"{path}: {given[0]} has {classes} columns, a classifier has at least 2 classes")
+    if y.size and (y.min() < 0 or y.max() >= classes):
+        wrong = y[(y < 0) | (y >= classes)][0]
+        raise DataError(f"{path}: {of}_labels holds class {wrong}, {given[0]} has columns for 0 to {classes - 1}")
+    return Predictions(_probabilities(values, given[0], path), y, member)
+
+
+def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os.PathLike) -> None:
+    member = predictions.member
+    for kind, count in (("members", int(member.sum())), ("non-members", int((~member).sum()))):
+        if count < fewest:
+            raise DataError(f"{path}: {of}_member names {count} {kind}, an audit needs at least {fewest}")
+
+
+def _probabilities(values: np.ndarray, name: str, path: str | os.PathLike) -> np.ndarray:
+    """Float64 rows that sum to one, from logits or from probabilities that do so within SUM_TOLERANCE."""
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float64)
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        raise DataError(f"{path}: {name} row {np.argmin(finite)} holds NaN or infinite values; leave such records out")
+    if name.endswith("logits"):
+        with np.errstate(over="ignore"):  # a difference beyond the largest float is a probability of 0, rightly
+            return softmax(values, axis=1)
+    if (values < 0).any():
+        row = np.argmax((values < 0).any(axis=1))
+        raise DataError(f"{path}: {name} row {row} holds {values[row].min():g}; probabilities are not negative")
+    with np.errstate(over="ignore"):
+        sums = values.sum(axis=1)
+    off = np.abs(sums - 1) > SUM_TOLERANCE
+    if off.any():
+        row = np.argmax(off)
+        raise DataError(f"{path}: {name} row {row} sums to {sums[row]:g}, not 1; logits go into {name[:6]}_logits")
+    values /= sums[:, None]
+    return values
+
+
+def _array(arrays: Mapping[str, Any], name: str, path: str | os.PathLike, ndim: int, kinds: str) -> np.ndarray:
+    """One array of the file, its type and number of axes checked before it is read."""
+    try:
+        dtype, shape = arrays[name].dtype, arrays[name].shape
+        if dtype.kind not in kinds:
+            raise DataError(f"{path}: {name} holds {dtype}, expected numbers; objects are never unpickled")
+        if shape is None or len(shape) != ndim:
+            raise DataError(f"{path}: {name} has shape {shape}, expected {ndim} axes")
+        if math.prod(shape) > MOST:
+            raise DataError(f"{path}: {name} has shape {shape}, more than {MOST:,} values; audit a sample")
+        return np.asarray(arrays[name][()])
+    except DataError:
+        raise
+    except Exception as error:  # as in read_predictions
+        raise DataError(f"{path}: {name} cannot be read ({_reason(error)}); write it as a plain array") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says, else its class."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _integers(values: np.ndarray, name: str) -> np.ndarray:
+    """`values` as int64; DataError where one of them is no integer."""
+    whole = np.ones(len(values), bool)
+    if values.dtype.kind == "f":
+        whole = (values == np.floor(values)) & (np.abs(values) < LARGEST)
+    elif values.dtype.kind in "iu":
+        whole = (values < LARGEST) & (values > -LARGEST)
+    if not whole.all():
+        raise DataError(f"{name} holds {values[~whole][0]}, expected integers (below 2^53)")
+    return values.astype(np.int64)
+
+
+def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathLike) -> None:
+    if shadow.classes != target.classes:
+        raise DataError(f"{path}: shadow has {shadow.classes} classes, target {target.classes}; they must be the same")
+    unseen = np.setdiff1d(target.y, shadow.y)
+    if len(unseen):
+        raise DataError(f"{path}: class {unseen[0]} of target_labels is never seen in shadow_labels; add such records")
+
+
+@dataclass(frozen=True, eq=False)
+class _Member:
+    """An array inside an .npz: its header is known, its values are read when asked for."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+    def __getitem__(self, _: tuple) -> np.ndarray:
+        return self.read()
+
+
+@contextlib.contextmanager
+def _open_npz(path: str | os.PathLike) -> Iterator[dict[str, _Member]]:
+    """The arrays of an .npz by name. A header that promises more than the file holds is refused."""
+    with zipfile.ZipFile(path) as archive:
+        arrays = {}
+        for info in archive.infolist():
+            if info.filename.endswith(".npy"):
+                arrays[info.filename[:-4]] = _npz_member(archive, info, path)
+        yield arrays
+
+
+def _npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.PathLike) -> _Member:
+    with archive.open(info) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = header(file)
+            start = file.tell()
+        except Exception as error:  # the header is Python syntax to NumPy, and anything can be wrong with that
+            raise DataError(f"{path}: {info.filename} is no array ({_reason(error)}); write it again") from error
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind != "O" and start + size != info.file_size:
+        raise DataError(
+            f"{path}: {info.filename} says {shape} of {dtype} but has {info.file_size - start} bytes of data"
+        )
+
+    def read() -> np.ndarray:
+        with archive.open(info) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+    return _Member(dtype, shape, read)
+
+
+def _open_h5(path: str | os.PathLike) -> h5py.File:
+    return h5py.File(path, "r")
+
+
+@contextlib.contextmanager
+def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, np.ndarray]]:
+    """The columns label, member, p0, p1, ... as the target's arrays."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            columns = [name.strip().strip('"') for name in file.readline().rstrip("\r\n").split(",")]
+            expected = ["label", "member", *(f"p{c}" for c in range(max(len(columns) - 2, 2)))]
+            if columns != expected:
+                wrong = next((a for a, b in zip(columns, expected, strict=False) if a != b), columns[-1])
+                raise DataError(f"{path}: the first line must be label,member,p0,p1,..., found {wrong[:40]!r}")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of no data: said below
+                table = np.loadtxt(file, delimiter=",", ndmin=2, comments=None)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: {str(error).splitlines()[0]}; each row is label,member,p0,p1,... in numbers"
+        ) from error
+    if not len(table):
+        raise DataError(f"{path}: the first line is all there is; each further row is label,member,p0,p1,...")
+    if table.shape[1] != len(columns):
+        raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {len(columns)}")
+    yield {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2:]}

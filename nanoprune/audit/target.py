@@ -1,0 +1,145 @@
+"""The audit of a nanoprune model, by an attacker who trains shadow models as the target was trained."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from nanoprune.attack.scores import correctness
+from nanoprune.audit.attacks import Attacked, Fold, run_attacks
+from nanoprune.audit.audit import rocs, summarise
+from nanoprune.audit.cache import cached
+from nanoprune.audit.exposure import exposure, exposure_change
+from nanoprune.audit.predictions import Predictions
+from nanoprune.audit.shadow_attacks import Views, attack_target, shadow_attacks
+from nanoprune.audit.shadows import Pool, Shadows, make_pool, outputs, path_margins, train_shadows
+from nanoprune.audit.validity import model_checks
+from nanoprune.data import Dataset
+from nanoprune.errors import DataError
+from nanoprune.experiment import Progress
+from nanoprune.model import Model
+from nanoprune.parallel import single_threaded_blas
+from nanoprune.statistics.proportion import check_alpha
+
+PLAIN = " (plain)"  # ends the names of the attacks of one who does not know of the defence
+
+
+def attack_model(
+    model: Model,
+    dataset: Dataset,
+    shadows: int = 16,
+    alpha: float = 0.05,
+    threads: int = 1,
+    progress: Progress | None = None,
+    dense: Model | None = None,
+    cache: str | os.PathLike | None = None,
+) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """Attack `model` with shadows by its own recipe (the adaptive attacker) and by plain training (who does not know of
+    the defence). Returns the results, as `audit` does, and each attack's ROC.
+
+    dense: the network that `model` was pruned from, for the attacker who holds both. Raises DataError where the data
+    set or `dense` is not the model's own, ArgumentError on numbers that cannot be used.
+    """
+    check_alpha(alpha)
+    began, progress = time.perf_counter(), progress or Progress()
+    _check(model, dataset, dense)
+    pool = make_pool(model, dataset)
+    y = dataset.y[pool.scored]
+    defended = len(model.steps) > 1 or model.steps[0]["minmax"] > 0
+    attackers = {"": False} | ({PLAIN: True} if defended else {})
+    logits = outputs(model.net, dataset, pool.scored, threads)[0]
+    target = Predictions(softmax(logits.astype(np.float64), axis=1), y, pool.member)
+    attacked: dict[str, Attacked] = {}
+    results: dict[str, Any] = {}
+    for suffix, plain in attackers.items():
+        made_by = _made_by(model, dataset, pool, shadows, plain, threads)
+        found = cached(
+            cache, made_by, lambda plain=plain: train_shadows(model, dataset, shadows, threads, progress, plain)
+        )
+        views = _views(model, dense, dataset, pool, found, threads, plain)
+        progress.start(f"attack{suffix}", 1)
+        attacked |= {name + suffix: of for name, of in _every_attack(target, views, threads).items()}
+        progress.advance()
+        if not plain and len(found.logits) > 1:
+            before, after = (exposure(found.logits[stage], y, found.inside) for stage in found.logits)
+            results["exposure"] = exposure_change(before, after, y, target.classes)
+        if not plain:
+            shadow_accuracy = [correctness(found.logits[stage], np.tile(y, (shadows, 1))) for stage in found.logits][-1]
+            results["shadows"] = {
+                "count": shadows,
+                "train_accuracy": float(shadow_accuracy[found.inside].mean()),
+                "test_accuracy": float(shadow_accuracy[~found.inside].mean()),
+            }
+    results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{shadows} shadow models"} | results
+    results |= summarise(target, attacked, alpha)
+    results["validity"] = [asdict(check) for check in model_checks(model, dataset, pool, target)]
+    if not len(pool.population):
+        results["refused"].append("rmia: needs records that neither the target nor a shadow saw, there are 0")
+    for record in results["most_exposed"] + results.get("exposure", {}).get("most_risen", []):
+        record["row"] = int(pool.scored[record["row"]])
+    results |= {"rows_of": "data set", "threads": threads}
+    results["seconds"] = round(time.perf_counter() - began, 2)
+    return results, rocs(target, attacked, alpha)
+
+
+def _every_attack(target: Predictions, views: Views, threads: int) -> dict[str, Attacked]:
+    """The attacks that are fitted on the shadows' outputs put together, and those record by record."""
+    K, n = views.inside.shape
+    own = list(views.logits.values())[-1][:K]
+    pooled = softmax(own.astype(np.float64), axis=2).reshape(K * n, -1)
+    known = Predictions(pooled, np.tile(views.y, K), views.inside.ravel())
+    attacked = run_attacks(target, [Fold(known, np.arange(n))], 0, threads)
+    with single_threaded_blas():
+        return attacked | {name: attack_target(attack, views) for name, attack in shadow_attacks(views).items()}
+
+
+def _views(
+    model: Model, dense: Model | None, dataset: Dataset, pool: Pool, found: Shadows, threads: int, plain: bool
+) -> Views:
+    """The shadows' outputs with the target's below them; of the dense stage where the attacker holds that too."""
+    stage = list(found.logits)[-1]
+    nets = {stage: model.net}
+    if dense is not None and len(found.logits) > 1:
+        nets = {"train": dense.net, **nets}
+    logits = {
+        name: np.concatenate([found.logits[name], outputs(net, dataset, pool.scored, threads)])
+        for name, net in nets.items()
+    }
+    paths = None
+    if found.paths is not None:
+        paths = np.concatenate([found.paths, path_margins(model.net, dataset, pool.scored, threads)])
+    population = np.concatenate([found.population[stage], outputs(model.net, dataset, pool.population, threads)])
+    return Views(found.inside, logits, population, paths, dataset.y[pool.scored], dataset.y[pool.population])
+
+
+def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int, plain: bool, threads: int) -> dict[str, Any]:
+    """Everything that the shadows' predictions depend on."""
+    pool_sha256 = hashlib.sha256(b"".join(a.tobytes() for a in (pool.scored, pool.rest, pool.population))).hexdigest()
+    return {
+        "network": model.net.description,
+        "steps": model.steps[:1] if plain else model.steps,
+        "plain": plain,
+        "shadows": shadows,
+        "seed": model.seed,
+        "members": model.members,
+        "reference": model.reference,
+        "data_sha256": dataset.sha256,
+        "pool_sha256": pool_sha256,
+        "numpy": np.__version__,
+    }
+
+
+def _check(model: Model, dataset: Dataset, dense: Model | None) -> None:
+    if dataset.sha256 != model.data_sha256:
+        raise DataError(f"{dataset.name}: not the records that the model was trained on; point --data-dir to those")
+    if dense is None:
+        return
+    same = ("dataset", "data_sha256", "members", "reference", "nonmembers", "seed")
+    if any(getattr(dense, name) != getattr(model, name) for name in same) or dense.steps != model.steps[:-1]:
+        raise DataError("dense: not the network that the model was pruned from; give the one that `prune` read")

@@ -1,0 +1,169 @@
+"""What can make an audit worthless: checked, and said in the report."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanoprune.audit.predictions import Predictions
+from nanoprune.audit.shadows import Pool, outputs
+from nanoprune.data import Dataset
+from nanoprune.model import Model
+from nanoprune.prune import Budget
+from nanoprune.statistics import label_shift
+
+SHIFT_ALPHA = 1e-3  # the p-value below which the labels are said to differ
+NAMED = 10  # records or classes named in a message
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its name, "passed", "warning" or "void" (the audit then shows nothing), and what was found."""
+
+    name: str
+    outcome: str
+    found: str
+
+
+def validity_checks(target: Predictions, shadow: Predictions | None) -> list[Check]:
+    """Every check that predictions alone allow."""
+    return [duplicates(target), labels(target), unseen_classes(target), fitting(shadow), accuracy_gap(target)]
+
+
+def model_checks(model: Model, dataset: Dataset, pool: Pool, target: Predictions) -> list[Check]:
+    """Every check that a model, its data and its history allow."""
+    return [
+        same_records(dataset, pool),
+        labels(target),
+        unseen_classes(target),
+        accuracy_gap(target),
+        sparsity(model),
+        adversary(model),
+        test_mode(model, dataset, pool),
+    ]
+
+
+def duplicates(target: Predictions) -> Check:
+    """The same record among members and non-members: found by the SHA-256 of its prediction and label.
+
+    A row with a probability of exactly 1 says nothing: many records can have it. Nor do equal rows say much where a
+    model's outputs are coarse (rounded, or of a few trees): then as many are equal among the members, or among the
+    non-members, and it is a warning.
+    """
+    telling = np.flatnonzero(target.p.max(axis=1) < 1)
+    p, y, member = target.p[telling], target.y[telling], target.member[telling]
+    keys = _keys(p, y)
+    across = np.isin(keys[member], keys[~member]).sum()
+    within = sum(len(side) - len(np.unique(side)) for side in (keys[member], keys[~member]))
+    if 2 * within < across:
+        return _twice(keys, member, telling, "void", "equal predictions and labels")
+    return _twice(keys, member, telling, "warning", "or outputs so coarse that different records look the same")
+
+
+def same_records(dataset: Dataset, pool: Pool) -> Check:
+    """The same record among members and non-members: found by the SHA-256 of its features and label.
+
+    Real data has some: such a record is a member, whatever it is called, and attacks can only look weaker by it.
+    """
+    keys = _keys(dataset.x[pool.scored], dataset.y[pool.scored])
+    return _twice(keys, pool.member, pool.scored, "warning", "equal features and labels")
+
+
+def sparsity(model: Model) -> Check:
+    """The weights that pruning left against those that it was to leave."""
+    steps = [step for step in model.steps if step["step"] == "prune"]
+    if not steps:
+        return Check("sparsity", "passed", "not pruned")
+    budget = Budget(model.net, steps[-1]["keep"], steps[-1]["scope"])
+    asked = sum(budget.k[0])
+    left = int(model.net.nonzero()[0])
+    found = f"{left:,} of {model.net.weight_count:,} weights are not zero, at most {asked:,} were asked for"
+    return Check("sparsity", "passed" if left <= asked else "void", found)
+
+
+def adversary(model: Model) -> Check:
+    """The adversary of the Min-Max game: one that never learned anything defends nothing."""
+    games = [step["adversary"] for step in model.steps if "adversary" in step]
+    if not games:
+        return Check("adversary", "passed", "no Min-Max game was played")
+    updates, (loss, right) = sum(game["updates"] for game in games), (games[-1]["loss"], games[-1]["accuracy"])
+    found = f"{updates:,} updates; in the last epoch its loss was {loss:.3f} (chance 0.693), its accuracy {right:.3f}"
+    if right <= 0.5:
+        return Check("adversary", "warning", f"{found}: it does not beat chance, and may have defended nothing")
+    return Check("adversary", "passed", found)
+
+
+def test_mode(model: Model, dataset: Dataset, pool: Pool) -> Check:
+    """Inference must not depend on chance or on the other records of a batch, as it does in training mode."""
+    some = pool.scored[:64]
+    forward, backward = (outputs(model.net, dataset, index, 1)[0] for index in (some, some[::-1]))
+    off = float(np.abs(forward - backward[::-1]).max())
+    found = f"the same records in another order give the same predictions (largest difference {off:.1g})"
+    return Check("test mode", "passed" if off <= 1e-3 * max(1, float(np.abs(forward).max())) else "void", found)
+
+
+def labels(target: Predictions) -> Check:
+    """Members and non-members should have one distribution of labels."""
+    p = label_shift(target.y[target.member], target.y[~target.member], target.classes)
+    found = f"p = {p:.4f} for equal label distributions of members and non-members"
+    if p >= SHIFT_ALPHA:
+        return Check("labels", "passed", found)
+    return Check("labels", "warning", f"{found}: they differ, which makes any attack look stronger than it is")
+
+
+def unseen_classes(target: Predictions) -> Check:
+    """A class without records was not audited."""
+    unseen = np.setdiff1d(np.arange(target.classes), target.y)
+    if not len(unseen):
+        return Check("classes", "passed", f"all {target.classes} classes have records")
+    return Check("classes", "warning", f"{len(unseen)} of {target.classes} classes have no record: {_some(unseen)}")
+
+
+def fitting(shadow: Predictions | None) -> Check:
+    """Where the attacks' thresholds come from."""
+    if shadow is not None:
+        n, m = int(shadow.member.sum()), int((~shadow.member).sum())
+        return Check("fitting", "passed", f"attacks fitted on a shadow model's {n:,} members and {m:,} non-members")
+    return Check(
+        "fitting",
+        "passed",
+        "no shadow predictions: two-fold cross-fitting, each half of the records scored by what the other half taught "
+        "(the attacker is assumed to know the membership of half of the records)",
+    )
+
+
+def accuracy_gap(target: Predictions) -> Check:
+    """A model that does worse on its members than elsewhere was probably labelled the wrong way round."""
+    right = target.p.argmax(axis=1) == target.y
+    train, test = right[target.member].mean(), right[~target.member].mean()
+    found = f"train accuracy {100 * train:.1f}%, test accuracy {100 * test:.1f}%"
+    spread = 4 * np.sqrt(0.25 / target.member.sum() + 0.25 / (~target.member).sum())
+    if train < test - spread:
+        return Check("accuracy", "warning", f"{found}: members do worse; is the member column the wrong way round?")
+    return Check("accuracy", "passed", found)
+
+
+def _keys(rows: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """SHA-256 of each row (n, ...) with its label (n,), as (n,) bytes."""
+    digests = (hashlib.sha256(row.tobytes() + int(c).to_bytes(8, "little")) for row, c in zip(rows, y, strict=True))
+    return np.array([digest.hexdigest() for digest in digests], dtype="S64")
+
+
+def _twice(keys: np.ndarray, member: np.ndarray, names: np.ndarray, outcome: str, equal: str) -> Check:
+    """Which of the records are there both as members and as non-members, by their keys (n,)."""
+    common = np.intersect1d(keys[member], keys[~member])
+    if not len(common):
+        return Check("duplicates", "passed", "no record is both a member and a non-member")
+    found = names[np.isin(keys, common)]
+    return Check(
+        "duplicates",
+        outcome,
+        f"{len(found)} records are there as members and as non-members ({equal}): rows {_some(found)}; leave them out",
+    )
+
+
+def _some(numbers: np.ndarray) -> str:
+    more = len(numbers) - NAMED
+    return ", ".join(map(str, numbers[:NAMED])) + (f" and {more} more" if more > 0 else "")

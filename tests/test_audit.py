@@ -1,0 +1,1247 @@
+"""Audits of predictions: what is read and what is refused, every number against counting, and how often they err."""
+
+import io
+import json
+import math
+import os
+import re
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from counting import delong, epsilon_bound
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import cli
+from nanoprune.attack import network
+from nanoprune.audit import Predictions, attacks, audit, measure, read_predictions, validity, write_audit
+from nanoprune.audit.attacks import ATTACKS, SCORES, Fold, folds, run_attacks
+from nanoprune.errors import ArgumentError, DataError, NanopruneError
+
+
+def predictions(seed, members=20, nonmembers=20, classes=4, leak=0.5):
+    """Random outputs in random order, but a share `leak` of the members is confidently right."""
+    rng, n = np.random.default_rng(seed), members + nonmembers
+    member = rng.permutation(np.arange(n) < members)
+    y = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])  # every class is there
+    p = rng.dirichlet(np.ones(classes), n)
+    sure = member & (rng.random(n) < leak)
+    p[sure] = 0.9 * np.eye(classes)[y[sure]] + 0.1 * p[sure]
+    return Predictions(p, y, member)
+
+
+def arrays(target, shadow=None):
+    """What a file holds, by name."""
+    of = {"target": target} if shadow is None else {"target": target, "shadow": shadow}
+    return {
+        f"{name}_{key}": values
+        for name, P in of.items()
+        for key, values in (("probs", P.p), ("labels", P.y), ("member", P.member))
+    }
+
+
+def save(path, contents):
+    """Write named arrays, or text or bytes as they are."""
+    if isinstance(contents, bytes | str):
+        path.write_bytes(contents if isinstance(contents, bytes) else contents.encode())
+    elif path.suffix == ".npz":
+        np.savez(path, **contents)
+    elif path.suffix == ".csv":
+        columns = [contents["target_labels"], contents["target_member"].astype(int), *contents["target_probs"].T]
+        lines = ["label,member," + ",".join(f"p{c}" for c in range(len(columns) - 2))]
+        lines += [",".join(repr(value.item()) for value in row) for row in zip(*columns, strict=True)]
+        path.write_text("\n".join(lines) + "\n")
+    else:
+        with h5py.File(path, "w") as file:
+            for name, values in contents.items():
+                file[name] = values
+    return path
+
+
+def refusal(path):
+    """The one line that refuses the file; it names it."""
+    with pytest.raises(DataError) as caught:
+        read_predictions(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message[len(str(path)) :]
+
+
+def with_logits(contents, of="target"):
+    return {n: v for n, v in contents.items() if n != f"{of}_probs"} | {f"{of}_logits": np.log(contents[f"{of}_probs"])}
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def same(found, expected):
+    np.testing.assert_allclose(found.p, expected.p, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(found.p.sum(axis=1), 1, rtol=1e-14)
+    np.testing.assert_array_equal(found.y, expected.y)
+    np.testing.assert_array_equal(found.member, expected.member)
+    assert (found.p.dtype, found.y.dtype, found.member.dtype) == (np.float64, np.int64, bool)
+    assert found.classes == expected.classes
+    return True
+
+
+@pytest.mark.parametrize("logits", [False, True], ids=["probs", "logits"])
+@pytest.mark.parametrize("suffix", [".npz", ".NPZ", ".h5", ".hdf5"])
+def test_what_was_written_is_read(suffix, logits, tmp_path):
+    target, shadow, path = predictions(1, 21, 17), predictions(2, 9, 30), tmp_path / f"scores{suffix}"
+    for given_shadow in (None, shadow):
+        contents = arrays(target, given_shadow)
+        if logits:  # any constant may be added to a row of logits
+            contents = with_logits(contents)
+            contents["target_logits"] += np.linspace(-500, 900, len(target.y))[:, None]
+        if suffix == ".NPZ":
+            with open(path, "wb") as file:
+                np.savez_compressed(file, **contents)
+        else:
+            save(path, contents)
+        found = read_predictions(path)
+        assert same(found[0], target)
+        assert found[1] is None if given_shadow is None else same(found[1], shadow)
+
+
+def test_a_csv_is_read(tmp_path):
+    target, shadow = read_predictions(save(tmp_path / "scores.csv", arrays(predictions(1, 21, 17))))
+    assert same(target, predictions(1, 21, 17))
+    assert shadow is None
+
+
+def test_numbers_may_be_of_other_types(tmp_path):
+    target = predictions(3)
+    contents = {
+        "target_probs": np.asfortranarray(target.p.astype(np.float32)),
+        "target_labels": target.y.astype(np.float32),
+        "target_member": target.member.astype(np.uint8),
+        "notes": np.array(["of somebody else"]),
+    }
+    for name in ("a.npz", "a.h5"):
+        if name == "a.h5":
+            contents["notes"] = np.array([b"of somebody else"])
+        found, shadow = read_predictions(save(tmp_path / name, contents))
+        assert shadow is None
+        np.testing.assert_allclose(found.p, target.p, rtol=1e-6)
+        np.testing.assert_array_equal(found.y, target.y)
+        np.testing.assert_array_equal(found.member, target.member)
+    hot = arrays(target) | {"target_probs": np.eye(4, dtype=int)[target.y]}
+    np.testing.assert_array_equal(read_predictions(save(tmp_path / "b.npz", hot))[0].p, np.eye(4)[target.y])
+
+
+def test_csv_as_spreadsheets_write_it(tmp_path):
+    target, path = predictions(4), tmp_path / "scores.csv"
+    first, *rows = save(path, arrays(target)).read_text().splitlines()
+    header = ",".join(f'"{name}"' for name in first.split(","))
+    save(path, "\ufeff" + "\r\n".join([header, *rows, ""]) + "\r\n")
+    assert same(read_predictions(path)[0], target)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".csv"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_rows_may_miss_one_by_a_thousandth(suffix, sign, tmp_path):
+    target, path = predictions(5), tmp_path / f"scores{suffix}"
+    p = target.p.copy()
+    p[7] *= 1 + sign * 0.9e-3
+    assert same(read_predictions(save(path, arrays(Predictions(p, target.y, target.member))))[0], target)
+    p[7] = target.p[7] * (1 + sign * 1.1e-3)
+    message = refusal(save(path, arrays(Predictions(p, target.y, target.member))))
+    assert f"target_probs row 7 sums to {1 + sign * 1.1e-3:g}" in message
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_huge_logits_are_numbers_like_others(suffix, tmp_path):
+    contents = with_logits(arrays(predictions(6)))
+    contents["target_logits"][2] = [1e308, -1e308, 0, 1]
+    found, _ = read_predictions(save(tmp_path / f"scores{suffix}", contents))
+    np.testing.assert_array_equal(found.p[2], [1, 0, 0, 0])
+
+
+# --- refusing --------------------------------------------------------------------------------------------------------
+
+
+def put(name, index, value, dtype=float):
+    """A change of the contents: one entry, or one row, is `value`."""
+
+    def change(contents):
+        values = contents[name].astype(dtype)
+        values[index] = value
+        return contents | {name: values}
+
+    return change
+
+
+def replace(**changes):
+    """A change of the contents: each named array by a function of it; None leaves it out."""
+
+    def change(contents):
+        changed = {name: f(contents[name]) for name, f in changes.items() if f}
+        return {name: v for name, v in contents.items() if changes.get(name, v) is not None} | changed
+
+    return change
+
+
+def logits(change):
+    return lambda contents: change(with_logits(contents))
+
+
+BAD = {
+    "too few labels": (replace(target_labels=lambda y: y[:-1]), "target_labels has 39 entries", "40 rows"),
+    "too many members": (replace(target_member=lambda m: np.append(m, m)), "target_member has 80 entries", "40 rows"),
+    "too few rows": (replace(target_probs=lambda p: p[:-1]), "target_labels has 40 entries", "39 rows"),
+    "too few labels of the shadow": (replace(shadow_labels=lambda y: y[:-1]), "shadow_labels has 39", "40 rows"),
+    "NaN": (put("target_probs", 5, math.nan), "target_probs row 5", "NaN"),
+    "infinite": (put("target_probs", (5, 0), math.inf), "target_probs row 5", "infinite"),
+    "NaN in logits": (logits(put("target_logits", (6, 1), math.nan)), "target_logits row 6", "NaN"),
+    "infinite logits": (logits(put("target_logits", (6, 1), -math.inf)), "target_logits row 6", "infinite"),
+    "logits beyond float64": (
+        logits(put("target_logits", (6, 1), np.longdouble("1e4000"), np.longdouble)),
+        "target_logits row 6",
+        "infinite",
+    ),
+    "NaN in the shadow": (put("shadow_probs", 8, math.nan), "shadow_probs row 8", "NaN"),
+    "negative": (put("target_probs", 4, [-0.1, 1.1, 0, 0]), "target_probs row 4", "-0.1"),
+    "logits called probabilities": (replace(target_probs=np.log), "target_probs row 0", "not negative"),
+    "percent": (replace(target_probs=lambda p: 100 * p), "target_probs row 0 sums to 100", "target_logits"),
+    "a sum beyond float64": (put("target_probs", 3, 1e308), "target_probs row 3", "sums to"),
+    "shadow rows of another sum": (put("shadow_probs", 2, 0.5), "shadow_probs row 2 sums to 2", "shadow_logits"),
+    "label too large": (put("target_labels", 9, 4, int), "target_labels holds class 4", "0 to 3"),
+    "negative label": (put("target_labels", 9, -1, int), "target_labels holds class -1", "0 to 3"),
+    "half a label": (put("target_labels", 9, 0.5), "target_labels holds 0.5", "integers"),
+    "label is NaN": (put("target_labels", 9, math.nan), "target_labels holds nan", "integers"),
+    "label is infinite": (put("target_labels", 9, math.inf), "target_labels holds inf", "integers"),
+    "label beyond int64": (put("target_labels", 9, 1e300), "target_labels holds", "1e+300"),
+    "label beyond int64, unsigned": (
+        put("target_labels", 9, 2**64 - 1, np.uint64),
+        "target_labels holds",
+        "18446744073709551615",
+    ),
+    "shadow label too large": (put("shadow_labels", 9, 7, int), "shadow_labels holds class 7", "0 to 3"),
+    "member of 2": (put("target_member", 9, 2, int), "target_member must be 0 or 1", "found 2"),
+    "half a member": (put("target_member", 9, 0.5), "target_member holds 0.5", "integers"),
+    "no members": (replace(target_member=np.zeros_like), "target_member names 0 members", "at least"),
+    "no non-members": (replace(target_member=np.ones_like), "target_member names 0 non-members", "at least"),
+    "no shadow members": (replace(shadow_member=np.zeros_like), "shadow_member names 0 members", "at least"),
+    "three members": (replace(target_member=lambda m: np.arange(len(m)) < 3), "target_member names 3 members", ""),
+    "no records": (
+        replace(target_probs=lambda p: p[:0], target_labels=lambda y: y[:0], target_member=lambda m: m[:0]),
+        "target_member names 0 members",
+        "",
+    ),
+    "no columns": (replace(target_probs=lambda p: p[:, :0]), "target_probs has 0 columns", "2 classes"),
+    "one column": (replace(target_probs=lambda p: p[:, :1]), "target_probs has 1 columns", "2 classes"),
+    "one axis": (replace(target_probs=lambda p: p[:, 0]), "target_probs has shape (40,)", "2 axes"),
+    "three axes": (replace(target_probs=lambda p: p[None]), "target_probs has shape (1, 40, 4)", "2 axes"),
+    "labels as columns": (replace(target_labels=lambda y: np.eye(4)[y]), "target_labels has shape (40, 4)", "1 axes"),
+    "one member": (replace(target_member=lambda m: m[0]), "target_member has shape ()", "1 axes"),
+    "words": (replace(target_labels=lambda y: y.astype("S")), "target_labels holds |S", "numbers"),
+    "words as probabilities": (replace(target_probs=lambda p: p.astype("S")), "target_probs holds |S", "numbers"),
+    "complex": (replace(target_probs=lambda p: p + 0j), "target_probs holds complex128", "numbers"),
+    "a record type": (replace(target_labels=lambda y: y.view("i4,i4")), "target_labels holds", "numbers"),
+    "no probabilities": (replace(target_probs=None), "one of target_probs and target_logits", "target_member"),
+    "both": (
+        lambda contents: contents | with_logits(contents),
+        "one of target_probs and target_logits",
+        "has target_probs and target_logits",
+    ),
+    "no labels": (replace(target_labels=None), "target_labels is missing", "target_member"),
+    "no member": (replace(target_member=None), "target_member is missing", "target_labels"),
+    "no shadow labels": (replace(shadow_labels=None), "shadow_labels is missing", "shadow_member"),
+    "no shadow probabilities": (replace(shadow_probs=None), "one of shadow_probs and shadow_logits", ""),
+    "nothing": (lambda contents: {}, "one of target_probs and target_logits", "nothing"),
+    "a shadow of other classes": (
+        replace(shadow_probs=lambda p: np.hstack([p, 0 * p[:, :1]])),
+        "shadow has 5 classes",
+        "target 4",
+    ),
+    "a class that the shadow has never seen": (
+        replace(shadow_labels=lambda y: np.where(y == 2, 1, y)),
+        "class 2 of target_labels",
+        "shadow_labels",
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arrays_are_refused_by_name(case, suffix, tmp_path):
+    change, named, also = BAD[case]
+    path = save(tmp_path / f"scores{suffix}", change(arrays(predictions(7), predictions(8))))
+    message = refusal(path)
+    assert named in message
+    assert also in message
+
+
+GOOD_ROWS = "0,1,.5,.5\n1,0,.5,.5\n" * 10
+BAD_CSV = {
+    "empty": ("", "first line"),
+    "only a header": ("label,member,p0,p1\n", "member"),
+    "no header": (GOOD_ROWS, "first line"),
+    "columns in another order": ("member,label,p0,p1\n" + GOOD_ROWS, "found 'member'"),
+    "a column left out": ("label,member,p0,p2\n" + GOOD_ROWS, "found 'p2'"),
+    "no probabilities": ("label,member\n0,1\n", "first line"),
+    "one probability": ("label,member,p0\n0,1,1\n", "first line"),
+    "logits": ("label,member,z0,z1\n" + GOOD_ROWS, "found 'z0'"),
+    "a short row": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,.5\n", "4 to 3"),
+    "a long row": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,.5,.5,0\n", "4 to 5"),
+    "rows longer than the header": ("label,member,p0,p1\n" + "0,1,.5,.5,0\n" * 9, "5 values"),
+    "rows shorter than the header": ("label,member,p0,p1,p2\n" + GOOD_ROWS, "4 values"),
+    "a word": ("label,member,p0,p1\ncat,1,.5,.5\n", "'cat'"),
+    "an empty cell": ("label,member,p0,p1\n0,1,,1\n", "''"),
+    "NaN": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,nan,1\n", "target_probs row 20"),
+    "too large a number": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,1e999,1\n", "target_probs row 20"),
+    "a negative number": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,-1,2\n", "target_probs row 20"),
+    "a sum of two": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,1,1\n", "target_probs row 20 sums to 2"),
+    "a label of two": ("label,member,p0,p1\n" + GOOD_ROWS + "2,1,0,1\n", "target_labels holds class 2"),
+    "a label beyond int64": ("label,member,p0,p1\n" + GOOD_ROWS + "1e30,1,0,1\n", "target_labels"),
+    "half a label": ("label,member,p0,p1\n" + GOOD_ROWS + "0.5,1,0,1\n", "target_labels holds 0.5"),
+    "a member of two": ("label,member,p0,p1\n" + GOOD_ROWS + "0,2,0,1\n", "target_member must be 0 or 1"),
+    "no members": ("label,member,p0,p1\n" + "0,0,.5,.5\n" * 19, "target_member names 0 members"),
+    "no non-members": ("label,member,p0,p1\n" + "0,1,.5,.5\n" * 19, "target_member names 0 non-members"),
+    "another encoding": ("label,member,p0,p1\n0,1,.5,.5é\n".encode("latin-1"), "utf-8"),
+    "bytes": (bytes(range(256)) * 4, ""),
+    "zeros": (bytes(400), "first line"),
+    "zeros in a row": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,\0,1\n", "row 20"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CSV)
+def test_a_bad_csv_is_refused(case, tmp_path):
+    text, named = BAD_CSV[case]
+    assert named in refusal(save(tmp_path / "scores.csv", text))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5", ".csv"])
+def test_a_file_that_is_none_is_refused(suffix, tmp_path):
+    path = tmp_path / f"scores{suffix}"
+    assert "not found" in refusal(path)
+    for content in (b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"no predictions at all\n"):
+        refusal(save(path, content))
+    path.unlink()
+    path.mkdir()
+    refusal(path)
+
+
+@pytest.mark.parametrize("name", ["scores.pkl", "scores.npy", "scores", "scores.npz.txt"])
+def test_another_suffix_is_refused(name, tmp_path):
+    path = tmp_path / name
+    with open(path, "wb") as file:
+        np.savez(file, **arrays(predictions(9)))
+    assert f"must be .npz, .h5 or .csv, got {path.suffix or 'no suffix'}" in refusal(path)
+
+
+# --- files that lie --------------------------------------------------------------------------------------------------
+
+
+class Trap:
+    """Whoever unpickles it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("name", ["target_probs", "target_labels", "target_member", "shadow_probs", "notes"])
+def test_nothing_is_unpickled(name, tmp_path):
+    contents, path, sprung = arrays(predictions(10), predictions(11)), tmp_path / "scores.npz", tmp_path / "sprung"
+    contents[name] = np.array([Trap(sprung)] + [0] * 39, dtype=object)
+    np.savez(path, **contents)
+    if name == "notes":
+        assert same(read_predictions(path)[0], predictions(10))
+    else:
+        message = refusal(path)
+        assert f"{name} holds object" in message
+        assert "never unpickled" in message
+    assert not sprung.exists()
+    with np.load(path, allow_pickle=True) as file:  # the trap would have worked
+        assert file[name].shape == (40,)
+    assert sprung.is_dir()
+
+
+def npz_with(path, raw, name="target_probs", compression=zipfile.ZIP_STORED):
+    """An .npz of good arrays, but the file of `name` in it holds the bytes `raw`."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for key, values in arrays(predictions(12)).items():
+            buffer = io.BytesIO()
+            np.save(buffer, values)
+            archive.writestr(f"{key}.npy", raw if key == name else buffer.getvalue())
+    return path
+
+
+def npy(header, data=b"", version=(1, 0)):
+    """The bytes of a .npy of this header."""
+    length = len(header).to_bytes(2 if version == (1, 0) else 4, "little")
+    return b"\x93NUMPY" + bytes(version) + length + header.encode("latin-1") + data
+
+
+def described(descr="'<f8'", shape="(40, 4)"):
+    return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n"
+
+
+DATA = predictions(12).p.tobytes()
+BAD_NPY = {
+    "promises more": npy(described(shape="(41, 4)"), DATA),
+    "promises terabytes": npy(described(shape="(1000000000000, 4)"), DATA),
+    "promises more than can be counted": npy(described(shape=f"({10**30}, 4)"), DATA),
+    "promises less": npy(described(shape="(39, 4)"), DATA),
+    "more than it promises": npy(described(), DATA + b"more"),
+    "half of the data": npy(described(), DATA[: len(DATA) // 2]),
+    "no data": npy(described()),
+    "negative axes": npy(described(shape="(-40, -4)"), DATA),
+    "objects": npy(described("'|O'"), DATA),
+    "objects within": npy(described("[('a', '|O')]"), DATA),
+    "items of no size": npy(described("'|V0'")),
+    "dates": npy(described("'<M8[ns]'"), DATA),
+    "no type": npy(described("'zzz'"), DATA),
+    "another version": npy(described(), DATA, (9, 9)),
+    "no header": b"\x93NUMPY\x01\x00",
+    "no magic": b"not an array",
+    "empty": b"",
+    "a header of other keys": npy("{'a': 1}", DATA),
+    "a list as a key": npy("{[]: 1}", DATA),
+    "a header that is a list": npy("[1, 2]", DATA),
+    "a header of zeros": npy("\0\0\0", DATA),
+    "open brackets": npy("(((((", DATA),
+    "an open string": npy("  '''", DATA),
+    "half a header": npy("{'descr'", DATA),
+    "many brackets": npy("(" * 9000, DATA),
+    "many signs": npy("-" * 9000 + "1", DATA),
+    "a long header": npy(" " * 60000 + described(), DATA),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NPY)
+def test_an_npz_that_lies_is_refused(case, tmp_path):
+    assert "target_probs" in refusal(npz_with(tmp_path / "scores.npz", BAD_NPY[case]))
+
+
+def test_an_honest_npy_of_the_same_making_is_read(tmp_path):
+    for version in ((1, 0), (2, 0), (3, 0)):
+        found, _ = read_predictions(npz_with(tmp_path / "scores.npz", npy(described(), DATA, version)))
+        assert same(found, predictions(12))
+
+
+@pytest.mark.parametrize(("records", "compression"), [(10**12, zipfile.ZIP_DEFLATED), (10**5, zipfile.ZIP_STORED)])
+def test_a_zip_directory_that_lies_with_the_header_is_refused(records, compression, tmp_path):
+    """Both promise 32 TB, or 3 MB, of which there is a kilobyte."""
+    path, raw = tmp_path / "scores.npz", npy(described(shape=f"({records}, 4)"), DATA)
+    with zipfile.ZipFile(npz_with(path, raw, compression=compression), "a") as archive:
+        info = archive.getinfo("target_probs.npy")
+        info.file_size = len(raw) - len(DATA) + records * 4 * 8
+        if compression == zipfile.ZIP_STORED:
+            info.compress_size = info.file_size
+        archive.writestr("notes.txt", "so that the directory is written again")
+    refusal(path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("field", ["flags", "method", "version", "name"])
+def test_a_zip_of_another_kind_is_refused(field, compression, tmp_path):
+    """Encrypted, of an unknown compression, of a later version, of a name that is no text: said twice, as zip does."""
+    path = npz_with(tmp_path / "scores.npz", npy(described(), DATA), compression=compression)
+    raw = bytearray(path.read_bytes())
+    local, central = raw.index(b"PK\x03\x04"), raw.index(b"PK\x01\x02")
+    changes = {"flags": [(6, 1)], "method": [(8, 77)], "version": [(4, 250)], "name": [(7, 8)]}
+    for offset, value in changes[field]:
+        raw[local + offset] = raw[central + offset + 2] = value
+    if field == "name":
+        raw[local + 30] = raw[central + 46] = 0xFF
+    refusal(save(path, bytes(raw)))
+
+
+def test_damaged_compressed_data_is_refused(tmp_path):
+    path = npz_with(tmp_path / "scores.npz", npy(described(), DATA), compression=zipfile.ZIP_DEFLATED)
+    whole = path.read_bytes()
+    for place in range(60, 200, 7):
+        damaged = bytearray(whole)
+        damaged[place : place + 7] = b"\xff" * 7
+        refusal(save(path, bytes(damaged)))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_a_truncated_file_is_refused(suffix, tmp_path):
+    path = save(tmp_path / f"scores{suffix}", arrays(predictions(13), predictions(14)))
+    whole = path.read_bytes()
+    for length in np.linspace(0, len(whole) - 1, 40).astype(int):
+        refusal(save(path, whole[:length]))
+
+
+H5 = {
+    "a group": lambda file: file.create_group("target_probs"),
+    "no shape": lambda file: file.create_dataset("target_probs", data=h5py.Empty("f8")),
+    "text": lambda file: file.create_dataset("target_probs", data=["a", "b"], dtype=h5py.string_dtype()),
+    "references": lambda file: file.create_dataset("target_probs", (40, 4), dtype=h5py.ref_dtype),
+    "a link to nowhere": lambda file: file.__setitem__("target_probs", h5py.SoftLink("/nowhere")),
+    "a link to itself": lambda file: file.__setitem__("target_probs", h5py.SoftLink("/target_probs")),
+    "a link to another file": lambda file: file.__setitem__("target_probs", h5py.ExternalLink("nowhere.h5", "/x")),
+    "terabytes that are not there": lambda file: file.create_dataset(
+        "target_probs", (10**12, 4), "f8", chunks=(1000, 4)
+    ),
+}
+
+
+@pytest.mark.parametrize("case", H5)
+def test_an_h5_that_lies_is_refused(case, tmp_path):
+    contents = arrays(predictions(15))
+    del contents["target_probs"]
+    path = save(tmp_path / "scores.h5", contents)
+    with h5py.File(path, "a") as file:
+        H5[case](file)
+    assert "target_probs" in refusal(path)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_h5_with_a_name_that_is_no_text(whole, tmp_path):
+    contents = arrays(predictions(15)) | {b"\xff\xfe": np.arange(3)}
+    if not whole:
+        del contents["target_labels"]
+    path = save(tmp_path / "scores.h5", contents)
+    if whole:
+        assert same(read_predictions(path)[0], predictions(15))
+    else:
+        assert "target_labels is missing" in refusal(path)
+
+
+def damage(whole, edits):
+    """Bytes changed, flipped, left out or put in, at places given as a share of the length."""
+    damaged = bytearray(whole)
+    for kind, place, values in edits:
+        at = int(place * len(damaged))
+        if kind == "change":
+            damaged[at : at + len(values)] = values
+        elif kind == "flip" and damaged:
+            damaged[at] ^= 1 << (values[0] % 8)
+        elif kind == "cut":
+            del damaged[at : at + len(values)]
+        elif kind == "insert":
+            damaged[at:at] = values
+    return bytes(damaged)
+
+
+edits = st.lists(
+    st.tuples(
+        st.sampled_from(["change", "flip", "cut", "insert"]),
+        st.floats(0, 1, exclude_max=True),
+        st.binary(min_size=1, max_size=8),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A small good file of each kind: its path, and its bytes."""
+    folder, contents = tmp_path_factory.mktemp("whole"), arrays(predictions(16, 9, 9, classes=3))
+    files = {kind: save(folder / f"scores.{kind}", contents) for kind in ("npz", "h5", "csv")}
+    files["compressed"] = folder / "compressed.npz"
+    np.savez_compressed(files["compressed"], **contents)
+    return {kind: (path, path.read_bytes()) for kind, path in files.items()}
+
+
+@pytest.mark.parametrize("kind", ["npz", "compressed", "h5", "csv"])
+def test_damaged_bytes_are_refused_or_read_as_predictions(kind, whole):
+    path, good = whole[kind]
+
+    @settings(deadline=None, max_examples=150, derandomize=True, database=None)
+    @given(edits)
+    def check(edits):
+        path.write_bytes(damage(good, edits))
+        try:
+            target, _ = read_predictions(path)
+        except DataError as error:
+            message = str(error)
+        else:
+            message = None
+        if message is not None:
+            assert message.startswith(f"{path}: ")
+            assert "\n" not in message
+            return
+        np.testing.assert_allclose(target.p.sum(axis=1), 1, rtol=1e-12)
+        assert (target.p >= 0).all()
+        assert target.y.min() >= 0
+        assert target.y.max() < target.classes
+        assert len(target.p) == len(target.y) == len(target.member)
+
+    path.write_bytes(good)
+    assert same(read_predictions(path)[0], predictions(16, 9, 9, classes=3))
+    check()
+
+
+# --- the audit, against counting -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few_epochs(monkeypatch):
+    """For tests that do not ask how good the attack network is."""
+    monkeypatch.setattr(network, "RATES", (1e-3,))
+    monkeypatch.setattr(network, "PATIENCE", 1)
+    monkeypatch.setattr(network, "MIN_PATIENCE", 1)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Scores of no meaning, at once."""
+    noise = np.random.default_rng(0).normal(size=2000)
+    monkeypatch.setattr(attacks, "_network_scores", lambda target, *_: noise[: len(target.y)])
+
+
+def log(q):
+    return math.log(max(q, 1e-30))
+
+
+FORMULAS = {
+    "correctness": lambda q, c: float(q.index(max(q)) == c),
+    "confidence": lambda q, c: q[c],
+    "entropy": lambda q, c: math.fsum(v * log(v) for v in q),
+    "modified_entropy": lambda q, c: math.fsum(
+        [(1 - q[c]) * log(q[c])] + [v * log(1 - v) for k, v in enumerate(q) if k != c]
+    ),
+    "loss": lambda q, c: log(q[c]),
+}
+
+
+def plain_scores(name, P):
+    return np.array([FORMULAS[name](q, c) for q, c in zip(P.p.tolist(), P.y.tolist(), strict=True)])
+
+
+def counted_accuracy(said, member):
+    rates = [np.mean([s == is_member for s, is_member in zip(said, member, strict=True) if is_member == side])
+             for side in (True, False)]  # fmt: skip
+    return sum(rates) / 2
+
+
+def threshold(name, scores, member):
+    """The best of all thresholds on these records, the largest on a tie; for the loss, the members' mean."""
+    if name == "loss":
+        return scores[member].mean()
+    inside, outside = scores[member].tolist(), scores[~member].tolist()
+
+    def gain(t):
+        return sum(s >= t for s in inside) * len(outside) - sum(s >= t for s in outside) * len(inside)
+
+    return max([math.inf, *sorted({*inside, *outside}, reverse=True)], key=gain)
+
+
+def plain_decisions(name, P, parts, per_class):
+    """Every record against the threshold that its fold's known records give."""
+    scores, said = plain_scores(name, P), np.zeros(len(P.y), bool)
+    for fold in parts:
+        known, member, y = plain_scores(name, fold.known), fold.known.member, fold.known.y
+        for i in fold.scored:
+            of_class = y == P.y[i]
+            needed = [member[of_class].any()] + [not member[of_class].all()] * (name != "loss")
+            rows = of_class if per_class and all(needed) else np.ones(len(y), bool)
+            said[i] = scores[i] >= threshold(name, known[rows], member[rows])
+    return scores, said
+
+
+def check_interval(found, inside, outside, alpha):
+    """Against DeLong's by the double loop; of decisions, it is that of the scores 0 and 1.
+
+    Without variance (all records called members, say) it is that of a proportion of the smaller side.
+    """
+    _, _, value, interval = delong(inside, outside, alpha)
+    if interval is None:
+        successes = value * min(len(inside), len(outside))
+        assert successes.denominator == 1
+        interval = stats.binomtest(int(successes), min(len(inside), len(outside))).proportion_ci(1 - alpha, "exact")
+    assert found["value"] == pytest.approx(float(value), rel=1e-12)
+    assert [found["low"], found["high"]] == pytest.approx(list(interval), rel=1e-8)
+
+
+@pytest.mark.usefixtures("few_epochs")
+@pytest.mark.parametrize("with_shadow", [True, False])
+def test_every_number_is_the_counted_one(with_shadow):
+    target = predictions(20, 80, 110)
+    shadow = predictions(21, 40, 30) if with_shadow else None
+    results, _ = audit(target, shadow, alpha=0.1, seed=3)
+    parts = folds(target, shadow, np.random.default_rng(3))
+    m = target.member
+    assert (results["members"], results["nonmembers"], results["classes"]) == (80, 110, 4)
+    right = [q.index(max(q)) == c for q, c in zip(target.p.tolist(), target.y.tolist(), strict=True)]
+    for key, side in (("train_accuracy", True), ("test_accuracy", False)):
+        assert results[key] == np.mean([r for r, is_member in zip(right, m, strict=True) if is_member == side])
+
+    assert list(results["attacks"]) == [*FORMULAS, "network"] == list(ATTACKS)
+    attacked = run_attacks(target, parts, 3, 1)
+    for name, entry in results["attacks"].items():
+        assert set(entry) == {
+            "accuracy", "accuracy_per_class_threshold", "auc", "tpr_at_fpr", "epsilon_lower_bound"
+        }  # fmt: skip
+        if name == "network":
+            scores, said, per_class = attacked[name].scores, attacked[name].scores >= 0, None
+            bound = max(
+                epsilon_bound(scores[rows][m[rows]], scores[rows][~m[rows]], 0.1 / len(parts))
+                for rows in (fold.scored for fold in parts)
+            )
+        else:
+            scores, said = plain_decisions(name, target, parts, False)
+            per_class = None if name == "correctness" else plain_decisions(name, target, parts, True)[1]
+            bound = epsilon_bound(scores[m], scores[~m], 0.1)
+            np.testing.assert_allclose(attacked[name].scores, scores, rtol=1e-9)
+        check_interval(entry["accuracy"], said[m], said[~m], 0.1)
+        assert entry["accuracy"]["value"] == pytest.approx(counted_accuracy(said, m))
+        if per_class is None:
+            assert entry["accuracy_per_class_threshold"] is None
+        else:
+            check_interval(entry["accuracy_per_class_threshold"], per_class[m], per_class[~m], 0.1)
+        check_interval(entry["auc"], scores[m], scores[~m], 0.1)
+        u = stats.mannwhitneyu(scores[m], scores[~m]).statistic
+        assert entry["auc"]["value"] == pytest.approx(u / (80 * 110))
+        allowed = [np.sum(scores[m] >= t) for t in [math.inf, *scores] if np.sum(scores[~m] >= t) <= 0.01 * 110]
+        exact = stats.binomtest(int(max(allowed)), 80).proportion_ci(0.9, method="exact")
+        tpr = entry["tpr_at_fpr"]["0.01"]
+        assert tpr["value"] == max(allowed) / 80
+        assert (tpr["low"], tpr["high"]) == pytest.approx((exact.low, exact.high), abs=1e-9)
+        assert entry["tpr_at_fpr"]["0.001"] is None
+        assert entry["epsilon_lower_bound"] == pytest.approx(bound, rel=1e-6, abs=1e-9)
+    (refused,) = results["refused"]
+    assert all(word in refused for word in ("0.001", "1,000", "110"))
+
+
+@pytest.mark.usefixtures("few_epochs")
+def test_the_strongest_attack_its_classes_and_the_most_exposed():
+    target, shadow = predictions(22, 80, 100), predictions(23, 60, 60)
+    few = np.flatnonzero((target.y == 3) & target.member)[9:]  # nine members of class 3 stay, one too few
+    keep = np.setdiff1d(np.arange(180), few)
+    target = Predictions(target.p[keep], target.y[keep], target.member[keep])
+    results, curves = audit(target, shadow, alpha=0.1)
+    attacked, m = run_attacks(target, folds(target, shadow, None), 0, 1), target.member
+
+    accuracies = {}
+    for name, entry in results["attacks"].items():
+        accuracies[name, False] = entry["accuracy"]["value"]
+        if entry["accuracy_per_class_threshold"]:
+            accuracies[name, True] = entry["accuracy_per_class_threshold"]["value"]
+    best = results["strongest"]
+    name, per_class = best["attack"], best["per_class"]
+    assert accuracies[name, per_class] == max(accuracies.values())
+    assert best["candidates"] == len(accuracies) == 10
+    said = attacked[name].said_per_class if per_class else attacked[name].said
+    check_interval(best["accuracy"], said[m], said[~m], 0.1 / 10)  # chosen among ten on the records it is measured on
+
+    scores = attacked[name].scores
+    assert set(results["per_class"]) == {"0", "1", "2"}
+    for c, entry in results["per_class"].items():
+        inside, outside = scores[m & (target.y == int(c))], scores[~m & (target.y == int(c))]
+        assert (entry["members"], entry["nonmembers"]) == (len(inside), len(outside))
+        check_interval(entry["auc"], inside, outside, 0.1 / 3)
+    aucs = {c: entry["auc"]["value"] for c, entry in results["per_class"].items()}
+    assert aucs[results["worst_class"]] == max(aucs.values())
+
+    exposed = results["most_exposed"]
+    assert len(exposed) == 20
+    assert [entry["score"] for entry in exposed] == sorted(scores[m], reverse=True)[:20]
+    for entry in exposed:
+        i = entry["row"]
+        assert m[i]
+        assert (entry["label"], entry["score"]) == (target.y[i], scores[i])
+        assert entry["false_positive_rate"] == np.mean([s >= scores[i] for s in scores[~m]])
+    assert len({entry["row"] for entry in exposed}) == 20
+
+    for name, curve in curves.items():
+        scores = attacked[name].scores
+        inside, outside = scores[m], scores[~m]
+        points = [(np.sum(outside >= t), np.sum(inside >= t)) for t in [math.inf, *scores]]
+        assert curve["fpr"][0] == pytest.approx(1 / len(outside))
+        assert curve["fpr"][-1] == pytest.approx(1)
+        for fpr, tpr, low, high in list(zip(*(curve[key] for key in ("fpr", "tpr", "low", "high")), strict=True))[::10]:
+            most = max(hits for false, hits in points if false <= fpr * len(outside) + 1e-6)
+            exact = stats.binomtest(int(most), len(inside)).proportion_ci(0.9, method="exact")
+            assert (tpr, low, high) == pytest.approx((most / len(inside), exact.low, exact.high), abs=1e-9)
+
+
+def test_the_most_exposed_where_scores_tie():
+    rng = np.random.default_rng(0)
+    P, scores = predictions(38, 15, 40), rng.integers(0, 4, 55).astype(float)
+    exposed = measure.most_exposed(P, scores)
+    assert sorted(entry["row"] for entry in exposed) == np.flatnonzero(P.member).tolist()  # all 15: fewer than 20
+    assert [entry["score"] for entry in exposed] == sorted(scores[P.member], reverse=True)
+    for entry in exposed:
+        as_high = sum(s >= entry["score"] for s, is_member in zip(scores, P.member, strict=True) if not is_member)
+        assert entry["false_positive_rate"] == as_high / 40
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(("nonmembers", "refused"), [(99, ["0.01", "0.001"]), (100, ["0.001"]), (1000, [])])
+def test_rates_that_too_few_nonmembers_cannot_say_are_refused(nonmembers, refused):
+    results, _ = audit(predictions(24, 30, nonmembers), predictions(25))
+    for entry in results["attacks"].values():
+        assert {rate for rate, found in entry["tpr_at_fpr"].items() if found is None} == set(refused)
+    assert len(results["refused"]) == len(refused)
+    for sentence, rate in zip(results["refused"], refused, strict=True):
+        assert sentence.startswith(f"tpr_at_fpr {rate}: needs at least {1 / float(rate):,.0f} non-members")
+        assert str(nonmembers) in sentence
+
+
+# --- what an attack may know -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("few_epochs")
+def test_with_a_shadow_the_targets_membership_decides_nothing():
+    target, shadow = predictions(26, 60, 60), predictions(27, 40, 40)
+    others = Predictions(target.p, target.y, np.random.default_rng(1).permutation(target.member))
+    assert (others.member != target.member).any()
+    ours, theirs = (run_attacks(P, folds(P, shadow, np.random.default_rng(0)), 0, 1) for P in (target, others))
+    for name in ATTACKS:
+        np.testing.assert_array_equal(ours[name].scores, theirs[name].scores)
+        np.testing.assert_array_equal(ours[name].said, theirs[name].said)
+        if ours[name].said_per_class is not None:
+            np.testing.assert_array_equal(ours[name].said_per_class, theirs[name].said_per_class)
+        assert 0 < ours[name].said.sum() < 120
+
+    swapped = Predictions(target.p, target.y, ~target.member)
+    ours, theirs = (audit(P, shadow)[0]["attacks"] for P in (target, swapped))
+    for name in ATTACKS:
+        assert theirs[name]["auc"]["value"] == pytest.approx(1 - ours[name]["auc"]["value"])
+        assert theirs[name]["accuracy"]["value"] == pytest.approx(1 - ours[name]["accuracy"]["value"])
+
+
+@pytest.mark.usefixtures("no_network")
+def test_swapping_the_sides_turns_the_auc_round_without_a_shadow_too():
+    target = predictions(28, 60, 50)
+    ours, theirs = (
+        audit(Predictions(target.p, target.y, member))[0]["attacks"] for member in (target.member, ~target.member)
+    )
+    for name in SCORES:
+        assert theirs[name]["auc"]["value"] == pytest.approx(1 - ours[name]["auc"]["value"])
+        assert theirs[name]["auc"]["low"] == pytest.approx(1 - ours[name]["auc"]["high"])
+
+
+def test_folds_are_halves_of_either_side():
+    target = predictions(29, 31, 40)
+    rows = np.arange(71)
+    parts = folds(target, None, np.random.default_rng(0))
+    assert len(parts) == 2
+    np.testing.assert_array_equal(np.sort(np.concatenate([fold.scored for fold in parts])), rows)
+    for fold in parts:
+        known = np.setdiff1d(rows, fold.scored)
+        for ours, theirs in ((fold.known.p, target.p), (fold.known.y, target.y), (fold.known.member, target.member)):
+            np.testing.assert_array_equal(ours, theirs[known])
+        assert target.member[fold.scored].sum() in (15, 16)
+        assert (~target.member[fold.scored]).sum() == 20
+    again, other = (folds(target, None, np.random.default_rng(seed))[0].scored for seed in (0, 1))
+    np.testing.assert_array_equal(again, parts[0].scored)
+    assert not np.array_equal(other, again)
+
+    (fold,) = folds(target, predictions(30), np.random.default_rng(0))
+    np.testing.assert_array_equal(fold.scored, rows)
+    assert same(fold.known, predictions(30))
+
+
+@pytest.mark.usefixtures("few_epochs")
+def test_no_half_is_judged_by_its_own_membership():
+    """The labels of one half change: what is said of it stays, and what is said of the other half changes."""
+    target = predictions(31, 70, 70)
+    first, second = folds(target, None, np.random.default_rng(0))
+    member = target.member.copy()
+    member[first.scored] = ~member[first.scored]
+    changed = Predictions(target.p, target.y, member)
+    rows = first.scored
+    poisoned = Fold(Predictions(target.p[rows], target.y[rows], member[rows]), second.scored)
+    before = run_attacks(target, [first, second], 0, 1)
+    after = run_attacks(changed, [first, poisoned], 0, 1)
+    for name in ATTACKS:
+        np.testing.assert_array_equal(after[name].scores[rows], before[name].scores[rows])
+        decisions = [(before[name].said, after[name].said), (before[name].said_per_class, after[name].said_per_class)]
+        for ours, theirs in decisions if name not in ("correctness", "network") else decisions[:1]:
+            np.testing.assert_array_equal(theirs[rows], ours[rows])
+            assert not np.array_equal(theirs[second.scored], ours[second.scored])
+
+
+def test_the_network_finds_what_there_is(monkeypatch):
+    """Trained in earnest, twice. 80% of the members are given away: the best rule is right 90% of the time."""
+    monkeypatch.setattr(network, "PATIENCE", 30)
+    stages, steps = [], []
+    target = predictions(32, 100, 100, leak=0.8)
+    results, _ = audit(target, start=lambda *stage: stages.append(stage), advance=steps.append)
+    assert stages == [("attack", 2)]
+    assert steps == [1, 1]
+    for name in ("confidence", "network"):
+        assert 0.83 < results["attacks"][name]["accuracy"]["value"] < 0.97
+        assert 0.83 < results["attacks"][name]["auc"]["value"] < 0.97
+
+
+@pytest.mark.parametrize("with_shadow", [False, True])
+def test_the_network_is_fitted_on_the_known_records_and_scores_the_others(with_shadow, monkeypatch):
+    """With a network that says the confidence: so leaky that its bound on epsilon is not 0."""
+    target, shadow = predictions(35, 60, 60, leak=0.9), predictions(36, 40, 24) if with_shadow else None
+    fitted = []
+    monkeypatch.setattr(
+        attacks, "fit_attack_network", lambda *args, **options: (fitted.append(args) or len(fitted), None)
+    )
+    monkeypatch.setattr(attacks, "attack_scores", lambda h, p, y: h + p[np.arange(len(y)), y])
+    parts = folds(target, shadow, np.random.default_rng(0))
+    attacked = run_attacks(target, parts, 0, 1)["network"]
+    assert len(fitted) == len(parts)
+    for number, (fold, (p, y, member, held_out, _)) in enumerate(zip(parts, fitted, strict=True), start=1):
+        rows = fold.scored
+        np.testing.assert_array_equal(attacked.scores[rows], number + target.p[rows, target.y[rows]])
+        of_known = {(*q, c, m) for q, c, m in zip(fold.known.p.tolist(), fold.known.y, fold.known.member, strict=True)}
+        assert {(*q, c, m) for q, c, m in zip(p.tolist(), y, member, strict=True)} == of_known
+        assert len(p) == len(of_known)
+        for side in (member, ~member):
+            assert held_out[side].sum() == round(0.25 * side.sum())
+
+    m = target.member
+    bounds = [
+        epsilon_bound(attacked.scores[rows][m[rows]], attacked.scores[rows][~m[rows]], 0.05 / len(parts))
+        for rows in (fold.scored for fold in parts)
+    ]
+    assert min(bounds) > 0
+    assert measure.measure(target, attacked, 0.05)["epsilon_lower_bound"] == pytest.approx(max(bounds), rel=1e-6)
+
+
+@pytest.mark.usefixtures("few_epochs")
+def test_threads_change_nothing():
+    target = predictions(33, 60, 60)
+    (one, curves), (two, same_curves) = (audit(target, threads=threads) for threads in (1, 2))
+    for results in (one, two):
+        del results["seconds"]
+    assert two == one
+    for name, curve in curves.items():
+        np.testing.assert_array_equal(same_curves[name]["tpr"], curve["tpr"])
+    assert np.ptp(curves["network"]["tpr"]) > 0
+
+
+@pytest.mark.usefixtures("few_epochs")
+def test_the_seed_is_all_that_chance_has():
+    target = predictions(33, 50, 50)
+    first, again, other = (audit(target, seed=seed)[0] for seed in (1, 1, 2))
+    for results in (first, again, other):
+        del results["seconds"]
+    assert again == first
+    assert other["attacks"]["network"]["auc"] != first["attacks"]["network"]["auc"]
+    assert other["attacks"]["confidence"]["auc"] == first["attacks"]["confidence"]["auc"]
+    one, two = (audit(target, predictions(37), seed=seed)[0]["attacks"]["network"]["auc"] for seed in (1, 2))
+    assert one != two  # the halves are not all that it decides
+
+
+@pytest.mark.usefixtures("few_epochs")
+@pytest.mark.parametrize("with_shadow", [False, True])
+@pytest.mark.parametrize("each", [2, 3, 4, 5, 7, 8, 9])
+def test_what_is_read_can_be_audited(each, with_shadow, tmp_path):
+    """Few records are refused where they are read, by their number, or else audited."""
+    few = predictions(34, each, each, classes=2)
+    path = save(tmp_path / "scores.npz", arrays(few, few if with_shadow else None))
+    message = None
+    try:
+        target, shadow = read_predictions(path)
+        results, _ = audit(target, shadow)
+    except NanopruneError as error:
+        message = str(error)
+    if message is not None:
+        assert re.search(rf"(names|got|are|has) {each}\b", message), message
+        assert each < 8
+    else:
+        assert results["members"] == results["nonmembers"] == each
+        json.dumps(results, allow_nan=False)
+
+
+# --- how often it errs -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_shadow", [True, False], ids=["shadow", "cross-fitting"])
+def test_intervals_cover_a_half_where_the_model_never_saw_the_members(with_shadow, monkeypatch):
+    """1,000 audits of a model of Gaussian logits: 200 records in 5 classes, half of them called members."""
+    audits = 1000
+    monkeypatch.setattr(attacks, "_network_scores", lambda target, *_: np.zeros(len(target.y)))
+    monkeypatch.setattr(measure, "tpr_interval", lambda *_: None)
+    monkeypatch.setattr(measure, "epsilon", lambda *_: None)
+    rng = np.random.default_rng(40)
+
+    def null():
+        p = np.exp(rng.normal(size=(200, 5)))
+        return Predictions(p / p.sum(axis=1, keepdims=True), rng.integers(0, 5, 200), np.arange(200) % 2 == 0)
+
+    names = ("confidence", "modified_entropy") if not with_shadow else ("correctness", "confidence", "modified_entropy")
+    monkeypatch.setattr(attacks, "SCORES", {name: SCORES[name] for name in names})
+    covered = {(name, key): 0 for name in names for key in ("accuracy", "accuracy_per_class_threshold", "auc")}
+    for _ in range(audits):
+        target, shadow = null(), null() if with_shadow else None
+        attacked = run_attacks(target, folds(target, shadow, rng), 0, 1)
+        for name in names:
+            entry = measure.measure(target, attacked[name], 0.05)
+            for key in ("accuracy", "accuracy_per_class_threshold", "auc"):
+                covered[name, key] += entry[key] is not None and entry[key]["low"] <= 0.5 <= entry[key]["high"]
+    if with_shadow:
+        assert covered.pop(("correctness", "accuracy_per_class_threshold")) == 0  # it has none
+    slack = 4 * math.sqrt(0.95 * 0.05 / audits)
+    for (name, key), count in covered.items():
+        assert count / audits >= 0.95 - slack, (name, key, count)
+        if key == "auc":
+            assert count / audits <= 0.95 + slack, (name, key, count)
+
+
+# --- validity --------------------------------------------------------------------------------------------------------
+
+
+def checks(target, shadow=None):
+    return {check["name"]: check for check in audit(target, shadow)[0]["validity"]}
+
+
+@pytest.mark.usefixtures("no_network")
+def test_nothing_is_wrong_with_good_predictions():
+    found = checks(predictions(50, 100, 100))
+    assert list(found) == ["duplicates", "labels", "classes", "fitting", "accuracy"]
+    assert {check["outcome"] for check in found.values()} == {"passed"}
+    assert "cross-fitting" in found["fitting"]["found"]
+    shadow = checks(predictions(50, 100, 100), predictions(51, 33, 44))["fitting"]["found"]
+    assert all(word in shadow for word in ("shadow", "33", "44"))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_record_on_both_sides_makes_the_audit_void():
+    P = predictions(52, 100, 100)
+    inside, outside = np.flatnonzero(P.member), np.flatnonzero(~P.member)
+    p, y = P.p.copy(), P.y.copy()
+    rows = sorted([inside[3], outside[7], inside[50], outside[60]])
+    for i, j in ((inside[3], outside[7]), (inside[50], outside[60])):
+        p[j], y[j] = p[i], y[i]
+    found = checks(Predictions(p, y, P.member))["duplicates"]
+    assert found["outcome"] == "void"
+    assert "4 records" in found["found"]
+    assert f"rows {', '.join(map(str, rows))};" in found["found"]
+
+    y[outside[7]], y[outside[60]] = (y[outside[7]] + 1) % 4, (y[outside[60]] + 1) % 4  # of other labels: other records
+    assert checks(Predictions(p, y, P.member))["duplicates"]["outcome"] == "passed"
+    p[inside[0]], y[inside[0]] = p[inside[1]], y[inside[1]]  # twice among the members
+    assert checks(Predictions(p, y, P.member))["duplicates"]["outcome"] == "passed"
+
+
+@pytest.mark.usefixtures("no_network")
+def test_predictions_that_many_records_share_are_no_duplicates():
+    """Exactly one-hot ones, as of an overfitted network."""
+    P = predictions(53, 100, 100)
+    assert checks(Predictions(np.eye(4)[P.y], P.y, P.member))["duplicates"]["outcome"] == "passed"
+
+
+@pytest.mark.usefixtures("no_network")
+def test_many_duplicates_are_named_in_part():
+    P = predictions(54, 50, 50)
+    order = np.argsort(~P.member, kind="stable")  # members first, then the same records again
+    half = order[:50]
+    twice = Predictions(np.tile(P.p[half], (2, 1)), np.tile(P.y[half], 2), np.arange(100) < 50)
+    found = checks(twice)["duplicates"]["found"]
+    assert "100 records" in found
+    assert "rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more" in found
+
+
+@pytest.mark.usefixtures("no_network")
+def test_labels_of_another_distribution_are_warned_of():
+    P = predictions(55, 100, 100)
+    y = np.where(P.member & (np.random.default_rng(0).random(200) < 0.5), 0, P.y)
+    found = checks(Predictions(P.p, y, P.member))["labels"]
+    assert found["outcome"] == "warning"
+    assert "p = 0.0001" in found["found"]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_classes_without_records_are_warned_of():
+    P = predictions(56, 100, 100, classes=6)
+    y = np.where(np.isin(P.y, (1, 4)), 0, P.y)
+    found = checks(Predictions(P.p, y, P.member))["classes"]
+    assert found["outcome"] == "warning"
+    assert "2 of 6 classes have no record: 1, 4" in found["found"]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_members_that_do_worse_are_warned_of():
+    P = predictions(57, 100, 100, leak=0.8)
+    assert checks(P)["accuracy"]["outcome"] == "passed"
+    found = checks(Predictions(P.p, P.y, ~P.member))["accuracy"]
+    assert found["outcome"] == "warning"
+    assert "the wrong way round" in found["found"]
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def extreme(kind):
+    P = predictions(60, 20, 20)
+    if kind == "separated":
+        p = np.where(P.member[:, None], np.eye(4)[P.y], np.eye(4)[(P.y + 1) % 4])
+    elif kind == "inverted":
+        p = np.where(P.member[:, None], np.eye(4)[(P.y + 1) % 4], np.eye(4)[P.y])
+    elif kind == "all alike":
+        p = np.full((40, 4), 0.25)
+    else:
+        p = np.eye(4)[P.y]
+    return Predictions(p, P.y, P.member)
+
+
+@pytest.mark.usefixtures("few_epochs")
+@pytest.mark.parametrize("with_shadow", [False, True])
+@pytest.mark.parametrize("kind", ["separated", "inverted", "all alike", "all right"])
+def test_extreme_predictions_give_plain_finite_results(kind, with_shadow, tmp_path):
+    target = extreme(kind)
+    results, _ = audit(target, target if with_shadow else None)
+    write_audit(results, tmp_path / "audit.json")
+    assert json.loads((tmp_path / "audit.json").read_text()) == results
+    assert [path.name for path in tmp_path.iterdir()] == ["audit.json"]
+    expected = {"separated": 1.0, "inverted": 0.0, "all alike": 0.5, "all right": 0.5}[kind]
+    for name in ("confidence", "modified_entropy", "loss"):
+        auc = results["attacks"][name]["auc"]
+        assert auc["value"] == expected
+        assert auc["low"] <= expected <= auc["high"]
+        assert auc["high"] - auc["low"] > 0.1  # 20 and 20 records do not make certain
+        assert (results["attacks"][name]["epsilon_lower_bound"] > 1) == (kind == "separated")
+
+
+def test_results_that_are_no_numbers_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_audit({"auc": math.nan}, tmp_path / "audit.json")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("alpha", [0, 1, -0.5, 2, math.nan])
+def test_an_alpha_that_is_none_is_refused(alpha):
+    with pytest.raises(ArgumentError, match=f"^alpha must lie between 0 and 1, got {alpha}$"):
+        audit(predictions(61), alpha=alpha)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def run(*arguments):
+    return CliRunner(env={"COLUMNS": "200"}).invoke(cli.main, ["audit", *map(str, arguments)])
+
+
+INTERVAL = {"value", "low", "high"}
+
+
+@pytest.mark.usefixtures("few_epochs")
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".csv"])
+def test_the_command_writes_what_it_promises(suffix, tmp_path):
+    path, out, page = (tmp_path / name for name in (f"scores{suffix}", "out/audit.json", "out/audit.html"))
+    target, shadow = predictions(70, 60, 110), None if suffix == ".csv" else predictions(71)
+    save(path, arrays(target, shadow))
+    result = run(path, "--json", out, "--report", page, "--alpha", 0.1, "--seed", 4, "--threads", 1)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    results = json.loads(out.read_text())
+    promised = {"members", "nonmembers", "train_accuracy", "test_accuracy", "attacks", "refused"}
+    assert promised <= set(results)
+    assert (results["members"], results["nonmembers"], results["alpha"]) == (60, 110, 0.1)
+    assert set(results["attacks"]) == {"correctness", "confidence", "entropy", "modified_entropy", "loss", "network"}
+    for name, entry in results["attacks"].items():
+        assert set(entry) == {
+            "accuracy", "accuracy_per_class_threshold", "auc", "tpr_at_fpr", "epsilon_lower_bound"
+        }  # fmt: skip
+        assert set(entry["accuracy"]) == set(entry["auc"]) == INTERVAL
+        per_class = entry["accuracy_per_class_threshold"]
+        assert per_class is None if name in ("correctness", "network") else set(per_class) == INTERVAL
+        assert set(entry["tpr_at_fpr"]) == {"0.01", "0.001"}
+        assert set(entry["tpr_at_fpr"]["0.01"]) == INTERVAL
+        assert entry["tpr_at_fpr"]["0.001"] is None
+        assert isinstance(entry["epsilon_lower_bound"], float)
+        assert name.replace("_", " ") in result.stdout
+    assert len(results["refused"]) == 1
+
+    direct = audit(*read_predictions(path), alpha=0.1, seed=4)[0]
+    for of in (results, direct):
+        del of["seconds"]
+    assert {key: results[key] for key in direct} == direct
+    assert results["source"]["name"] == path.name
+    assert str(tmp_path) not in out.read_text() + page.read_text()  # nothing of this machine
+    assert page.stat().st_size > 1000
+    assert {p.name for p in out.parent.iterdir()} == {"audit.json", "audit.html"}
+
+
+@pytest.mark.usefixtures("few_epochs")
+def test_the_command_needs_no_files_to_write(tmp_path):
+    path = save(tmp_path / "scores.npz", arrays(predictions(72)))
+    result = run(path, "--threads", 2)
+    assert result.exit_code == 0, result.output
+    assert "modified entropy" in result.stdout
+    assert result.stderr == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["scores.npz"]
+
+
+BAD_COMMANDS = {
+    "no file": ([], "SCORES"),
+    "a file that is not there": (["nowhere.npz"], "nowhere.npz"),
+    "a suffix": (["scores.pkl"], "scores.pkl"),
+    "a damaged file": (["damaged.npz"], "damaged.npz"),
+    "a bad array": (["bad.npz"], "bad.npz: target_probs row 0"),
+    "objects": (["objects.npz"], "never unpickled"),
+    "terabytes": (["terabytes.h5"], "terabytes.h5"),
+    "only a header": (["header.csv"], "header.csv"),
+    "alpha of 0": (["scores.npz", "--alpha", "0"], "is not in the range 0<x<1"),
+    "alpha of 1": (["scores.npz", "--alpha", "1"], "is not in the range 0<x<1"),
+    "alpha of 95": (["scores.npz", "--alpha", "95"], "is not in the range 0<x<1"),
+    "negative alpha": (["scores.npz", "--alpha=-0.05"], "is not in the range 0<x<1"),
+    "alpha is NaN": (["scores.npz", "--alpha", "nan"], "alpha must lie between 0 and 1, got nan"),
+    "alpha is a word": (["scores.npz", "--alpha", "some"], "some"),
+    "negative seed": (["scores.npz", "--seed=-1"], "seed"),
+    "no threads": (["scores.npz", "--threads", "0"], "threads"),
+    "a folder as the file": (["scores.npz", "--json", "."], "is a folder"),
+    "a file as the folder": (["scores.npz", "--report", "scores.npz/audit.html"], "scores.npz"),
+}
+
+
+@pytest.fixture
+def bad_files(tmp_path, monkeypatch):
+    """A folder with a good file and bad ones, where the test then works."""
+    monkeypatch.chdir(tmp_path)
+    good = arrays(predictions(73))
+    whole = save(tmp_path / "scores.npz", good).read_bytes()
+    save(tmp_path / "scores.pkl", whole)
+    save(tmp_path / "damaged.npz", whole[:-40])
+    save(tmp_path / "bad.npz", good | {"target_probs": 2 * good["target_probs"]})
+    save(tmp_path / "objects.npz", good | {"target_labels": np.array([None] * 40)})
+    save(tmp_path / "header.csv", "label,member,p0,p1\n")
+    with h5py.File(save(tmp_path / "terabytes.h5", good), "a") as file:
+        del file["target_probs"]
+        file.create_dataset("target_probs", (10**12, 4), "f8", chunks=(1000, 4))
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", BAD_COMMANDS)
+def test_a_bad_command_gets_one_line_and_status_2(case, bad_files):
+    arguments, named = BAD_COMMANDS[case]
+    before = {path.name for path in bad_files.iterdir()}
+    outputs = ["--json", "a.json", "--report", "a.html"]
+    outputs = outputs if arguments and not {"--json", "--report"} & set(arguments) else []
+    result = run(*arguments, *outputs)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert named in line
+    assert {path.name for path in bad_files.iterdir()} == before  # nothing half-written
+
+
+def test_a_result_is_not_written_over_the_predictions_or_another_result(tmp_path):
+    path = tmp_path / "scores.npz"
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), 40)
+    np.savez(path, target_probs=p, target_labels=rng.integers(0, 3, 40), target_member=np.arange(40) < 20)
+    before = path.read_bytes()
+    for outputs in (["--json", path], ["--report", path], ["--json", tmp_path / "a", "--report", tmp_path / "a"]):
+        result = CliRunner().invoke(cli.main, ["audit", str(path), *map(str, outputs)])
+        assert result.exit_code == 2
+        assert "is named twice" in result.output
+    assert path.read_bytes() == before
+    assert not (tmp_path / "a").exists()
+
+
+def test_coarse_outputs_are_a_warning_and_the_same_record_twice_is_void():
+    rng = np.random.default_rng(1)
+    p, y = rng.dirichlet(np.ones(3), 400), rng.integers(0, 3, 400)
+    member = np.arange(400) < 200
+    coarse = np.round(p, 1)
+    assert validity.duplicates(Predictions(coarse, y, member)).outcome == "warning"
+    assert validity.duplicates(Predictions(p, y, member)).outcome == "passed"
+    p[399], y[399] = p[0], y[0]
+    check = validity.duplicates(Predictions(p, y, member))
+    assert check.outcome == "void"
+    assert "0, 399" in check.found

@@ -1,0 +1,357 @@
+"""The audit's report says what the results say and no more, in words, in a table and on a page that fetches nothing."""
+
+import copy
+import html
+import io
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from rich.console import Console
+from test_report import Page
+
+from nanoprune.report import audit_table, audit_verdict, write_audit_page
+
+ATTACKS = {"confidence": 0.62, "modified_entropy": 0.68, "lira_online": 0.66, "network": 0.6}
+REFUSAL = "tpr_at_fpr 0.001: needs at least 1,000 non-members, there are 500"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def around(value, half=0.02):
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def make_results():
+    attacks = {
+        name: {
+            "accuracy": around(accuracy),
+            "accuracy_per_class_threshold": around(accuracy - 0.01) if name == "confidence" else None,
+            "auc": around(accuracy + 0.03),
+            "tpr_at_fpr": {"0.01": around(accuracy - 0.55, 0.01), "0.001": None},
+            "epsilon_lower_bound": 10 * (accuracy - 0.5) + 0.0099,
+        }
+        for name, accuracy in ATTACKS.items()
+    }
+    return {
+        "members": 400,
+        "nonmembers": 500,
+        "classes": 12,
+        "train_accuracy": 0.98,
+        "test_accuracy": 0.71,
+        "alpha": 0.05,
+        "seed": 3,
+        "fitted_on": "shadow",
+        "attacks": attacks,
+        "strongest": {
+            "attack": "modified_entropy",
+            "per_class": False,
+            "candidates": 5,
+            "accuracy": around(0.68, 0.03),
+        },
+        "per_class": {str(c): {"members": 40, "nonmembers": 50, "auc": around(0.6 + c / 100, 0.08)} for c in range(10)},
+        "worst_class": "9",
+        "most_exposed": [
+            {"row": 4321, "label": 7, "score": 12.5, "false_positive_rate": 0.0},
+            {"row": 17, "label": 2, "score": 11.5, "false_positive_rate": 0.002},
+        ],
+        "refused": [REFUSAL],
+        "validity": [
+            {"name": "duplicates", "outcome": "passed", "found": "no record is both"},
+            {"name": "labels", "outcome": "passed", "found": "p = 0.6"},
+        ],
+        "versions": {"nanoprune": "0.2.0", "numpy": "2.0.0"},
+        "seconds": 1.25,
+        "source": {"name": "scores.npz", "sha256": "cd" * 32},
+        "command": "python cli.py audit scores.npz --seed 3",
+        "groups": {"unknown": 1},
+    }
+
+
+def make_curves(attacks=ATTACKS):
+    fpr = np.logspace(np.log10(1 / 500), 0, 61)
+    curves = {}
+    for name in attacks:
+        tpr = np.where(fpr < 0.005, 0.0, fpr**0.6)  # a log scale cannot show where no member is found
+        curves[name] = {"fpr": fpr, "tpr": tpr, "low": 0.7 * tpr, "high": np.minimum(1.3 * tpr + 0.01, 1)}
+    return curves
+
+
+def with_check(outcome, found, name="duplicates"):
+    results = make_results()
+    results["validity"].append({"name": name, "outcome": outcome, "found": found})
+    return results
+
+
+def with_accuracy(low, high, epsilon=0.0):
+    results = make_results()
+    results["strongest"]["accuracy"] = {"value": (low + high) / 2, "low": low, "high": high}
+    for attack in results["attacks"].values():
+        attack["epsilon_lower_bound"] = epsilon
+    return results
+
+
+def write(results, path, curves=None):
+    write_audit_page(results, make_curves() if curves is None else curves, path)
+    return path.read_text(encoding="utf-8")
+
+
+def terminal(results, width=80):
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(audit_table(results))
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return write(make_results(), tmp_path_factory.mktemp("audit") / "audit.html")
+
+
+# The verdict
+
+
+def test_the_verdict_begins_with_the_strongest_attack_and_its_chance_floor():
+    first = audit_verdict(make_results())[0]
+    assert first.startswith("The strongest attack (modified entropy) tells members from non-members with 68.0%")
+    assert "(95% interval 65.0 to 71.0, adjusted for picking the best of 5 rules); guessing scores 50.0%." in first
+    assert "Of 100 records, half of them members, it sorts about 68 rightly; guessing sorts 50." in first
+    assert first.endswith("This beats guessing: the model gives away who was in its training data.")
+
+
+def test_thresholds_of_each_class_are_named():
+    results = make_results()
+    results["strongest"] |= {"attack": "confidence", "per_class": True}
+    assert "(confidence, one threshold a class)" in audit_verdict(results)[0]
+
+
+def test_no_leak_detected_is_not_no_leak():
+    text = audit_verdict(with_accuracy(0.48, 0.55))
+    assert "No leak is detected: the interval holds 50.0. That is not proof that there is none" in text[0]
+    assert "up to 55.0%" in text[0]
+    assert "beats guessing" not in " ".join(text)
+    assert "No attack gives a lower bound on epsilon above 0. That does not prove differential privacy." in text[1]
+
+
+def test_chance_must_lie_below_the_interval_not_at_its_end():
+    assert "No leak is detected" in audit_verdict(with_accuracy(0.5, 0.56))[0]
+
+
+def test_a_bound_on_epsilon_is_a_leak_where_accuracy_shows_none():
+    first = audit_verdict(with_accuracy(0.48, 0.55, epsilon=0.8))[0]
+    assert "No leak is detected over all records" in first
+    assert "the bound on epsilon below points to a leak" in first
+
+
+def test_worse_than_guessing_points_at_the_data():
+    assert "is the member column the wrong way round?" in audit_verdict(with_accuracy(0.4, 0.45))[0]
+
+
+def test_a_void_audit_says_so_first_and_concludes_nothing():
+    results = with_check("void", "3 records are there as members and as non-members")
+    text = audit_verdict(results)
+    assert text[0].startswith("This audit is void: duplicates: 3 records are there as members and as non-members.")
+    assert "68.0%" in text[0]
+    for conclusion in ("beats guessing", "No leak", "gives away", "private", "most exposed class"):
+        assert conclusion not in " ".join(text)
+    assert "(void)" in terminal(results)
+
+
+def test_the_members_found_are_those_of_the_attack_that_finds_the_most():
+    results = make_results()
+    results["attacks"]["network"]["tpr_at_fpr"]["0.01"] = around(0.25, 0.01)
+    second = audit_verdict(results)[1]
+    assert (
+        "no more than 1% of these non-members finds 25.0% of the members (network; 95% interval 24.0 to 26.0" in second
+    )
+    assert "not adjusted for picking the best of 4 attacks); guessing finds 1%." in second
+
+
+def test_epsilon_is_rounded_down_and_its_confidence_said_for_each_attack():
+    second = audit_verdict(make_results())[1]  # the largest is 1.8099
+    assert "The largest lower bound on epsilon is 1.80 (modified entropy)" in second
+    assert "not (epsilon, 0)-differentially private for any epsilon below 1.80." in second
+    assert "95% for each attack on its own" in second
+    assert "up to 4 times 5%" in second
+
+
+def test_the_confidence_is_that_of_alpha():
+    results = make_results() | {"alpha": 0.001}
+    text = " ".join(audit_verdict(results))
+    assert "99.9% interval" in text
+    assert "95%" not in text
+
+
+def test_too_few_non_members_are_no_figure():
+    results = make_results()
+    for attack in results["attacks"].values():
+        attack["tpr_at_fpr"] = {"0.01": None, "0.001": None}
+    assert "found at 1% false positives cannot be said of so few non-members" in audit_verdict(results)[1]
+
+
+def test_accuracy_class_warnings_and_refusals_are_said():
+    results = with_check("warning", "p = 0.0001: they differ", "labels")
+    text = audit_verdict(results)
+    assert text[0].endswith("See the warnings below.")
+    assert (
+        "The model classifies 98.0% of the members and 71.0% of the non-members rightly: a gap of 27.0 points." in text
+    )
+    assert "Warning: labels: p = 0.0001: they differ." in text
+    assert f"Refused: {REFUSAL}." in text
+    worst = next(paragraph for paragraph in text if paragraph.startswith("The most exposed class is 9"))
+    assert "0.690 (95% interval 0.610 to 0.770 over all 10 classes together)" in worst
+    assert "told" not in worst
+
+
+def test_a_class_at_chance_is_not_called_a_leak_and_none_is_not_named():
+    results = make_results()
+    results["per_class"]["9"]["auc"] = around(0.55, 0.1)
+    assert "This cannot be told from guessing." in " ".join(audit_verdict(results))
+    assert "class" not in " ".join(audit_verdict(results | {"per_class": {}, "worst_class": None})).replace(
+        "classif", ""
+    )
+
+
+# The table
+
+
+def test_eighty_columns_hold_every_attack_and_number():
+    text = terminal(make_results())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert re.search(r"^ *confidence +62\.0 \(60\.0\.\.64\.0\) +61\.0 +0\.650 +7\.0 +refused +1\.20 *$", text, re.M)
+    assert re.search(r"^ *modified +68\.0 \(66\.0\.\.70\.0\) +- +0\.710 +13\.0 +refused +1\.80 *$", text, re.M)
+    for name in ("lira", "online", "network"):
+        assert name in text
+
+
+def test_the_terminal_reads_no_markup_in_names():
+    results = make_results()
+    results["source"]["name"] = "[red]x[/red]"
+    results["attacks"]["[bold]"] = results["attacks"]["network"]
+    text = terminal(results)
+    assert "[red]x[/red]" in text
+    assert "[bold]" in text
+
+
+# The page
+
+
+def test_the_page_has_the_verdict_first_and_every_attack_and_class(page):
+    results, parsed = make_results(), Page(page)
+    for paragraph in audit_verdict(results):
+        assert paragraph in parsed.text
+    for name in ("confidence", "modified entropy", "lira online", "network"):
+        assert name in parsed.text.split("Every attack")[1]
+    cells = parsed.words
+    for c in range(10):
+        assert f"{c} (the most exposed)" if c == 9 else str(c) in cells
+    for word in ("4321", "scores.npz", "cd" * 32, results["command"], "no record is both", "0.2.0", "shadow", REFUSAL):
+        assert word in parsed.text
+    order = (
+        "Verdict",
+        "Every attack",
+        "Each class",
+        "The most exposed records",
+        "Is this audit valid?",
+        "How to repeat it",
+    )
+    places = [parsed.text.index(heading) for heading in order]
+    assert places == sorted(places)
+
+
+def test_a_rate_that_could_not_be_measured_is_refused(page):
+    assert Page(page).words.count("refused") == len(ATTACKS)
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(page):
+    parsed = Page(page)
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in parsed.attributes
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & set(parsed.tags)
+    assert "@import" not in page
+    for target in re.findall(r"url\(([^)]*)\)", page):
+        assert target.startswith("#")
+    for name, value in parsed.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href", "xlink:href", "srcset", "action"):
+            assert value.startswith("#")
+        if not name.startswith("xmlns"):
+            assert "://" not in (value or "")
+
+
+def test_the_plot_has_words_and_identifiers_are_used_once(page):
+    parsed = Page(page)
+    assert parsed.tags.count("svg") == 1
+    assert ("role", "img") in parsed.attributes
+    alt = next(value for name, value in parsed.attributes if name == "aria-label")
+    assert "modified entropy) finds: 13.0% of the members at 1% false positives; refused at 0.1%" in alt
+    identifiers = [value for name, value in parsed.attributes if name == "id"]
+    assert len(identifiers) == len(set(identifiers))
+    labels = {value for name, value in parsed.attributes if name in ("aria-labelledby", "aria-describedby")}
+    assert labels <= set(identifiers)
+
+
+def test_hostile_text_is_escaped(tmp_path):
+    bad = '<script>alert("1")</script>$x_{$'
+    results = copy.deepcopy(make_results()) | {"command": bad, "refused": [bad], "notes": [bad], "worst_class": bad}
+    results["source"] = {"name": bad, "sha256": bad}
+    results["versions"][bad] = bad
+    results["per_class"][bad] = results["per_class"]["9"]
+    results["attacks"][bad] = results["attacks"]["network"]
+    results["strongest"]["attack"] = bad
+    results["validity"].append({"name": bad, "outcome": bad, "found": bad})
+    text = write(results, tmp_path / "audit.html", make_curves([*ATTACKS, bad]))
+    assert "<script" not in text
+    parsed = Page(text)
+    assert "script" not in parsed.tags
+    assert parsed.text.count(bad.replace("_", " ")) > 2  # attacks: an underscore is a space
+    assert parsed.text.count(bad) > 5
+
+
+def test_what_is_not_there_is_left_out(tmp_path):
+    results = make_results() | {"per_class": {}, "worst_class": None, "most_exposed": [], "refused": [], "validity": []}
+    for key in ("source", "command"):
+        del results[key]
+    parsed = Page(write(results, tmp_path / "audit.html", {}))
+    assert "svg" not in parsed.tags
+    for heading in ("Each class", "The most exposed records", "Notes and refusals", "Is this audit valid?", "None"):
+        assert heading not in parsed.text
+    assert "lira online" in parsed.text
+
+
+def test_the_same_audit_makes_the_same_bytes(page, tmp_path):
+    assert write(make_results(), tmp_path / "audit.html") == page
+    assert [path.name for path in tmp_path.iterdir()] == ["audit.html"]
+
+
+def test_a_void_audit_is_marked_on_the_page(tmp_path):
+    parsed = Page(write(with_check("void", "3 records"), tmp_path / "audit.html"))
+    assert ("class", "verdict void") in parsed.attributes
+    assert "This audit is void: duplicates: 3 records." in parsed.text
+
+
+# A browser's view
+
+
+def test_a_phone_shows_the_verdict_and_nothing_runs_off_its_side(tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser: install Chromium (looked for {', '.join(BROWSERS)})")
+    results = make_results()
+    results["source"]["name"] = "x" * 120 + ".npz"
+    text = write(results, tmp_path / "audit.html")
+    frame = (  # a window cannot be made as narrow as a phone, a frame can; what it measures becomes the title
+        '<!DOCTYPE html><html><body><iframe style="border:0;width:390px;height:844px" srcdoc="'
+        f'{html.escape(text)}"></iframe><script>onload = () => {{ const d = frames[0].document;'
+        "document.title = [d.documentElement.scrollWidth, d.querySelector('.verdict').getBoundingClientRect().top | 0,"
+        "d.querySelector('.verdict p').innerText].join('|') }</script></body></html>"
+    )
+    (tmp_path / "frame.html").write_text(frame, encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--window-size=800,900", "--dump-dom", (tmp_path / "frame.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    title = html.unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1])
+    width, top, said = title.split("|")
+    assert int(width) <= 390
+    assert int(top) < 844
+    assert said == audit_verdict(results)[0]

@@ -1,0 +1,106 @@
+"""The methods as a shard trains them: pruning by way of larger ratios, and what a recipe refuses."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import nanoprune.methods as methods
+from nanoprune.audit.shadows import train_shadows
+from nanoprune.batch import Records
+from nanoprune.data import load
+from nanoprune.errors import ArgumentError
+from nanoprune.experiment import Progress
+from nanoprune.practice import prune_model, train_model
+from nanoprune.prune import ADMMSettings
+from nanoprune.recipes import recipe_for
+from nanoprune.train import Schedule
+from nanoprune.zoo import build, describe
+
+
+def small(**changes):
+    """A recipe that takes a moment."""
+    plan = Schedule(epochs=2, batch=16)
+    recipe = recipe_for(load("digits"), members=40, reference=10, nonmembers=40, minmax=0.0)
+    quick = {"dense": plan, "prune": plan, "retrain": plan, "admm": ADMMSettings(rho=0.1, iterations=2)}
+    return dataclasses.replace(recipe, widths=(12, 8), **(quick | changes))
+
+
+def shard_of(recipe, replicas=2):
+    data = load("digits")
+    net = build(describe("mlp", data.x.shape[1:], 10, [12, 8]), replicas)
+    net.initialise([np.random.default_rng(r) for r in range(replicas)])
+    rows = np.tile(np.arange(40), (replicas, 1))
+    return methods.Shard("test", net, list(range(replicas)), Records(data.x, data.y), rows, rows, rows + 40, recipe)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_each_ratio_on_the_way_is_a_constraint_of_its_own(scope, monkeypatch):
+    kept = []
+
+    def spy(net, budget, real=methods.hard_prune):
+        real(net, budget)
+        kept.append(net.nonzero().tolist())
+
+    monkeypatch.setattr(methods, "hard_prune", spy)
+    shard = shard_of(small(scope=scope, via=(0.5, 0.25)))
+    shard.pruned([[0.1], [0.4]])
+    sizes = [64 * 12, 12 * 8, 8 * 10] if scope == "layer" else [64 * 12 + 12 * 8 + 8 * 10]
+
+    def count(ratio):
+        return sum(int(round(ratio * n, 9)) for n in sizes)
+
+    # no replica is ever pruned below its own ratio on the way
+    assert kept == [[count(0.5)] * 2, [count(0.25), count(0.4)], [count(0.1), count(0.4)]]
+    assert len(shard.curves["loss"]) == shard.recipe.pruning_epochs == 3 * 2 + 2
+    assert len(shard.curves["primal_residual"]) == 3 * 2
+
+
+def test_weights_that_were_pruned_on_the_way_may_come_back(monkeypatch):
+    supports = []
+
+    def spy(net, budget, real=methods.hard_prune):
+        real(net, budget)
+        supports.append(net.W != 0)
+
+    monkeypatch.setattr(methods, "hard_prune", spy)
+    many = Schedule(epochs=12, batch=8, lr=0.1)
+    shard_of(small(via=(0.1,), prune=many)).pruned(0.1)
+    first, second = supports
+    assert (second & ~first).any()
+
+
+def test_a_model_records_the_ratios_on_the_way_and_its_shadows_take_it_too(monkeypatch):
+    data = load("digits")
+    recipe = small(via=(0.5,))
+    pruned = prune_model(train_model(data, recipe, 0, 1), data, recipe, 0.2, 1)
+    assert pruned.steps[-1]["via"] == [0.5]
+    stages = []
+
+    def spy(net, budget, real=methods.hard_prune):
+        stages.extend(sum(row) for row in budget.k)
+        real(net, budget)
+
+    monkeypatch.setattr(methods, "hard_prune", spy)
+    train_shadows(pruned, data, 6, 1, Progress())
+    assert stages == [472, 188] * 6  # one thread: shadow after shadow
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"via": (0.0,)}, "via must be ratios"),
+        ({"via": (1.5,)}, "via must be ratios"),
+        ({"scope": "network"}, "scope must be layer or global"),
+        ({"scope": "global", "keep": ((0.1, 0.2, 0.3),)}, "keep must be one ratio where scope is global"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ArgumentError, match=message):
+        small(**changes)
+
+
+def test_ratios_of_each_layer_choose_the_layer_scope():
+    location = dataclasses.replace(load("digits"), name="location30")
+    assert recipe_for(location).scope == "global"
+    assert recipe_for(location, keep=((0.1, 0.2, 0.3, 0.4),)).scope == "layer"
