@@ -12,6 +12,7 @@ import strict_cupy
 
 from nanoprune import practice
 from nanoprune.attack import Outputs, evaluate, network
+from nanoprune.audit import attack_model
 from nanoprune.backend import device_name, module_name, require, to_device, to_host, use_device, xp
 from nanoprune.batch import Records, accuracy, predict, predict_fleet
 from nanoprune.data.digits import load_digits
@@ -462,6 +463,21 @@ def test_a_model_is_trained_saved_loaded_and_pruned(recipe, tmp_path):
 
     both(body)
     both(lambda: [load_model(tmp_path / f"{name}.h5").net.theta for name in ("numpy", "strict_cupy")])
+
+
+@pytest.mark.usefixtures("quick_attack")
+def test_shadow_models_attack_a_pruned_model(recipe):
+    """With the game, so that all that training can do is done on the device."""
+    dataset, recipe = load_digits(), dataclasses.replace(recipe, via=(0.5,))
+
+    def body():
+        model = practice.train_model(dataset, recipe, 3, threads=1)
+        pruned = practice.prune_model(model, dataset, recipe, 0.3, threads=1)
+        results, curves = attack_model(pruned, dataset, 6, dense=model)
+        assert results.pop("seconds") > 0
+        return [results, curves]
+
+    both(body)
 
 
 def test_the_certificate_passes(stand_in):
