@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import shlex
 import sys
@@ -495,7 +496,7 @@ def _command() -> str:
         if word in PATH_OPTIONS:
             next(words, None)
         elif not word.startswith(tuple(f"{option}=" for option in PATH_OPTIONS)):
-            kept.append(word)
+            kept.append(pathlib.Path(word).name if os.sep in word else word)
     return shlex.join(["python", "cli.py", *kept])
 
 

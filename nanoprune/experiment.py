@@ -97,11 +97,14 @@ class Experiment:
         """The records of one part of the splits, such as "members"; (seeds, n)."""
         return np.stack([getattr(split, part) for split in self.splits])
 
-    def dense(self, method: str, description: dict | None = None, lam: float = 0.0) -> Trained:
-        """Dense networks trained from their initial weights, with the game where lambda > 0."""
+    def dense(
+        self, method: str, description: dict | None = None, lam: float = 0.0, epochs: int | None = None
+    ) -> Trained:
+        """Dense networks trained from their initial weights, with the game where lambda > 0, for the first `epochs`."""
         net = build(description or self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
-        steps = [[self.recipe.train_step(lam)] for _ in self.seeds]
-        return self._fleet(method, net, steps, self.recipe.dense.epochs, lambda shard, _: shard.dense(lam))
+        steps = [[self.recipe.train_step(lam, epochs)] for _ in self.seeds]
+        last = epochs or self.recipe.dense.epochs
+        return self._fleet(method, net, steps, last, lambda shard, _: shard.dense(lam, epochs))
 
     def stopped(self, method: str, target: np.ndarray, baseline: Trained) -> Trained:
         """The baseline stopped after the first epoch whose test accuracy reaches the target of its seed, (seeds,).

@@ -44,11 +44,12 @@ class Shard:
     def __post_init__(self) -> None:
         self.generators = generators(self.seeds, "train")
         self.evaluation = Workspace(training=False)
+        self.adversary_updates = 0
         self.curves: dict[str, list[np.ndarray]] = {"loss": [], "test_accuracy": []}  # each entry (R,)
 
-    def dense(self, lam: float = 0.0) -> None:
-        """Ordinary training, or the Min-Max game where lambda > 0."""
-        self._train(self.recipe.dense, game=self._game(lam))
+    def dense(self, lam: float = 0.0, epochs: int | None = None) -> None:
+        """Ordinary training, or the Min-Max game where lambda > 0; only the first `epochs` where that is given."""
+        self._train(self.recipe.dense, epochs=epochs, game=self._game(lam))
 
     def stopped(self, epochs: np.ndarray, last: int) -> None:
         """`last` epochs of ordinary training, of which replica r keeps what it was after epochs[r] of them."""
@@ -115,6 +116,7 @@ class Shard:
             self.curves["loss"].append(losses[:, -1])
             self.curves["test_accuracy"].append(accuracy(self.net, self.records, self.nonmembers, self.evaluation))
             if game:
+                self.adversary_updates = game.updates
                 for name, value in zip(("adversary_loss", "adversary_accuracy"), game.history[-1], strict=True):
                     self.curves.setdefault(name, []).append(value)
             if admm and admm.history and admm.history[-1] is not self._last_iteration:

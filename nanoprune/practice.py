@@ -82,9 +82,8 @@ def _adversary(shard: Shard) -> dict[str, Any]:
     losses = shard.curves.get("adversary_loss")
     if not losses:
         return {}
-    updates = len(losses) * -(-shard.members.shape[1] // shard.recipe.dense.batch) * shard.recipe.inner_steps
     last = {name: float(shard.curves[f"adversary_{name}"][-1][0]) for name in ("loss", "accuracy")}
-    return {"adversary": {"updates": updates} | last}
+    return {"adversary": {"updates": shard.adversary_updates} | last}
 
 
 def _split(model: Model, dataset: Dataset) -> Split:

@@ -73,15 +73,16 @@ class Recipe:
         """The epochs of pruning and retraining together."""
         return (len(self.via) + 1) * self.prune.epochs + self.retrain.epochs
 
-    def train_step(self, lam: float, epochs: int | None = None) -> dict[str, Any]:
+    def train_step(self, lam: float, stop_after: int | None = None) -> dict[str, Any]:
         """How a dense network was made, as plain data: what a model file records, and shadow models repeat."""
-        dense = self.dense if epochs is None else dataclasses.replace(self.dense, epochs=epochs)
-        return {"step": "train", "minmax": lam, **dataclasses.asdict(dense)}
+        game = {"minmax": lam, "inner_steps": self.inner_steps}
+        return {"step": "train", "stop_after": stop_after} | game | dataclasses.asdict(self.dense)
 
     def prune_step(self, keep: Keep, lam: float) -> dict[str, Any]:
         """How a dense network was pruned, as plain data."""
         done = {name: dataclasses.asdict(getattr(self, name)) for name in ("admm", "prune", "retrain")}
-        return {"step": "prune", "keep": keep, "scope": self.scope, "via": list(self.via), "minmax": lam} | done
+        game = {"minmax": lam, "inner_steps": self.inner_steps}
+        return {"step": "prune", "keep": keep, "scope": self.scope, "via": list(self.via)} | game | done
 
 
 RECIPES = {

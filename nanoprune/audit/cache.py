@@ -59,7 +59,7 @@ def _read(path: pathlib.Path, recipe: str) -> Shadows:
                 for kind in ("logits", "population")
             )
             return Shadows(file["inside"][()], logits, population, file["paths"][()] if "paths" in file else None)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise DataError(f"{path}: damaged ({error}); delete it".replace("\n", " ")) from error
 
 

@@ -18,7 +18,6 @@ from scipy import stats
 from nanoprune.attack.lira import covariance, margin, moments
 
 NAMED = 20  # records that are named
-CONFIDENCE = 0.95
 
 
 def exposure(logits: np.ndarray, y: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -30,7 +29,9 @@ def exposure(logits: np.ndarray, y: np.ndarray, inside: np.ndarray) -> np.ndarra
     return (mu_in - mu_out)[:, 0] / np.sqrt(variance)
 
 
-def exposure_change(dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, classes: int) -> dict[str, Any]:
+def exposure_change(
+    dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, classes: int, alpha: float = 0.05
+) -> dict[str, Any]:
     """How exposure (n,) changed from the dense to the pruned networks, over all, by class and by record; plain data.
 
     Intervals are Student's over the records of a class; alpha is divided by the number of classes. worst_class: the one
@@ -38,12 +39,12 @@ def exposure_change(dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, classe
     """
     change = pruned - dense
     present = [c for c in range(classes) if (y == c).sum() > 1]
-    per_class = {str(c): _interval(change[y == c], len(present)) for c in present}
+    per_class = {str(c): _interval(change[y == c], alpha / len(present)) for c in present}
     order = np.argsort(-change, kind="stable")[:NAMED]
     return {
-        "dense": _interval(dense, 1),
-        "pruned": _interval(pruned, 1),
-        "change": _interval(change, 1),
+        "dense": _interval(dense, alpha),
+        "pruned": _interval(pruned, alpha),
+        "change": _interval(change, alpha),
         "more_exposed": float((change > 0).mean()),
         "per_class": per_class,
         "worst_class": max(per_class, key=lambda c: per_class[c]["value"]) if per_class else None,
@@ -53,8 +54,8 @@ def exposure_change(dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, classe
     }
 
 
-def _interval(values: np.ndarray, comparisons: int) -> dict[str, float]:
-    """{"value", "low", "high"}: the mean of values (n,) with its t interval."""
+def _interval(values: np.ndarray, alpha: float) -> dict[str, float]:
+    """{"value", "low", "high"}: the mean of values (n,) with its 1 - alpha t interval."""
     mean, error = float(values.mean()), float(stats.sem(values))
-    half = error * float(stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / comparisons, len(values) - 1))
+    half = error * float(stats.t.ppf(1 - alpha / 2, len(values) - 1))
     return {"value": mean, "low": mean - half, "high": mean + half}

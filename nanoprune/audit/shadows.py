@@ -100,10 +100,10 @@ def train_shadows(
     splits = [_split(pool, row) for row in inside]
     logits, population, paths = {}, {}, None
     trained: Trained | None = None
-    for step, recipe in _steps(model, dataset, plain):
+    for step, recipe in recipe_steps(model, dataset, plain):
         experiment = Experiment(dataset, recipe, seeds, threads, progress, splits)
         if step["step"] == "train":
-            trained = experiment.dense("shadows", lam=recipe.minmax)
+            trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
         else:
             trained = experiment.pruned(trained, recipe.keep, recipe.minmax)[0]
             paths = path_margins(trained.net, dataset, pool.scored, threads)
@@ -125,17 +125,19 @@ def path_margins(net: Network, dataset: Dataset, index: np.ndarray, threads: int
     The network of the masks: every surviving weight becomes 1, every bias 0. Its output for class c is then the number
     of surviving paths from the input to c, each weighed by its input; that does not depend on how hidden units are
     numbered, so that masks of different networks can be compared. The statistic is the log of that number for the
-    record's class, less the log of the mean over all classes.
+    record's class, less the log of the mean over all classes; one path is added to both.
     """
     masks = net.copy()
     masks.theta[:, : net.weight_count] = net.W != 0
     masks.theta[:, net.weight_count :] = 0
-    for weight in masks.weights:  # means instead of sums, so that deep networks do not overflow
-        weight.value /= weight.size
+    one = 1.0  # what a single path counts
+    for weight in masks.weights:  # means over inputs instead of sums, so that deep networks do not overflow
+        weight.value /= weight.shape[-1]
+        one /= weight.shape[-1]
+    one = max(one, float(np.finfo(np.float32).tiny))
     paths = np.abs(outputs(masks, dataset, index, threads).astype(np.float64))  # (R, n, classes)
     of_label = np.take_along_axis(paths, np.broadcast_to(dataset.y[index], paths.shape[:2])[..., None], axis=2)[..., 0]
-    tiny = np.finfo(np.float32).tiny
-    return np.log(of_label + tiny) - np.log(paths.mean(axis=2) + tiny)
+    return np.log(of_label + one) - np.log(paths.mean(axis=2) + one)
 
 
 def _split(pool: Pool, inside: np.ndarray) -> Split:
@@ -145,24 +147,28 @@ def _split(pool: Pool, inside: np.ndarray) -> Split:
     return Split(members, pool.reference, pool.scored[~inside], none, none, none, none)
 
 
-def _steps(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str, Any], Recipe]]:
+def recipe_steps(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str, Any], Recipe]]:
     """The steps that made the model, each with the recipe that it ran by.
 
     Raises DataError where the model does not say how it was made.
     """
     try:
+        names = [step["step"] for step in model.steps]
+        if names[:1] != ["train"] or set(names[1:]) - {"prune"}:
+            raise DataError(f"the model's steps are {names}, expected train and then prune; train it again")
         return _recipes(model, dataset, plain)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ArgumentError) as error:
         raise DataError(f"the model's steps cannot be repeated ({error!r}); train it again with `train`") from error
 
 
 def _recipes(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str, Any], Recipe]]:
     description, found = model.net.description, []
     base = recipe_for(dataset, "all" if model.members is None else model.members, network=description["network"])
-    base = dataclasses.replace(base, widths=tuple(description["widths"]))
+    base = dataclasses.replace(base, widths=tuple(description["widths"]), reference=model.reference)
     for step in model.steps:
         if step["step"] == "train":
-            recipe = dataclasses.replace(base, dense=_schedule(step), minmax=0.0 if plain else step["minmax"])
+            base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])
+            recipe = dataclasses.replace(base, minmax=0.0 if plain else step["minmax"])
         elif plain:
             continue
         else:
@@ -176,6 +182,7 @@ def _recipes(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str
                 retrain=_schedule(step["retrain"]),
                 admm=ADMMSettings(**step["admm"]),
                 minmax=step["minmax"],
+                inner_steps=step["inner_steps"],
             )
         found.append((step, recipe))
     return found

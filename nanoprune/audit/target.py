@@ -18,7 +18,7 @@ from nanoprune.audit.cache import cached
 from nanoprune.audit.exposure import exposure, exposure_change
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadow_attacks import Views, attack_target, shadow_attacks
-from nanoprune.audit.shadows import Pool, Shadows, make_pool, outputs, path_margins, train_shadows
+from nanoprune.audit.shadows import Pool, Shadows, make_pool, outputs, path_margins, recipe_steps, train_shadows
 from nanoprune.audit.validity import model_checks
 from nanoprune.data import Dataset
 from nanoprune.errors import DataError
@@ -49,6 +49,7 @@ def attack_model(
     check_alpha(alpha)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)
+    recipe_steps(model, dataset, plain=False)  # refused now, not after the training
     pool = make_pool(model, dataset)
     y = dataset.y[pool.scored]
     defended = len(model.steps) > 1 or model.steps[0]["minmax"] > 0
@@ -58,17 +59,17 @@ def attack_model(
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}
     for suffix, plain in attackers.items():
-        made_by = _made_by(model, dataset, pool, shadows, plain, threads)
+        made_by = _made_by(model, dataset, pool, shadows, plain)
         found = cached(
             cache, made_by, lambda plain=plain: train_shadows(model, dataset, shadows, threads, progress, plain)
         )
-        views = _views(model, dense, dataset, pool, found, threads, plain)
+        views = _views(model, dense, dataset, pool, found, threads)
         progress.start(f"attack{suffix}", 1)
         attacked |= {name + suffix: of for name, of in _every_attack(target, views, threads).items()}
         progress.advance()
         if not plain and len(found.logits) > 1:
             before, after = (exposure(found.logits[stage], y, found.inside) for stage in found.logits)
-            results["exposure"] = exposure_change(before, after, y, target.classes)
+            results["exposure"] = exposure_change(before, after, y, target.classes, alpha)
         if not plain:
             shadow_accuracy = [correctness(found.logits[stage], np.tile(y, (shadows, 1))) for stage in found.logits][-1]
             results["shadows"] = {
@@ -99,9 +100,7 @@ def _every_attack(target: Predictions, views: Views, threads: int) -> dict[str, 
         return attacked | {name: attack_target(attack, views) for name, attack in shadow_attacks(views).items()}
 
 
-def _views(
-    model: Model, dense: Model | None, dataset: Dataset, pool: Pool, found: Shadows, threads: int, plain: bool
-) -> Views:
+def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, found: Shadows, threads: int) -> Views:
     """The shadows' outputs with the target's below them; of the dense stage where the attacker holds that too."""
     stage = list(found.logits)[-1]
     nets = {stage: model.net}
@@ -118,13 +117,14 @@ def _views(
     return Views(found.inside, logits, population, paths, dataset.y[pool.scored], dataset.y[pool.population])
 
 
-def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int, plain: bool, threads: int) -> dict[str, Any]:
+def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int, plain: bool) -> dict[str, Any]:
     """Everything that the shadows' predictions depend on."""
     pool_sha256 = hashlib.sha256(b"".join(a.tobytes() for a in (pool.scored, pool.rest, pool.population))).hexdigest()
+    steps = [model.steps[0] | {"minmax": 0.0}] if plain else model.steps
+    outcomes = ("adversary", "status")  # what came of a step is no part of the recipe
     return {
         "network": model.net.description,
-        "steps": model.steps[:1] if plain else model.steps,
-        "plain": plain,
+        "steps": [{name: value for name, value in step.items() if name not in outcomes} for step in steps],
         "shadows": shadows,
         "seed": model.seed,
         "members": model.members,
@@ -138,8 +138,15 @@ def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int, plain: bo
 def _check(model: Model, dataset: Dataset, dense: Model | None) -> None:
     if dataset.sha256 != model.data_sha256:
         raise DataError(f"{dataset.name}: not the records that the model was trained on; point --data-dir to those")
+    if model.net.input_shape != dataset.x.shape[1:] or model.net.output_shape != (dataset.classes,):
+        raise DataError(
+            f"the model maps {model.net.input_shape} to {model.net.output_shape}: not made for {dataset.name}"
+        )
     if dense is None:
         return
     same = ("dataset", "data_sha256", "members", "reference", "nonmembers", "seed")
-    if any(getattr(dense, name) != getattr(model, name) for name in same) or dense.steps != model.steps[:-1]:
+    alike = all(getattr(dense, name) == getattr(model, name) for name in same)
+    if not alike or dense.net.description != model.net.description or dense.steps != model.steps[:-1]:
         raise DataError("dense: not the network that the model was pruned from; give the one that `prune` read")
+    if len(dense.steps) > 1:
+        raise DataError("dense: was pruned itself; an attacker with both is compared with dense shadows alone")

@@ -85,9 +85,12 @@ def sparsity(model: Model) -> Check:
 
 def adversary(model: Model) -> Check:
     """The adversary of the Min-Max game: one that never learned anything defends nothing."""
-    games = [step["adversary"] for step in model.steps if "adversary" in step]
-    if not games:
+    played = [step for step in model.steps if step["minmax"] > 0]
+    if not played:
         return Check("adversary", "passed", "no Min-Max game was played")
+    games = [step["adversary"] for step in played if "adversary" in step]
+    if len(games) < len(played):
+        return Check("adversary", "warning", "the model does not say what became of the game's adversary")
     updates, (loss, right) = sum(game["updates"] for game in games), (games[-1]["loss"], games[-1]["accuracy"])
     found = f"{updates:,} updates; in the last epoch its loss was {loss:.3f} (chance 0.693), its accuracy {right:.3f}"
     if right <= 0.5:

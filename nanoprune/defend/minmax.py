@@ -57,6 +57,7 @@ class MinMax:
         self.optimizer = Adam()
         self.passes = Passes(self.h, threads)
         self.history: list[tuple[np.ndarray, np.ndarray]] = []
+        self.updates = 0  # steps that h has taken
         self._steps: list[Any] = []
 
     def strengthen(self, f: Network) -> None:
@@ -77,6 +78,7 @@ class MinMax:
             member = np.tile(np.float32([1, 0]), members.shape)  # (R, 2 B)
             self._steps.append(self.passes.run(objective, index, member))
             self.optimizer.step(self.h, self.lr)
+            self.updates += 1
 
     def gain_gradient(self, logits: Any, y: Any, ws: Workspace, count: int) -> Any:
         """d/dlogits of 1/2 E_D[log h(softmax(logits), y)] for members: logits (R, classes, N), y (R, N).
