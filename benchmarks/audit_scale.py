@@ -1,0 +1,36 @@
+"""The command `audit` on 100,000 records of 100 classes: its time and its peak memory, file, report and all.
+
+python benchmarks/audit_scale.py [RECORDS CLASSES]
+"""
+
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+CLI = pathlib.Path(__file__).parents[1] / "cli.py"
+
+
+def predictions(records: int, classes: int) -> dict[str, np.ndarray]:
+    """Logits of which the members' are surer, by an exponential amount."""
+    rng = np.random.default_rng(0)
+    y, member = rng.integers(0, classes, records), np.arange(records) < records // 2
+    z = rng.normal(0, 1, (records, classes)).astype(np.float32)  # (n, classes)
+    z[np.arange(records), y] += 2 + member * rng.exponential(1, records)
+    return {"target_logits": z, "target_labels": y, "target_member": member}
+
+
+if __name__ == "__main__":
+    records, classes = map(int, sys.argv[1:]) if len(sys.argv) > 1 else (100_000, 100)
+    with tempfile.TemporaryDirectory() as folder:
+        scores = f"{folder}/scores.npz"
+        np.savez(scores, **predictions(records, classes))
+        began = time.perf_counter()
+        subprocess.run([sys.executable, CLI, "audit", scores, "--report", f"{folder}/audit.html"], check=True)
+        seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # kB on Linux
+    print(f"audit of {records:,} records, {classes} classes: {seconds:.1f} s, peak memory {peak:.2f} GB")
