@@ -355,3 +355,44 @@ def test_a_phone_shows_the_verdict_and_nothing_runs_off_its_side(tmp_path):
     assert int(width) <= 390
     assert int(top) < 844
     assert said == audit_verdict(results)[0]
+
+
+def test_an_attacker_who_holds_the_dense_network_too_is_told_apart():
+    results = make_results()
+    both = {
+        "accuracy": around(0.93, 0.01),
+        "accuracy_per_class_threshold": None,
+        "auc": around(0.95),
+        "tpr_at_fpr": {"0.01": around(0.91, 0.01), "0.001": None},
+        "epsilon_lower_bound": 6.5,
+    }
+    results["attacks"]["lira_dense_and_pruned"] = both
+    named = " ".join(audit_verdict(results))
+    assert "also holds the dense network" not in named
+    results["aside"] = ["lira_dense_and_pruned"]
+    paragraphs = audit_verdict(results)
+    (aside,) = [text for text in paragraphs if "also holds the dense network" in text]
+    assert "93.0%" in aside
+    assert "91.0%" in named  # without being set aside it would be the one that finds the most
+    assert not any("91.0%" in text or "6.50" in text for text in paragraphs)
+    assert "93.0" in terminal(results)  # in the table it stands with the others
+
+
+def test_exposure_is_told_with_its_worst_class(tmp_path):
+    results = make_results()
+    interval = {"value": -1.5, "low": -1.75, "high": -1.25}
+    results["exposure"] = {
+        "dense": {"value": 2.5, "low": 2.0, "high": 3.0},
+        "pruned": {"value": 1.0, "low": 0.5, "high": 1.5},
+        "change": interval,
+        "more_exposed": 0.125,
+        "per_class": {"3": interval, "8": {"value": 0.25, "low": -0.25, "high": 0.75}},
+        "worst_class": "8",
+        "most_risen": [{"row": 4711, "label": 8, "dense": 0.5, "pruned": 2.25}],
+    }
+    (text,) = [text for text in audit_verdict(results) if "more exposed" in text]
+    for figure in ("2.50", "1.00", "-1.50", "-1.75 to -1.25", "12.5%", "Class 8", "+0.25"):
+        assert figure in text
+    html = write(results, tmp_path / "a.html")
+    assert "8 (the worst)" in html
+    assert "4711" in html

@@ -1051,6 +1051,10 @@ def test_the_attacks_on_each_kind_of_model(digits, dense, played, pruned, attack
         "pruned": known | plain | {"mask_alone"},
         "pruned, with dense": known | plain | {"mask_alone", "lira_dense_and_pruned"},
     }
+    assert {name: results["aside"] for name, results in found.items() if results["aside"]} == {
+        "pruned, with dense": ["lira_dense_and_pruned"]
+    }
+    assert all(results["strongest"]["attack"] not in results["aside"] for results in found.values())
     assert {name: "exposure" in results for name, results in found.items()} == {
         "dense": False,
         "game": False,

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -53,10 +53,15 @@ def audit(
     return results, rocs(target, attacked, alpha)
 
 
-def summarise(target: Predictions, attacked: dict[str, Attacked], alpha: float) -> dict[str, Any]:
-    """What the attacks found, and what cannot be said; plain data."""
+def summarise(
+    target: Predictions, attacked: dict[str, Attacked], alpha: float, aside: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the attacks found, and what cannot be said; plain data.
+
+    aside: attacks that need more than the model; they are listed, and the strongest is sought among the others.
+    """
     member, right = target.member, target.p.argmax(axis=1) == target.y
-    best = measure.strongest(target, attacked, alpha)
+    best = measure.strongest(target, {name: of for name, of in attacked.items() if name not in aside}, alpha)
     scores = attacked[best["attack"]].scores
     classes = measure.per_class(target, scores, alpha)
     return {
@@ -67,6 +72,7 @@ def summarise(target: Predictions, attacked: dict[str, Attacked], alpha: float) 
         "test_accuracy": float(right[~member].mean()),
         "attacks": {name: measure.measure(target, of, alpha) for name, of in attacked.items()},
         "strongest": best,
+        "aside": list(aside),
         "per_class": classes,
         "worst_class": max(classes, key=lambda c: classes[c]["auc"]["value"]) if classes else None,
         "most_exposed": measure.most_exposed(target, scores),

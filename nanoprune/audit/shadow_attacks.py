@@ -21,6 +21,7 @@ from nanoprune.attack.scores import log_likelihood
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.audit.attacks import Attacked
 
+BOTH = "lira_dense_and_pruned"  # of an attacker who holds both networks
 Attack = Callable[[int, np.ndarray], np.ndarray]  # (model, the models to compare it with) -> scores (n,)
 
 
@@ -57,7 +58,7 @@ def shadow_attacks(views: Views) -> dict[str, Attack]:
         attacks |= _rmia_attacks(views, p_y)
     if len(stages) > 1:  # the attacker holds the dense network too
         both = np.stack([margin(logits, views.y) for logits in views.logits.values()], axis=-1)  # (K + 1, n, 2)
-        attacks["lira_dense_and_pruned"] = lambda k, of: lira_online(both[k], both[of], inside[of], "fixed")
+        attacks[BOTH] = lambda k, of: lira_online(both[k], both[of], inside[of], "fixed")
     if views.paths is not None:
         paths = views.paths
         attacks["mask_alone"] = lambda k, of: lira_online(paths[k], paths[of], inside[of], "fixed")

@@ -17,7 +17,7 @@ from nanoprune.audit.audit import rocs, summarise
 from nanoprune.audit.cache import cached
 from nanoprune.audit.exposure import exposure, exposure_change
 from nanoprune.audit.predictions import Predictions
-from nanoprune.audit.shadow_attacks import Views, attack_target, shadow_attacks
+from nanoprune.audit.shadow_attacks import BOTH, Views, attack_target, shadow_attacks
 from nanoprune.audit.shadows import Pool, Shadows, make_pool, outputs, path_margins, recipe_steps, train_shadows
 from nanoprune.audit.validity import model_checks
 from nanoprune.data import Dataset
@@ -78,7 +78,7 @@ def attack_model(
                 "test_accuracy": float(shadow_accuracy[~found.inside].mean()),
             }
     results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{shadows} shadow models"} | results
-    results |= summarise(target, attacked, alpha)
+    results |= summarise(target, attacked, alpha, [name for name in attacked if name == BOTH])
     results["validity"] = [asdict(check) for check in model_checks(model, dataset, pool, target)]
     if not len(pool.population):
         results["refused"].append("rmia: needs records that neither the target nor a shadow saw, there are 0")

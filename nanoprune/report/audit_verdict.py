@@ -63,6 +63,7 @@ def audit_verdict(results: Results) -> list[str]:
         " ".join(filter(None, second)),
         accuracy_text(results),
         "" if void else class_text(results),
+        *aside_texts(results),
         exposure_text(results),
         *(f"Warning: {warning}." for warning in warnings),
         *(f"Refused: {refusal}." for refusal in results["refused"]),
@@ -93,7 +94,7 @@ def leak_text(results: Results) -> str:
             "No leak is detected: this is worse than guessing, which points to a fault in the data "
             "(is the member column the wrong way round?)."
         )
-    if any(bound(attack["epsilon_lower_bound"]) for attack in results["attacks"].values()):
+    if any(bound(attack["epsilon_lower_bound"]) for attack in on_the_model(results).values()):
         return (
             "No leak is detected over all records: the interval holds 50.0. But the bound on epsilon below points to a "
             "leak among the records that an attack is surest of."
@@ -106,7 +107,7 @@ def leak_text(results: Results) -> str:
 
 def found_text(results: Results) -> str:
     """How many members an attacker finds who accuses few non-members wrongly: the attack that finds the most."""
-    attacks = results["attacks"]
+    attacks = on_the_model(results)
     rate = next(iter(false_positive_rates(attacks.values())), None)
     if rate is None:
         return ""
@@ -126,7 +127,7 @@ def found_text(results: Results) -> str:
 
 def epsilon_text(results: Results) -> str:
     """The largest lower bound on epsilon and what it means."""
-    bounds = {name: bound(attack["epsilon_lower_bound"]) for name, attack in results["attacks"].items()}
+    bounds = {name: bound(attack["epsilon_lower_bound"]) for name, attack in on_the_model(results).items()}
     name = max(bounds, key=bounds.__getitem__)
     if not bounds[name]:
         return "No attack gives a lower bound on epsilon above 0. That does not prove differential privacy."
@@ -165,6 +166,23 @@ def class_text(results: Results) -> str:
         f"({confidence(results)} interval {ends(auc, 1, 3)} over all {len(results['per_class'])} classes together); "
         f"guessing scores 0.500.{chance}"
     )
+
+
+def on_the_model(results: Results) -> dict[str, Any]:
+    """The attacks that need the model alone."""
+    aside = results.get("aside", ())
+    return {name: attack for name, attack in results["attacks"].items() if name not in aside}
+
+
+def aside_texts(results: Results) -> list[str]:
+    """What attackers reach who hold more than the model: the dense network that it was pruned from."""
+    return [
+        f"An attacker who also holds the dense network ({attack_title(name)}) reaches "
+        f"{number(100 * entry['accuracy']['value'])}% balanced accuracy ({confidence(results)} interval "
+        f"{ends(entry['accuracy'])}): keep it as safe as the training data."
+        for name, entry in results["attacks"].items()
+        if name in results.get("aside", ())
+    ]
 
 
 def exposure_text(results: Results) -> str:
