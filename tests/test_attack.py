@@ -415,6 +415,20 @@ def test_held_out_records_train_no_network(monkeypatch):
     assert (theta(p) != first).any()
 
 
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_threads_share_the_batches_of_the_attack_network_and_change_rounding_alone(batch, monkeypatch):
+    monkeypatch.setattr(network, "RATES", (1e-4,))
+    monkeypatch.setattr(network, "PATIENCE", 1)
+    monkeypatch.setattr(network, "MIN_PATIENCE", 2)
+    p, y = guesses(np.random.default_rng(3), (60,), 3)
+    member, held_out = np.arange(60) % 2 == 0, np.arange(60) % 5 == 0
+    runs = [fit_attack_network(p, y, member, held_out, seeded(1)[0], batch, threads) for threads in (1, 2, 3)]
+    for _, history in runs[1:]:
+        # the losses of the first epochs: later ones enlarge the rounding
+        np.testing.assert_allclose(history[:3], runs[0][1][:3], rtol=1e-4)
+    assert not np.array_equal(runs[0][1][:1], runs[0][1][1:2])
+
+
 def test_attack_scores_are_the_networks_logits():
     p, y = guesses(np.random.default_rng(2), (300,), 3)
     h = network.attacker(3).initialise(seeded(1))

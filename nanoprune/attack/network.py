@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from nanoprune.backend import to_device
 from nanoprune.batch import Records, predict, shuffled
 from nanoprune.errors import DivergenceError
 from nanoprune.nn import Adam, Network, Workspace, log_loss
+from nanoprune.parallel import Passes
 from nanoprune.zoo import attacker
 
 RATES = (1e-3, 3e-4, 1e-4)  # the stages of the training
@@ -24,13 +25,14 @@ def fit_attack_network(
     held_out: np.ndarray,
     generator: np.random.Generator,
     batch: int = 64,
+    threads: int = 1,
 ) -> tuple[Network, np.ndarray]:
     """Train h on what the attacker knows of one classifier and does not hold out; stop by what is held out.
 
     p (n, classes): predictions; y (n,): labels; member, held_out (n,) bool. Each stage starts from the best network so
     far, with a lower learning rate, and ends when the held-out log-loss, looked at after each epoch, has not fallen for
-    PATIENCE steps. Returns the network of the lowest held-out loss, and that loss at the start and after each epoch,
-    (1 + epochs,). Raises DivergenceError where it stops being finite.
+    PATIENCE steps. threads: workers that share the samples of a batch. Returns the network of the lowest held-out loss,
+    and that loss at the start and after each epoch, (1 + epochs,). Raises DivergenceError where it stops being finite.
     """
     records = Records(attack_rows(p, y), member.astype(np.float32))
     training, testing = (np.flatnonzero(of)[None] for of in (~held_out, held_out))  # (1, records)
@@ -43,23 +45,29 @@ def fit_attack_network(
     history = [loss_now()]
     steps = math.ceil(training.size / batch)  # an epoch
     patience = max(MIN_PATIENCE, math.ceil(PATIENCE / steps))  # in epochs
-    for rate in RATES:
-        h.theta[...] = best
-        optimizer, stale = Adam(), 0
-        while stale < patience:
-            for index in shuffled(training, batch, [generator]):  # (1, B)
-                x, t = records.batch(to_device(index), ws)  # (1, 2 classes, B), (1, B)
-                _, dz = log_loss(h.forward(x, ws), t[:, None])
-                h.backward(dz, ws)
-                optimizer.step(h, rate)
-            loss = loss_now()
-            if not np.isfinite(loss):
-                raise DivergenceError(f"attack network: held-out loss {loss} in epoch {len(history)}")
-            better = loss < min(history)
-            history.append(loss)
-            stale = 0 if better else stale + 1
-            if better:
-                best[...] = h.theta
+
+    def objective(h: Network, ws: Workspace, index: Any, count: int) -> Any:
+        x, t = records.batch(index, ws)  # (1, 2 classes, B), (1, B)
+        loss, dz = log_loss(h.forward(x, ws), t[:, None], count)
+        h.backward(dz, ws)
+        return loss
+
+    with Passes(h, threads) as passes:
+        for rate in RATES:
+            h.theta[...] = best
+            optimizer, stale = Adam(), 0
+            while stale < patience:
+                for index in shuffled(training, batch, [generator]):  # (1, B)
+                    passes.run(objective, index)
+                    optimizer.step(h, rate)
+                loss = loss_now()
+                if not np.isfinite(loss):
+                    raise DivergenceError(f"attack network: held-out loss {loss} in epoch {len(history)}")
+                better = loss < min(history)
+                history.append(loss)
+                stale = 0 if better else stale + 1
+                if better:
+                    best[...] = h.theta
     h.theta[...] = best
     return h, np.array(history)
 

@@ -95,13 +95,15 @@ def _network_scores(
 ) -> np.ndarray:
     """Logits of membership (n,): an attack network for each fold."""
 
+    spread = max(1, threads // len(parts))  # threads that share the samples of a batch
+
     def attack(shard: slice) -> np.ndarray:
         fold, generator = parts[shard.start], np.random.default_rng([seed, shard.start])
         known, rows = fold.known, fold.scored
         order = generator.permutation(len(known.y))  # what is held out is the end of it
         p, y, member = known.p[order], known.y[order], known.member[order]
         held_out = held_out_share(member)
-        h, _ = fit_attack_network(p, y, member, held_out, generator, batch=_batch(len(y)))
+        h, _ = fit_attack_network(p, y, member, held_out, generator, _batch(len(y)), spread)
         advance(1)
         return attack_scores(h, target.p[rows], target.y[rows])
 
