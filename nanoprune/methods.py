@@ -44,7 +44,6 @@ class Shard:
     def __post_init__(self) -> None:
         self.generators = generators(self.seeds, "train")
         self.evaluation = Workspace(training=False)
-        self.adversary_updates = 0
         self.curves: dict[str, list[np.ndarray]] = {"loss": [], "test_accuracy": []}  # each entry (R,)
 
     def dense(self, lam: float = 0.0, epochs: int | None = None) -> None:
@@ -116,7 +115,7 @@ class Shard:
             self.curves["loss"].append(losses[:, -1])
             self.curves["test_accuracy"].append(accuracy(self.net, self.records, self.nonmembers, self.evaluation))
             if game:
-                self.adversary_updates = game.updates
+                self.curves["adversary_updates"] = [np.full(self.net.replicas, game.updates)]
                 for name, value in zip(("adversary_loss", "adversary_accuracy"), game.history[-1], strict=True):
                     self.curves.setdefault(name, []).append(value)
             if admm and admm.history and admm.history[-1] is not self._last_iteration:

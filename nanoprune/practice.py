@@ -83,7 +83,7 @@ def _adversary(shard: Shard) -> dict[str, Any]:
     if not losses:
         return {}
     last = {name: float(shard.curves[f"adversary_{name}"][-1][0]) for name in ("loss", "accuracy")}
-    return {"adversary": {"updates": shard.adversary_updates} | last}
+    return {"adversary": {"updates": int(shard.curves["adversary_updates"][-1][0])} | last}
 
 
 def _split(model: Model, dataset: Dataset) -> Split:

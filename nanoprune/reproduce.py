@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from nanoprune.audit.fleet import attack_methods
 from nanoprune.audit.shadows import check_shadows
+from nanoprune.audit.validity import comparison_checks
 from nanoprune.data import Dataset
 from nanoprune.experiment import Experiment, Progress, Trained
 from nanoprune.recipes import Recipe, keep_name
@@ -52,6 +54,7 @@ def reproduce(
     results = about | {
         "command": command,
         "seconds": round(time.perf_counter() - began, 2),
+        "validity": [asdict(check) for check in comparison_checks(experiment, trained)],
         "methods": with_changes(methods),
     }
     return results, {method: t.curves for method, t in trained.items()}

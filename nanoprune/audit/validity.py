@@ -10,10 +10,12 @@ import numpy as np
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadows import Pool, outputs
 from nanoprune.data import Dataset
+from nanoprune.experiment import Experiment, Trained
 from nanoprune.model import Model
 from nanoprune.prune import Budget
 from nanoprune.statistics import label_shift
 
+CHANCE = 0.5
 SHIFT_ALPHA = 1e-3  # the p-value below which the labels are said to differ
 NAMED = 10  # records or classes named in a message
 
@@ -43,6 +45,47 @@ def model_checks(model: Model, dataset: Dataset, pool: Pool, target: Predictions
         adversary(model),
         test_mode(model, dataset, pool),
     ]
+
+
+def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> list[Check]:
+    """What a comparison of methods over seeds allows to check: its splits, its pruned networks, its adversaries."""
+    data, splits = experiment.dataset, experiment.splits
+    twice = 0
+    shifts = []
+    for split in splits:
+        inside, outside = (_keys(data.x[part], data.y[part]) for part in (split.members, split.nonmembers))
+        twice += int(np.isin(inside, outside).sum())
+        shifts.append(label_shift(data.y[split.members], data.y[split.nonmembers], data.classes))
+    p = min(1.0, min(shifts) * len(shifts))
+    found = f"p = {p:.4f} for equal label distributions of members and non-members (the least of all seeds, adjusted)"
+    checks = [
+        Check(
+            "duplicates",
+            "warning" if twice else "passed",
+            f"{twice} members of all seeds together have a twin of equal features and label among the non-members",
+        ),
+        Check("labels", "warning" if p < SHIFT_ALPHA else "passed", found),
+    ]
+    for method, of in trained.items():
+        checks += _method_checks(method, of)
+    return checks
+
+
+def _method_checks(method: str, trained: Trained) -> list[Check]:
+    """Of a pruned method what was left, of one with the game what became of its adversary."""
+    checks, step, curves = [], trained.steps[0][-1], trained.curves
+    if step["step"] == "prune":
+        asked, left = sum(Budget(trained.net, step["keep"], step["scope"]).k[0]), int(trained.net.nonzero().max())
+        found = f"{method}: at most {left:,} weights are not zero, {asked:,} were asked for"
+        checks.append(Check("sparsity", "passed" if left <= asked else "void", found))
+    if step["minmax"] > 0:
+        loss, right = (float(curves[f"adversary_{name}"][:, -1].mean()) for name in ("loss", "accuracy"))
+        found = (
+            f"{method}: {int(curves['adversary_updates'].min()):,} updates a network; in the last epoch its loss was "
+            f"{loss:.3f} (chance 0.693), its accuracy {right:.3f}"
+        )
+        checks.append(Check("adversary", "warning" if right <= CHANCE else "passed", found))
+    return checks
 
 
 def duplicates(target: Predictions) -> Check:
@@ -93,7 +136,7 @@ def adversary(model: Model) -> Check:
         return Check("adversary", "warning", "the model does not say what became of the game's adversary")
     updates, (loss, right) = sum(game["updates"] for game in games), (games[-1]["loss"], games[-1]["accuracy"])
     found = f"{updates:,} updates; in the last epoch its loss was {loss:.3f} (chance 0.693), its accuracy {right:.3f}"
-    if right <= 0.5:
+    if right <= CHANCE:
         return Check("adversary", "warning", f"{found}: it does not beat chance, and may have defended nothing")
     return Check("adversary", "passed", found)
 

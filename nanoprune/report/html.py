@@ -109,6 +109,7 @@ def render_html(results: Mapping[str, Any], figures: Mapping[str, Figure]) -> st
         attack_columns=["accuracy %", "per-class threshold %", "AUC", *map(tpr_column, rates)],
         attacks={name: attack_rows(method, rates) for name, method in results["methods"].items()},
         shadow_attacks=shadow_rows(results),
+        validity=results.get("validity", []),
         unknown=UNKNOWN,
         refused=REFUSED,
         solver=solver_lines(results),
