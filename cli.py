@@ -354,7 +354,7 @@ def audit(
 @main.command(epilog=EPILOG)
 @click.argument("model", type=click.Path(path_type=pathlib.Path))
 @click.option("--dataset", help="Must be the model's own.  [default: what the model file says]")
-@click.option("--shadows", type=int, default=16, show_default=True, help="How many shadow models, an even number.")
+@click.option("--shadows", type=int, default=16, show_default=True, help="How many shadow models: even, at least 6.")
 @click.option("--dense", type=click.Path(path_type=pathlib.Path), help="The model that MODEL was pruned from.")
 @click.option("--json", "json_path", type=click.Path(path_type=pathlib.Path), help="Write the results to this file.")
 @click.option("--report", "page", type=click.Path(path_type=pathlib.Path), help="Write a self-contained HTML page.")

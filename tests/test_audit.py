@@ -882,7 +882,7 @@ def test_the_network_is_fitted_on_the_known_records_and_scores_the_others(with_s
     parts = folds(target, shadow, np.random.default_rng(0))
     attacked = run_attacks(target, parts, 0, 1)["network"]
     assert len(fitted) == len(parts)
-    for number, (fold, (p, y, member, held_out, _)) in enumerate(zip(parts, fitted, strict=True), start=1):
+    for number, (fold, (p, y, member, held_out, *_)) in enumerate(zip(parts, fitted, strict=True), start=1):
         rows = fold.scored
         np.testing.assert_array_equal(attacked.scores[rows], number + target.p[rows, target.y[rows]])
         of_known = {(*q, c, m) for q, c, m in zip(fold.known.p.tolist(), fold.known.y, fold.known.member, strict=True)}
@@ -931,7 +931,7 @@ def test_the_seed_is_all_that_chance_has():
 def test_what_is_read_can_be_audited(each, with_shadow, tmp_path):
     """Few records are refused where they are read, by their number, or else audited."""
     few = predictions(34, each, each, classes=2)
-    path = save(tmp_path / "scores.npz", arrays(few, few if with_shadow else None))
+    path = save(tmp_path / "scores.npz", arrays(few, predictions(39, each, each, classes=2) if with_shadow else None))
     message = None
     try:
         target, shadow = read_predictions(path)
@@ -1245,3 +1245,24 @@ def test_coarse_outputs_are_a_warning_and_the_same_record_twice_is_void():
     check = validity.duplicates(Predictions(p, y, member))
     assert check.outcome == "void"
     assert "0, 399" in check.found
+
+
+def test_a_shadow_that_is_the_target_is_refused(tmp_path):
+    target = predictions(37, 20, 20)
+    arrays = {"probs": target.p, "labels": target.y, "member": target.member}
+    np.savez(tmp_path / "s.npz", **{f"{of}_{name}": a for of in ("target", "shadow") for name, a in arrays.items()})
+    with pytest.raises(DataError, match="the shadow is the target itself"):
+        read_predictions(tmp_path / "s.npz")
+
+
+def test_of_attacks_that_are_equal_up_to_rounding_the_surest_is_the_strongest():
+    member = np.arange(100) < 50
+    sure, unsure = np.zeros(100, bool), np.zeros(100, bool)
+    sure[:5] = True  # 5 members, nobody else: 55%, with little variance
+    unsure[:25] = unsure[50:70] = True  # half of the members, 40% of the others: 55%
+    target = predictions(38, 50, 50)
+    target = Predictions(target.p, target.y, member)
+    everything = [np.arange(100)]
+    of = {name: attacks.Attacked(said * 1.0, said, None, everything) for name, said in (("a", unsure), ("b", sure))}
+    assert measure.strongest(target, of, 0.05)["attack"] == "b"
+    assert measure.strongest(target, dict(reversed(of.items())), 0.05)["attack"] == "b"

@@ -68,7 +68,7 @@ def epsilon(target: Predictions, attacked: Attacked, alpha: float) -> float:
 
 
 def strongest(target: Predictions, attacks: dict[str, Attacked], alpha: float) -> dict[str, Any]:
-    """The attack of the highest accuracy, by one threshold or one a class, and how sure that is.
+    """The attack of the highest accuracy, by one threshold or one a class, and how sure that is; of equals the surest.
 
     It was chosen on the records that it is measured on, so its interval has alpha divided by the number of candidates.
     """
@@ -78,9 +78,14 @@ def strongest(target: Predictions, attacks: dict[str, Attacked], alpha: float) -
         if attacked.said_per_class is not None:
             decisions[name, True] = attacked.said_per_class
     accuracies = {key: metrics.balanced_accuracy(said[member], said[~member]) for key, said in decisions.items()}
-    name, per_class = max(accuracies, key=accuracies.__getitem__)
-    said = decisions[name, per_class]
-    interval = balanced_accuracy_interval(said[member], said[~member], alpha / len(decisions))
+    most = max(accuracies.values())
+    tied = [key for key, accuracy in accuracies.items() if accuracy > most - 1e-9]  # rounding decides nothing
+    intervals = {
+        key: balanced_accuracy_interval(decisions[key][member], decisions[key][~member], alpha / len(decisions))
+        for key in tied
+    }
+    name, per_class = max(tied, key=lambda key: intervals[key]["low"])
+    interval = intervals[name, per_class]
     return {"attack": name, "per_class": per_class, "candidates": len(decisions), "accuracy": interval}
 
 

@@ -177,6 +177,8 @@ def _integers(values: np.ndarray, name: str) -> np.ndarray:
 def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathLike) -> None:
     if shadow.classes != target.classes:
         raise DataError(f"{path}: shadow has {shadow.classes} classes, target {target.classes}; they must be the same")
+    if np.array_equal(target.p, shadow.p) and np.array_equal(target.member, shadow.member):
+        raise DataError(f"{path}: the shadow is the target itself, its attacks would know the answers; give another's")
     unseen = np.setdiff1d(target.y, shadow.y)
     if len(unseen):
         raise DataError(f"{path}: class {unseen[0]} of target_labels is never seen in shadow_labels; add such records")
