@@ -79,7 +79,7 @@ def main() -> None:
     """Weight pruning as a defence against membership inference, by hand, on NumPy or CuPy.
 
     \b
-    python cli.py reproduce digits              the comparison on the embedded data, under a minute
+    python cli.py reproduce digits              the comparison on the embedded data
     python cli.py data fetch mnist              download and check a data set
     python cli.py train mnist --out model.h5    one network
     python cli.py prune model.h5 --keep 0.05 --out pruned.h5
@@ -330,10 +330,8 @@ def audit(
     python cli.py audit scores.csv --json audit.json --report audit.html
     """
     from nanoprune.audit import audit as run
-    from nanoprune.audit import read_predictions, write_audit
-    from nanoprune.audit.predictions import file_sha256
+    from nanoprune.audit import read_predictions
     from nanoprune.parallel import default_threads
-    from nanoprune.report import audit_table, audit_verdict, write_audit_page
 
     _check_outputs(scores, json_path, page)
     target, shadow = read_predictions(scores)
@@ -341,14 +339,7 @@ def audit(
         results, curves = run(
             target, shadow, alpha, seed, threads or default_threads(), progress.start, progress.advance
         )
-    results |= {"source": {"name": scores.name, "sha256": file_sha256(scores)}, "command": _command()}
-    if json_path:
-        write_audit(results, json_path)
-    if page:
-        write_audit_page(results, curves, page)
-    for paragraph in audit_verdict(results):
-        click.echo(paragraph)
-    Console().print(audit_table(results))
+    _deliver(results, curves, scores, json_path, page)
 
 
 @main.command(epilog=EPILOG)
@@ -384,11 +375,9 @@ def attack(
     python cli.py attack model.h5
     python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report attack.html
     """
-    from nanoprune.audit import attack_model, write_audit
-    from nanoprune.audit.predictions import file_sha256
+    from nanoprune.audit import attack_model
     from nanoprune.files import check_writable
     from nanoprune.model import load_model
-    from nanoprune.report import audit_table, audit_verdict, write_audit_page
 
     use_device(device)
     target, before = load_model(model), load_model(dense) if dense else None
@@ -400,14 +389,7 @@ def attack(
         check_writable(cache)
     with ProgressBars() as progress:
         results, curves = attack_model(target, data, shadows, alpha, threads, progress, before, cache)
-    results |= {"source": {"name": model.name, "sha256": file_sha256(model)}, "command": _command()}
-    if json_path:
-        write_audit(results, json_path)
-    if page:
-        write_audit_page(results, curves, page)
-    for paragraph in audit_verdict(results):
-        click.echo(paragraph)
-    Console().print(audit_table(results))
+    _deliver(results, curves, model, json_path, page)
 
 
 @main.command(epilog="Exit status 1 if a check fails. " + EPILOG)
@@ -482,6 +464,28 @@ def _check_outputs(source: pathlib.Path, *outputs: pathlib.Path | None) -> None:
             raise ArgumentError(f"{path} is named twice; give every result a file of its own")
         taken.add(path.resolve())
         _check_file(path)
+
+
+def _deliver(
+    results: dict[str, Any],
+    curves: dict,
+    source: pathlib.Path,
+    json_path: pathlib.Path | None,
+    page: pathlib.Path | None,
+) -> None:
+    """Write an audit's files and print its verdict and table."""
+    from nanoprune.audit import write_audit
+    from nanoprune.audit.predictions import file_sha256
+    from nanoprune.report import audit_table, audit_verdict, write_audit_page
+
+    results |= {"source": {"name": source.name, "sha256": file_sha256(source)}, "command": _command()}
+    if json_path:
+        write_audit(results, json_path)
+    if page:
+        write_audit_page(results, curves, page)
+    for paragraph in audit_verdict(results):
+        click.echo(paragraph)
+    Console().print(audit_table(results))
 
 
 def _changed(record: Any, **changes: Any) -> Any:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -206,6 +207,35 @@ def test_prune_with_a_ratio_for_each_layer_the_game_and_a_global_budget(dense_mo
     whole = run("prune", path, "--keep", 0.1, "--scope", "global", "--adaptive", "--out", tmp_path / "b.h5", *short)
     assert whole.exit_code == 0, whole.output
     assert "nonzero 5,043 of" in whole.output
+
+
+def test_prune_by_way_of_a_larger_ratio_makes_the_iterations_twice(dense_model, tmp_path):
+    path, _ = dense_model
+    short = ["--epochs", 2, "--iterations", 2, "--retrain-epochs", 1]
+    result = run("prune", path, "--keep", 0.1, "--via", 0.5, "--scope", "global", "--out", tmp_path / "a.h5", *short)
+    assert result.exit_code == 0, result.output
+    nonzero = [int(line.split()[7]) for line in result.stdout.splitlines() if re.match(r" +[12] +[0-9.]+ ", line)]
+    assert nonzero == [25216, 25216, 5043, 5043]  # half of 50,432, then a tenth
+    assert "nonzero 5,043 of" in result.output
+
+
+def test_reproduce_with_full_attacks_and_one_budget_for_all_layers(tmp_path):
+    """Shadow models against every method, as the results, the page and the format have them."""
+    options = ["--keep", 0.1, "--scope", "global", "--minmax", 0, "--attacks", "full", "--shadows", 6]
+    result = run("reproduce", "digits", "--out", tmp_path, *options, *SMALL)
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["methods"]["prune-0.1"]["nonzero"] == 5043  # of all layers together: 5,042 if each kept a tenth
+    for method in results["methods"].values():
+        attacks = method["shadow_attacks"]
+        assert {"lira_online", "rmia_offline", "difficulty", "network", "loss"} <= set(attacks)
+        assert all(is_summary(attack["accuracy"], seeds=2) for attack in attacks.values())
+    pruned = set(results["methods"]["prune-0.1"]["shadow_attacks"])
+    assert {"lira_dense_and_pruned", "mask_alone", "lira_online (plain)"} <= pruned
+    assert not any("plain" in name for name in results["methods"]["early-stop"]["shadow_attacks"])
+    page = (tmp_path / "report.html").read_text()
+    assert "Attacks with shadow models" in page
+    assert "Are these results valid?" in page
 
 
 def test_verify_passes_and_says_so():

@@ -91,14 +91,14 @@ def strongest(target: Predictions, attacks: dict[str, Attacked], alpha: float) -
 
 def per_class(target: Predictions, scores: np.ndarray, alpha: float) -> dict[str, Any]:
     """Of each class with enough records the AUC of the scores within it; alpha is divided by the number of classes."""
-    counts = [(int((target.y[target.member] == c).sum()), int((target.y[~target.member] == c).sum())) for c in
-              range(target.classes)]  # fmt: skip
-    enough = [c for c, (n, m) in enumerate(counts) if min(n, m) >= FEWEST_OF_CLASS]
+    sides = (target.y[target.member], target.y[~target.member])
+    counts = np.stack([np.bincount(y, minlength=target.classes) for y in sides], axis=1)  # (classes, 2)
+    enough = np.flatnonzero(counts.min(axis=1) >= FEWEST_OF_CLASS)
     entries = {}
     for c in enough:
         of_class = target.y == c
         auc = auc_interval(scores[of_class & target.member], scores[of_class & ~target.member], alpha / len(enough))
-        entries[str(c)] = {"members": counts[c][0], "nonmembers": counts[c][1], "auc": auc}
+        entries[str(c)] = {"members": int(counts[c, 0]), "nonmembers": int(counts[c, 1]), "auc": auc}
     return entries
 
 
@@ -115,7 +115,7 @@ def most_exposed(target: Predictions, scores: np.ndarray) -> list[dict[str, Any]
 
 
 def roc_band(members: np.ndarray, nonmembers: np.ndarray, alpha: float) -> dict[str, np.ndarray]:
-    """ "fpr", "tpr", "low", "high" (points,): the ROC on a logarithmic grid, with pointwise Clopper-Pearson bands."""
+    """The ROC on a logarithmic grid with pointwise Clopper-Pearson bands: fpr, tpr, low, high, each (points,)."""
     false, true = metrics.roc(members, nonmembers)
     grid = np.logspace(np.log10(1 / len(nonmembers)), 0, ROC_POINTS)
     tpr = true[np.searchsorted(false, grid * (1 + 1e-9), side="right") - 1]  # the largest TPR with FPR <= grid

@@ -47,7 +47,7 @@ class Pool:
 class Shadows:
     """Predictions of K shadows after each stage of the recipe: inside (K, n) bool, and by stage, "train" or "prune",
     logits (K, n, classes) of the scored records, population (K, m, classes) of the others, and for pruned networks
-    paths (K, n), the mask's statistic (`path_margin`)."""
+    paths (K, n), the mask's statistic (`path_margins`)."""
 
     inside: np.ndarray
     logits: dict[str, np.ndarray]

@@ -138,6 +138,10 @@ def epsilon_text(results: Results) -> str:
     )
     if len(bounds) == 1:
         return f"{text}The confidence of this is {confidence(results)}."
+    if len(bounds) * results["alpha"] >= 1:
+        return (
+            f"{text}The confidence of this is {confidence(results)} for each attack on its own, less for the largest."
+        )
     return (
         f"{text}The confidence of this is {confidence(results)} for each attack on its own; the largest of "
         f"{len(bounds)} bounds errs more often, with a probability of up to {len(bounds)} times "
@@ -192,7 +196,7 @@ def exposure_text(results: Results) -> str:
         return ""
     mean = {name: number(found[name]["value"], 2) for name in ("dense", "pruned")}
     change, worst = found["change"], found["per_class"].get(found["worst_class"])
-    changed = f"{number(change['value'], 2, True)}, 95% interval {ends(change, 1, 2)}"
+    changed = f"{number(change['value'], 2, True)}, {confidence(results)} interval {ends(change, 1, 2)}"
     text = (
         f"Over shadow models, training on a record moves what is said of it by {mean['dense']} standard deviations "
         f"where they are dense and by {mean['pruned']} where they are pruned (change {changed}); "
