@@ -12,6 +12,8 @@ import numpy as np
 
 from nanoprune.errors import ArgumentError, DeviceError
 
+DEVICES = ("cpu", "gpu", "gpu-tf32", "auto")
+
 
 class ArrayModule:
     """Stands for the chosen array library; a name is looked up there once and then kept."""
@@ -19,10 +21,11 @@ class ArrayModule:
     def __init__(self) -> None:
         self.choose(np)
 
-    def choose(self, module: Any) -> None:
+    def choose(self, module: Any, tf32: bool = False) -> None:
         """Make `module` (numpy, cupy, or a stand-in with the same names) the array library from here on."""
         self.__dict__.clear()
         self.__dict__["_module"] = module
+        self.__dict__["_tf32"] = tf32
 
     def __getattr__(self, name: str) -> Any:
         value = self.__dict__[name] = getattr(self._module, name)
@@ -33,20 +36,22 @@ xp = ArrayModule()
 
 
 def use_device(device: str) -> str:
-    """Choose "cpu", "gpu" or "auto" (a GPU where one works) and return "cpu" or "gpu".
+    """Choose where to compute and return "cpu", "gpu" or "gpu-tf32".
 
-    Raises DeviceError where "gpu" is asked for and CuPy or a working GPU is missing, ArgumentError on any other name.
+    device: "cpu", "gpu" (float32), "gpu-tf32" (factors of the layers' products rounded to the 10 bits of mantissa of
+    TF32, sums in float32: faster, coarser), or "auto", the "gpu" where one works, else the "cpu".
+    Raises DeviceError where a GPU is asked for and CuPy or a working GPU is missing, ArgumentError on any other name.
     """
-    if device not in ("cpu", "gpu", "auto"):
-        raise ArgumentError(f"device must be cpu, gpu or auto, got {device!r}")
+    if device not in DEVICES:
+        raise ArgumentError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
     reason = None if device == "cpu" else _why_no_gpu()
-    if device == "gpu" and reason:
-        raise DeviceError(f"device gpu: {reason}; use --device cpu, or install the extra cuda12 or cuda13")
+    if device.startswith("gpu") and reason:
+        raise DeviceError(f"device {device}: {reason}; use --device cpu, or install the extra cuda12 or cuda13")
     if device == "cpu" or reason:
         xp.choose(np)
         return "cpu"
-    xp.choose(importlib.import_module("cupy"))
-    return "gpu"
+    xp.choose(importlib.import_module("cupy"), tf32=device == "gpu-tf32")
+    return "gpu" if device == "auto" else device
 
 
 def _why_no_gpu() -> str | None:
@@ -67,11 +72,11 @@ def _why_no_gpu() -> str | None:
 
 
 def device_name() -> str:
-    """The chosen device in words, for the results: "cpu", or the GPU's name."""
+    """The chosen device in words, for the results: "cpu", or the GPU's name, and TF32 where that is the precision."""
     if xp._module is np:
         return "cpu"
     properties = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)
-    return f"gpu ({properties['name'].decode()})"
+    return f"gpu ({properties['name'].decode()}{', TF32' if xp._tf32 else ''})"
 
 
 def to_device(array: np.ndarray) -> Any:
@@ -103,5 +108,65 @@ def windows(array: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any
 
 
 def product(A: Any, B: Any, out: Any) -> Any:
-    """out = A @ B over the last two axes; B may overlap itself. The one place where a convolution meets the BLAS."""
-    return xp.matmul(A, B, out=out)
+    """out = A @ B over the last two axes, batched over the one or two before them, for float32 and float64.
+
+    A and B may be transposed views, repeat themselves along a batch axis (a length of 1) or overlap themselves, and are
+    not copied. The one place where the layers' matrix products meet the BLAS.
+    """
+    return xp.matmul(A, B, out=out) if xp._module is np else _cublas_product(A, B, out)
+
+
+def _cublas_product(A: Any, B: Any, out: Any) -> Any:
+    """`product` by cuBLAS itself, which takes any strides; CuPy's matmul copies what is not C-contiguous.
+
+    cuBLAS counts down columns, so it sees the transpose of every matrix here: out = A B is out^T = B^T A^T to it. One
+    call does the products along one batch axis, the longer one; a loop goes over the other.
+    """
+    if out.ndim == 3:
+        _cublas_product(A[:, None], B[:, None], out[:, None])
+        return out
+    cublas, handle = xp.cuda.cublas, xp.cuda.device.get_cublas_handle()
+    (m, n), k = out.shape[2:], A.shape[3]
+    kind = {"f": xp.cuda.runtime.CUDA_R_32F, "d": xp.cuda.runtime.CUDA_R_64F}[out.dtype.char]
+    compute = cublas.CUBLAS_COMPUTE_64F if out.dtype.char == "d" else cublas.CUBLAS_COMPUTE_32F
+    if xp._tf32 and out.dtype.char == "f":
+        compute = cublas.CUBLAS_COMPUTE_32F_FAST_TF32
+    one, zero = np.ones(1, out.dtype), np.zeros(1, out.dtype)
+    inner, outer = (0, 1) if out.shape[0] >= out.shape[1] else (1, 0)  # batch axes
+    for i in range(out.shape[outer]):
+        (a, *left), (b, *right), (c, *result) = (_matrices(M, i, inner, outer) for M in (A, B, out))
+        cublas.gemmStridedBatchedEx(
+            handle,
+            right[0],
+            left[0],
+            n,
+            m,
+            k,
+            one.ctypes.data,
+            b,
+            kind,
+            *right[1:],
+            a,
+            kind,
+            *left[1:],
+            zero.ctypes.data,
+            c,
+            kind,
+            *result[1:],
+            out.shape[inner],
+            compute,
+            cublas.CUBLAS_GEMM_DEFAULT,
+        )
+    return out
+
+
+def _matrices(M: Any, i: int, inner: int, outer: int) -> tuple[int, int, int, int]:
+    """How cuBLAS finds the matrices M[i, :] (M[:, i] where inner is 0): pointer, transposed or not, ld, stride."""
+    step = [0 if length == 1 else stride // M.itemsize for length, stride in zip(M.shape, M.strides, strict=True)]
+    pointer = M.data.ptr + (i * step[outer]) * M.itemsize
+    rows, columns = M.shape[2:]
+    if columns == 1 or step[3] == 1:  # rows lie in one piece
+        return pointer, 0, max(step[2], columns), step[inner]
+    if rows == 1 or step[2] == 1:  # columns do: a transposed view
+        return pointer, 1, max(step[3], rows), step[inner]
+    raise ArgumentError(f"a factor of the product must have rows or columns in one piece, got strides {M.strides}")

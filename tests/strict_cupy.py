@@ -16,6 +16,7 @@ be imported without a GPU; `test_cupy_path.py` compares names and parameters wit
 What CuPy does with foreign arrays was read in cupy/_core/core.pyx, _kernel.pyx and _routines_indexing.pyx.
 """
 
+import ctypes
 import operator
 import types
 
@@ -82,6 +83,10 @@ class ndarray:
     def __getattr__(self, name):
         raise AttributeError(f"strict_cupy.ndarray has no {name!r}; if CuPy 14 has it, add it to tests/strict_cupy.py")
 
+    @property
+    def data(self):
+        return types.SimpleNamespace(ptr=self._host.ctypes.data)
+
     # to NumPy
 
     def get(self):
@@ -123,6 +128,7 @@ class ndarray:
 
     shape = property(lambda self: self._host.shape)
     strides = property(lambda self: self._host.strides)
+    ndim = property(lambda self: self._host.ndim)
     dtype = property(lambda self: self._host.dtype)
     size = property(lambda self: self._host.size)
     itemsize = property(lambda self: self._host.itemsize)
@@ -147,6 +153,11 @@ class ndarray:
 
     def reshape(self, *shape, order="C", copy=None):
         return wrap(self._host.reshape(*shape, order=order))
+
+    T = property(lambda self: wrap(self._host.T))
+
+    def transpose(self, *axes):
+        return wrap(self._host.transpose(*axes))
 
     def swapaxes(self, axis1, axis2):
         return wrap(self._host.swapaxes(axis1, axis2))
@@ -319,10 +330,47 @@ def as_strided(x, shape=None, strides=None):
     return wrap(np.lib.stride_tricks.as_strided(unwrap(x), shape, strides))
 
 
+def gemm_strided_batched_ex(
+    handle, transa, transb, m, n, k, alpha, A, Atype, lda, strideA, B, Btype, ldb, strideB, beta, C, Ctype, ldc,
+    strideC, batchCount, computeType, algo,
+):  # fmt: skip
+    """cuBLAS's documentation in NumPy: C_i = alpha op(A_i) op(B_i) + beta C_i, matrices by columns, on bare memory."""
+    assert handle == "cublas"
+    assert Atype == Btype == Ctype
+    assert computeType in ((68, 77) if Ctype == 0 else (70,))
+    ctype, dtype = {0: (ctypes.c_float, np.float32), 1: (ctypes.c_double, np.float64)}[Ctype]
+
+    def matrices(pointer, rows, columns, ld, stride):
+        assert ld >= max(1, rows)
+        size = (batchCount - 1) * stride + (columns - 1) * ld + rows
+        memory = np.ctypeslib.as_array((ctype * size).from_address(pointer))
+        item = memory.itemsize
+        shape = (batchCount, rows, columns)
+        return np.lib.stride_tricks.as_strided(memory, shape, (stride * item, item, ld * item))
+
+    def factor(pointer, transposed, rows, columns, ld, stride):
+        if transposed:
+            return matrices(pointer, columns, rows, ld, stride).swapaxes(1, 2)
+        return matrices(pointer, rows, columns, ld, stride)
+
+    scale, keep = (np.ctypeslib.as_array((ctype * 1).from_address(pointer))[0] for pointer in (alpha, beta))
+    out = matrices(C, m, n, ldc, strideC)
+    result = scale * (factor(A, transa, m, k, lda, strideA) @ factor(B, transb, k, n, ldb, strideB))
+    out[...] = (result + keep * out if keep else result).astype(dtype)
+
+
 module.float32 = np.float32
 module.is_available = lambda: True
 module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))
 module.cuda = types.SimpleNamespace(
     Device=lambda: types.SimpleNamespace(id=0),
-    runtime=types.SimpleNamespace(getDeviceProperties=lambda device: {"name": b"Stand-in"}),
+    device=types.SimpleNamespace(get_cublas_handle=lambda: "cublas"),
+    runtime=types.SimpleNamespace(CUDA_R_32F=0, CUDA_R_64F=1, getDeviceProperties=lambda device: {"name": b"Stand-in"}),
+    cublas=types.SimpleNamespace(
+        CUBLAS_COMPUTE_32F=68,
+        CUBLAS_COMPUTE_32F_FAST_TF32=77,
+        CUBLAS_COMPUTE_64F=70,
+        CUBLAS_GEMM_DEFAULT=-1,
+        gemmStridedBatchedEx=gemm_strided_batched_ex,
+    ),
 )

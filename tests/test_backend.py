@@ -46,7 +46,7 @@ def stand_in(**names) -> types.ModuleType:
 
 
 def test_an_unknown_device_is_refused():
-    with pytest.raises(ArgumentError, match="device must be cpu, gpu or auto, got 'tpu'"):
+    with pytest.raises(ArgumentError, match="device must be one of cpu, gpu, gpu-tf32, auto, got 'tpu'"):
         use_device("tpu")
 
 
@@ -79,11 +79,18 @@ def test_a_gpu_that_does_not_work_is_not_used(monkeypatch, names, reason):
     assert xp.ones is np.ones
 
 
-@pytest.mark.parametrize("device", ["gpu", "auto"])
-def test_a_gpu_that_works_is_chosen_and_named(monkeypatch, device):
+@pytest.mark.parametrize(
+    ("device", "chosen", "name"),
+    [
+        ("gpu", "gpu", "gpu (Stand-in)"),
+        ("auto", "gpu", "gpu (Stand-in)"),
+        ("gpu-tf32", "gpu-tf32", "gpu (Stand-in, TF32)"),
+    ],
+)
+def test_a_gpu_that_works_is_chosen_and_named(monkeypatch, device, chosen, name):
     monkeypatch.setitem(sys.modules, "cupy", stand_in())
-    assert use_device(device) == "gpu"
-    assert (module_name(), device_name()) == ("cupy", "gpu (Stand-in)")
+    assert use_device(device) == chosen
+    assert (module_name(), device_name()) == ("cupy", name)
     assert isinstance(to_device(np.ones(3)), ForeignArray)
     np.testing.assert_array_equal(to_host(ForeignArray([1.0, 2.0])), [1.0, 2.0])
 

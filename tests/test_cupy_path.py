@@ -9,11 +9,13 @@ import sys
 import numpy as np
 import pytest
 import strict_cupy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nanoprune import practice
 from nanoprune.attack import Outputs, evaluate, network
 from nanoprune.audit import attack_model
-from nanoprune.backend import device_name, module_name, require, to_device, to_host, use_device, xp
+from nanoprune.backend import device_name, module_name, product, require, to_device, to_host, use_device, xp
 from nanoprune.batch import Records, accuracy, predict, predict_fleet
 from nanoprune.data.digits import load_digits
 from nanoprune.defend import MinMax
@@ -83,7 +85,8 @@ def same(left, right, where="result"):
         assert np.shape(left) == np.shape(right), where
         if isinstance(left, np.ndarray):
             assert left.dtype == right.dtype, where
-        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6, err_msg=where)
+        scale = max(1.0, float(np.max(np.abs(right), initial=0)))  # products may be summed in another order
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6 * scale, err_msg=where)
     else:
         assert left == right, where
 
@@ -255,6 +258,76 @@ def test_an_array_of_numpy_is_refused_by_name(stand_in):
     xp.choose(np)
     with pytest.raises(DeviceError, match=r"X is a strict_cupy\.ndarray, expected numpy\.ndarray"):
         net.forward(strict_cupy.module.zeros((R, 6, 4)), ws)
+
+
+# --- products --------------------------------------------------------------------------------------------------------
+
+SIZES = st.integers(1, 4)
+
+
+@st.composite
+def factors(draw):
+    """A (a, b, m, k), B (a, b, k, n) and out (a, b, m, n) as the layers have them: views with gaps between their rows,
+    transposed, repeated along a batch axis, or overlapping."""
+    a, b, m, k, n = (draw(SIZES) for _ in range(5))
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    memory = np.random.default_rng(draw(st.integers(0, 99))).integers(-3, 4, 4000).astype(dtype)
+
+    def view(rows, columns):
+        lengths = [length if draw(st.booleans()) else 1 for length in (a, b)]
+        steps = [draw(st.integers(1, 30)) for _ in lengths]
+        matrix = [columns + draw(st.integers(0, 3)), 1]
+        if draw(st.booleans()):
+            matrix = [1, rows + draw(st.integers(0, 3))]
+        strides = tuple(step * memory.itemsize for step in (*steps, *matrix))
+        return (*lengths, rows, columns), strides
+
+    gap = draw(st.integers(0, 3))
+    out = np.full((a, b, m, n + gap), np.nan, dtype)
+    return memory, view(m, k), view(k, n), out, n
+
+
+@settings(deadline=None, max_examples=200)
+@given(factors())
+def test_a_product_takes_views_as_they_are(case):
+    """cuBLAS's strided batched product, emulated from its documentation on bare memory, against NumPy's matmul."""
+    memory, A, B, out, n = case
+    strided = np.lib.stride_tricks.as_strided
+    expected = strided(memory, *A) @ strided(memory, *B)  # whole numbers: exact
+    xp.choose(strict_cupy.module)
+    try:
+        device, result = xp.asarray(memory), xp.asarray(out)
+        left, right = (strict_cupy.as_strided(device, *of) for of in (A, B))
+        product(left, right, out=result[..., :n])
+        np.testing.assert_array_equal(result[..., :n].get(), np.broadcast_to(expected, result[..., :n].shape))
+        assert np.isnan(result[..., n:].get()).all()
+        if out.shape[1] == 1:  # one batch axis
+            product(left[:, 0], right[:, 0], out=result[:, 0, :, :n])
+            np.testing.assert_array_equal(
+                result[:, 0, :, :n].get(), np.broadcast_to(expected, out[..., :n].shape)[:, 0]
+            )
+    finally:
+        xp.choose(np)
+
+
+def test_the_precision_of_a_product_is_the_one_asked_for(monkeypatch):
+    asked = []
+    theirs = strict_cupy.module.cuda.cublas.gemmStridedBatchedEx
+    monkeypatch.setattr(
+        strict_cupy.module.cuda.cublas, "gemmStridedBatchedEx", lambda *a: (asked.append(a[-2]), theirs(*a))
+    )
+    for tf32 in (False, True):
+        xp.choose(strict_cupy.module, tf32=tf32)
+        for dtype in (np.float32, np.float64):
+            x = xp.asarray(np.ones((1, 2, 2), dtype))
+            product(x, x, out=xp.empty((1, 2, 2), dtype))
+    assert asked == [68, 70, 77, 70]  # CUBLAS_COMPUTE_32F, 64F, 32F_FAST_TF32; float64 stays as it is
+
+
+def test_a_factor_without_rows_or_columns_in_one_piece_is_refused(stand_in):
+    x = xp.zeros((1, 4, 4), np.float32)
+    with pytest.raises(ArgumentError, match="rows or columns in one piece"):
+        product(x[:, ::2, ::2], x[:, :2, :2], out=xp.empty((1, 2, 2), np.float32))
 
 
 # --- layers, losses, optimisers --------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
 
@@ -19,8 +19,10 @@ from nanoprune.nn import (
     ReLU,
     Sequential,
     Tanh,
+    WinogradConv2D,
     Workspace,
 )
+from nanoprune.nn.winograd import minimal_filter
 from nanoprune.verify import reference
 from nanoprune.verify.gradient import apart, gradients, network
 
@@ -32,11 +34,14 @@ SMALL = st.integers(1, 3)
 
 @st.composite
 def conv_cases(draw):
-    """A layer, and an input shape (R, H, C, W, N) that it can take; often the last rows or columns fill no window."""
+    """A layer of either form and an input shape (R, H, C, W, N); often the last rows or columns fill no window."""
     size, padding = draw(st.integers(1, 4)), draw(st.integers(0, 3))
     sides = st.integers(max(1, size - 2 * padding), 6)
     R, C, N = draw(SMALL), draw(SMALL), draw(SMALL)
-    layer = Conv2D(C, draw(SMALL), size, stride=draw(SMALL), padding=padding)
+    if draw(st.booleans()):
+        layer = Conv2D(C, draw(SMALL), size, stride=draw(SMALL), padding=padding)
+    else:
+        layer = WinogradConv2D(C, draw(SMALL), size, padding)
     return layer, (R, draw(sides), C, draw(sides), N)
 
 
@@ -79,6 +84,17 @@ def test_convolution_equals_nested_loops(case, dtype, seed):
     assert Y.dtype == dtype
     assert Y.shape == (shape[0], *net.output_shape, shape[-1])
     close(Y, reference.convolution(X, W, b, layer.size, layer.stride, layer.padding), dtype)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 6), st.integers(1, 6), SEEDS)
+def test_minimal_filter_equals_the_sum_over_the_taps(m, k, seed):
+    assume(2 <= m + k - 1 <= 8)
+    rng = np.random.default_rng(seed)
+    w, x = rng.standard_normal(k), rng.standard_normal(m + k - 1)
+    A, G, B = minimal_filter(m, k)
+    assert A.shape == (m + k - 1, m)  # m + k - 1 products
+    close(A.T @ ((G @ w) * (B @ x)), [sum(w[r] * x[i + r] for r in range(k)) for i in range(m)])
 
 
 def test_nested_loops_equal_scipy():
@@ -355,6 +371,8 @@ def test_input_shapes_that_do_not_fit_are_refused(layer, shape):
         (lambda: Conv2D(1, 1, 1, stride=0), "stride"),
         (lambda: Conv2D(1, 1, 1, padding=-1), "padding"),
         (lambda: Conv2D(1, 1, 1, padding=0.5), "padding"),
+        (lambda: WinogradConv2D(1, 1, 6), "size"),
+        (lambda: minimal_filter(5, 5), r"m \+ k"),
         (lambda: MaxPool(True), "size"),
         (lambda: Dropout(1.0), "rate"),
         (lambda: Dropout(-0.1), "rate"),

@@ -14,6 +14,7 @@ from nanoprune.nn.relu import ReLU
 from nanoprune.nn.schedule import schedule
 from nanoprune.nn.sequential import Sequential
 from nanoprune.nn.tanh import Tanh
+from nanoprune.nn.winograd import WinogradConv2D, convolution
 from nanoprune.nn.workspace import Workspace
 
 __all__ = [
@@ -31,7 +32,9 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Tanh",
+    "WinogradConv2D",
     "Workspace",
+    "convolution",
     "cross_entropy",
     "log_loss",
     "schedule",

@@ -67,7 +67,7 @@ class Conv2D(Layer):
         total = ws.buffer(self, "dW", (R, V.shape[2], O), dY.dtype)  # dW^T: BLAS does V dY^T faster than dY V^T
         row = ws.buffer(self, "dW of a row", total.shape, dY.dtype)
         for i in range(OH):
-            xp.matmul(V[:, i], dY[:, i].swapaxes(-1, -2), out=row if i else total)  # (R, kh*C*kw, O)
+            product(V[:, i], dY[:, i].swapaxes(-1, -2), out=row if i else total)  # (R, kh*C*kw, O)
             if i:
                 total += row
         self.W.grad[...] = total.swapaxes(-1, -2)
@@ -81,14 +81,10 @@ class Conv2D(Layer):
         dV = ws.buffer(self, "dV", (R, k * C * k, OW * N), dY.dtype)
         dL[...] = 0
         for i in range(OH):
-            xp.matmul(self.W.value.swapaxes(-1, -2), dY[:, i], out=dV)  # (R, kh*C*kw, OW*N)
+            product(self.W.value.swapaxes(-1, -2), dY[:, i], out=dV)  # (R, kh*C*kw, OW*N)
             dL[:, s * i : s * i + k] += dV.reshape(R, k, C * k, OW * N)
-        dL = dL.reshape(R, H + 2 * p, C, k, OW, N)[:, p : p + H]
         dX = ws.buffer(self, "dX", X_shape, dY.dtype)
-        dX[...] = 0
-        for j in range(k):
-            x, columns = self._overlap(j, X_shape[3], OW)
-            dX[:, :, :, columns] += dL[:, :, :, j, x]
+        self._fold_columns(dL.reshape(R, H + 2 * p, C, k, OW, N)[:, p : p + H], out=dX)
         return dX
 
     def _lower(self, X: Any, ws: Workspace) -> Any:
@@ -98,12 +94,25 @@ class Conv2D(Layer):
         L = ws.buffer(self, "L", (R, H + 2 * p, C, self.size, OW, N), X.dtype)
         L[:, :p] = 0
         L[:, p + H :] = 0
+        self._lower_columns(X, out=L[:, p : p + H])
+        return L
+
+    def _lower_columns(self, X: Any, out: Any) -> None:
+        """out[h, c, j, x, n] = X[h, c, s x + j - p, n], zeros outside of X; (R, H, C, W, N) to (R, H, C, kw, OW, N)."""
+        W, OW = X.shape[3], out.shape[4]
         for j in range(self.size):
             x, columns = self._overlap(j, W, OW)
-            L[:, p : p + H, :, j, : x.start] = 0
-            L[:, p : p + H, :, j, x.stop :] = 0
-            L[:, p : p + H, :, j, x] = X[:, :, :, columns]
-        return L
+            out[:, :, :, j, : x.start] = 0
+            out[:, :, :, j, x.stop :] = 0
+            out[:, :, :, j, x] = X[:, :, :, columns]
+
+    def _fold_columns(self, dL: Any, out: Any) -> None:
+        """The transpose: out[h, c, s x + j - p, n] = the sum of all dL[h, c, j, x, n]."""
+        W, OW = out.shape[3], dL.shape[4]
+        out[...] = 0
+        for j in range(self.size):
+            x, columns = self._overlap(j, W, OW)
+            out[:, :, :, columns] += dL[:, :, :, j, x]
 
     def _rows(self, L: Any) -> Any:
         """V (R, OH, kh*C*kw, OW*N): for each output row, its kh adjacent rows of L, as an overlapping view."""

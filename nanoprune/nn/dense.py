@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nanoprune.backend import xp
+from nanoprune.backend import product, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.layer import Layer, Parameter, he, positive
 from nanoprune.nn.workspace import Workspace
@@ -30,7 +30,7 @@ class Dense(Layer):
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         R, _, N = X.shape
-        Y = xp.matmul(self.W.value, X, out=ws.buffer(self, "Y", (R, self.outputs, N), X.dtype))  # (R, out, N)
+        Y = product(self.W.value, X, out=ws.buffer(self, "Y", (R, self.outputs, N), X.dtype))  # (R, out, N)
         Y += self.b.value
         ws.save(self, X)
         return Y
@@ -38,11 +38,11 @@ class Dense(Layer):
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         (X,) = ws.saved(self)
         if need_dW:
-            xp.matmul(dY, X.swapaxes(-1, -2), out=self.W.grad)  # (R, out, in)
+            product(dY, X.swapaxes(-1, -2), out=self.W.grad)  # (R, out, in)
             xp.sum(dY, axis=-1, keepdims=True, out=self.b.grad)  # (R, out, 1)
         if need_dX:
             dX = ws.buffer(self, "dX", X.shape, X.dtype)
-            return xp.matmul(self.W.value.swapaxes(-1, -2), dY, out=dX)  # (R, in, N)
+            return product(self.W.value.swapaxes(-1, -2), dY, out=dX)  # (R, in, N)
         return None
 
     def __repr__(self) -> str:

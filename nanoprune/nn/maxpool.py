@@ -11,9 +11,9 @@ from nanoprune.nn.workspace import Workspace
 class MaxPool(Layer):
     """Maximum over windows of size x size, moved by `size`; rows and columns that fill no window are dropped.
 
-    X (R, H, C, W, N), Y (R, H // size, C, W // size, N). The maximum over a window is the maximum over its rows of the
-    maxima over its columns, so both passes treat one axis at a time. The gradient goes to the window's first maximum,
-    in row-major order.
+    X (R, H, C, W, N), Y (R, H // size, C, W // size, N). The maximum over a window is the maximum over its columns of
+    the maxima over its rows, so both passes treat one axis at a time; rows first, each of which lies in memory in one
+    piece. The gradient goes to the window's first maximum, column by column.
     """
 
     def __init__(self, size: int) -> None:
@@ -27,10 +27,10 @@ class MaxPool(Layer):
     def forward(self, X: Any, ws: Workspace) -> Any:
         R, H, C, W, N = X.shape
         k = self.size
-        A = ws.buffer(self, "A", (R, H, C, W // k, N), X.dtype)  # maxima over columns
-        Y = ws.buffer(self, "Y", (R, H // k, C, W // k, N), X.dtype)  # maxima over rows of these
-        maximum(self._columns(X), out=A)
-        maximum(self._rows(A), out=Y)
+        A = ws.buffer(self, "A", (R, H // k, C, W, N), X.dtype)  # maxima over rows
+        Y = ws.buffer(self, "Y", (R, H // k, C, W // k, N), X.dtype)  # maxima over columns of these
+        maximum(self._rows(X), out=A)
+        maximum(self._columns(A), out=Y)
         ws.save(self, X, A, Y)
         return Y
 
@@ -39,15 +39,15 @@ class MaxPool(Layer):
         k, (H, W) = self.size, (X.shape[1], X.shape[3])
         dA = ws.buffer(self, "dA", A.shape, A.dtype)
         dX = ws.buffer(self, "dX", X.shape, X.dtype)
-        dA[:, H - H % k :] = 0  # what fills no window has no influence
-        dX[:, :, :, W - W % k :] = 0
-        maximum_backward(self._rows(A), Y, dY, out=self._rows(dA), owner=(self, "rows"), ws=ws)
-        maximum_backward(self._columns(X), A, dA, out=self._columns(dX), owner=(self, "columns"), ws=ws)
+        dA[:, :, :, W - W % k :] = 0  # what fills no window has no influence
+        dX[:, H - H % k :] = 0
+        maximum_backward(self._columns(A), Y, dY, out=self._columns(dA), owner=(self, "columns"), ws=ws)
+        maximum_backward(self._rows(X), A, dA, out=self._rows(dX), owner=(self, "rows"), ws=ws)
         return dX
 
     def _columns(self, X: Any) -> list:
         end = X.shape[3] - X.shape[3] % self.size
-        return [X[:, :, :, j : end : self.size] for j in range(self.size)]  # size views (R, H, C, W // size, N)
+        return [X[:, :, :, j : end : self.size] for j in range(self.size)]  # size views (R, H // size, C, W // size, N)
 
     def _rows(self, X: Any) -> list:
         end = X.shape[1] - X.shape[1] % self.size

@@ -34,6 +34,10 @@ class Workspace:
             flat = self._buffers[owner, name] = xp.empty(size, dtype)
         return flat[:size].reshape(shape)
 
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+        """A `buffer` that all layers share: whoever asks for `name` next has it, so it is for use within one call."""
+        return self.buffer(None, name, shape, dtype)
+
     def save(self, layer: Any, *arrays: Any) -> None:
         """Keep what the backward pass of `layer` needs."""
         self._saved[layer] = arrays

@@ -26,6 +26,7 @@ from nanoprune.nn import (
     ReLU,
     Sequential,
     Tanh,
+    WinogradConv2D,
     Workspace,
     cross_entropy,
     log_loss,
@@ -105,7 +106,10 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     for dtype, tolerance in DTYPES:
         for stride, padding in ((1, 0), (1, 2), (2, 0), (2, 1)):
             name = f"Conv2D stride {stride} padding {padding}, {np.dtype(dtype).name}, nested loops"
-            yield name, tolerance, lambda a=(dtype, stride, padding): convolution(*a)
+            yield name, tolerance, lambda a=(dtype, stride, padding): convolution(Conv2D(2, 3, 3, *a[1:]), a[0])
+        for size, padding in ((3, 1), (5, 0)):
+            name = f"WinogradConv2D {size} x {size} padding {padding}, {np.dtype(dtype).name}, nested loops"
+            yield name, tolerance, lambda a=(size, padding), d=dtype: convolution(WinogradConv2D(2, 3, *a), d)
     for size in (2, 3):
         yield f"MaxPool({size}) with ties, loops", 0.0, lambda s=size: max_pool(s)
         yield f"MaxPool({size}) with ties, gradient to the first maximum", 0.0, lambda s=size: max_pool_gradient(s)
@@ -139,6 +143,8 @@ def networks() -> Iterator[tuple[str, Layer, tuple[int, ...], int]]:
     yield "Dense", Dense(5, 4), (5,), 3
     for stride, padding in ((1, 0), (1, 2), (2, 0), (2, 1)):
         yield f"Conv2D stride {stride} padding {padding}", Conv2D(2, 3, 3, stride, padding), image, 3
+    for size, padding in ((3, 1), (5, 0)):
+        yield f"WinogradConv2D {size} x {size} padding {padding}", WinogradConv2D(2, 3, size, padding), image, 3
     yield "MaxPool(2)", Sequential(MaxPool(2)), image, 3
     yield "MaxPool(3)", Sequential(MaxPool(3)), image, 3
     yield "ReLU", Sequential(ReLU()), (5,), 3
@@ -228,13 +234,14 @@ def large_log_loss(dtype: Any) -> dict[str, Pair]:
 # Fast code against loops
 
 
-def convolution(dtype: Any, stride: int, padding: int) -> Pair:
+def convolution(layer: Conv2D, dtype: Any) -> Pair:
     generator = rng()
-    layer, X = Conv2D(2, 3, 3, stride, padding), generator.standard_normal((R, 6, 2, 5, 3)).astype(dtype)
+    X = generator.standard_normal((R, 6, 2, 5, 3)).astype(dtype)
     net = Network(layer, X.shape[1:4], R, dtype)
     net.theta[...] = normal(generator, net.theta.shape)
     W, b = (to_host(p.value) for p in net.body.parameters())
-    return to_host(net.forward(to_device(X), Workspace())), reference.convolution(X, W, b, 3, stride, padding)
+    oracle = reference.convolution(X, W, b, layer.size, layer.stride, layer.padding)
+    return to_host(net.forward(to_device(X), Workspace())), oracle
 
 
 def max_pool(size: int) -> Pair:

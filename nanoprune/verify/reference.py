@@ -29,13 +29,13 @@ def convolution(X: np.ndarray, W: np.ndarray, b: np.ndarray, size: int, stride: 
 
 
 def max_pool(X: np.ndarray, size: int) -> tuple[np.ndarray, dict]:
-    """Maxima over windows of X (R, H, C, W, N), and for each output index that of its first maximum, row by row."""
+    """Maxima over windows of X (R, H, C, W, N); for each output index that of its first maximum, column by column."""
     R, H, C, width, N = X.shape
     Y, first = np.empty((R, H // size, C, width // size, N)), {}
     for r, y, c, x, n in np.ndindex(Y.shape):
         best = -math.inf
-        for i in range(size):
-            for j in range(size):
+        for j in range(size):
+            for i in range(size):
                 index = (r, size * y + i, c, size * x + j, n)
                 if X[index] > best:
                     best, first[r, y, c, x, n] = X[index], index

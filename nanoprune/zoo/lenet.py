@@ -1,6 +1,6 @@
 """The two networks of LeCun et al. 1998 in the sizes that the pruning literature counts."""
 
-from nanoprune.nn import Conv2D, Dense, Flatten, MaxPool, ReLU, Sequential
+from nanoprune.nn import Dense, Flatten, MaxPool, ReLU, Sequential, convolution
 from nanoprune.zoo.mlp import mlp
 
 
@@ -12,10 +12,10 @@ def lenet5(input_shape: tuple[int, ...], classes: int, widths: list[int]) -> Seq
     """
     first, second, hidden = widths
     features = Sequential(
-        Conv2D(input_shape[1], first, 5),
+        convolution(input_shape[1], first, 5),
         MaxPool(2),
         ReLU(),
-        Conv2D(first, second, 5),
+        convolution(first, second, 5),
         MaxPool(2),
         ReLU(),
         Flatten(),

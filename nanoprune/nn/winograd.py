@@ -1,0 +1,172 @@
+"""Convolution with fewer multiplications: Winograd's minimal filtering along the rows of the image."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nanoprune.backend import to_device, xp
+from nanoprune.errors import ArgumentError
+from nanoprune.nn.conv2d import Conv2D
+from nanoprune.nn.workspace import Workspace
+
+POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluated, beside infinity
+TILE = 4  # m: output rows that are computed together
+MANY = 8  # channels from which on it pays; benchmarks/conv3x3.py
+
+
+@functools.cache
+def minimal_filter(m: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A (t, m), G (t, k), B (t, t) with t = m + k - 1: m outputs of a filter with k taps for t products, not m k.
+
+        y = A^T [(G w) * (B x)]    is    y[i] = sum_r w[r] x[i + r]    for w (k,), x (t,), y (m,); * is elementwise
+
+    (Toom 1963; Winograd 1980, "F(m, k)"; Lavin & Gray 2016, arXiv 1509.09308). Why: the product of two polynomials with
+    coefficients w (k,) and v (m,) has t coefficients, which its values at t points determine. With E_n, which evaluates
+    n coefficients at the points, they are E_t^-1 [(E_k w) * (E_m v)]: for a given w a linear map of v, whose transpose
+    is the filter. Each row of B is scaled to a largest entry of 1, and the row of G by the inverse, against rounding.
+    float64. Raises ArgumentError where there are not enough points.
+    """
+    t = m + k - 1
+    if not 2 <= t <= len(POINTS) + 1:
+        raise ArgumentError(f"m + k must lie in 3..{len(POINTS) + 2}, got {m} + {k}")
+
+    def evaluate(n: int) -> np.ndarray:
+        powers = np.power.outer(np.array(POINTS[: t - 1]), np.arange(n))  # (t - 1, n): 1, p, p^2, ...
+        return np.vstack([powers, np.eye(n)[-1]])  # (t, n); at infinity counts the leading coefficient alone
+
+    A, G, B = evaluate(m), evaluate(k), np.linalg.inv(evaluate(t)).T
+    scale = np.abs(B).max(axis=1, keepdims=True)  # (t, 1)
+    return A, G * scale, B / scale
+
+
+class Tile(NamedTuple):
+    """m output rows, the image rows that they need, and to which of the t taps these belong.
+
+    Rows outside of the image are zeros: their taps are left out of the sums.
+    """
+
+    inputs: slice
+    taps: slice
+    outputs: slice
+
+
+class WinogradConv2D(Conv2D):
+    """`Conv2D` with stride 1, m output rows at a time by the minimal filter F(m, k) over the rows.
+
+    The taps of this filter are matrices, the rows W_r (O, C*kw) of the kernels, and its inputs are image rows X_h. For
+    each tile of m output rows, from the t = m + k - 1 image rows that it needs:
+
+        Z = B X                      (t, C, W, N)        sums of whole rows
+        L = lower(Z)                 (t, C*kw, OW*N)     once per kernel column, as in `Conv2D`
+        M_s = (G W)_s L_s            (t, O, OW*N)        t matrix products where `Conv2D` takes m k
+        Y = A^T M + b                (m, O, OW*N)        sums of whole rows
+
+    and backward the transpose of each step, in the opposite order:
+
+        dM = A dY,   d(G W)_s = dM_s L_s^T,   dW = G^T d(G W),   dL_s = (G W)_s^T dM_s,   dZ = fold(dL),   dX += B^T dZ.
+
+    With m = 4, a kernel of 3 x 3 takes half of the multiplications, one of 5 x 5 two fifths.
+    """
+
+    def __init__(self, channels: int, kernels: int, size: int, padding: int = 0) -> None:
+        super().__init__(channels, kernels, size, stride=1, padding=padding)
+        if TILE + size - 1 > len(POINTS) + 1:
+            raise ArgumentError(f"size must be at most {len(POINTS) + 2 - TILE} here, got {size}; use Conv2D")
+
+    def forward(self, X: Any, ws: Workspace) -> Any:
+        R, H, C, _, N = X.shape
+        OH, O, OW = self.output_shape(X.shape[1:4])
+        A, G, _ = self._filter(X.dtype)
+        t, CK = len(G), C * self.size
+        GW = ws.buffer(self, "GW", (R, O, t, CK), X.dtype)
+        xp.matmul(G, self.W.value.reshape(R, O, self.size, CK), out=GW)
+        M = ws.scratch("M", (R, t, O, OW * N), X.dtype)
+        Y = ws.buffer(self, "Y", (R, OH, O, OW, N), X.dtype)
+        for tile in self._tiles(H, OH):
+            L = self._lowered(X, tile, OW, ws)  # (R, t, C*kw, OW*N)
+            xp.matmul(GW.swapaxes(1, 2), L, out=M)
+            rows = Y[:, tile.outputs]  # (R, m, O, OW, N)
+            xp.matmul(A.T[: rows.shape[1]], _flat(M), out=_flat(rows))
+            rows += self.b.value[:, None, :, :, None]
+        ws.save(self, X, GW)
+        return Y
+
+    def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
+        X, GW = ws.saved(self)
+        R, OH, O, OW, N = dY.shape
+        A, G, B = self._filter(X.dtype)
+        t, CK = GW.shape[2:]
+        dM = ws.scratch("M", (R, t, O, OW * N), X.dtype)
+        dGW = ws.scratch("dGW", (R, t, O, CK), X.dtype)
+        dX = ws.buffer(self, "dX", X.shape, X.dtype)
+        dX[...] = 0
+        for i, tile in enumerate(self._tiles(X.shape[1], OH)):
+            rows = dY[:, tile.outputs]  # (R, m, O, OW, N)
+            xp.matmul(A[:, : rows.shape[1]], _flat(rows), out=_flat(dM))
+            if need_dW:
+                L = self._lowered(X, tile, OW, ws)  # (R, t, C*kw, OW*N)
+                part = ws.scratch("dGW of a tile", dGW.shape, X.dtype) if i else dGW
+                xp.matmul(dM, L.swapaxes(-1, -2), out=part)
+                if i:
+                    dGW += part
+            if need_dX:
+                dL = ws.scratch("L", (R, t, CK, OW * N), X.dtype)
+                xp.matmul(GW.transpose(0, 2, 3, 1), dM, out=dL)
+                dZ = self._folded(dL, X.shape, ws)  # (R, t, C, W, N)
+                rows = _flat(dX[:, tile.inputs])  # (R, up to t, C*W*N)
+                rows += xp.matmul(B[:, tile.taps].T, _flat(dZ), out=ws.scratch("rows", rows.shape, X.dtype))
+        if need_dW:
+            xp.matmul(G.T, dGW.swapaxes(1, 2), out=self.W.grad.reshape(R, O, self.size, CK))
+            self.b.grad[..., 0] = xp.sum(xp.sum(dY.reshape(R, OH, O, OW * N), axis=-1), axis=1)  # (R, O)
+        return dX if need_dX else None
+
+    def _lowered(self, X: Any, tile: Tile, OW: int, ws: Workspace) -> Any:
+        """L = lower(B X) of one tile, (R, t, C*kw, OW*N)."""
+        R, _, C, W, N = X.shape
+        _, _, B = self._filter(X.dtype)
+        Z = ws.scratch("Z", (R, len(B), C, W, N), X.dtype)
+        L = ws.scratch("L", (R, len(B), C, self.size, OW, N), X.dtype)
+        xp.matmul(B[:, tile.taps], _flat(X[:, tile.inputs]), out=_flat(Z))
+        self._lower_columns(Z, out=L)
+        return L.reshape(R, len(B), C * self.size, OW * N)
+
+    def _folded(self, dL: Any, X_shape: tuple[int, ...], ws: Workspace) -> Any:
+        """dZ = fold(dL) of one tile, (R, t, C, W, N)."""
+        R, _, C, W, N = X_shape
+        dZ = ws.scratch("Z", (R, dL.shape[1], C, W, N), dL.dtype)
+        self._fold_columns(dL.reshape(R, dL.shape[1], C, self.size, -1, N), out=dZ)
+        return dZ
+
+    def _filter(self, dtype: Any) -> list:
+        """A (t, m), G (t, k), B (t, t) on the device."""
+        return [to_device(matrix.astype(dtype)) for matrix in minimal_filter(TILE, self.size)]
+
+    def _tiles(self, H: int, OH: int) -> list[Tile]:
+        """The tiles of m output rows of an image of H rows; the last one may have fewer."""
+        tiles = []
+        for start in range(0, OH, TILE):
+            top = start - self.padding  # the image row of the first tap
+            first, last = (min(max(row, 0), H) for row in (top, top + TILE + self.size - 1))
+            taps = slice(first - top, last - top)
+            tiles.append(Tile(slice(first, last), taps, slice(start, min(start + TILE, OH))))
+        return tiles
+
+    def __repr__(self) -> str:
+        return f"WinogradConv2D({self.channels}, {self.kernels}, {self.size}, padding={self.padding})"
+
+
+def convolution(channels: int, kernels: int, size: int, stride: int = 1, padding: int = 0) -> Conv2D:
+    """The faster of the two forms of a convolution: Winograd's for 3 x 3 and 5 x 5 kernels over many channels.
+
+    On few channels its sums cost more than the products that it saves; on a GPU it is not measured.
+    """
+    if xp._module is np and stride == 1 and size in (3, 5) and channels >= MANY:
+        return WinogradConv2D(channels, kernels, size, padding)
+    return Conv2D(channels, kernels, size, stride, padding)
+
+
+def _flat(A: Any) -> Any:
+    """(R, n, ...) as (R, n, everything else): a view."""
+    return A.reshape(*A.shape[:2], math.prod(A.shape[2:]))
