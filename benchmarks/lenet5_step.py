@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import threadpoolctl
 import torch
-from measure import in_turn, record, report, sgemm_rate
+from measure import in_turn, report, sgemm_rate
 from torch.nn import functional
 
 from nanoprune.batch import Records
@@ -84,7 +84,7 @@ def main(batches: list[int]) -> None:
         peers = [(peer_step, batch, threads, layout) for layout in ("contiguous_format", "channels_last")]
         ours, *theirs = in_turn((our_step, batch, threads), *peers)
         peer, name = min(zip(theirs, ("torch", "torch channels_last"), strict=True), key=lambda pair: pair[0].median)
-        record(report(f"lenet5-step-{batch}", ours, peer, name, FLOPS_PER_SAMPLE * batch / rate))
+        report(f"lenet5-step-{batch}", ours, peer, name, FLOPS_PER_SAMPLE * batch / rate)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import multiprocessing
+import os
 import pathlib
+import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +28,10 @@ class Times:
     low: float  # 10th percentile
     high: float  # 90th percentile
 
+    def over(self, count: int) -> Times:
+        """The times of one of `count` equal parts."""
+        return Times(self.median / count, self.low / count, self.high / count)
+
 
 def in_turn(*contestants: tuple, rounds: int = 20, steps: int = 5, warmup: int = 5) -> list[Times]:
     """Time contestants (factory, *arguments) by turns: A B A B ..., so that a drift of the machine meets all of them.
@@ -36,7 +43,7 @@ def in_turn(*contestants: tuple, rounds: int = 20, steps: int = 5, warmup: int =
     workers = []
     for factory, *arguments in contestants:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_contestant, args=(theirs, factory, arguments, warmup), daemon=True)
+        process = context.Process(target=_contestant, args=(theirs, factory, arguments, warmup))
         process.start()
         ours.recv()
         workers.append((process, ours))
@@ -57,7 +64,7 @@ def _contestant(pipe: Any, factory: Callable, arguments: list, warmup: int) -> N
         step()
     pipe.send("ready")
     time.sleep(0.3)
-    while steps := pipe.recv():
+    while steps := _asked(pipe):
         step()  # wakes the threads and the cache; not counted
         collected = []
         for _ in range(steps):
@@ -65,6 +72,14 @@ def _contestant(pipe: Any, factory: Callable, arguments: list, warmup: int) -> N
             step()
             collected.append(time.perf_counter() - began)
         pipe.send(collected)
+
+
+def _asked(pipe: Any) -> int:
+    """The number of steps that are asked for; none where the benchmark itself has ended."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        return 0
 
 
 def sgemm_rate(threads: int, n: int = 1024) -> float:
@@ -81,28 +96,66 @@ def _products(threads: int, n: int) -> Callable[[], Any]:
     return lambda: list(pool.map(lambda out: np.matmul(A, A, out=out), outs))
 
 
-def report(measure: str, ours: Times, peer: Times, peer_name: str, limit: float) -> dict[str, Any]:
-    """Print one measure and return its row; limit: seconds that the machine's arithmetic or copying alone takes."""
+def copy_rate(threads: int, megabytes: int = 64) -> float:
+    """Bytes read and written a second by copies on `threads` threads, of arrays that no cache holds."""
+    (times,) = in_turn((_copies, threads, megabytes))
+    return threads * 2 * megabytes * 1e6 / times.median
+
+
+def _copies(threads: int, megabytes: int) -> Callable[[], Any]:
+    pairs = [
+        (np.ones(megabytes * 250_000, np.float32), np.ones(megabytes * 250_000, np.float32)) for _ in range(threads)
+    ]
+    pool = ThreadPoolExecutor(threads)
+    return lambda: list(pool.map(lambda pair: np.copyto(*pair), pairs))
+
+
+def report(measure: str, ours: Times, peer: Times | None, peer_name: str | None, limit: float | None) -> None:
+    """Print one measure and keep it in results.json, in the place of an older one of the same name.
+
+    peer: the fastest of the others, where there is one. limit: seconds that the machine's arithmetic or copying alone
+    takes.
+    """
     row = {
         "measure": measure,
         "ours_seconds": ours.median,
+        "ours_spread": [ours.low, ours.high],
         "peer": peer_name,
-        "peer_seconds": peer.median,
-        "ratio": ours.median / peer.median,
+        "peer_seconds": peer.median if peer else None,
+        "peer_spread": [peer.low, peer.high] if peer else None,
+        "ratio": ours.median / peer.median if peer else None,
         "limit": limit,
-        "share_of_limit": limit / ours.median,
+        "share_of_limit": limit / ours.median if limit else None,
     }
-    spread = ", ".join(f"{1e3 * t.low:.2f}-{1e3 * t.high:.2f}" for t in (ours, peer))
-    print(
-        f"{measure:18} nanoprune {1e3 * ours.median:8.2f} ms   {peer_name} {1e3 * peer.median:8.2f} ms   "
-        f"ratio {row['ratio']:.2f}   {row['share_of_limit']:.0%} of the limit   (10-90%: {spread} ms)",
-        flush=True,
-    )
-    return row
+    parts = [f"{measure:18} nanoprune {_milliseconds(ours)}"]
+    parts += [f"{peer_name} {_milliseconds(peer)}", f"ratio {row['ratio']:.2f}"] if peer else []
+    parts += [f"{row['share_of_limit']:.0%} of the limit"] if limit else []
+    print("   ".join(parts), flush=True)
+    keep(row)
 
 
-def record(row: dict[str, Any]) -> None:
-    """Add the row to results.json, in the place of an older one of the same measure."""
+def keep(row: dict[str, Any]) -> None:
+    """Put the row into results.json."""
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    rows = [old for old in rows if old["measure"] != row["measure"]] + [row]
+    rows = [old for old in rows if old["measure"] != row["measure"]] + [row | {"machine": machine()}]
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on beside the code."""
+    return {
+        "processor": _processor(),
+        "processors": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("numpy", "torch")},
+    }
+
+
+def _processor() -> str:
+    """The processor's name, as Linux tells it."""
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _milliseconds(times: Times) -> str:
+    return f"{1e3 * times.median:.2f} ms ({1e3 * times.low:.2f}-{1e3 * times.high:.2f})"
