@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 import cli
 from nanoprune import batch as batch_module
-from nanoprune.batch import Records, shuffled
+from nanoprune.batch import Records, accuracy, shuffled
 from nanoprune.data import load, make_split
 from nanoprune.data.pack import crop, find_images, pack
 from nanoprune.data.packed import CHUNK, load_packed
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.nn import Workspace
+from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
+from nanoprune.train import Schedule, train
 
 Image = pytest.importorskip("PIL.Image")
 PER_CLASS = {"train/cat": 14, "train/dog": 11, "train/eel": 12, "val/cat": 3, "val/dog": 4, "val/eel": 2}
@@ -268,6 +269,22 @@ def test_only_the_chunks_that_are_asked_for_are_read_and_few_are_kept(packed, mo
     assert len(data.x._chunks) == 1
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_from_the_file_is_training_from_memory_in_that_order(packed, threads):
+    data = load_packed(packed, "imagenet")
+    memory = Records(np.true_divide(content(packed)["images"], 255, dtype=np.float32), data.y)
+    assert memory.block is None
+    memory.block = CHUNK
+    found = []
+    for records in (Records(data.x, data.y), memory):
+        net = Network(Sequential(Flatten(), Dense(224 * 3 * 224, 3)), (224, 3, 224), 1)
+        members, plan = np.arange(data.train)[None], Schedule(2, batch=8, lr=1e-4, augment="crop-flip")
+        losses = train(net, records, members, plan, [np.random.default_rng(0)], threads=threads)
+        found.append((losses, accuracy(net, records, members), np.array(net.theta)))
+    for from_file, from_memory in zip(*found, strict=True):
+        np.testing.assert_array_equal(from_file, from_memory)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 9), st.integers(1, 5))
 def test_order_by_blocks_has_each_member_once_and_each_block_in_one_stretch(seed, count, block, mixed):
@@ -332,6 +349,7 @@ def put(name: str, data: object, **how: object):
         (put("images", np.zeros((43, 8, 1, 8), np.uint8), chunks=(CHUNK, 8, 1, 8)), r"expected \(H, 3, W\)"),
         (put("images", None, shape=(43, 9**9, 3, 8), dtype="u1", chunks=(16, 8, 3, 8)), "images is uint8"),
         (put("images", np.zeros((43, 8, 3, 8), np.uint8), chunks=(16, 8, 3, 8), compression="gzip"), "images is"),
+        (put("labels", None, shape=(43,), dtype="u2", external="/etc/passwd"), "labels is"),
         (lambda file: file.attrs.__setitem__("train", 44), "official training set of 44 records"),
         (lambda file: file.attrs.__setitem__("train", "all"), "not a file of packed images"),
     ],

@@ -17,8 +17,8 @@ Progress = Callable[[str, int, int | None], None]  # file name, bytes done, byte
 SOURCES = {  # where each data set comes from; the others need no download, or cannot be had by one
     "mnist": (mnist.FILES, mnist.MIRRORS),
     "location30": (location30.FILES, location30.MIRRORS),
-    "purchase100": (purchase100.FILES, purchase100.MIRRORS),
-    "texas100": (texas100.FILES, texas100.MIRRORS),
+    "purchase100": (purchase100.FILES, location30.MIRRORS),
+    "texas100": (texas100.FILES, location30.MIRRORS),
     "cifar10": ((cifar.CIFAR10.archive,), cifar.MIRRORS),
     "cifar100": ((cifar.CIFAR100.archive,), cifar.MIRRORS),
 }

@@ -143,10 +143,15 @@ def _check(file: h5py.File, path: str | os.PathLike) -> None:
         "classes": (classes, classes.dtype.name, (len(classes),), None),
     }
     for name, (found, dtype, shape, chunks) in expected.items():
-        if (found.dtype.name, found.shape, found.chunks) != (dtype, shape, chunks) or found.compression:
+        if (found.dtype.name, found.shape, found.chunks) != (dtype, shape, chunks) or _elsewhere(found):
             raise DataError(f"{path}: {name} is {found.dtype} {found.shape}, expected {dtype} {shape}; {REMEDY}")
     if len(sides) != 3 or not all(0 < side <= MAX_SIDE for side in sides) or sides[1] != 3:
         raise DataError(f"{path}: images of shape {tuple(sides)}, expected (H, 3, W); {REMEDY}")
     promised = sum(found.size * found.dtype.itemsize for found, *_ in expected.values())
     if promised > os.path.getsize(path):
         raise DataError(f"{path}: promises {promised} bytes, more than the file holds; {REMEDY}")
+
+
+def _elsewhere(found: h5py.Dataset) -> bool:
+    """Whether what is stored is not simply the values, in this file."""
+    return bool(found.compression or found.external or found.is_virtual)

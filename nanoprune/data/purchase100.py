@@ -9,7 +9,6 @@ import pathlib
 
 from nanoprune.data.archive import read_members
 from nanoprune.data.dataset import Dataset
-from nanoprune.data.location30 import MIRRORS
 from nanoprune.data.records import check_count, parse_records
 from nanoprune.data.source import GITHUB_LIMIT, SourceFile
 
@@ -20,7 +19,6 @@ BITS = 600
 CLASSES = 100
 UNPACKED_LIMIT = 1 << 30  # bytes; the lines are 238 million, what else is in the archive is not known to us
 HEADS = {head: label for label in range(CLASSES) for head in (b"%d" % (label + 1), b'"%d"' % (label + 1))}
-MIRRORS = MIRRORS  # where Location-30 is
 
 
 def load_purchase100(data_dir: pathlib.Path, records: int = RECORDS) -> Dataset:

@@ -11,7 +11,6 @@ import numpy as np
 
 from nanoprune.data.archive import read_members
 from nanoprune.data.dataset import Dataset
-from nanoprune.data.location30 import MIRRORS
 from nanoprune.data.purchase100 import HEADS
 from nanoprune.data.records import check_count, parse_records
 from nanoprune.data.source import GITHUB_LIMIT, SourceFile
@@ -22,7 +21,6 @@ RECORDS = 67_330
 BITS = 6_169
 CLASSES = 100
 UNPACKED_LIMIT = 1 << 31  # bytes; the lines are 831 million, what else is in the archive is not known to us
-MIRRORS = MIRRORS  # where Location-30 is
 
 
 def load_texas100(data_dir: pathlib.Path, records: int = RECORDS) -> Dataset:
