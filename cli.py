@@ -18,7 +18,7 @@ from nanoprune.backend import use_device
 from nanoprune.console import Commands, Keep, Members, ProgressBars
 from nanoprune.errors import ArgumentError
 
-PATH_OPTIONS = ("--out", "--data-dir", "--json", "--report", "--cache")  # not part of how a run is repeated
+PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache")  # not part of how a run is repeated
 EPILOG = "Errors are one line on standard error; the exit status is then 2."
 
 
@@ -135,7 +135,7 @@ def reproduce(
     threads: int | None,
     data_dir: pathlib.Path | None,
 ) -> None:
-    """Run the paper's comparison on DATASET: digits, mnist or location30.
+    """Run the paper's comparison on DATASET: digits, mnist, location30, purchase100 or texas100.
 
     Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense
     of the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
@@ -420,11 +420,11 @@ def data() -> None:
 @data_option
 @click.option("--mirror", multiple=True, metavar="URL", help="Look here instead of the known mirrors; may be repeated.")
 def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> None:
-    """Download data set NAME, check its SHA-256, and put it in place.
+    """Download data set NAME, check its SHA-256 where that is known, and put it in place.
 
     \b
     python cli.py data fetch mnist
-    python cli.py data fetch location30 --data-dir ~/data
+    python cli.py data fetch cifar10 --data-dir ~/data
     """
     from nanoprune.data import fetch as download
     from nanoprune.data import find_data_dir
@@ -436,6 +436,37 @@ def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> 
     if not paths:
         place = "comes with nanoprune" if name == "digits" else f"is in {find_data_dir(data_dir) / name} already"
         click.echo(f"{name} {place}")
+
+
+@data.command("pack", epilog=EPILOG)
+@click.argument("name")
+@click.option("--src", required=True, type=click.Path(path_type=pathlib.Path), help="The folder of the class folders.")
+@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The HDF5 file to write.")
+@threads_option
+def pack_images(name: str, src: pathlib.Path, out: pathlib.Path, threads: int | None) -> None:
+    """Pack the JPEG files of data set NAME (imagenet) into one file that is read a chunk at a time.
+
+    DIR holds CLASS/*.JPEG, or train/CLASS/*.JPEG and val/CLASS/*.JPEG. The shorter side is resized to 256 pixels, the
+    middle 224 x 224 are kept. Interrupted, it goes on where it was when it is run again. Needs the extra `images`.
+
+    \b
+    python cli.py data pack imagenet --src DIR --out data/imagenet/imagenet.h5
+    """
+    from nanoprune.data.pack import find_images, pack
+    from nanoprune.parallel import default_threads
+
+    if name != "imagenet":
+        raise ArgumentError(f"data set must be imagenet, got {name!r}; the others need no packing")
+    source = find_images(src)
+    with ProgressBars() as progress:
+        kept, broken = pack(
+            source,
+            out,
+            threads or default_threads(),
+            lambda done, total: progress.reach("pack", done, total),
+            lambda path: click.echo(f"{src / path}: broken, skipped", err=True),
+        )
+    click.echo(f"{out}: {kept} images of {len(source.classes)} classes, {broken} broken ones skipped")
 
 
 def _prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path | None) -> tuple[Any, int]:

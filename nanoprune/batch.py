@@ -10,13 +10,18 @@ from nanoprune.nn import Network, Workspace
 from nanoprune.parallel import map_shards
 
 EVALUATION_BATCH = 256
+MIXED = 64  # blocks of records that are shuffled together where records are read in blocks
 
 
 class Records:
-    """Features x (N, ...) and labels y (N,) on the chosen device."""
+    """Features x (N, ...) and labels y (N,) on the chosen device; or x a `data.packed.Packed` that stays in its file.
 
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
-        self.x, self.y = to_device(x), to_device(y)
+    block: how many neighbours x reads together, for `shuffled`; None where x is in memory.
+    """
+
+    def __init__(self, x: Any, y: np.ndarray) -> None:
+        self.x, self.y = to_device(x) if isinstance(x, np.ndarray) else x, to_device(y)
+        self.block: int | None = getattr(x, "block", None)
 
     def batch(self, index: Any, ws: Workspace) -> tuple[Any, Any]:
         """The records index (R, N): features (R, ..., N), in a buffer of `ws`, and labels (R, N)."""
@@ -26,11 +31,27 @@ class Records:
         return X, self.y[index]
 
 
-def shuffled(members: np.ndarray, batch: int, generators: list[np.random.Generator]) -> Iterator[np.ndarray]:
-    """One epoch: batches (R, B) of members (R, M), in an order that each replica's generator draws."""
-    order = np.stack([generator.permutation(row) for generator, row in zip(generators, members, strict=True)])  # (R, M)
+def shuffled(
+    members: np.ndarray, batch: int, generators: list[np.random.Generator], block: int | None = None
+) -> Iterator[np.ndarray]:
+    """One epoch: batches (R, B) of members (R, M), in an order that each replica's generator draws.
+
+    Every order is equally likely; or, where records are read in blocks of `block` neighbours, MIXED random blocks at a
+    time in an order of their own, so that each block is read once.
+    """
+    rows = [generator.permutation(row) for generator, row in zip(generators, members, strict=True)]
+    if block:
+        rows = [_by_blocks(row, generator, block) for generator, row in zip(generators, rows, strict=True)]
+    order = np.stack(rows)  # (R, M)
     for start in range(0, order.shape[1], batch):
         yield order[:, start : start + batch]
+
+
+def _by_blocks(row: np.ndarray, generator: np.random.Generator, block: int) -> np.ndarray:
+    """The records `row` (M,), in random order, as groups of MIXED random blocks; inside of a group in their order."""
+    blocks = row // block  # (M,)
+    rank = generator.permutation(blocks.max() + 1)[blocks]  # (M,) the place of each record's block
+    return row[np.argsort(rank // MIXED, kind="stable")]
 
 
 def predict(net: Network, records: Records, index: np.ndarray, ws: Workspace | None = None) -> np.ndarray:

@@ -95,7 +95,7 @@ def header(experiment: Experiment) -> dict[str, Any]:
     recipe, split = experiment.recipe, experiment.splits[0]
     parts = ("members", "reference", "nonmembers", "known_members", "known_nonmembers")
     return {
-        "dataset": experiment.dataset.name,
+        "dataset": experiment.dataset.title,
         "network": recipe.network,
         "device": device_name(),
         "precision": "float32",

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from nanoprune.augment import augmentation
 from nanoprune.backend import to_host, xp
 from nanoprune.batch import Records, shuffled
 from nanoprune.defend import MinMax
@@ -30,7 +31,10 @@ from nanoprune.prune import ADMM, Mask
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """epochs of SGD in batches of `batch`, the last one smaller; learning rate `lr` over the epochs as `decay` says."""
+    """epochs of SGD in batches of `batch`, the last one smaller; learning rate `lr` over the epochs as `decay` says.
+
+    augment: what images of training batches pass through, see `augmentation`.
+    """
 
     epochs: int
     batch: int = 64
@@ -38,6 +42,7 @@ class Schedule:
     momentum: float = 0.9
     weight_decay: float = 0.0
     decay: str = "constant"
+    augment: str = "none"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
@@ -46,6 +51,7 @@ class Schedule:
             found = f"{self.momentum} and {self.weight_decay}"
             raise ArgumentError(f"momentum must lie in [0, 1) and weight_decay be at least 0, got {found}")
         schedule(self.decay, self.lr, self.epochs)
+        augmentation(self.augment)
 
 
 def train(
@@ -69,14 +75,14 @@ def train(
     Raises DivergenceError, naming method, replica and iteration, at the end of an epoch in which a loss was not finite.
     """
     optimizer = SGD(plan.momentum, plan.weight_decay)
-    rate = schedule(plan.decay, plan.lr, plan.epochs)
+    rate, augment = schedule(plan.decay, plan.lr, plan.epochs), augmentation(plan.augment)
     updates = _update_epochs(plan.epochs, admm.settings.iterations) if admm else set()
     epochs = plan.epochs if stop_after is None else min(stop_after, plan.epochs)
     losses = np.empty((net.replicas, epochs))
 
-    def objective(net: Network, ws: Workspace, index: Any, count: int) -> Any:
+    def objective(net: Network, ws: Workspace, index: Any, drawn: Any, count: int) -> Any:
         x, y = records.batch(index, ws)  # (R, ..., N), (R, N)
-        logits = net.forward(x, ws)  # (R, classes, N)
+        logits = net.forward(augment(x, drawn, ws), ws)  # (R, classes, N)
         loss, dlogits = cross_entropy(logits, y, count)  # L_D(W)
         if game:
             dlogits += game.lam * game.gain_gradient(logits, y, ws, count)  # + lambda max_h G_W(h)
@@ -86,10 +92,10 @@ def train(
     with Passes(net, threads, generators) as passes, np.errstate(over="ignore", invalid="ignore"):
         for epoch in range(epochs):
             step_losses, sizes = [], []
-            for index in shuffled(members, plan.batch, generators):  # (R, B)
+            for index in shuffled(members, plan.batch, generators, records.block):  # (R, B)
                 if game:
                     game.strengthen(net)  # h <- argmax_h G_W(h), some steps towards it
-                step_losses.append(passes.run(objective, index))
+                step_losses.append(passes.run(objective, index, augment.draw(generators, index.shape[1])))
                 sizes.append(index.shape[1])
                 if admm:
                     admm.add_penalty_gradient(net)  # + rho (W - Z + U)

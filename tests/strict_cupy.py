@@ -196,7 +196,7 @@ def _binary(name):
 
 
 ndarray.__matmul__ = lambda self, other: matmul(self, other)
-for _name in ("add", "sub", "mul", "truediv", "pow", "eq", "ne", "gt"):
+for _name in ("add", "sub", "mul", "truediv", "pow", "eq", "ne", "gt", "ge", "lt"):
     _binary(_name)
 
 
@@ -309,6 +309,11 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False):
 @function
 def partition(a, kth, axis=-1):
     return wrap(np.partition(unwrap(a), kth, axis))
+
+
+@function
+def take(a, indices, axis=None, out=None):
+    return into(out, np.take(unwrap(a), unwrap(indices), axis, target(out)))
 
 
 @function

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nanoprune.data import NAMES, Dataset, find_data_dir, load
+from nanoprune.data.archive import read_members
 from nanoprune.data.digits import PLACES, load_digits
-from nanoprune.data.location30 import load_location30, parse_location, read_member
+from nanoprune.data.location30 import BITS, HEADS, MEMBER, UNPACKED_LIMIT, load_location30
 from nanoprune.data.mnist import load_mnist, parse_idx
+from nanoprune.data.records import parse_records
 from nanoprune.data.source import SourceFile, gunzip, read_bounded
 from nanoprune.errors import ArgumentError, DataError
 
@@ -52,14 +54,22 @@ def line(label: object, bits: np.ndarray) -> bytes:
     return f'"{label}",{",".join(map(str, bits))}\n'.encode()
 
 
-def archive(content: bytes, name: str = "bangkok", kind: bytes = tarfile.REGTYPE) -> bytes:
-    """A .tgz with one member."""
+def archive(content: bytes, *others: tuple[str, bytes], name: str = "bangkok", kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A .tgz with one member of that kind, and other plain ones."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        member = tarfile.TarInfo(name)
-        member.size, member.type = len(content), kind
-        tar.addfile(member, io.BytesIO(content))
+        for each, data in ((name, content), *others):
+            member = tarfile.TarInfo(each)
+            member.size, member.type = len(data), kind if each == name else tarfile.REGTYPE
+            tar.addfile(member, io.BytesIO(data))
     return packed.getvalue()
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A member's header of 512 bytes that promises `size` bytes."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
 
 
 def assert_sound(dataset: Dataset) -> None:
@@ -136,8 +146,8 @@ def test_missing_file_says_what_to_do(tmp_path):
 
 
 def test_unknown_name_lists_the_names():
-    assert NAMES == ("digits", "mnist", "location30")
-    with pytest.raises(ArgumentError, match=r"digits, mnist, location30.*'mnits'"):
+    assert " ".join(NAMES) == "digits mnist location30 purchase100 texas100 cifar10 cifar100 imagenet"
+    with pytest.raises(ArgumentError, match=r"digits, mnist, location30, .*imagenet, got 'mnits'"):
         load("mnits")
 
 
@@ -318,7 +328,7 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     )
 )
 def test_location_round_trip(records):
-    bits, labels = parse_location(b"".join(line(*record) for record in records), "file")
+    bits, labels = parse_records(b"".join(line(*record) for record in records), HEADS, BITS, "file")
     assert labels.dtype == np.int64
     assert labels.tolist() == [label - 1 for label, _ in records]
     np.testing.assert_array_equal(bits, [record for _, record in records])
@@ -327,15 +337,17 @@ def test_location_round_trip(records):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda good: b"", "end without one"),
-        (lambda good: good[:-1], "end without one"),
+        (lambda good: b"", "holds no lines"),
+        (lambda good: b"\n", "line 1 is too short"),
+        (lambda good: good[:-2], "line 1 does not end in 446"),  # cut off
+        (lambda good: good[:-3], "line 1 does not end in 446"),
         (lambda good: good + b"\n", "line 2 is too short"),
         (lambda good: good + good[:500] + b"\n", "line 2 is too short"),
-        (lambda good: good + good.replace(b'"7"', b'"0"'), "line 2 does not start with a class"),
-        (lambda good: good + good.replace(b'"7"', b'"31"'), "line 2 does not start with a class"),
-        (lambda good: good + good.replace(b'"7"', b'"07"'), "line 2 does not start with a class"),
-        (lambda good: good + good.replace(b'"7"', b"7"), "line 2 does not start with a class"),
-        (lambda good: good.replace(b'"7"', b'"7",0'), "line 1 does not start with a class"),  # 447 bits
+        (lambda good: good + good.replace(b'"7"', b'"0"'), "line 2 does not start with a label"),
+        (lambda good: good + good.replace(b'"7"', b'"31"'), "line 2 does not start with a label"),
+        (lambda good: good + good.replace(b'"7"', b'"07"'), "line 2 does not start with a label"),
+        (lambda good: good + good.replace(b'"7"', b"7"), "line 2 does not start with a label"),
+        (lambda good: good.replace(b'"7"', b'"7",0'), "line 1 does not start with a label"),  # 447 bits
         (lambda good: good + good[:-2] + b"2\n", "line 2 does not end in 446"),
         (lambda good: good + good[:-3] + b";0\n", "line 2 does not end in 446"),
         (lambda good: good.replace(b"\n", b"\r\n"), "line 1 does not end in 446"),
@@ -343,7 +355,13 @@ def test_location_round_trip(records):
 )
 def test_location_refuses(make, message):
     with pytest.raises(DataError, match=f"file: .*{message}"):
-        parse_location(make(line(7, np.zeros(446, dtype=int))), "file")
+        parse_records(make(line(7, np.zeros(446, dtype=int))), HEADS, BITS, "file")
+
+
+def test_the_last_line_may_do_without_a_line_feed():
+    content = line(7, np.arange(446) % 2) + line(30, np.ones(446, int))
+    for whole, cut in zip(*(parse_records(text, HEADS, BITS, "file") for text in (content, content[:-1])), strict=True):
+        np.testing.assert_array_equal(whole, cut)
 
 
 def test_location_is_read_from_its_archive(tmp_path):
@@ -356,20 +374,47 @@ def test_location_is_read_from_its_archive(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "message"),
     [
-        b"",
-        archive(b"x")[:-20],
-        gzip.compress(b"not a tar file"),
-        archive(b"x", name="paris"),
-        archive(b"", kind=tarfile.DIRTYPE),
-        archive(bytes(6_000_000)),
+        (b"", "not a readable tar|is not in it"),
+        (archive(b"x")[:-20], "damaged gzip data"),
+        (gzip.compress(b"not a tar file"), "not a readable tar"),
+        (archive(b"x", name="paris"), "bangkok is not in it"),
+        (archive(b"", kind=tarfile.DIRTYPE), "bangkok is not a plain file"),
+        (archive(b"", kind=tarfile.SYMTYPE), "bangkok is not a plain file"),
+        (archive(bytes(6_000_000)), "unpacks to more than"),
+        (archive(b"x", *[("bangkok", b"y")]), "bangkok twice"),
+        (archive(b"x", *[(f"part{i}", b"") for i in range(64)]), "more than 64 files"),
+        (gzip.compress(header("bangkok", 10**9)), "said to have 1000000000 bytes"),
+        (gzip.compress(header("bangkok", 4_000_000) + bytes(512)), "ends after 512 of 4000000 bytes"),
+        (gzip.compress(header("bangkok", -5)), "said to have -5 bytes|not a readable tar"),
+        (gzip.compress(header("x", 10**10, tarfile.XHDTYPE) + header("bangkok", 1)), "not a readable tar"),
+        (gzip.compress(header("bangkok", 512, tarfile.GNUTYPE_SPARSE) + bytes(512)), "not a plain file|readable"),
     ],
-    ids=["empty", "cut", "no tar", "another member", "a folder", "too large"],
+    ids=[
+        *("empty", "cut", "no tar", "another member", "a folder", "a link", "too large", "twice", "many"),
+        *("a promise", "a cut promise", "negative", "a huge extended header", "sparse"),
+    ],
 )
-def test_archive_refused(data):
-    with pytest.raises(DataError, match="file: "):
-        read_member(data, "file")
+def test_archive_refused(data, message):
+    with pytest.raises(DataError, match=rf"file: .*({message})") as caught:
+        read_members(data, {MEMBER: UNPACKED_LIMIT}, UNPACKED_LIMIT, "file")
+    assert "\n" not in str(caught.value)
+
+
+@given(st.data())
+def test_a_mutated_archive_is_refused_or_read(data):
+    content = bytearray(gzip.decompress(archive(b"content", ("other", b"x" * 600))))
+    for place in data.draw(st.lists(st.integers(0, 2047), max_size=6)):
+        content[place] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):  # a header's checksum, made right again
+        content[148:156] = b" " * 8
+        content[148:156] = b"%06o\0 " % sum(content[:512])
+    try:
+        found = read_members(gzip.compress(bytes(content), 1), {MEMBER: 5000}, 1 << 16, "file")
+    except DataError:
+        return
+    assert len(found[MEMBER]) <= 5000
 
 
 # Digits

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nanoprune.data import fetch
+from nanoprune.data import NAMES, fetch
 from nanoprune.data.source import SourceFile
 from nanoprune.errors import ArgumentError, DataError
 
@@ -164,13 +164,43 @@ def test_a_folder_that_cannot_be_written_to_is_no_mirrors_fault(server, tmp_path
         fetch("mnist", tmp_path, [server.mirror("a")], files=[FILE])
 
 
+def test_an_archive_is_verified_as_it_is_and_not_unpacked(server, tmp_path):
+    file = SourceFile("cifar10", "part.tar.gz", len(PACKED), hashlib.sha256(PACKED).hexdigest())
+    server.pages = {"/a/part.tar.gz": gzip.compress(CONTENT, 1), "/b/part.tar.gz": PACKED}  # another packing, the right
+    with pytest.raises(DataError, match="SHA-256"):
+        fetch("cifar10", tmp_path, [server.mirror("a")], files=[file])
+    fetch("cifar10", tmp_path, [server.mirror("a"), server.mirror("b")], files=[file])
+    assert (tmp_path / "cifar10" / "part.tar.gz").read_bytes() == PACKED
+
+
+def test_where_no_hash_is_known_an_archive_is_wanted(server, tmp_path):
+    file = SourceFile("purchase100", "part.tgz", 10**6, None)
+    server.pages = {"/a/part.tgz": b"<html>moved</html>", "/b/part.tgz": PACKED, "/c/part.tgz": bytes(10**7)}
+    with pytest.raises(DataError, match=r"starts with 3c 68 74 6d, expected a gzip archive.*at most 1065536 expected"):
+        fetch("purchase100", tmp_path, [server.mirror("a"), server.mirror("c")], files=[file])
+    assert files_in(tmp_path) == []
+    fetch("purchase100", tmp_path, [server.mirror("a"), server.mirror("b")], files=[file])
+    assert (tmp_path / "purchase100" / "part.tgz").read_bytes() == PACKED
+
+
+def test_imagenet_cannot_be_fetched(tmp_path):
+    with pytest.raises(ArgumentError, match=r"imagenet cannot be fetched.*'python cli.py data pack'"):
+        fetch("imagenet", tmp_path)
+
+
+def test_every_other_data_set_has_somewhere_to_come_from(tmp_path):
+    for name in set(NAMES) - {"digits", "imagenet"}:
+        with pytest.raises(DataError, match=f"{name}: .* could not be fetched: no mirror to ask"):
+            fetch(name, tmp_path, [])
+
+
 def test_digits_need_no_fetching(tmp_path):
     assert fetch("digits", tmp_path) == []
     assert files_in(tmp_path) == []
 
 
 def test_refuses(tmp_path):
-    with pytest.raises(ArgumentError, match="data set must be one of digits, mnist, location30, got 'cifar'"):
+    with pytest.raises(ArgumentError, match=r"data set must be one of digits, mnist, .*, got 'cifar'"):
         fetch("cifar", tmp_path)
     with pytest.raises(ArgumentError, match="mirror must start with https:// or http://, got 'file:///etc/'"):
         fetch("mnist", tmp_path, ["file:///etc/"])

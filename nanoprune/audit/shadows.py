@@ -189,4 +189,5 @@ def _recipes(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str
 
 
 def _schedule(record: dict[str, Any]) -> Schedule:
+    record = {"augment": "none"} | record  # model files of before there was one do not name it
     return Schedule(**{field.name: record[field.name] for field in dataclasses.fields(Schedule)})

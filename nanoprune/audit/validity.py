@@ -9,6 +9,7 @@ import numpy as np
 
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadows import Pool, outputs
+from nanoprune.batch import EVALUATION_BATCH
 from nanoprune.data import Dataset
 from nanoprune.experiment import Experiment, Trained
 from nanoprune.model import Model
@@ -53,7 +54,7 @@ def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> li
     twice = 0
     shifts = []
     for split in splits:
-        inside, outside = (_keys(data.x[part], data.y[part]) for part in (split.members, split.nonmembers))
+        inside, outside = (_record_keys(data, part) for part in (split.members, split.nonmembers))
         twice += int(np.isin(inside, outside).sum())
         shifts.append(label_shift(data.y[split.members], data.y[split.nonmembers], data.classes))
     p = min(1.0, min(shifts) * len(shifts))
@@ -110,7 +111,7 @@ def same_records(dataset: Dataset, pool: Pool) -> Check:
 
     Real data has some: such a record is a member, whatever it is called, and attacks can only look weaker by it.
     """
-    keys = _keys(dataset.x[pool.scored], dataset.y[pool.scored])
+    keys = _record_keys(dataset, pool.scored)
     return _twice(keys, pool.member, pool.scored, "warning", "equal features and labels")
 
 
@@ -195,6 +196,12 @@ def _keys(rows: np.ndarray, y: np.ndarray) -> np.ndarray:
     """SHA-256 of each row (n, ...) with its label (n,), as (n,) bytes."""
     digests = (hashlib.sha256(row.tobytes() + int(c).to_bytes(8, "little")) for row, c in zip(rows, y, strict=True))
     return np.array([digest.hexdigest() for digest in digests], dtype="S64")
+
+
+def _record_keys(dataset: Dataset, index: np.ndarray) -> np.ndarray:
+    """The keys of the records `index` (n,), gathered some at a time: they may lie in a file too large for memory."""
+    parts = (index[i : i + EVALUATION_BATCH] for i in range(0, len(index), EVALUATION_BATCH))
+    return np.concatenate([_keys(dataset.x[part], dataset.y[part]) for part in parts])
 
 
 def _twice(keys: np.ndarray, member: np.ndarray, names: np.ndarray, outcome: str, equal: str) -> Check:

@@ -3,16 +3,25 @@
 import os
 import pathlib
 
+from nanoprune.data.cifar import load_cifar10, load_cifar100
 from nanoprune.data.dataset import Dataset
 from nanoprune.data.digits import load_digits
 from nanoprune.data.location30 import load_location30
 from nanoprune.data.mnist import load_mnist
+from nanoprune.data.packed import load_imagenet
+from nanoprune.data.purchase100 import load_purchase100
+from nanoprune.data.texas100 import load_texas100
 from nanoprune.errors import ArgumentError
 
 _LOADERS = {
     "digits": lambda data_dir: load_digits(),  # embedded: there is no folder to look in
     "mnist": load_mnist,
     "location30": load_location30,
+    "purchase100": load_purchase100,
+    "texas100": load_texas100,
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "imagenet": load_imagenet,
 }
 NAMES = tuple(_LOADERS)
 

@@ -1,7 +1,8 @@
-"""A data set in memory: features, labels, and a hash that says which data it is."""
+"""A data set: features, labels, and a hash that says which data it is."""
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,18 +13,23 @@ from nanoprune.errors import DataError
 class Dataset:
     """N labelled records, samples first: a batch is gathered as rows and transposed to samples-last by the trainer.
 
+    x is an array, or a `Packed` file too large for memory, which gathers rows as an array does.
+
     Raises DataError on arrays of a wrong dtype or shape, no records, lengths that differ, labels out of range, features
     that are not finite numbers in [0, 1], and a `train` that is not in 1 .. N.
     """
 
     name: str  # "mnist"
-    x: np.ndarray  # (N, F) or, images, (N, H, C, W); float32 in [0, 1]
+    x: Any  # (N, F) or, images, (N, H, C, W); float32 in [0, 1]
     y: np.ndarray  # (N,) int64 in 0 .. classes-1
     classes: int
     train: int  # the first `train` records are the official training set; N where there is no official split
     sha256: str  # of the records as they were read, before scaling, and of the labels
+    title: str = ""  # what results call it: its name, unless the records are a copy that differs from the official ones
 
     def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.name)
         x, y = self.x, self.y
         if x.dtype != np.float32 or y.dtype != np.int64:
             raise DataError(f"{self.name}: x is {x.dtype} and y is {y.dtype}, expected float32 and int64")
@@ -48,6 +54,7 @@ class Dataset:
         classes: int,
         scale: float = 1.0,
         train: int | None = None,
+        title: str = "",
     ) -> "Dataset":
         """The data set with x = records / scale; `train` None means that there is no official split.
 
@@ -60,7 +67,7 @@ class Dataset:
         y = labels.astype(np.int64)
         x.setflags(write=False)
         y.setflags(write=False)
-        return cls(name, x, y, classes, len(x) if train is None else train, arrays_sha256(records, y))
+        return cls(name, x, y, classes, len(x) if train is None else train, arrays_sha256(records, y), title)
 
 
 def arrays_sha256(*arrays: np.ndarray) -> str:

@@ -6,7 +6,7 @@ import pathlib
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 
-from nanoprune.data import location30, mnist
+from nanoprune.data import cifar, location30, mnist, purchase100, texas100
 from nanoprune.data.catalogue import check_name, find_data_dir
 from nanoprune.data.source import SourceFile
 from nanoprune.errors import ArgumentError, DataError
@@ -14,8 +14,14 @@ from nanoprune.files import atomic_path
 
 Progress = Callable[[str, int, int | None], None]  # file name, bytes done, bytes in all if the mirror says
 
-FILES = {"digits": (), "mnist": mnist.FILES, "location30": location30.FILES}
-MIRRORS = {"digits": (), "mnist": mnist.MIRRORS, "location30": location30.MIRRORS}
+SOURCES = {  # where each data set comes from; the others need no download, or cannot be had by one
+    "mnist": (mnist.FILES, mnist.MIRRORS),
+    "location30": (location30.FILES, location30.MIRRORS),
+    "purchase100": (purchase100.FILES, location30.MIRRORS),
+    "texas100": (texas100.FILES, location30.MIRRORS),
+    "cifar10": ((cifar.CIFAR10.archive,), cifar.MIRRORS),
+    "cifar100": ((cifar.CIFAR100.archive,), cifar.MIRRORS),
+}
 TIMEOUT = 30.0  # seconds without an answer from a mirror
 CHUNK = 1 << 16  # bytes between two calls of progress
 
@@ -34,12 +40,15 @@ def fetch(
     it cannot be written.
     """
     check_name(name)
-    mirrors = MIRRORS[name] if mirrors is None else mirrors
+    if name == "imagenet":
+        raise ArgumentError("imagenet cannot be fetched: ask its owners for it, then run 'python cli.py data pack'")
+    known, places = SOURCES.get(name, ((), ()))
+    mirrors = places if mirrors is None else mirrors
     for mirror in mirrors:
         if not mirror.startswith(("https://", "http://")):
             raise ArgumentError(f"mirror must start with https:// or http://, got {mirror!r}")
     folder = find_data_dir(data_dir)
-    missing = [file for file in (FILES[name] if files is None else files) if not _is_right(file, folder)]
+    missing = [file for file in (known if files is None else files) if not _is_right(file, folder)]
     return [_fetch_file(file, folder, mirrors, progress or _silent) for file in missing]
 
 

@@ -10,18 +10,23 @@ from dataclasses import dataclass
 
 from nanoprune.errors import DataError
 
+GZIP = b"\x1f\x8b"  # how gzip data starts
+GITHUB_LIMIT = 100 << 20  # bytes: no file of a repository on GitHub is larger
+
 
 @dataclass(frozen=True)
 class SourceFile:
     """A published file: its data set, its name, and the size in bytes and SHA-256 of its content.
 
     The content of a file whose name ends in .gz is what it unpacks to: the gzip wrapping differs among mirrors.
+    Archives (.tgz, .tar.gz) are taken as they are. sha256 None: not known to us; `size` is then the most bytes there
+    may be, and whoever parses the content must check all of it.
     """
 
     dataset: str
     name: str
     size: int
-    sha256: str
+    sha256: str | None
 
     @property
     def limit(self) -> int:
@@ -50,7 +55,11 @@ class SourceFile:
 
     def verify(self, data: bytes, source: str) -> bytes:
         """The content of `data`, the file's bytes; DataError, naming `source`, if it is not the published content."""
-        if self.name.endswith(".gz") and data.startswith(b"\x1f\x8b"):
+        if self.sha256 is None:
+            if not data.startswith(GZIP):
+                raise DataError(f"{source}: starts with {data[:4].hex(' ') or 'nothing'}, expected a gzip archive")
+            return data
+        if self.name.endswith(".gz") and not self.name.endswith(".tar.gz") and data.startswith(GZIP):
             data = gunzip(data, self.size, source)
         found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
