@@ -33,12 +33,13 @@ from nanoprune.prune import ADMM, Mask
 class Schedule:
     """epochs of SGD in batches of `batch`, the last one smaller; learning rate `lr` over the epochs as `decay` says.
 
+    lr: a number, or a tuple of one a replica.
     augment: what images of training batches pass through, see `augmentation`.
     """
 
     epochs: int
     batch: int = 64
-    lr: float = 0.05
+    lr: float | tuple[float, ...] = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
     decay: str = "constant"
@@ -50,8 +51,14 @@ class Schedule:
         if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < float("inf")):
             found = f"{self.momentum} and {self.weight_decay}"
             raise ArgumentError(f"momentum must lie in [0, 1) and weight_decay be at least 0, got {found}")
-        schedule(self.decay, self.lr, self.epochs)
+        self.rate(len(self.lr) if isinstance(self.lr, tuple) else 1)
         augmentation(self.augment)
+
+    def rate(self, replicas: int) -> Callable[[float], Any]:
+        """The learning rate by epoch: a number, or (R,). Raises ArgumentError unless there is one for each replica."""
+        if isinstance(self.lr, tuple) and len(self.lr) != replicas:
+            raise ArgumentError(f"lr must be one number or one for each of {replicas} replicas, got {len(self.lr)}")
+        return schedule(self.decay, np.array(self.lr) if isinstance(self.lr, tuple) else self.lr, self.epochs)
 
 
 def train(
@@ -75,7 +82,7 @@ def train(
     Raises DivergenceError, naming method, replica and iteration, at the end of an epoch in which a loss was not finite.
     """
     optimizer = SGD(plan.momentum, plan.weight_decay)
-    rate, augment = schedule(plan.decay, plan.lr, plan.epochs), augmentation(plan.augment)
+    rate, augment = plan.rate(net.replicas), augmentation(plan.augment)
     updates = _update_epochs(plan.epochs, admm.settings.iterations) if admm else set()
     epochs = plan.epochs if stop_after is None else min(stop_after, plan.epochs)
     losses = np.empty((net.replicas, epochs))

@@ -94,12 +94,13 @@ def test_replicas_together_equal_replicas_alone(make):
     net = network(7, 3, rng, np.float32)
     alone = [net.copy(slice(r, r + 1)) for r in range(3)]
     optimizer, optimizers = make(), [make() for _ in range(3)]
+    rates = np.array([0.05, 0.01, 0.2])
     for _ in range(4):
         net.grad[...] = rng.standard_normal(net.grad.shape)
         for r in range(3):
             alone[r].grad[...] = net.grad[r]
-            optimizers[r].step(alone[r], RATE)
-        optimizer.step(net, RATE)
+            optimizers[r].step(alone[r], float(rates[r]))
+        optimizer.step(net, rates)
     assert net.theta.dtype == np.float32
     np.testing.assert_array_equal(net.theta, np.concatenate([one.theta for one in alone]))
 

@@ -190,7 +190,7 @@ def run(part: str, replicas: slice = slice(0, 3), threads: int = 1, epochs: int 
         net,
         records,
         members,
-        Schedule(epochs, batch=8, weight_decay=1e-3),
+        Schedule(epochs, batch=8, lr=(0.05, 0.02, 0.1)[replicas], weight_decay=1e-3),
         seeded(3, 5)[replicas],
         **options,
         threads=threads,
@@ -316,12 +316,19 @@ def test_more_iterations_than_epochs_are_refused():
         ({"lr": -0.1}, "learning rate must be"),
         ({"lr": np.nan}, "learning rate must be"),
         ({"lr": np.inf}, "learning rate must be"),
+        ({"lr": (0.1, 0.0)}, "learning rate must be"),
         ({"decay": "linear"}, "schedule must be one of constant, step, cosine, got 'linear'"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(bad, message):
     with pytest.raises(ArgumentError, match=message.replace(".", r"\.")):
         Schedule(**{"epochs": 3} | bad)
+
+
+def test_as_many_rates_as_replicas():
+    x, y = blobs(12)
+    with pytest.raises(ArgumentError, match="lr must be one number or one for each of 2 replicas, got 3"):
+        train(mlp(2), Records(x, y), np.tile(np.arange(12), (2, 1)), Schedule(1, lr=(0.1, 0.1, 0.1)), seeded(2))
 
 
 # --- divergence ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.backend import xp
+from nanoprune.backend import to_device, xp
 from nanoprune.nn.network import Network
 
 BLOCK = 16384  # elements; four arrays of them fit into a level-2 cache. benchmarks/optimizer_block.py
@@ -25,16 +25,16 @@ class SGD:
         self.momentum, self.weight_decay = momentum, weight_decay
         self.V: Any = None
 
-    def step(self, net: Network, lr: float) -> None:
-        """One update of net.theta (R, P) from net.grad; lr: learning rate."""
+    def step(self, net: Network, lr: Any) -> None:
+        """One update of net.theta (R, P) from net.grad; lr: learning rate, a number or (R,)."""
         if self.V is None:
             self.V = xp.zeros_like(net.theta)
-        for theta, grad, V, tmp in _blocks(net.theta, net.grad, self.V):
+        for lr_r, (theta, grad, V, tmp) in _blocks(lr, net.theta, net.grad, self.V):
             V *= self.momentum
             V += grad
             if self.weight_decay:
                 V += xp.multiply(theta, self.weight_decay, out=tmp)
-            theta -= xp.multiply(V, lr, out=tmp)
+            theta -= xp.multiply(V, lr_r, out=tmp)
 
 
 class Adam:
@@ -52,15 +52,15 @@ class Adam:
         self.M: Any = None
         self.S: Any = None
 
-    def step(self, net: Network, lr: float) -> None:
-        """One update of net.theta (R, P) from net.grad; lr: learning rate."""
+    def step(self, net: Network, lr: Any) -> None:
+        """One update of net.theta (R, P) from net.grad; lr: learning rate, a number or (R,)."""
         if self.M is None:
             self.M, self.S = xp.zeros_like(net.theta), xp.zeros_like(net.theta)
         self.t += 1
-        # lr M^ / (sqrt(S^) + eps) = c M / (sqrt(S) + e), which saves two passes over the parameters
+        # lr M^ / (sqrt(S^) + eps) = lr c M / (sqrt(S) + e), which saves two passes over the parameters
         root = (1 - self.b2**self.t) ** 0.5
-        c, e = lr * root / (1 - self.b1**self.t), self.eps * root
-        for theta, grad, M, S, tmp in _blocks(net.theta, net.grad, self.M, self.S):
+        c, e = root / (1 - self.b1**self.t), self.eps * root
+        for lr_r, (theta, grad, M, S, tmp) in _blocks(lr, net.theta, net.grad, self.M, self.S):
             if self.weight_decay:
                 grad += xp.multiply(theta, self.weight_decay, out=tmp)
             M *= self.b1
@@ -70,17 +70,21 @@ class Adam:
             xp.sqrt(S, out=tmp)
             tmp += e
             xp.divide(M, tmp, out=tmp)
-            theta -= xp.multiply(tmp, c, out=tmp)
+            theta -= xp.multiply(tmp, lr_r * c, out=tmp)
 
 
-def _blocks(*arrays: Any) -> Iterator[tuple]:
-    """The arrays (R, P) in blocks of one replica's BLOCK parameters, with a temporary; on a GPU in one block."""
+def _blocks(lr: Any, *arrays: Any) -> Iterator[tuple[Any, tuple]]:
+    """The arrays (R, P) in blocks of one replica's BLOCK parameters, with a temporary and the replica's learning rate.
+
+    On a GPU in one block, with the learning rate as it is or as (R, 1).
+    """
     R, P = arrays[0].shape
     if not isinstance(arrays[0], np.ndarray):
-        yield *arrays, xp.empty_like(arrays[0])
+        rates = lr if np.ndim(lr) == 0 else to_device(np.asarray(lr, arrays[0].dtype)[:, None])
+        yield rates, (*arrays, xp.empty_like(arrays[0]))
         return
     tmp = np.empty(min(BLOCK, P), arrays[0].dtype)
-    for r in range(R):
+    for r, lr_r in enumerate(np.broadcast_to(lr, R).tolist()):
         for start in range(0, P, BLOCK):
             stop = min(start + BLOCK, P)
-            yield *(array[r, start:stop] for array in arrays), tmp[: stop - start]
+            yield lr_r, (*(array[r, start:stop] for array in arrays), tmp[: stop - start])
