@@ -29,7 +29,7 @@ class Conv2D(Layer):
             raise ArgumentError(f"padding must be an integer of at least 0, got {padding!r}")
         self.padding = padding
         fan_in = size * channels * size
-        self.W = Parameter("W", (kernels, fan_in), std=he(fan_in), prunable=True)
+        self.W = Parameter("W", (kernels, fan_in), he(fan_in), prunable=True, window=(size, channels, size))
         self.b = Parameter("b", (kernels, 1), std=0.0, prunable=False)
 
     def parameters(self) -> list[Parameter]:

@@ -13,13 +13,22 @@ class Parameter:
     """One weight matrix or bias of a layer, for R replicas.
 
     shape: without the replica axis. std: standard deviation of its normal initial values; 0 starts at zero.
-    prunable: True for weights, False for biases. value and grad, both (R, *shape), are views into the network's flat
-    parameter vector `theta` and its gradient; `Network` sets them.
+    prunable: True for weights, False for biases. window: of a convolution's weights (O, kh*C*kw), (kh, C, kw); None for
+    others. value and grad, both (R, *shape), are views into the network's flat parameter vector `theta` and its
+    gradient; `Network` sets them.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], std: float, prunable: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        std: float,
+        prunable: bool,
+        window: tuple[int, int, int] | None = None,
+    ) -> None:
         self.name = name
         self.shape = shape
+        self.window = window
         self.size = math.prod(shape)
         self.std = std
         self.prunable = prunable
