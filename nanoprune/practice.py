@@ -16,6 +16,7 @@ from nanoprune.methods import Shard, generators
 from nanoprune.model import Model
 from nanoprune.nn import Network
 from nanoprune.parallel import single_threaded_blas
+from nanoprune.prune import layer_ratios
 from nanoprune.prune.admm import Iteration
 from nanoprune.recipes import Keep, Recipe
 from nanoprune.zoo import build, describe
@@ -55,11 +56,12 @@ def prune_model(
             f"the model maps {model.net.input_shape} to {model.net.output_shape}: not made for {dataset.name}"
         )
     progress = progress or Progress()
+    ratios = layer_ratios(model.net, keep, recipe.scope, recipe.exempt)
     pruned = dataclasses.replace(model, net=model.net.copy(), steps=list(model.steps))
     shard = _shard("prune", pruned, dataset, recipe, threads, progress, solved)
     progress.start("prune and retrain", recipe.pruning_epochs)
     with single_threaded_blas():
-        (status,) = shard.pruned(keep, recipe.minmax)
+        (status,) = shard.pruned(ratios, recipe.minmax)
     pruned.steps.append(recipe.prune_step(keep, recipe.minmax) | {"status": status} | _adversary(shard))
     return pruned
 

@@ -177,6 +177,8 @@ def _recipes(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str
                 base,
                 keep=(keep,),
                 scope=step["scope"],
+                scheme=step.get("scheme", "unstructured"),  # files of before there were schemes do not say
+                exempt=tuple(step.get("exempt", ())),
                 via=tuple(step["via"]),
                 prune=_schedule(step["prune"]),
                 retrain=_schedule(step["retrain"]),

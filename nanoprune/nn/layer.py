@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.workspace import Workspace
 
@@ -55,8 +58,44 @@ class Layer:
         """dX = dL/dX from dY = dL/dY, both (R, ..., N). Layers with parameters also write their `grad`."""
         raise TypeError(f"{self!r} defines no backward pass")
 
+    # How a layer loses units. A unit is a channel of an image or a feature; c (units,) float64 has the value of each
+    # input unit that is the same for every sample and position, and NaN for the others. One replica, on the host.
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The same for the output units, for inputs of `shape`. Raises ArgumentError where the layer cannot tell."""
+        raise ArgumentError(f"{self!r} cannot lose units: it does not tell which of its outputs are constant")
+
+    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Which input units must stay for the output units `needed` (bool) to be computed; at least one."""
+        raise ArgumentError(f"{self!r} cannot lose units: it does not tell which of its inputs it needs")
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        """The layer on the input units `kept` alone, the values of its parameters, and which output units are left.
+
+        kept has all that `needs` asked for, perhaps more; at least the units `needed` are left. What an input unit that
+        is not kept contributed, it does not lose: such a unit is constant, or nothing reads it.
+        """
+        raise ArgumentError(f"{self!r} cannot lose units")
+
     def __repr__(self) -> str:
         return type(self).__name__
+
+
+class Elementwise(Layer):
+    """A layer without parameters whose output unit i is the same function of input unit i everywhere: loses the same."""
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return to_host(self.forward(to_device(c[None, :, None]), Workspace(training=False)))[0, :, 0].copy()
+
+    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return needed
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        return self, [], kept
 
 
 def he(fan_in: int) -> float:
