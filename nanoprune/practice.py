@@ -16,7 +16,7 @@ from nanoprune.methods import Shard, generators
 from nanoprune.model import Model
 from nanoprune.nn import Network
 from nanoprune.parallel import single_threaded_blas
-from nanoprune.prune import layer_ratios
+from nanoprune.prune import layer_ratios, shrink
 from nanoprune.prune.admm import Iteration
 from nanoprune.recipes import Keep, Recipe
 from nanoprune.zoo import build, describe
@@ -64,6 +64,12 @@ def prune_model(
         (status,) = shard.pruned(ratios, recipe.minmax)
     pruned.steps.append(recipe.prune_step(keep, recipe.minmax) | {"status": status} | _adversary(shard))
     return pruned
+
+
+def shrunk(model: Model) -> Model:
+    """The model without the units that it does not need: the same outputs up to rounding (`prune.shrink`)."""
+    step = {"step": "shrink", "widths": model.net.description["widths"]}  # the widths that it was trained with
+    return dataclasses.replace(model, net=shrink(model.net), steps=[*model.steps, step])
 
 
 def summary_line(model: Model, dataset: Dataset) -> str:

@@ -14,7 +14,7 @@ from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings, Budget, layer_ratios, parse_scheme
 from nanoprune.prune.ratios import USUAL
 from nanoprune.train import Schedule
-from nanoprune.zoo import NETWORKS
+from nanoprune.zoo import NETWORKS, build, describe
 
 Keep = float | tuple[float, ...]  # one ratio for all layers, or one a layer
 
@@ -169,6 +169,23 @@ FULL = {  # where the members are the whole official training set
         minmax=0.0,
     ),
 }
+
+
+def layer_names(dataset: Dataset, members: int | str | None = None, network: str | None = None) -> list[str]:
+    """The layers of the network that `recipe_for` says, by the names that ratios are given to."""
+    recipe = recipe_for(dataset, members, network=network)
+    return build(describe(recipe.network, dataset.x.shape[1:], dataset.classes, list(recipe.widths)), replicas=0).names
+
+
+def one_ratio(keep: Keep | None, from_file: Keep | None, scheme: str | None) -> Keep:
+    """The one ratio (or one a layer) of an option, a file or a scheme. Raises ArgumentError on two of them, or none."""
+    of_scheme = parse_scheme(scheme).keep if scheme else None
+    given = [ratio for ratio in (keep, from_file) if ratio is not None]
+    if len(given) > 1:
+        raise ArgumentError("keep comes from --keep or from --keep-file, got both; leave one out")
+    if not given and of_scheme is None:
+        raise ArgumentError("keep is missing: give --keep, --keep-file, or a --scheme N:M, which brings its ratio")
+    return given[0] if given else of_scheme
 
 
 def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: Any) -> Recipe:

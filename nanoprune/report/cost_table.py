@@ -7,33 +7,27 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-COLUMNS = ("layer", "shape", "asked %", "kept %", "parameters", "MACs", "bytes")
+COLUMNS = ("layer", "asked %", "kept %", "parameters", "MACs", "bytes")
 
 
 def cost_rows(costs: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The cells of `COLUMNS`, one tuple a layer, and the sums; "a / b" is what is left of all."""
-    rows = [
+    """The cells of `COLUMNS`, one tuple a layer and one for all: what is left, and how many times less that is."""
+    together = {**costs, "layer": "all", "asked": None, "kept": None}
+    return [
         (
-            layer["layer"],
-            " x ".join(map(str, layer["shape"])),
-            "-" if layer["asked"] is None else f"{100 * layer['asked']:.2f}",
-            f"{100 * layer['kept']:.2f}",
-            *(_of(layer[cost]) for cost in ("parameters", "macs", "bytes")),
+            of["layer"],
+            *("-" if of[share] is None else f"{100 * of[share]:.2f}" for share in ("asked", "kept")),
+            *(f"{left:,} ({full / left:.1f}x)" for full, left in (of[cost] for cost in ("parameters", "macs", "bytes"))),
         )
-        for layer in costs["layers"]
+        for of in (*costs["layers"], together)
     ]
-    return [*rows, ("all", "", "", "", *(_of(costs[cost]) for cost in ("parameters", "macs", "bytes")))]
-
-
-def _of(pair: list[int]) -> str:
-    return f"{pair[1]:,} / {pair[0]:,}"
 
 
 def cost_table(costs: Mapping[str, Any]) -> Table:
     """The costs as a table for the terminal."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in COLUMNS:
-        table.add_column(Text(column), justify="left" if column in ("layer", "shape") else "right", overflow="fold")
+        table.add_column(Text(column), justify="left" if column == "layer" else "right", no_wrap=True)
     for row in cost_rows(costs):
         table.add_row(*map(Text, row))
     return table
