@@ -40,9 +40,9 @@ class Budget:
         sizes = [grouping.size for grouping in self.groupings]
         stops = [sum(sizes[: i + 1]) for i in range(len(sizes))]
         self.parts = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
-        rows = _rows(keep, net.replicas, len(sizes))
-        self.k = [[count(ratio, g.groups) for ratio, g in zip(row, self.groupings, strict=True)] for row in rows]
-        for ratio in {ratio for row in rows for ratio in row}:
+        self.keep = _rows(keep, net.replicas, len(sizes))  # (R, parts)
+        self.k = [[count(ratio, g.groups) for ratio, g in zip(row, self.groupings, strict=True)] for row in self.keep]
+        for ratio in {ratio for row in self.keep for ratio in row}:
             by.check(ratio)
 
     def support(self, W: Any) -> Any:

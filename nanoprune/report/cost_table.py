@@ -12,14 +12,13 @@ COLUMNS = ("layer", "asked %", "kept %", "parameters", "MACs", "bytes")
 
 def cost_rows(costs: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The cells of `COLUMNS`, one tuple a layer and one for all: what is left, and how many times less that is."""
-    together = {**costs, "layer": "all", "asked": None, "kept": None}
     return [
         (
             of["layer"],
             *("-" if of[share] is None else f"{100 * of[share]:.2f}" for share in ("asked", "kept")),
             *(f"{left:,} ({full / left:.1f}x)" for full, left in (of[cost] for cost in ("parameters", "macs", "bytes"))),
         )
-        for of in (*costs["layers"], together)
+        for of in (*costs["layers"], {**costs, "layer": "all"})
     ]
 
 
