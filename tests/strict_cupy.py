@@ -185,7 +185,7 @@ def _binary(name):
 
 
 ndarray.__matmul__ = lambda self, other: matmul(self, other)
-for _name in ("add", "sub", "mul", "truediv", "pow", "eq", "ne", "gt"):
+for _name in ("add", "sub", "mul", "truediv", "pow", "eq", "ne", "gt", "lt"):
     _binary(_name)
 
 
@@ -288,6 +288,11 @@ def stack(tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
 @function
 def moveaxis(a, source, destination):
     return wrap(np.moveaxis(unwrap(a), source, destination))
+
+
+@function
+def broadcast_to(array, shape):
+    return wrap(np.broadcast_to(unwrap(array), shape))
 
 
 @function
