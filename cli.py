@@ -282,8 +282,8 @@ def prune(
 ) -> None:
     """Prune the model file MODEL by ADMM, retrain the survivors, and write the result.
 
-    Prints one line for each ADMM iteration; then for each layer the share that was asked for and the share that is
-    left, of parameters, multiplications and bytes too; and last the accuracies, the nonzero weights and the compression.
+    Prints one line for each ADMM iteration; then for each layer the share of the weights that was asked for and that
+    is left, with parameters, multiplications and bytes; and last the accuracies and the compression.
 
     \b
     python cli.py prune model.h5 --keep 0.05 --out pruned.h5
@@ -292,8 +292,8 @@ def prune(
     python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5
     python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
     """
-    from nanoprune.model import load_model, save_model
     from nanoprune.files import write_json
+    from nanoprune.model import load_model, save_model
     from nanoprune.practice import prune_model, summary_line
     from nanoprune.prune import costs, read_keep_file
     from nanoprune.prune.admm import Iteration
@@ -314,7 +314,8 @@ def prune(
         admm=_changed(recipe.admm, rho=rho, iterations=iterations, adaptive=adaptive or None),
     )
     budget = recipe.budget(dense.net, ratios)
-    _check_outputs(model, out, json_path)
+    _check_file(out)
+    _check_outputs(out, json_path)
     click.echo(Iteration.HEADER)
     with ProgressBars() as progress:
         pruned = prune_model(
@@ -349,7 +350,7 @@ def shrink(model: pathlib.Path, out: pathlib.Path, device: str) -> None:
 
     use_device(device)
     before = load_model(model)
-    _check_outputs(model, out)
+    _check_file(out)
     after = shrunk(before)
     save_model(after, out)
     Console().print(cost_table(costs(after.net)))

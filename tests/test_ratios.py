@@ -45,7 +45,9 @@ def test_one_ratio_leaves_the_exempt_layers_whole(exempt, of_lenet, of_mlp):
 
 
 def test_an_unknown_exempt_layer_is_refused_with_the_list():
-    with pytest.raises(ArgumentError, match="exempt must name first, last or layers of dense1, dense2, dense3; got 'c'"):
+    with pytest.raises(
+        ArgumentError, match="exempt must name first, last or layers of dense1, dense2, dense3; got 'c'"
+    ):
         layer_ratios(mlp(), 0.3, "layer", ("last", "c"))
 
 
@@ -144,7 +146,11 @@ def pruned_model(recipe, keep):
 
 @pytest.mark.parametrize(
     ("changes", "keep"),
-    [({"scheme": "filter"}, 0.5), ({"scheme": "1:4", "exempt": ("dense2",)}, 0.25), ({"scheme": "block:3"}, (0.1, 1, 0.2))],
+    [
+        ({"scheme": "filter"}, 0.5),
+        ({"scheme": "1:4", "exempt": ("dense2",)}, 0.25),
+        ({"scheme": "block:3"}, (0.1, 1, 0.2)),
+    ],
 )
 def test_a_model_says_its_scheme_and_shadows_repeat_it(changes, keep):
     data = load("digits")

@@ -84,7 +84,7 @@ class Layer:
 
 
 class Elementwise(Layer):
-    """A layer without parameters whose output unit i is the same function of input unit i everywhere: loses the same."""
+    """A layer without parameters whose output unit i is a function of input unit i alone: it loses the same units."""
 
     def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return to_host(self.forward(to_device(c[None, :, None]), Workspace(training=False)))[0, :, 0].copy()

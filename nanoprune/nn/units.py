@@ -1,7 +1,7 @@
 """How a linear layer loses units: the algebra that Dense and Conv2D share.
 
-A (O, C, k) are the weights of one replica, by output unit, input unit and place in the window (k = 1 in a dense layer), b (O,)
-the biases, c (C,) the value of each input unit that is constant, and NaN for the others. All on the host.
+A (O, C, k) are the weights of one replica, by output unit, input unit and place in the window (k = 1 in a dense layer),
+b (O,) the biases, c (C,) the value of each input unit that is constant, and NaN for the others. All on the host.
 """
 
 import numpy as np

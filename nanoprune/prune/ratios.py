@@ -54,9 +54,9 @@ def read_keep_file(path: str | os.PathLike, names: list[str]) -> tuple[float, ..
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); name a JSON file of ratios") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no JSON ({error}); write an object such as {{\"{names[0]}\": 0.1}}") from error
+        raise DataError(f'{path}: no JSON ({error}); write an object such as {{"{names[0]}": 0.1}}') from error
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
-        raise DataError(f"{path}: not a JSON object; write one such as {{\"{names[0]}\": 0.1}}")
+        raise DataError(f'{path}: not a JSON object; write one such as {{"{names[0]}": 0.1}}')
     found: dict[str, float] = {}
     for key, ratio in pairs:
         name = names[int(key)] if key.isdecimal() and int(key) < len(names) else key

@@ -16,7 +16,10 @@ def cost_rows(costs: Mapping[str, Any]) -> list[tuple[str, ...]]:
         (
             of["layer"],
             *("-" if of[share] is None else f"{100 * of[share]:.2f}" for share in ("asked", "kept")),
-            *(f"{left:,} ({full / left:.1f}x)" for full, left in (of[cost] for cost in ("parameters", "macs", "bytes"))),
+            *(
+                f"{left:,} ({full / left:.1f}x)"
+                for full, left in (of[cost] for cost in ("parameters", "macs", "bytes"))
+            ),
         )
         for of in (*costs["layers"], {**costs, "layer": "all"})
     ]
