@@ -1,9 +1,11 @@
 """Which layer keeps how much: exempt layers, ratios from a file, what recipes refuse, and what is left in the end."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from nanoprune.audit.shadows import recipe_steps
 from nanoprune.audit.validity import sparsity
@@ -12,6 +14,7 @@ from nanoprune.errors import ArgumentError, DataError
 from nanoprune.model import Model
 from nanoprune.prune import Budget, costs, hard_prune, layer_ratios, read_keep_file
 from nanoprune.recipes import RECIPES, recipe_for
+from nanoprune.report import cost_table
 from nanoprune.zoo import build, describe
 
 
@@ -198,6 +201,25 @@ def test_costs_of_lenet5_by_hand():
     assert found["macs"] == [sum(macs), sum(macs) - 800_000]
     assert found["asked"] == pytest.approx(1 - 12_500 / sum(weights))
     assert found["kept"] == pytest.approx(1 - 12_500 / sum(weights))
+
+
+def test_the_table_cuts_no_number_at_80_columns():
+    """As of VGG16 at 224x224, whose numbers are the longest."""
+    pair = [15_470_264_320, 1_547_026_432]
+    row = {
+        "layer": "dense1",
+        "shape": [1, 1],
+        "asked": 0.1,
+        "kept": 0.1,
+        "parameters": pair,
+        "macs": pair,
+        "bytes": pair,
+    }
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(cost_table({**row, "layers": [row]}))
+    text = console.export_text()
+    assert text.count("1,547,026,432") == 6
+    assert text.count("(10.0x)") == 6
 
 
 def test_a_global_budget_asks_nothing_of_a_layer():

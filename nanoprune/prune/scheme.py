@@ -25,7 +25,7 @@ class Grouping:
     most k groups have an entry that is not zero.
 
     W, filled up with zeros to the shape `filled`, is seen as an array of the shape `view`. A group is what lies along
-    its axes `within`; the other axes, in order, count the groups, cell by cell. A scheme is these four numbers:
+    its axes `within`; the other axes, in order, count the groups, cell by cell. A scheme is these four fields:
 
         scheme         filled      view              within     cells    a group
         unstructured   O, I        O, I              -          1        one weight

@@ -28,8 +28,10 @@ def cost_rows(costs: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def cost_table(costs: Mapping[str, Any]) -> Table:
     """The costs as a table for the terminal."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in COLUMNS:
-        table.add_column(Text(column), justify="left" if column == "layer" else "right", no_wrap=True)
-    for row in cost_rows(costs):
+    rows = cost_rows(costs)
+    for place, column in enumerate(COLUMNS):
+        longest = max(len(word) for row in rows for word in row[place].split())  # a number is never cut
+        table.add_column(Text(column), justify="left" if column == "layer" else "right", min_width=longest)
+    for row in rows:
         table.add_row(*map(Text, row))
     return table
