@@ -15,7 +15,7 @@ from rich.console import Console
 
 import nanoprune
 from nanoprune.backend import use_device
-from nanoprune.console import Commands, Keep, Members, ProgressBars
+from nanoprune.console import Commands, Exempt, Keep, Members, ProgressBars
 from nanoprune.errors import ArgumentError
 
 PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache")  # not part of how a run is repeated
@@ -62,6 +62,24 @@ scope_option = click.option(
     type=click.Choice(["layer", "global"]),
     help="Is a ratio of each layer or of all weights together?  [default: the recipe's]",
 )
+scheme_options = options(
+    click.option(
+        "--keep-file",
+        type=click.Path(path_type=pathlib.Path),
+        help='JSON with a share for each layer, {"conv2": 0.1, "dense1": 0.05}; the others keep all.',
+    ),
+    click.option(
+        "--scheme",
+        metavar="SCHEME",
+        help="What lives or dies together: unstructured, filter, channel, column, block[:B] or N:M such as 2:4.  "
+        "[default: unstructured]",
+    ),
+    click.option(
+        "--exempt",
+        type=Exempt(),
+        help="Layers that one ratio for all leaves whole.  [default: first,last; unstructured: none]",
+    ),
+)
 
 
 alpha_option = click.option(
@@ -83,6 +101,7 @@ def main() -> None:
     python cli.py data fetch mnist              download and check a data set
     python cli.py train mnist --out model.h5    one network
     python cli.py prune model.h5 --keep 0.05 --out pruned.h5
+    python cli.py shrink filters.h5 --out small.h5  without pruned filters and channels: smaller, the same outputs
     python cli.py attack pruned.h5              with shadow models trained as it was
     python cli.py audit scores.npz              predictions of any model, from any framework
     python cli.py report results/digits         the plots, the page and the table again
@@ -101,6 +120,7 @@ def main() -> None:
 )
 @click.option("--keep", type=Keep(), multiple=True, help="Share of the weights to keep; may be repeated.")
 @scope_option
+@scheme_options
 @split_options
 @game_option
 @click.option("--network", help="mlp, lenet-300-100 or lenet-5.")
@@ -123,6 +143,9 @@ def reproduce(
     first_seed: int,
     keep: tuple[Any, ...],
     scope: str | None,
+    keep_file: pathlib.Path | None,
+    scheme: str | None,
+    exempt: tuple[str, ...] | None,
     members: int | str | None,
     reference: int | None,
     nonmembers: int | None,
@@ -145,17 +168,21 @@ def reproduce(
     python cli.py reproduce digits
     python cli.py reproduce location30 --seeds 5 --keep 0.1 --keep 0.05 --keep 0.02
     python cli.py reproduce mnist --members all --out results/mnist-all
+    python cli.py reproduce mnist --scheme filter --keep 0.5
     """
     from nanoprune.files import check_writable
-    from nanoprune.recipes import recipe_for
+    from nanoprune.prune import read_keep_file
+    from nanoprune.recipes import layer_names, recipe_for
     from nanoprune.report import results_table, write_report
     from nanoprune.reproduce import reproduce as run
     from nanoprune.results import write_results
 
     data, threads = _prepare(dataset, device, threads, data_dir)
     sizes = {"reference": reference, "nonmembers": nonmembers}
+    if keep_file:
+        keep = (*keep, read_keep_file(keep_file, layer_names(data, members, network)))
     changes = {"keep": keep or None, "scope": scope, "minmax": minmax, "network": network, "seeds": seeds}
-    recipe = recipe_for(data, members, **changes, **sizes)
+    recipe = recipe_for(data, members, **changes, **sizes, scheme=scheme, exempt=exempt)
     recipe = dataclasses.replace(recipe, dense=_changed(recipe.dense, weight_decay=weight_decay))
     out = out or pathlib.Path("results") / dataset
     check_writable(out)
@@ -218,7 +245,7 @@ def train(
 
 @main.command(epilog=EPILOG)
 @click.argument("model", type=click.Path(path_type=pathlib.Path))
-@click.option("--keep", type=Keep(), required=True, help="Share of the weights to keep, or one share a layer.")
+@click.option("--keep", type=Keep(), help="Share of the weights to keep, or one share a layer.")
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
 @click.option("--rho", type=float, help="Penalty of ADMM.")
 @click.option("--iterations", type=click.IntRange(1), help="ADMM iterations.")
@@ -227,6 +254,8 @@ def train(
 @click.option("--lr", type=float, help="Learning rate of the W-steps.")
 @click.option("--adaptive", is_flag=True, help="Adapt rho to balance the residuals.")
 @scope_option
+@scheme_options
+@click.option("--json", "json_path", type=click.Path(path_type=pathlib.Path), help="Write the last table to this file.")
 @click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; may be repeated.")
 @game_option
 @machine_options
@@ -241,6 +270,10 @@ def prune(
     lr: float | None,
     adaptive: bool,
     scope: str | None,
+    keep_file: pathlib.Path | None,
+    scheme: str | None,
+    exempt: tuple[str, ...] | None,
+    json_path: pathlib.Path | None,
     via: tuple[float, ...],
     minmax: float | None,
     device: str,
@@ -249,37 +282,83 @@ def prune(
 ) -> None:
     """Prune the model file MODEL by ADMM, retrain the survivors, and write the result.
 
-    Prints one line for each ADMM iteration, and last the accuracies, the nonzero weights and the compression.
+    Prints one line for each ADMM iteration; then for each layer the share of the weights that was asked for and that
+    is left, with parameters, multiplications and bytes; and last the accuracies and the compression.
 
     \b
     python cli.py prune model.h5 --keep 0.05 --out pruned.h5
     python cli.py prune model.h5 --keep 0.01 --via 0.05 --scope global --out pruned.h5
     python cli.py prune lenet5.h5 --keep 0.2,0.08,0.009,0.07 --out pruned.h5
+    python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5
+    python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
     """
+    from nanoprune.files import write_json
     from nanoprune.model import load_model, save_model
     from nanoprune.practice import prune_model, summary_line
+    from nanoprune.prune import costs, read_keep_file
     from nanoprune.prune.admm import Iteration
-    from nanoprune.recipes import recipe_for
+    from nanoprune.recipes import one_ratio, recipe_for
+    from nanoprune.report import cost_table
 
     use_device(device)
     dense = load_model(model)
     data, threads = _prepare(dense.dataset, device, threads, data_dir)
     members = "all" if dense.members is None else dense.members
-    recipe = recipe_for(data, members, minmax=minmax or 0.0, keep=(keep,), scope=scope, via=via or None)
+    ratios = one_ratio(keep, read_keep_file(keep_file, dense.net.names) if keep_file else None, scheme)
+    changes = {"keep": (ratios,), "scope": scope, "scheme": scheme, "exempt": exempt, "via": via or None}
+    recipe = recipe_for(data, members, minmax=minmax or 0.0, **changes)
     recipe = dataclasses.replace(
         recipe,
         prune=_changed(recipe.prune, epochs=epochs, lr=lr),
         retrain=_changed(recipe.retrain, epochs=retrain_epochs),
         admm=_changed(recipe.admm, rho=rho, iterations=iterations, adaptive=adaptive or None),
     )
+    budget = recipe.budget(dense.net, ratios)
     _check_file(out)
+    _check_outputs(out, json_path)
     click.echo(Iteration.HEADER)
     with ProgressBars() as progress:
         pruned = prune_model(
-            dense, data, recipe, keep, threads, progress, lambda iteration: click.echo(iteration.line())
+            dense, data, recipe, ratios, threads, progress, lambda iteration: click.echo(iteration.line())
         )
     save_model(pruned, out)
+    found = costs(pruned.net, budget)
+    if json_path:
+        write_json(found, json_path)
+    Console().print(cost_table(found))
     click.echo(summary_line(pruned, data))
+
+
+@main.command(epilog=EPILOG)
+@click.argument("model", type=click.Path(path_type=pathlib.Path))
+@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
+@device_option
+def shrink(model: pathlib.Path, out: pathlib.Path, device: str) -> None:
+    """Write the network of the model file MODEL without the units that it no longer needs: smaller, the same outputs.
+
+    Those are the units that no weight reads (`prune --scheme channel`) and those without a weight (`--scheme filter`),
+    whose constant outputs go into the biases of the next layer. Prints what is left of each layer.
+
+    
+    python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5
+    python cli.py shrink filters.h5 --out small.h5
+    """
+    from nanoprune.model import load_model, save_model
+    from nanoprune.practice import shrunk
+    from nanoprune.prune import costs
+    from nanoprune.report import cost_table
+
+    use_device(device)
+    before = load_model(model)
+    _check_file(out)
+    after = shrunk(before)
+    save_model(after, out)
+    Console().print(cost_table(costs(after.net)))
+    widths, narrow = before.net.description["widths"], after.net.description["widths"]
+    click.echo(
+        f"widths {widths} to {narrow}, parameters {before.net.size:,} to {after.net.size:,} "
+        f"({before.net.size / after.net.size:.1f}x)"
+    )
 
 
 @main.command(epilog=EPILOG)

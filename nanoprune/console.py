@@ -95,6 +95,15 @@ class Members(click.ParamType):
             self.fail(f"{value!r} is neither a number nor all", param, ctx)
 
 
+class Exempt(click.ParamType):
+    """Names of layers with commas between them, or "none"."""
+
+    name = "LAYER[,...]|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return () if value == "none" else tuple(value.split(",")) if isinstance(value, str) else value
+
+
 class Keep(click.ParamType):
     """A ratio for all layers, or one a layer with commas between them."""
 

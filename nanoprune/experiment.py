@@ -21,7 +21,7 @@ from nanoprune.errors import ArgumentError, Interrupted
 from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
 from nanoprune.parallel import map_shards, single_threaded_blas
-from nanoprune.prune import Budget
+from nanoprune.prune import layer_ratios
 from nanoprune.recipes import Recipe
 from nanoprune.zoo import build, describe
 
@@ -80,7 +80,7 @@ class Experiment:
         """Refuse before the first epoch what would fail after the last one."""
         net = build(self.description, replicas=1)
         for keep in self.recipe.keep:
-            Budget(net, keep, self.recipe.scope)
+            self.recipe.budget(net, keep)
         known = min(len(self.splits[0].known_members), len(self.splits[0].known_nonmembers))
         if drawn and known < 4:
             raise ArgumentError(f"members and nonmembers must leave the attacker at least 4 of each, he knows {known}")
@@ -129,9 +129,8 @@ class Experiment:
         S = len(self.seeds)
         net = dense.net.copy(list(range(S)) * len(keeps))  # (ratios x seeds) replicas
         steps = [[*before, self.recipe.prune_step(ratios, lam)] for ratios in keeps for before in dense.steps]
-        groups = len(net.weights) if self.recipe.scope == "layer" else 1
-        rows = [list(ratios) if isinstance(ratios, tuple) else [ratios] * groups for ratios in keeps]
-        keep = [row for row in rows for _ in range(S)]  # (ratios x seeds, groups)
+        rows = [layer_ratios(net, ratios, self.recipe.scope, self.recipe.exempt) for ratios in keeps]
+        keep = [row for row in rows for _ in range(S)]  # (ratios x seeds, parts)
         fleet = self._fleet(
             "prune" + ("+minmax" if lam else ""),
             net,

@@ -1,10 +1,12 @@
 """Files appear whole or not at all: written under a temporary name in the same folder, flushed to disk, renamed."""
 
 import contextlib
+import json
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from nanoprune.errors import DataError
 
@@ -44,3 +46,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_json(value: Any, path: str | os.PathLike) -> None:
+    """Write plain data as JSON, whole or not at all. Raises DataError, naming `path`, where that cannot be written."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")

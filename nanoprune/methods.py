@@ -69,7 +69,7 @@ class Shard:
         """
         game, history = self._game(lam), []
         for ratios in [*(np.maximum(via, keep) for via in self.recipe.via), keep]:
-            budget = Budget(self.net, ratios, self.recipe.scope)
+            budget = Budget(self.net, ratios, self.recipe.scope, self.recipe.scheme)
             admm = ADMM(self.net, budget, self.recipe.admm)
             self._train(self.recipe.prune, game=game, admm=admm)
             hard_prune(self.net, budget)

@@ -16,6 +16,7 @@ from nanoprune.methods import Shard, generators
 from nanoprune.model import Model
 from nanoprune.nn import Network
 from nanoprune.parallel import single_threaded_blas
+from nanoprune.prune import layer_ratios, shrink
 from nanoprune.prune.admm import Iteration
 from nanoprune.recipes import Keep, Recipe
 from nanoprune.zoo import build, describe
@@ -55,13 +56,20 @@ def prune_model(
             f"the model maps {model.net.input_shape} to {model.net.output_shape}: not made for {dataset.name}"
         )
     progress = progress or Progress()
+    ratios = layer_ratios(model.net, keep, recipe.scope, recipe.exempt)
     pruned = dataclasses.replace(model, net=model.net.copy(), steps=list(model.steps))
     shard = _shard("prune", pruned, dataset, recipe, threads, progress, solved)
     progress.start("prune and retrain", recipe.pruning_epochs)
     with single_threaded_blas():
-        (status,) = shard.pruned(keep, recipe.minmax)
+        (status,) = shard.pruned(ratios, recipe.minmax)
     pruned.steps.append(recipe.prune_step(keep, recipe.minmax) | {"status": status} | _adversary(shard))
     return pruned
+
+
+def shrunk(model: Model) -> Model:
+    """The model without the units that it does not need: the same outputs up to rounding (`prune.shrink`)."""
+    step = {"step": "shrink", "widths": model.net.description["widths"]}  # the widths that it was trained with
+    return dataclasses.replace(model, net=shrink(model.net), steps=[*model.steps, step])
 
 
 def summary_line(model: Model, dataset: Dataset) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 
 from nanoprune.data import Dataset
 from nanoprune.errors import ArgumentError
-from nanoprune.prune import ADMMSettings
+from nanoprune.nn import Network
+from nanoprune.prune import ADMMSettings, Budget, layer_ratios, parse_scheme
+from nanoprune.prune.ratios import USUAL
 from nanoprune.train import Schedule
-from nanoprune.zoo import NETWORKS
+from nanoprune.zoo import NETWORKS, build, describe
 
 Keep = float | tuple[float, ...]  # one ratio for all layers, or one a layer
 
@@ -29,7 +31,8 @@ class Recipe:
     members: None for the whole official training set. dense: training of every dense network. prune: the W-steps of
     all ADMM iterations together. retrain: of the survivors. keep: the ratios to compare. scope: whether a ratio is of
     each layer's weights or of all weights together, see `prune.Budget`. via: ratios to prune to on the way, each by
-    the whole of `prune` (Ye et al. 2018, arXiv 1810.07378, "progressive").
+    the whole of `prune` (Ye et al. 2018, arXiv 1810.07378, "progressive"). scheme: what is pruned together, see
+    `prune.scheme`. exempt: layers that one ratio for all leaves whole, see `prune.layer_ratios`.
     minmax: lambda of the game, 0 for none. inner_steps: of the adversary before each step of the classifier.
     """
 
@@ -48,6 +51,8 @@ class Recipe:
     inner_steps: int = 1
     scope: str = "layer"
     via: tuple[float, ...] = ()
+    scheme: str = "unstructured"
+    exempt: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scope not in ("layer", "global"):
@@ -62,11 +67,28 @@ class Recipe:
                     raise ArgumentError(f"keep must lie in (0, 1], got {ratio:g}")
         if not all(0.0 < ratio <= 1.0 for ratio in self.via):
             raise ArgumentError(f"via must be ratios in (0, 1], got {' '.join(map(str, self.via))}")
+        self._check_scheme()
         names = [keep_name(keep) for keep in self.keep]
         if not names or len(set(names)) < len(names):
             raise ArgumentError(f"keep must name at least one ratio, and each once, got {' '.join(names) or 'none'}")
         if self.seeds < 1:
             raise ArgumentError(f"seeds must be at least 1, got {self.seeds}")
+
+    def _check_scheme(self) -> None:
+        scheme = parse_scheme(self.scheme)
+        if self.scope == "global" and scheme.structured:
+            raise ArgumentError(f"scope must be layer where scheme is {self.scheme}, got global")
+        if self.scope == "global" and self.exempt:
+            raise ArgumentError(f"exempt must be none where scope is global, got {','.join(self.exempt)}")
+        for keep in self.keep:
+            for ratio in keep if isinstance(keep, tuple) else (keep,):
+                scheme.check(ratio)
+        if scheme.keep and self.via:
+            raise ArgumentError(f"via must be empty where scheme is {self.scheme}, got {' '.join(map(str, self.via))}")
+
+    def budget(self, net: Network, keep: Keep) -> Budget:
+        """The constraint set of `keep` for a network. Raises ArgumentError where the two do not fit."""
+        return Budget(net, layer_ratios(net, keep, self.scope, self.exempt), self.scope, self.scheme)
 
     @property
     def pruning_epochs(self) -> int:
@@ -82,7 +104,8 @@ class Recipe:
         """How a dense network was pruned, as plain data."""
         done = {name: dataclasses.asdict(getattr(self, name)) for name in ("admm", "prune", "retrain")}
         game = {"minmax": lam, "inner_steps": self.inner_steps}
-        return {"step": "prune", "keep": keep, "scope": self.scope, "via": list(self.via)} | game | done
+        what = {"keep": keep, "scope": self.scope, "scheme": self.scheme, "exempt": list(self.exempt)}
+        return {"step": "prune"} | what | {"via": list(self.via)} | game | done
 
 
 def _tabular(members: int, reference: int, nonmembers: int) -> Recipe:
@@ -170,11 +193,30 @@ FULL = {  # where the members are the whole official training set
 }
 
 
+def layer_names(dataset: Dataset, members: int | str | None = None, network: str | None = None) -> list[str]:
+    """The layers of the network that `recipe_for` says, by the names that ratios are given to."""
+    recipe = recipe_for(dataset, members, network=network)
+    return build(describe(recipe.network, dataset.x.shape[1:], dataset.classes, list(recipe.widths)), replicas=0).names
+
+
+def one_ratio(keep: Keep | None, from_file: Keep | None, scheme: str | None) -> Keep:
+    """The one ratio (or one a layer) of an option, a file or a scheme. Raises ArgumentError on two of them, or none."""
+    of_scheme = parse_scheme(scheme).keep if scheme else None
+    given = [ratio for ratio in (keep, from_file) if ratio is not None]
+    if len(given) > 1:
+        raise ArgumentError("keep comes from --keep or from --keep-file, got both; leave one out")
+    if not given and of_scheme is None:
+        raise ArgumentError("keep is missing: give --keep, --keep-file, or a --scheme N:M, which brings its ratio")
+    return given[0] if given else of_scheme
+
+
 def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: Any) -> Recipe:
     """The recipe of a data set, for `members` members ("all" for the official training set), with some changes.
 
     changes: fields of Recipe; None leaves a field as it is. Another network comes with its own widths. With all
-    members, the game's reference set, if a game is asked for, is half of the official test set.
+    members, the game's reference set, if a game is asked for, is half of the official test set. A structured scheme
+    has a ratio for each layer, leaves the first convolution and the last layer whole unless `exempt` says otherwise,
+    and N:M brings its ratio. `exempt` has nothing to say where every ratio is one layer's own.
     Raises ArgumentError on values that cannot be used.
     """
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -182,6 +224,13 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
         changes.setdefault("scope", "layer")  # ratios of each layer's own
     if dataset.name not in RECIPES:
         raise ArgumentError(f"{dataset.name} has no recipe yet; there is one for {', '.join(RECIPES)}")
+    if changes.get("exempt") and all(isinstance(keep, tuple) for keep in changes.get("keep", (None,))):
+        raise ArgumentError("exempt is for one ratio for all layers; give the layers a ratio of 1 instead")
+    scheme = parse_scheme(changes.get("scheme", "unstructured"))
+    if scheme.structured:
+        changes = {"scope": "layer", "exempt": USUAL} | changes
+    if scheme.keep:
+        changes = {"keep": (scheme.keep,), "via": ()} | changes
     recipe = RECIPES[dataset.name]
     if members == "all":
         if dataset.name not in FULL:

@@ -21,7 +21,7 @@ from nanoprune.backend import device_name
 from nanoprune.data import splits_sha256
 from nanoprune.errors import DataError
 from nanoprune.experiment import Experiment, Trained
-from nanoprune.files import atomic_path
+from nanoprune.files import atomic_path, write_json
 from nanoprune.recipes import Recipe, keep_name
 from nanoprune.statistics import paired_difference, summary
 from nanoprune.zoo import build
@@ -130,6 +130,9 @@ def _notes(recipe: Recipe, scored_nonmembers: int) -> list[str]:
         f"{recipe.retrain.epochs} more, with weight decay {decays[0]:g}, {decays[1]:g}, {decays[2]:g}; --keep 1 is the "
         "control that has the same training and prunes nothing"
     )
+    if recipe.scheme != "unstructured":
+        whole = f"; {' and '.join(recipe.exempt)} exempt" if recipe.exempt else ""
+        notes.append(f"scheme {recipe.scheme}: the ratio is one of groups of weights in each layer{whole}")
     if recipe.members is None:
         notes.append("the non-members are the official test set: what tells it from the training set counts as leakage")
     if not recipe.minmax:
@@ -149,8 +152,7 @@ def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarra
         for method, arrays in curves.items():
             for name, values in arrays.items():
                 file.create_dataset(f"{method}/{name}", data=values)
-    with atomic_path(out / "results.json") as temporary:
-        temporary.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(results, out / "results.json")
 
 
 def read_results(folder: str | os.PathLike) -> dict[str, Any]:

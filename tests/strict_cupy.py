@@ -302,6 +302,11 @@ def moveaxis(a, source, destination):
 
 
 @function
+def broadcast_to(array, shape):
+    return wrap(np.broadcast_to(unwrap(array), shape))
+
+
+@function
 def sum(a, axis=None, dtype=None, out=None, keepdims=False):
     return into(out, np.sum(unwrap(a), axis, dtype, target(out), keepdims))
 

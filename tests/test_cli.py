@@ -254,7 +254,7 @@ def test_verify_exits_with_1_where_a_check_fails(monkeypatch):
 
 
 def test_help_has_examples_and_the_exit_status():
-    for command in ([], ["reproduce"], ["train"], ["prune"], ["data", "fetch"]):
+    for command in ([], ["reproduce"], ["train"], ["prune"], ["shrink"], ["data", "fetch"]):
         result = run(*command, "--help")
         assert result.exit_code == 0
         assert "python cli.py" in result.output

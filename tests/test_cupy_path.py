@@ -21,9 +21,33 @@ from nanoprune.data.digits import load_digits
 from nanoprune.defend import MinMax
 from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
 from nanoprune.model import load_model, save_model
-from nanoprune.nn import SGD, Adam, Dense, Dropout, Network, ReLU, Sequential, Workspace, cross_entropy, log_loss
+from nanoprune.nn import (
+    SGD,
+    Adam,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Network,
+    ReLU,
+    Sequential,
+    Tanh,
+    Workspace,
+    cross_entropy,
+    log_loss,
+)
 from nanoprune.parallel import default_threads, map_shards, single_threaded_blas
-from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune, project
+from nanoprune.prune import (
+    ADMM,
+    ADMMSettings,
+    Budget,
+    Mask,
+    costs,
+    hard_prune,
+    parse_scheme,
+    project,
+    shrink,
+)
 from nanoprune.recipes import RECIPES
 from nanoprune.reproduce import reproduce
 from nanoprune.train import Schedule, train
@@ -394,6 +418,23 @@ def test_projection():
         W = to_device(tied.copy())
         assert project(W, 3, out=W) is W
         return [*found, W]
+
+    both(body)
+
+
+@pytest.mark.parametrize("scheme", ["filter", "channel", "column", "block:2", "block:3", "1:2", "2:3"])
+def test_schemes_and_shrink(scheme):
+    def body():
+        net = Network(Sequential(Conv2D(2, 4, 2), Tanh(), Flatten(), Dense(64, 3)), (5, 2, 5), R).initialise(seeded())
+        net.theta[:, net.weight_count :] = to_device(draw(R, 7))
+        budget = Budget(net, (parse_scheme(scheme).keep or 0.5, 1.0), scheme=scheme)
+        admm = ADMM(net, budget, ADMMSettings(rho=0.3, iterations=2))
+        admm.update(net, np.ones(R))
+        hard_prune(net, budget)
+        small = shrink(net.copy([1]))
+        X, ws = to_device(draw(1, 5, 2, 5, 4)), Workspace(training=False)
+        found = [admm.Z, net.theta, budget.most(1), costs(net, budget, 1), small.theta, small.forward(X, ws)]
+        return [*found, net.copy([1]).forward(X, ws)]
 
     both(body)
 

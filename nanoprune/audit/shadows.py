@@ -154,6 +154,8 @@ def recipe_steps(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict
     """
     try:
         names = [step["step"] for step in model.steps]
+        if "shrink" in names:
+            raise DataError("the model was shrunk, which changes no output; attack the one that `shrink` read")
         if names[:1] != ["train"] or set(names[1:]) - {"prune"}:
             raise DataError(f"the model's steps are {names}, expected train and then prune; train it again")
         return _recipes(model, dataset, plain)
@@ -177,6 +179,8 @@ def _recipes(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str
                 base,
                 keep=(keep,),
                 scope=step["scope"],
+                scheme=step.get("scheme", "unstructured"),  # files of before there were schemes do not say
+                exempt=tuple(step.get("exempt", ())),
                 via=tuple(step["via"]),
                 prune=_schedule(step["prune"]),
                 retrain=_schedule(step["retrain"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from nanoprune.batch import EVALUATION_BATCH
 from nanoprune.data import Dataset
 from nanoprune.experiment import Experiment, Trained
 from nanoprune.model import Model
-from nanoprune.prune import Budget
+from nanoprune.nn import Network
+from nanoprune.prune import Budget, layer_ratios
 from nanoprune.statistics import label_shift
 
 CHANCE = 0.5
@@ -76,7 +78,7 @@ def _method_checks(method: str, trained: Trained) -> list[Check]:
     """Of a pruned method what was left, of one with the game what became of its adversary."""
     checks, step, curves = [], trained.steps[0][-1], trained.curves
     if step["step"] == "prune":
-        asked, left = sum(Budget(trained.net, step["keep"], step["scope"]).k[0]), int(trained.net.nonzero().max())
+        asked, left = _most(trained.net, step), int(trained.net.nonzero().max())
         found = f"{method}: at most {left:,} weights are not zero, {asked:,} were asked for"
         checks.append(Check("sparsity", "passed" if left <= asked else "void", found))
     if step["minmax"] > 0:
@@ -120,11 +122,16 @@ def sparsity(model: Model) -> Check:
     steps = [step for step in model.steps if step["step"] == "prune"]
     if not steps:
         return Check("sparsity", "passed", "not pruned")
-    budget = Budget(model.net, steps[-1]["keep"], steps[-1]["scope"])
-    asked = sum(budget.k[0])
+    asked = _most(model.net, steps[-1])
     left = int(model.net.nonzero()[0])
     found = f"{left:,} of {model.net.weight_count:,} weights are not zero, at most {asked:,} were asked for"
     return Check("sparsity", "passed" if left <= asked else "void", found)
+
+
+def _most(net: Network, step: dict[str, Any]) -> int:
+    """The largest number of weights that a pruning step allows a network."""
+    ratios = layer_ratios(net, step["keep"], step["scope"], step.get("exempt", ()))
+    return sum(Budget(net, ratios, step["scope"], step.get("scheme", "unstructured")).most())
 
 
 def adversary(model: Model) -> Check:

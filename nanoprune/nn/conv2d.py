@@ -2,9 +2,12 @@
 
 from typing import Any
 
-from nanoprune.backend import product, windows, xp
+import numpy as np
+
+from nanoprune.backend import product, to_host, windows, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.layer import Layer, Parameter, he, positive
+from nanoprune.nn.units import contribution, linear_constants, linear_needs
 from nanoprune.nn.workspace import Workspace
 
 
@@ -29,7 +32,7 @@ class Conv2D(Layer):
             raise ArgumentError(f"padding must be an integer of at least 0, got {padding!r}")
         self.padding = padding
         fan_in = size * channels * size
-        self.W = Parameter("W", (kernels, fan_in), std=he(fan_in), prunable=True)
+        self.W = Parameter("W", (kernels, fan_in), he(fan_in), prunable=True, window=(size, channels, size))
         self.b = Parameter("b", (kernels, 1), std=0.0, prunable=False)
 
     def parameters(self) -> list[Parameter]:
@@ -130,6 +133,32 @@ class Conv2D(Layer):
 
     def _positions(self, length: int) -> int:
         return (length + 2 * self.padding - self.size) // self.stride + 1
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return linear_constants(*self._host(), self._foldable(c))
+
+    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return linear_needs(self._host()[0], needed, self._foldable(c))
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        A, b = self._host()
+        b = (b + contribution(A, self._foldable(c), ~kept))[needed]
+        O, C, k = int(needed.sum()), int(kept.sum()), self.size
+        W = A[needed][:, kept].reshape(O, C, k, k).swapaxes(1, 2).reshape(O, k * C * k)
+        return Conv2D(C, O, k, self.stride, self.padding), [W, b[:, None]], needed
+
+    def _foldable(self, c: np.ndarray) -> np.ndarray:
+        """Without the constants that the zeros around the image change: at the border the sum over a window has less
+        of them than inside, so no bias can stand for them, unless they are 0 too."""
+        return np.where(c == 0, c, np.nan) if self.padding else c
+
+    def _host(self) -> tuple[np.ndarray, np.ndarray]:
+        """A (O, C, kh*kw) and b (O,) of the first replica, as `nn.units` takes them."""
+        O, C, k = self.kernels, self.channels, self.size
+        W = to_host(self.W.value)[0].reshape(O, k, C, k).swapaxes(1, 2).reshape(O, C, k * k)
+        return W, to_host(self.b.value)[0, :, 0]
 
     def __repr__(self) -> str:
         return f"Conv2D({self.channels}, {self.kernels}, {self.size}, stride={self.stride}, padding={self.padding})"

@@ -2,9 +2,12 @@
 
 from typing import Any
 
-from nanoprune.backend import product, xp
+import numpy as np
+
+from nanoprune.backend import product, to_host, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.layer import Layer, Parameter, he, positive
+from nanoprune.nn.units import contribution, linear_constants, linear_needs
 from nanoprune.nn.workspace import Workspace
 
 
@@ -44,6 +47,24 @@ class Dense(Layer):
             dX = ws.buffer(self, "dX", X.shape, X.dtype)
             return product(self.W.value.swapaxes(-1, -2), dY, out=dX)  # (R, in, N)
         return None
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return linear_constants(*self._host(), c)
+
+    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return linear_needs(self._host()[0], needed, c)
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        A, b = self._host()
+        b = (b + contribution(A, c, ~kept))[needed]
+        layer = Dense(int(kept.sum()), int(needed.sum()))
+        return layer, [A[needed][:, kept, 0], b[:, None]], needed
+
+    def _host(self) -> tuple[np.ndarray, np.ndarray]:
+        """A (out, in, 1) and b (out,) of the first replica, as `nn.units` takes them."""
+        return to_host(self.W.value)[0, :, :, None], to_host(self.b.value)[0, :, 0]
 
     def __repr__(self) -> str:
         return f"Dense({self.inputs}, {self.outputs})"

@@ -6,11 +6,11 @@ import numpy as np
 
 from nanoprune.backend import to_device, xp
 from nanoprune.errors import ArgumentError, WorkspaceError
-from nanoprune.nn.layer import Layer
+from nanoprune.nn.layer import Elementwise
 from nanoprune.nn.workspace import Workspace
 
 
-class Dropout(Layer):
+class Dropout(Elementwise):
     """Zeroes each activation with probability `rate` in training and divides the others by 1 - rate; else the identity.
 
     Srivastava et al. 2014, in the inverted form that leaves evaluation untouched. Each replica draws its mask from its

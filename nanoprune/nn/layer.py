@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.workspace import Workspace
 
@@ -13,13 +16,22 @@ class Parameter:
     """One weight matrix or bias of a layer, for R replicas.
 
     shape: without the replica axis. std: standard deviation of its normal initial values; 0 starts at zero.
-    prunable: True for weights, False for biases. value and grad, both (R, *shape), are views into the network's flat
-    parameter vector `theta` and its gradient; `Network` sets them.
+    prunable: True for weights, False for biases. window: of a convolution's weights (O, kh*C*kw), (kh, C, kw); None for
+    others. value and grad, both (R, *shape), are views into the network's flat parameter vector `theta` and its
+    gradient; `Network` sets them.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], std: float, prunable: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        std: float,
+        prunable: bool,
+        window: tuple[int, int, int] | None = None,
+    ) -> None:
         self.name = name
         self.shape = shape
+        self.window = window
         self.size = math.prod(shape)
         self.std = std
         self.prunable = prunable
@@ -46,8 +58,44 @@ class Layer:
         """dX = dL/dX from dY = dL/dY, both (R, ..., N). Layers with parameters also write their `grad`."""
         raise TypeError(f"{self!r} defines no backward pass")
 
+    # How a layer loses units. A unit is a channel of an image or a feature; c (units,) float64 has the value of each
+    # input unit that is the same for every sample and position, and NaN for the others. One replica, on the host.
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The same for the output units, for inputs of `shape`. Raises ArgumentError where the layer cannot tell."""
+        raise ArgumentError(f"{self!r} cannot lose units: it does not tell which of its outputs are constant")
+
+    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Which input units must stay for the output units `needed` (bool) to be computed; at least one."""
+        raise ArgumentError(f"{self!r} cannot lose units: it does not tell which of its inputs it needs")
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        """The layer on the input units `kept` alone, the values of its parameters, and which output units are left.
+
+        kept has all that `needs` asked for, perhaps more; at least the units `needed` are left. What an input unit that
+        is not kept contributed, it does not lose: such a unit is constant, or nothing reads it.
+        """
+        raise ArgumentError(f"{self!r} cannot lose units")
+
     def __repr__(self) -> str:
         return type(self).__name__
+
+
+class Elementwise(Layer):
+    """A layer without parameters whose output unit i is a function of input unit i alone: it loses the same units."""
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return to_host(self.forward(to_device(c[None, :, None]), Workspace(training=False)))[0, :, 0].copy()
+
+    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return needed
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        return self, [], kept
 
 
 def he(fan_in: int) -> float:

@@ -4,11 +4,11 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Layer, positive
+from nanoprune.nn.layer import Elementwise, positive
 from nanoprune.nn.workspace import Workspace
 
 
-class MaxPool(Layer):
+class MaxPool(Elementwise):
     """Maximum over windows of size x size, moved by `size`; rows and columns that fill no window are dropped.
 
     X (R, H, C, W, N), Y (R, H // size, C, W // size, N). The maximum over a window is the maximum over its columns of
@@ -23,6 +23,9 @@ class MaxPool(Layer):
         if len(shape) != 3 or shape[0] < self.size or shape[2] < self.size:
             raise ArgumentError(f"{self!r} takes images (H, C, W) of at least {self.size} x {self.size}, got {shape}")
         return (shape[0] // self.size, shape[1], shape[2] // self.size)
+
+    def constants(self, c: Any, shape: tuple[int, ...]) -> Any:
+        return c  # every window lies inside of the image
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         R, H, C, W, N = X.shape

@@ -61,6 +61,12 @@ class Network:
         """The gradient with respect to W, (R, n): a view of grad."""
         return self.grad[:, : self.weight_count]
 
+    @property
+    def names(self) -> list[str]:
+        """The layers with weights, in their order, as tables and options call them: conv1, conv2, dense1, ..."""
+        kinds = ["conv" if p.window else "dense" for p in self.weights]
+        return [f"{kind}{kinds[: i + 1].count(kind)}" for i, kind in enumerate(kinds)]
+
     def initialise(self, generators: list[np.random.Generator]) -> Network:
         """Draw the weights of replica r from generators[r]: normal, mean 0, He's variance; biases 0. Returns self."""
         if len(generators) != self.replicas:

@@ -3,11 +3,11 @@
 from typing import Any
 
 from nanoprune.backend import xp
-from nanoprune.nn.layer import Layer
+from nanoprune.nn.layer import Elementwise
 from nanoprune.nn.workspace import Workspace
 
 
-class ReLU(Layer):
+class ReLU(Elementwise):
     """Y = max(X, 0), elementwise; dX = dY where X > 0 and 0 elsewhere (the derivative at 0 is taken as 0)."""
 
     def forward(self, X: Any, ws: Workspace) -> Any:

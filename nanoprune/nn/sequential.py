@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from nanoprune.nn.layer import Layer, Parameter
 from nanoprune.nn.workspace import Workspace
 
@@ -36,6 +38,41 @@ class Sequential(Layer):
             else:
                 dY = layer.backward(dY, ws)
         return dY
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        for layer in self.layers:
+            c, shape = layer.constants(c, shape), layer.output_shape(shape)
+        return c
+
+    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return self._needs(needed, self._course(c, shape))[0]
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        course, layers, values = self._course(c, shape), [], []
+        needs = [*self._needs(needed, course)[1:], needed]
+        for layer, after, (c, shape) in zip(self.layers, needs, course, strict=True):
+            layer, own, kept = layer.narrowed(kept, after, c, shape)
+            layers.append(layer)
+            values += own
+        return Sequential(*layers), values, kept
+
+    def _course(self, c: np.ndarray, shape: tuple[int, ...]) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+        """The constants and the shape before each layer."""
+        course = []
+        for layer in self.layers:
+            course.append((c, shape))
+            c, shape = layer.constants(c, shape), layer.output_shape(shape)
+        return course
+
+    def _needs(self, needed: np.ndarray, course: list[tuple[np.ndarray, tuple[int, ...]]]) -> list[np.ndarray]:
+        """The units that are needed before each layer."""
+        needs = []
+        for layer, (c, shape) in zip(reversed(self.layers), reversed(course), strict=True):
+            needed = layer.needs(needed, c, shape)
+            needs.append(needed)
+        return needs[::-1]
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"

@@ -3,11 +3,11 @@
 from typing import Any
 
 from nanoprune.backend import xp
-from nanoprune.nn.layer import Layer
+from nanoprune.nn.layer import Elementwise
 from nanoprune.nn.workspace import Workspace
 
 
-class Tanh(Layer):
+class Tanh(Elementwise):
     """Y = tanh(X), elementwise; dX = (1 - Y^2) dY."""
 
     def forward(self, X: Any, ws: Workspace) -> Any:

@@ -1,8 +1,25 @@
-"""Projections onto sparsity sets, the ADMM solver, and masks."""
+"""Projections onto sparsity sets, the ADMM solver, masks, and what pruning leaves."""
 
 from nanoprune.prune.admm import ADMM, ADMMSettings, Status
 from nanoprune.prune.budget import Budget
+from nanoprune.prune.cost import costs
 from nanoprune.prune.mask import Mask, hard_prune
 from nanoprune.prune.projection import project
+from nanoprune.prune.ratios import layer_ratios, read_keep_file
+from nanoprune.prune.scheme import parse_scheme
+from nanoprune.prune.shrink import shrink
 
-__all__ = ["ADMM", "ADMMSettings", "Budget", "Mask", "Status", "hard_prune", "project"]
+__all__ = [
+    "ADMM",
+    "ADMMSettings",
+    "Budget",
+    "Mask",
+    "Status",
+    "costs",
+    "hard_prune",
+    "layer_ratios",
+    "parse_scheme",
+    "project",
+    "read_keep_file",
+    "shrink",
+]

@@ -1,4 +1,4 @@
-"""How many weights each group of weights may keep."""
+"""How many weights, or groups of weights, each layer may keep."""
 
 from __future__ import annotations
 
@@ -10,42 +10,56 @@ import numpy as np
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.network import Network
-from nanoprune.prune.projection import largest
+from nanoprune.prune.scheme import Grouping, parse_scheme
 
 
 class Budget:
-    """The constraint set: in each replica, group i of the weights has at most k_i entries that are not zero.
+    """The constraint set: in each replica, part i of the weights has at most k_i groups that are not all zero.
 
-    A group is one layer's weights, or for a global budget all weights of a replica. `keep` gives the ratios k_i / n_i:
+    A part is one layer's weights, or for a global budget all weights of a replica. What a group is, the scheme says
+    (`Grouping`): by default one weight. `keep` gives the ratios k_i / G_i of the G_i groups (for N:M, of each cell):
 
         one number                            the same ratio for every layer and replica
         a sequence of one number a layer      (in the order of the network)
         an array (R, 1) or (R, layers)        ratios of each replica's own
 
-    k_i = floor(keep n_i), but at least 1, since a layer without weights cuts the network in two.
-    Raises ArgumentError where a ratio is outside (0, 1] or their number does not fit.
+    k_i = floor(keep G_i), but at least 1, since a layer without weights cuts the network in two.
+    Raises ArgumentError where a ratio is outside (0, 1] or not the scheme's, their number does not fit, or a scheme
+    other than unstructured is asked for globally: groups of different layers have different numbers of weights.
     """
 
-    def __init__(self, net: Network, keep: Any, scope: str = "layer") -> None:
+    def __init__(self, net: Network, keep: Any, scope: str = "layer", scheme: str = "unstructured") -> None:
+        by = parse_scheme(scheme)
         if scope not in ("layer", "global"):
             raise ArgumentError(f"scope must be layer or global, got {scope!r}")
-        sizes = [p.size for p in net.weights] if scope == "layer" else [net.weight_count]
+        if scope == "global" and by.structured:
+            raise ArgumentError(f"scope must be layer where scheme is {scheme}, got global")
+        whole = (1, net.weight_count)
+        layers = [by.grouping(p) for p in net.weights]
+        self.groupings = layers if scope == "layer" else [Grouping(whole, whole, whole, (), 1)]
+        sizes = [grouping.size for grouping in self.groupings]
         stops = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-        self.groups = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
-        rows = _rows(keep, net.replicas, len(sizes))
-        self.k = [[count(ratio, n) for ratio, n in zip(row, sizes, strict=True)] for row in rows]  # (R, groups)
+        self.parts = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
+        self.keep = _rows(keep, net.replicas, len(sizes))  # (R, parts)
+        self.k = [[count(ratio, g.groups) for ratio, g in zip(row, self.groupings, strict=True)] for row in self.keep]
+        for ratio in {ratio for row in self.keep for ratio in row}:
+            by.check(ratio)
 
     def support(self, W: Any) -> Any:
         """Which entries of W (R, n) the projection keeps, (R, n) bool."""
         keep = xp.empty(W.shape, bool)
         for r, k in enumerate(self.k):
-            for group, k_i in zip(self.groups, k, strict=True):
-                keep[r, group] = largest(W[r, group], k_i)
+            for part, grouping, k_i in zip(self.parts, self.groupings, k, strict=True):
+                keep[r, part] = grouping.support(W[r, part], k_i)
         return keep
 
     def project(self, W: Any) -> Any:
-        """Pi(W), the nearest point of the constraint set, replica by replica and group by group; (R, n), new."""
+        """Pi(W), the nearest point of the constraint set, replica by replica and part by part; (R, n), new."""
         return W * self.support(W)
+
+    def most(self, r: int = 0) -> list[int]:
+        """The largest number of weights that each part of replica r can keep: k_i, where a group is one weight."""
+        return [grouping.most(k) for grouping, k in zip(self.groupings, self.k[r], strict=True)]
 
 
 def count(keep: float, n: int) -> int:
@@ -55,13 +69,13 @@ def count(keep: float, n: int) -> int:
     return max(1, math.floor(round(keep * n, 9)))
 
 
-def _rows(keep: Any, replicas: int, groups: int) -> list[list[float]]:
+def _rows(keep: Any, replicas: int, parts: int) -> list[list[float]]:
     """`keep` as one list of ratios for each replica."""
     keep = keep.tolist() if hasattr(keep, "tolist") else keep
     try:
-        return np.broadcast_to(np.array(keep, dtype=object), (replicas, groups)).tolist()
+        return np.broadcast_to(np.array(keep, dtype=object), (replicas, parts)).tolist()
     except ValueError:
         raise ArgumentError(
-            f"keep must be one ratio, {groups} ratios (one a layer), or {replicas} rows (one a replica) "
-            f"of 1 or {groups} ratios; got {keep}"
+            f"keep must be one ratio, {parts} ratios (one a layer), or {replicas} rows (one a replica) "
+            f"of 1 or {parts} ratios; got {keep}"
         ) from None

@@ -8,6 +8,7 @@ from typing import Any
 from nanoprune.errors import DataError
 from nanoprune.report.audit import audit_table, write_audit_page
 from nanoprune.report.audit_verdict import audit_verdict
+from nanoprune.report.cost_table import cost_table
 from nanoprune.report.html import open_curves, render_html, write_html
 from nanoprune.report.page import write_page
 from nanoprune.report.plots import all_plots, save
@@ -17,6 +18,7 @@ from nanoprune.report.verdict import verdict
 __all__ = [
     "audit_table",
     "audit_verdict",
+    "cost_table",
     "markdown_table",
     "results_table",
     "verdict",

@@ -32,7 +32,7 @@ from nanoprune.nn import (
     log_loss,
     softmax,
 )
-from nanoprune.prune import ADMM, ADMMSettings, Budget, project
+from nanoprune.prune import ADMM, ADMMSettings, Budget, parse_scheme, project
 from nanoprune.verify import reference
 from nanoprune.verify.gradient import apart, difference, direction, gradients, network, normal
 from nanoprune.zoo import attacker, lenet5
@@ -117,6 +117,8 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     yield "projection with ties, every k, all supports", 0.0, lambda: projection(ties=True)
     yield "projection per layer, all supports of each layer", 0.0, lambda: budget_projection("layer", [6, 6])
     yield "projection over all layers, all supports", 0.0, lambda: budget_projection("global", [12])
+    for scheme in ("filter", "channel", "column", "block:2", "block:3", "2:4", "2:3"):
+        yield f"projection of {scheme} with ties, all supports", 0.0, lambda s=scheme: scheme_projection(s)
     yield "ADMM, min 1/2||W - A||^2, all weights kept, W = A", 1e-9, admm_nearest
     yield "ADMM, least squares, all weights kept, LAPACK", 1e-9, admm_least_squares
     yield "ADMM, orthonormal least squares, 3 of 8, all supports", 1e-9, admm_sparse
@@ -281,6 +283,15 @@ def budget_projection(scope: str, sizes: list[int]) -> Pair:
         for row, (ratio,) in zip(W, keep, strict=True)
     ]
     return ours, np.stack(oracle)
+
+
+def scheme_projection(scheme: str) -> Pair:
+    """The weights (R, 3, 8) of a convolution of 2 x 2 over 2 channels, with entries -4 to 4; 2 groups are kept."""
+    net = Network(Conv2D(2, 3, 2), (4, 2, 4), R, np.float64)
+    W = rng().integers(-4, 5, (R, 24)).astype(np.float64)
+    keep = 2 / parse_scheme(scheme).grouping(net.weights[0]).groups
+    ours = to_host(Budget(net, keep, scheme=scheme).project(to_device(W)))
+    return ours, np.stack([reference.scheme_projection(row.reshape(3, 8), scheme, 2, (2, 2, 2)).ravel() for row in W])
 
 
 # ADMM on problems whose solution is known

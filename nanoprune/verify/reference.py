@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -43,17 +44,33 @@ def max_pool(X: np.ndarray, size: int) -> tuple[np.ndarray, dict]:
     return Y, first
 
 
-def projection(W: np.ndarray, k: int) -> np.ndarray:
-    """The nearest point to W (n,) with at most k entries: of all supports of size k the first that drops the least.
+def projection(W: np.ndarray, k: int, groups: list[list[int]] | None = None) -> np.ndarray:
+    """The nearest point to W (n,) with at most k groups (by default, entries) that are not zero: of all supports of k
+    groups the first that drops the least. What no group has becomes zero.
 
     `combinations` lists the supports in the order of their indices, so a tie goes to the lower index.
     """
     n, least, Z = len(W), math.inf, None
-    for support in itertools.combinations(range(n), k):
+    groups = [[i] for i in range(n)] if groups is None else groups
+    for chosen in itertools.combinations(groups, k):
+        support = {i for group in chosen for i in group}
         distance = sum(float(W[i]) ** 2 for i in range(n) if i not in support)  # ||Z - W||^2
         if distance < least:
             least, Z = distance, np.array([W[i] if i in support else 0 for i in range(n)], W.dtype)
     return Z
+
+
+def scheme_projection(W: np.ndarray, scheme: str, k: int, window: tuple[int, int, int]) -> np.ndarray:
+    """The nearest point to the weights W (O, kh*C*kw) of a convolution in the set of a scheme: the groups, and for N:M
+    the cells, of each weight by its name (o, h, c, w); then every support of every cell."""
+    cells: dict[Any, dict[Any, list[int]]] = {}
+    for place, (o, h, c, w) in enumerate(np.ndindex(len(W), *window)):
+        column, size = place % W.shape[1], int(scheme[-1]) if ":" in scheme else 1
+        cell = (o, column // size) if scheme[0].isdigit() else 0
+        group = {"filter": o, "channel": c, "column": (h, c, w)}.get(scheme, (o // size, column // size))
+        cells.setdefault(cell, {}).setdefault(group if cell == 0 else place, []).append(place)
+    parts = [projection(W.ravel(), min(k, len(groups)), list(groups.values())) for groups in cells.values()]
+    return np.sum(parts, axis=0).reshape(W.shape)
 
 
 def sparse_least_squares(A: np.ndarray, b: np.ndarray, k: int) -> np.ndarray:

@@ -1,0 +1,62 @@
+"""From a network with pruned filters or channels to a smaller dense one with the same outputs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from nanoprune.backend import to_device
+from nanoprune.errors import ArgumentError
+from nanoprune.nn import Layer, Network
+from nanoprune.zoo import build
+
+
+def shrink(net: Network) -> Network:
+    """The network without the units that it does not need; its outputs are the same up to rounding.
+
+    Two kinds of units (channels or features) go. One that no weight reads: its channel was pruned in the layer after.
+    And one whose weights are all zero: its filter was pruned, so it is a constant, sigma(b), for every sample, and what
+    it adds to the layer after goes into that one's bias (and may make units there constant in turn). Biases are not
+    pruned, so this constant is rarely 0. Where the next layer is a convolution with zeros around the image, a constant
+    other than 0 cannot be folded, since windows at the border hold less of it than those inside: such a unit stays.
+    Every layer keeps at least one unit; inputs and outputs of the network all stay.
+
+    Each layer tells how it loses units: `Layer.constants`, from the first layer to the last; `Layer.needs`, from the
+    last to the first; `Layer.narrowed`. The network comes with a description where `net` has one; its widths are new.
+    Raises ArgumentError where a layer cannot lose units, and where replicas come to different sizes.
+    """
+    parts = [_narrowed(net.copy(slice(r, r + 1))) for r in range(net.replicas)]
+    body, _ = parts[0]
+    sizes = [[p.shape[0] for p in part.parameters() if p.prunable] for part, _ in parts]
+    for r, own in enumerate(sizes):
+        if own != sizes[0]:
+            raise ArgumentError(
+                f"replica {r} shrinks to layers of {own} units, replica 0 to {sizes[0]}; shrink each alone"
+            )
+    small = Network(body, net.input_shape, net.replicas, net.theta.dtype, _description(net, body))
+    for r, (_, values) in enumerate(parts):
+        for p, value in zip(small.body.parameters(), values, strict=True):
+            p.value[r] = to_device(value.astype(net.theta.dtype))
+    return small
+
+
+def _narrowed(net: Network) -> tuple[Layer, list[np.ndarray]]:
+    """The layers of one replica without what it does not need, and the values of their parameters, in their order."""
+    inputs = net.input_shape[1] if len(net.input_shape) == 3 else net.input_shape[0]
+    varying, all_inputs = np.full(inputs, np.nan), np.ones(inputs, bool)
+    outputs = np.ones(net.output_shape[0], bool)
+    body, values, _ = net.body.narrowed(all_inputs, outputs, varying, net.input_shape)
+    return copy.deepcopy(body), values
+
+
+def _description(net: Network, body: Layer) -> dict[str, Any] | None:
+    """The description of `net` with the widths that its hidden layers now have."""
+    if net.description is None:
+        return None
+    parameters = body.parameters()
+    description = net.description | {"widths": [p.shape[0] for p in parameters if p.prunable][:-1]}
+    if [p.shape for p in build(description, replicas=0).body.parameters()] != [p.shape for p in parameters]:
+        raise ArgumentError(f"network {description['network']} has no widths for what is left of it")
+    return description

@@ -1,0 +1,233 @@
+"""Which layer keeps how much: exempt layers, ratios from a file, what recipes refuse, and what is left in the end."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from nanoprune.audit.shadows import recipe_steps
+from nanoprune.audit.validity import sparsity
+from nanoprune.data import load
+from nanoprune.errors import ArgumentError, DataError
+from nanoprune.model import Model
+from nanoprune.prune import Budget, costs, hard_prune, layer_ratios, read_keep_file
+from nanoprune.recipes import RECIPES, recipe_for
+from nanoprune.report import cost_table
+from nanoprune.zoo import build, describe
+
+
+def lenet(replicas=1):
+    net = build(describe("lenet-5", (28, 1, 28), 10), replicas)
+    return net.initialise([np.random.default_rng(r) for r in range(replicas)])
+
+
+def mlp(replicas=1):
+    return build(describe("mlp", (64,), 10, [12, 8]), replicas)
+
+
+def test_layers_have_names():
+    assert lenet().names == ["conv1", "conv2", "dense1", "dense2"]
+    assert mlp().names == ["dense1", "dense2", "dense3"]
+
+
+@pytest.mark.parametrize(
+    ("exempt", "of_lenet", "of_mlp"),
+    [
+        ((), [0.3, 0.3, 0.3, 0.3], [0.3, 0.3, 0.3]),
+        (("first", "last"), [1, 0.3, 0.3, 1], [0.3, 0.3, 1]),  # a dense first layer is not exempt: it has most weights
+        (("first",), [1, 0.3, 0.3, 0.3], [0.3, 0.3, 0.3]),
+        (("dense1",), [0.3, 0.3, 1, 0.3], [1, 0.3, 0.3]),
+    ],
+)
+def test_one_ratio_leaves_the_exempt_layers_whole(exempt, of_lenet, of_mlp):
+    assert layer_ratios(lenet(), 0.3, "layer", exempt) == of_lenet
+    assert layer_ratios(mlp(), 0.3, "layer", exempt) == of_mlp
+    assert layer_ratios(mlp(), (0.1, 0.2, 0.3), "layer", exempt) == [0.1, 0.2, 0.3]
+
+
+def test_an_unknown_exempt_layer_is_refused_with_the_list():
+    with pytest.raises(
+        ArgumentError, match="exempt must name first, last or layers of dense1, dense2, dense3; got 'c'"
+    ):
+        layer_ratios(mlp(), 0.3, "layer", ("last", "c"))
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+NAMES = ["conv1", "conv2", "dense1", "dense2"]
+
+
+def test_a_file_names_layers_or_their_places(tmp_path):
+    path = tmp_path / "keep.json"
+    path.write_text('{"dense1": 0.05, "1": 0.5, "dense2": 1}')
+    assert read_keep_file(path, NAMES) == (1.0, 0.5, 0.05, 1.0)
+    path.write_text("{}")
+    assert read_keep_file(path, NAMES) == (1.0, 1.0, 1.0, 1.0)
+
+
+BAD = {
+    "conv9": ('{"conv9": 0.5}', "no layer 'conv9'; its layers are conv1, conv2, dense1, dense2"),
+    "a place beyond": ('{"4": 0.5}', "no layer '4'"),
+    "a negative place": ('{"-1": 0.5}', "no layer '-1'"),
+    "twice": ('{"conv1": 0.5, "conv1": 0.4}', "conv1 is named twice"),
+    "name and place": ('{"conv1": 0.5, "0": 0.4}', "conv1 is named twice"),
+    "zero": ('{"conv1": 0}', "the ratio of conv1 must lie in (0, 1], got 0"),
+    "NaN": ('{"conv1": NaN}', "the ratio of conv1"),
+    "text": ('{"conv1": "half"}', "got 'half'"),
+    "true": ('{"conv1": true}', "got True"),
+    "null": ('{"conv1": null}', "got None"),
+    "an object": ('{"conv1": {"a": 1}}', "the ratio of conv1"),
+    "a list": ("[0.5, 0.5]", "not a JSON object"),
+    "a number": ("0.5", "not a JSON object"),
+    "pairs": ('[["conv1", 0.5]]', "not a JSON object"),
+    "no JSON": ("conv1: 0.5", "no JSON"),
+    "not UTF-8": (b"\xff\xfe", "no JSON"),
+    "deep": ("[" * 100_000, "no JSON"),
+    "empty": ("", "no JSON"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_is_refused_by_name(case, tmp_path):
+    content, named = BAD[case]
+    path = tmp_path / "keep.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError) as error:
+        read_keep_file(path, NAMES)
+    assert str(error.value).startswith(str(path))
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_keep_file(tmp_path / "nowhere.json", NAMES)
+
+
+# --- recipes and records ---------------------------------------------------------------------------------------------
+
+
+def test_the_usual_layers_are_exempt_where_a_scheme_is_structured():
+    data = load("digits")
+    assert recipe_for(data).exempt == ()
+    assert recipe_for(data, scheme="unstructured").exempt == ()
+    assert recipe_for(data, scheme="filter").exempt == ("first", "last")
+    assert recipe_for(data, scheme="filter", exempt=()).exempt == ()
+    assert recipe_for(data, scheme="filter", exempt=("dense1",)).exempt == ("dense1",)
+    assert recipe_for(data, exempt=("last",)).exempt == ("last",)
+    assert recipe_for(data, scheme="1:4").keep == (0.25,)
+    assert RECIPES["location30"].scope == "global"
+
+
+BAD_RECIPES = [
+    ({"scheme": "filter", "scope": "global"}, "scope must be layer where scheme is filter, got global"),
+    ({"scheme": "2:4", "keep": (0.3,)}, "keep must be 0.5 where scheme is 2:4, got 0.3"),
+    ({"scheme": "2:4", "keep": ((0.5, 0.5, 0.4),)}, "keep must be 0.5 where scheme is 2:4, got 0.4"),
+    ({"scheme": "2:4", "via": (0.7,)}, "via must be empty where scheme is 2:4, got 0.7"),
+    ({"scheme": "rows"}, "scheme must be unstructured, filter"),
+    ({"scope": "global", "exempt": ("last",)}, "exempt must be none where scope is global, got last"),
+    ({"keep": ((0.5, 0.5, 0.4),), "exempt": ("last",)}, "exempt is for one ratio for all layers"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_RECIPES)
+def test_what_does_not_go_together_is_refused(changes, message):
+    with pytest.raises(ArgumentError) as error:
+        recipe_for(load("digits"), **changes)
+    assert message in str(error.value)
+
+
+def pruned_model(recipe, keep):
+    data, net = load("digits"), mlp()
+    net.initialise([np.random.default_rng(0)])
+    hard_prune(net, recipe.budget(net, keep))
+    steps = [recipe.train_step(0.0), recipe.prune_step(keep, 0.0)]
+    return Model(net, "digits", data.sha256, 200, 200, 1000, 0, json.loads(json.dumps(steps)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "keep"),
+    [
+        ({"scheme": "filter"}, 0.5),
+        ({"scheme": "1:4", "exempt": ("dense2",)}, 0.25),
+        ({"scheme": "block:3"}, (0.1, 1, 0.2)),
+    ],
+)
+def test_a_model_says_its_scheme_and_shadows_repeat_it(changes, keep):
+    data = load("digits")
+    recipe = recipe_for(data, keep=(keep,), minmax=0.0, **changes)
+    model = pruned_model(recipe, keep)
+    (_, _), (_, again) = recipe_steps(model, data, plain=False)
+    assert (again.scheme, again.exempt, again.keep) == (recipe.scheme, recipe.exempt, (keep,))
+    assert again.budget(model.net, keep).k == recipe.budget(model.net, keep).k
+    assert sparsity(model).outcome == "passed"
+    model.net.W[...] = 1.0
+    assert sparsity(model).outcome == "void"
+
+
+def test_models_of_before_there_were_schemes_are_unstructured():
+    data = load("digits")
+    model = pruned_model(recipe_for(data, minmax=0.0), 0.1)
+    for name in ("scheme", "exempt"):
+        del model.steps[1][name]
+    (_, _), (_, again) = recipe_steps(model, data, plain=False)
+    assert (again.scheme, again.exempt) == ("unstructured", ())
+    assert sparsity(model).outcome == "passed"
+
+
+# --- what is left ----------------------------------------------------------------------------------------------------
+
+
+def test_costs_of_lenet5_by_hand():
+    """Positions of the output: 24 x 24, 8 x 8, 1, 1. With half of the second convolution's 50 filters pruned."""
+    net = lenet()
+    budget = Budget(net, (1.0, 0.5, 1.0, 1.0), scheme="filter")
+    hard_prune(net, budget)
+    found = costs(net, budget)
+    weights = [500, 25_000, 400_000, 5_000]
+    macs = [500 * 576, 25_000 * 64, 400_000, 5_000]
+    assert [of["layer"] for of in found["layers"]] == net.names
+    assert [of["shape"] for of in found["layers"]] == [[20, 25], [50, 500], [500, 800], [10, 500]]
+    assert [of["asked"] for of in found["layers"]] == [1.0, 0.5, 1.0, 1.0]
+    assert [of["kept"] for of in found["layers"]] == [1.0, 0.5, 1.0, 1.0]
+    assert [of["macs"][0] for of in found["layers"]] == macs
+    assert found["layers"][1]["parameters"] == [25_050, 12_550]
+    assert found["layers"][1]["macs"] == [1_600_000, 800_000]
+    assert found["layers"][1]["bytes"] == [4 * 25_050, 4 * 12_550 + 25_000 // 8]
+    assert found["layers"][0]["bytes"] == [4 * 520, 4 * 520]
+    assert found["parameters"] == [431_080, 431_080 - 12_500]
+    assert found["macs"] == [sum(macs), sum(macs) - 800_000]
+    assert found["asked"] == pytest.approx(1 - 12_500 / sum(weights))
+    assert found["kept"] == pytest.approx(1 - 12_500 / sum(weights))
+
+
+def test_the_table_cuts_no_number_at_80_columns():
+    """As of VGG16 at 224x224, whose numbers are the longest."""
+    pair = [15_470_264_320, 1_547_026_432]
+    row = {
+        "layer": "dense1",
+        "shape": [1, 1],
+        "asked": 0.1,
+        "kept": 0.1,
+        "parameters": pair,
+        "macs": pair,
+        "bytes": pair,
+    }
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(cost_table({**row, "layers": [row]}))
+    text = console.export_text()
+    assert text.count("1,547,026,432") == 6
+    assert text.count("(10.0x)") == 6
+
+
+def test_a_global_budget_asks_nothing_of_a_layer():
+    net = lenet(2)
+    budget = Budget(net, [[0.5], [0.1]], "global")
+    hard_prune(net, budget)
+    found = costs(net, budget, 1)
+    assert [of["asked"] for of in found["layers"]] == [None] * 4
+    assert found["asked"] == 0.1
+    assert found["kept"] == 0.1
+    assert sum(round(of["kept"] * np.prod(of["shape"])) for of in found["layers"]) == 43_050
