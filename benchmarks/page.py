@@ -1,0 +1,83 @@
+"""docs/benchmarks.md from benchmarks/results.json.
+
+    python benchmarks/page.py
+"""
+
+import json
+import pathlib
+from typing import Any
+
+from measure import RESULTS
+
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "benchmarks.md"
+NOTES = pathlib.Path(__file__).with_name("notes.md")
+HEAD = """# Benchmarks
+
+Made from `benchmarks/results.json` by `python benchmarks/page.py`; `make bench` measures all but the last row again,
+`make bench ONLY=lenet5-step` the measures of one program, `make bench ONLY=reproduce-location30` that row.
+
+Two sides are measured by turns (A B A B ...), each in a process of its own: medians, and the 10th to 90th percentile in
+brackets. Ratios are nanoprune / peer: smaller is better. The limit is the time that the arithmetic takes at the machine's
+sgemm rate, or the traffic at its copy rate; Winograd's convolution needs less arithmetic than is counted. The GPU column
+is not measured yet: no GPU was at hand. That path is tested against a strict stand-in for CuPy 14.
+
+"""
+COLUMNS = ("measure", "nanoprune", "peer", "", "ratio", "target", "share of the limit")
+TARGETS = {
+    "lenet5-step": 0.67,
+    "fleet-mlp": 0.60,
+    "conv3x3": 1.0,
+    "reproduce-location30": 0.5,
+    "projection": 1.0,
+    "memory-lenet5": 0.5,
+}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [COLUMNS, (":---", "---:", ":---", "---:", "---:", "---:", "---:")]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines + [cells(row) for row in rows])
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    target = next((f"{value:.2f}" for name, value in TARGETS.items() if row["measure"].startswith(name)), "-")
+    return (
+        row["measure"],
+        amount(row, "ours"),
+        row["peer"] or "-",
+        amount(row, "peer") if row["peer"] else "-",
+        f"{row['ratio']:.2f}" if row.get("ratio") else "-",
+        target,
+        f"{row['share_of_limit']:.0%}" if row.get("share_of_limit") else "-",
+    )
+
+
+def amount(row: dict[str, Any], side: str) -> str:
+    """Bytes or seconds of one side, in the unit that gives the least zeros."""
+    if f"{side}_bytes" in row:
+        return f"{row[f'{side}_bytes'] / 1e6:.0f} MB"
+    seconds = row[f"{side}_seconds"]
+    scale, unit = (1e3, "ms") if seconds < 10 else (1, "s")
+    spread = row.get(f"{side}_spread")
+    brackets = f" ({spread[0] * scale:.3g} to {spread[1] * scale:.3g})" if spread else ""
+    return f"{seconds * scale:.3g} {unit}{brackets}"
+
+
+def machines(rows: list[dict[str, Any]]) -> str:
+    """On what the rows were measured, one line for each that differs."""
+    found = {json.dumps(row["machine"], sort_keys=True): row["machine"] for row in rows}
+    lines = [
+        f"{m['processor']}, {m['processors']} processors; Python {m['python']}, NumPy {m['numpy']}, PyTorch {m['torch']}."
+        for m in found.values()
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    rows = json.loads(RESULTS.read_text())
+    rows.sort(key=lambda row: [row["measure"].startswith(name) for name in TARGETS], reverse=True)
+    PAGE.write_text(f"{HEAD}{table(rows)}\n\n{machines(rows)}\n\n{NOTES.read_text()}")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
