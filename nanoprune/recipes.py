@@ -12,7 +12,7 @@ from nanoprune.data import Dataset
 from nanoprune.errors import ArgumentError
 from nanoprune.prune import ADMMSettings
 from nanoprune.train import Schedule
-from nanoprune.zoo import NETWORKS
+from nanoprune.zoo import architecture
 
 Keep = float | tuple[float, ...]  # one ratio for all layers, or one a layer
 
@@ -26,6 +26,7 @@ def keep_name(keep: Keep) -> str:
 class Recipe:
     """Everything that a run depends on beside data, seeds and device.
 
+    widths: of the hidden layers; of vgg16, mobilenetv2 and resnet18 the width multiplier.
     members: None for the whole official training set. dense: training of every dense network. prune: the W-steps of
     all ADMM iterations together. retrain: of the survivors. keep: the ratios to compare. scope: whether a ratio is of
     each layer's weights or of all weights together, see `prune.Budget`. via: ratios to prune to on the way, each by
@@ -34,7 +35,7 @@ class Recipe:
     """
 
     network: str
-    widths: tuple[int, ...]
+    widths: tuple[int, ...] | float
     members: int | None
     reference: int
     nonmembers: int
@@ -169,9 +170,7 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
     elif members is not None:
         changes["members"] = members
     network = changes.get("network", recipe.network)
-    if network not in NETWORKS:
-        raise ArgumentError(f"network must be one of {', '.join(NETWORKS)}, got {network!r}")
     if network != recipe.network:
-        changes["widths"] = tuple(NETWORKS[network][1])
+        changes["widths"] = architecture(network).size.default
         changes.setdefault("keep", RECIPES[dataset.name].keep)  # ratios for each layer are for the recipe's network
     return dataclasses.replace(recipe, **changes)

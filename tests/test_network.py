@@ -173,7 +173,7 @@ def test_build_keeps_dtype_replicas_and_description():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("resnet", (4,), 2), "network must be one of mlp, lenet-300-100, lenet-5, got 'resnet'"),
+        (("resnet", (4,), 2), "network must be one of mlp, lenet-300-100, lenet-5, .*resnet18, got 'resnet'"),
         (("lenet-300-100", (4,), 2, [3]), r"widths of lenet-300-100 must be 2 numbers like \[300, 100\]"),
         (("lenet-5", (28, 1, 28), 2, [20, 50]), "widths of lenet-5 must be 3 numbers"),
         (("lenet-5", (446,), 2), r"takes images \(H, C, W\), got inputs of shape \(446,\)"),
@@ -211,7 +211,7 @@ def test_narrowed_is_the_largest_that_fits(inputs, widths, classes, data):
 
 @pytest.mark.parametrize("weights", [6_050, 43_050, 430_499])
 def test_narrowed_lenet_5(weights):
-    widths = NETWORKS["lenet-5"][1]
+    widths = list(NETWORKS["lenet-5"].size.default)
     largest = max(h for h in range(1, 501) if lenet5_weights([min(w, h) for w in widths]) <= weights)
     thin = narrowed(describe("lenet-5", (28, 1, 28), 10), weights)
     assert thin["widths"] == [min(w, largest) for w in widths]

@@ -24,6 +24,7 @@ from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings
 from nanoprune.recipes import Recipe, recipe_for
 from nanoprune.train import Schedule
+from nanoprune.zoo import size_of
 
 STREAM = int.from_bytes(b"shadow", "big")
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
@@ -166,7 +167,7 @@ def recipe_steps(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict
 def _recipes(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str, Any], Recipe]]:
     description, found = model.net.description, []
     base = recipe_for(dataset, "all" if model.members is None else model.members, network=description["network"])
-    base = dataclasses.replace(base, widths=tuple(description["widths"]), reference=model.reference)
+    base = dataclasses.replace(base, widths=size_of(description), reference=model.reference)
     for step in model.steps:
         if step["step"] == "train":
             base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])

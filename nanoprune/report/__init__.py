@@ -9,6 +9,7 @@ from nanoprune.errors import DataError
 from nanoprune.report.audit import audit_table, write_audit_page
 from nanoprune.report.audit_verdict import audit_verdict
 from nanoprune.report.html import open_curves, render_html, write_html
+from nanoprune.report.inventory import inventory_table
 from nanoprune.report.page import write_page
 from nanoprune.report.plots import all_plots, save
 from nanoprune.report.table import markdown_table, results_table
@@ -17,6 +18,7 @@ from nanoprune.report.verdict import verdict
 __all__ = [
     "audit_table",
     "audit_verdict",
+    "inventory_table",
     "markdown_table",
     "results_table",
     "verdict",
