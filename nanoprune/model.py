@@ -106,6 +106,8 @@ def _network(description: dict[str, Any], file: h5py.File, path: str | os.PathLi
     net = build(checked)
     for name in ARRAYS:
         getattr(net, name)[0] = to_device(values[name])
+    if any(to_host(s.value).min() < s.least for s in net.statistics):
+        raise DataError(f"{path}: state holds a negative variance; train the model again")
     return net
 
 

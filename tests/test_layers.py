@@ -155,6 +155,17 @@ def test_depthwise_convolution_equals_nested_loops(case, dtype, seed):
     close(Y, reference.depthwise(X, W, b, layer.size, layer.stride, layer.padding), dtype)
 
 
+def test_depthwise_convolution_is_the_same_in_blocks_of_rows(monkeypatch):
+    rng = np.random.default_rng(0)
+    X, dY = rng.standard_normal((2, 8, 3, 5, 2)), rng.standard_normal((2, 4, 3, 3, 2))
+    net = filled(DepthwiseConv2D(3, 3, stride=2, padding=1), X.shape, np.float64, rng)
+    whole = passes(net, X, dY, Workspace())
+    for rows in (1, 3):
+        monkeypatch.setattr("nanoprune.nn.depthwise.BLOCK", rows * 2 * 3 * 3 * 2)
+        for ours, expected in zip(passes(net, X, dY, Workspace()), whole, strict=True):
+            close(ours, expected)
+
+
 @settings(deadline=None, max_examples=40)
 @given(pointwise_cases(), DTYPES, SEEDS)
 def test_pointwise_equals_a_convolution_of_size_one(case, dtype, seed):

@@ -4,6 +4,7 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
+from nanoprune.nn.channels import flat, inner, total
 from nanoprune.nn.layer import Layer, Parameter, Statistic, positive
 from nanoprune.nn.workspace import Workspace
 
@@ -32,7 +33,8 @@ class BatchNorm(Layer):
         self.channels = positive("channels", channels)
         self.gamma = Parameter("gamma", (channels, 1), std=0.0, prunable=False, start=1.0)
         self.beta = Parameter("beta", (channels, 1), std=0.0, prunable=False)
-        self.mean, self.var = Statistic("mean", (channels, 1), 0.0), Statistic("var", (channels, 1), 1.0)
+        self.mean = Statistic("mean", (channels, 1), start=0.0)
+        self.var = Statistic("var", (channels, 1), start=1.0, least=0.0)
 
     def parameters(self) -> list[Parameter]:
         return [self.gamma, self.beta]
@@ -47,7 +49,7 @@ class BatchNorm(Layer):
         return shape
 
     def forward(self, X: Any, ws: Workspace) -> Any:
-        A = self._rows(X)  # (R, H, C, W*N)
+        A = flat(X)  # (R, H, C, W*N)
         Y = ws.buffer(self, "Y", A.shape, X.dtype)
         if ws.training:
             mu, var = self._measure(A, Y)
@@ -62,12 +64,12 @@ class BatchNorm(Layer):
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         X, mu, inverse, training = ws.saved(self)
-        A, D = self._rows(X), self._rows(dY)  # (R, H, C, W*N)
+        A, D = flat(X), flat(dY)  # (R, H, C, W*N)
         m = A.shape[1] * A.shape[3]
         dX = ws.buffer(self, "dX", A.shape, X.dtype)
         if need_dW or training:
             xp.subtract(A, mu[:, None], out=dX)
-            dbeta = over_channels(D)  # (R, C, 1)
+            dbeta = total(D)  # (R, C, 1)
             dgamma = inner(D, dX) * inverse
         if need_dW:
             self.beta.grad[...], self.gamma.grad[...] = dbeta, dgamma
@@ -88,26 +90,11 @@ class BatchNorm(Layer):
         m = A.shape[1] * A.shape[3]
         if m < 2:
             raise ArgumentError(f"{self!r} needs at least 2 values a channel in training, got {m}; use larger batches")
-        mu = over_channels(A) / m
+        mu = total(A) / m
         xp.subtract(A, mu[:, None], out=centred)
         var = inner(centred, centred) / m
         self.mean.seen[...], self.var.seen[...] = mu, var * (m / (m - 1))
         return mu, var
 
-    def _rows(self, X: Any) -> Any:
-        """(R, H, C, W, N) as (R, H, C, W*N), and (R, C, N) as (R, 1, C, N)."""
-        H = X.shape[1] if len(X.shape) == 5 else 1
-        return X.reshape(X.shape[0], H, self.channels, -1)
-
     def __repr__(self) -> str:
         return f"BatchNorm({self.channels})"
-
-
-def over_channels(A: Any) -> Any:
-    """The sum over each channel of A (R, H, C, M), (R, C, 1)."""
-    return xp.sum(xp.sum(A, axis=-1, keepdims=True), axis=1)
-
-
-def inner(A: Any, B: Any) -> Any:
-    """The sum over each channel of A B, both (R, H, C, M), as a dot product a row; (R, C, 1)."""
-    return xp.sum(xp.matmul(A[:, :, :, None], B[..., None])[..., 0], axis=1)

@@ -1,12 +1,18 @@
 """A convolution of each channel by itself."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
+from nanoprune.nn.channels import flat, inner, total
 from nanoprune.nn.layer import Layer, Parameter, he, positive
 from nanoprune.nn.workspace import Workspace
+
+BLOCK = 262144  # elements; at 112x112 pixels 1.4 to 1.7 times as fast as all rows at once, on 32 MB of level-3 cache
 
 
 class DepthwiseConv2D(Layer):
@@ -51,44 +57,57 @@ class DepthwiseConv2D(Layer):
         P[:, :, :, p + W :] = 0
         P[:, p : p + H, :, p : p + W] = X
         Y = ws.buffer(self, "Y", shape, X.dtype)
-        term = ws.buffer(self, "term", shape, X.dtype)
-        Y[...] = self.b.value[:, None, :, :, None] if self.b else 0
-        for tap, T in self._taps(P, shape):
-            Y += xp.multiply(T, self._weight(tap), out=term)
+        for rows, term in self._blocks(shape, X.dtype, ws):
+            out = Y[:, rows]
+            for tap in range(self.size**2):
+                T = self._view(P, tap, rows, shape)
+                if tap:
+                    out += xp.multiply(T, self._weight(tap), out=term)
+                else:
+                    xp.multiply(T, self._weight(tap), out=out)
+            if self.b:
+                out += self.b.value[:, None, :, :, None]
         ws.save(self, P, X.shape)
         return Y
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         P, X_shape = ws.saved(self)
         H, W, p = X_shape[1], X_shape[3], self.padding
-        term = ws.buffer(self, "term", dY.shape, dY.dtype)
-        if need_dW:
-            for tap, T in self._taps(P, dY.shape):
-                self.W.grad[..., tap] = self._over_channels(xp.multiply(dY, T, out=term))
-            if self.b:
-                self.b.grad[..., 0] = self._over_channels(dY)
-        if not need_dX:
-            return None
         dP = ws.buffer(self, "dP", P.shape, dY.dtype)
         dP[...] = 0
-        for tap, dT in self._taps(dP, dY.shape):
-            dT += xp.multiply(dY, self._weight(tap), out=term)
-        return dP[:, p : p + H, :, p : p + W]
+        if need_dW:
+            self.W.grad[...] = 0
+            if self.b:
+                self.b.grad[...] = total(flat(dY))  # (R, C, 1)
+        for rows, term in self._blocks(dY.shape, dY.dtype, ws):
+            D = dY[:, rows]  # (R, rows, C, OW, N)
+            for tap in range(self.size**2):
+                if need_dW:
+                    self.W.grad[..., tap : tap + 1] += inner(flat(D), flat(self._view(P, tap, rows, dY.shape)))
+                if need_dX:
+                    dT = self._view(dP, tap, rows, dY.shape)
+                    dT += xp.multiply(D, self._weight(tap), out=term)
+        return dP[:, p : p + H, :, p : p + W] if need_dX else None
 
-    def _taps(self, P: Any, shape: tuple[int, ...]) -> Iterator[tuple[int, Any]]:
-        """(k i + j, T_ij) for each tap: a view of P with the shape of the output, (R, OH, C, OW, N)."""
-        k, s, OH, OW = self.size, self.stride, shape[1], shape[3]
-        for i in range(k):
-            for j in range(k):
-                yield k * i + j, P[:, i : i + s * (OH - 1) + 1 : s, :, j : j + s * (OW - 1) + 1 : s]
+    def _blocks(self, shape: tuple[int, ...], dtype: Any, ws: Workspace) -> Iterator[tuple[slice, Any]]:
+        """The output's rows in blocks, each with a temporary (R, rows, C, OW, N): on a CPU so few that both stay in the
+        cache through all taps, on a GPU all of them."""
+        R, OH, *row = shape
+        count = OH if xp._module is not np else max(1, min(OH, BLOCK // (R * math.prod(row))))
+        term = ws.buffer(self, "term", (R, count, *row), dtype)
+        for y in range(0, OH, count):
+            rows = slice(y, min(y + count, OH))
+            yield rows, term[:, : rows.stop - y]
+
+    def _view(self, A: Any, tap: int, rows: slice, shape: tuple[int, ...]) -> Any:
+        """Rows y of T_ij, a view of A = P or dP, (R, rows, C, OW, N); tap = k i + j."""
+        (i, j), s = divmod(tap, self.size), self.stride
+        columns = slice(j, j + s * (shape[3] - 1) + 1, s)
+        return A[:, s * rows.start + i : s * (rows.stop - 1) + i + 1 : s, :, columns]
 
     def _weight(self, tap: int) -> Any:
         """(R, 1, C, 1, 1)."""
         return self.W.value[:, None, :, tap, None, None]
-
-    def _over_channels(self, A: Any) -> Any:
-        """The sum over each channel of A (R, OH, C, OW, N), (R, C)."""
-        return xp.sum(xp.sum(A.reshape(*A.shape[:3], -1), axis=-1), axis=1)
 
     def __repr__(self) -> str:
         bias = "" if self.b else ", bias=False"

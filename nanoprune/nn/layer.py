@@ -31,16 +31,19 @@ class Parameter:
 class Statistic:
     """What a layer remembers of the batches that it was trained on, for R replicas: measured, not trained.
 
-    shape: without the replica axis. start: its value before the first batch. value and seen, both (R, *shape), are
-    views into the network's flat `state` and `seen`: the running mean, and what the last training batch had. A forward
-    pass in training writes `seen` alone, as a backward pass writes `grad`; `Network.remember` moves value towards it.
+    shape: without the replica axis. start: its value before the first batch. least: no value is below.
+
+    value and seen, both (R, *shape), are views into the network's flat `state` and `seen`: the running mean, and what
+    the last training batch had. A forward pass in training writes `seen` alone, as a backward pass writes `grad`;
+    `Network.remember` moves value towards it.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], start: float) -> None:
+    def __init__(self, name: str, shape: tuple[int, ...], start: float, least: float = -math.inf) -> None:
         self.name = name
         self.shape = shape
         self.size = math.prod(shape)
         self.start = start
+        self.least = least
         self.value: Any = None
         self.seen: Any = None
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from nanoprune.backend import product, xp
 from nanoprune.errors import ArgumentError
+from nanoprune.nn.channels import total
 from nanoprune.nn.layer import Layer, Parameter, he, positive
 from nanoprune.nn.workspace import Workspace
 
@@ -59,7 +60,7 @@ class Pointwise(Layer):
                 else:
                     self.W.grad[...] = row
             if self.b:
-                self.b.grad[..., 0] = xp.sum(xp.sum(D, axis=-1), axis=1)  # (R, O)
+                self.b.grad[...] = total(D)  # (R, O, 1)
         if not need_dX:
             return None
         dA = xp.matmul(self.W.value.swapaxes(-1, -2)[:, None], D, out=ws.buffer(self, "dA", A.shape, D.dtype))
