@@ -16,7 +16,7 @@ from rich.console import Console
 
 import nanoprune
 from nanoprune.backend import use_device
-from nanoprune.console import Commands, Keep, Members, ProgressBars
+from nanoprune.console import Commands, Keep, Members, Numbers, ProgressBars
 from nanoprune.errors import ArgumentError
 
 PATH_OPTIONS = ("--out", "--data-dir", "--json", "--report", "--cache")  # not part of how a run is repeated
@@ -427,6 +427,8 @@ def info(network: str, side: int | None, width: float | None, classes: int | Non
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
 @click.option("--input", "side", type=click.IntRange(1), default=224, show_default=True, help="Side of the images.")
 @click.option("--width", type=float, default=1.0, show_default=True, help="Width multiplier.")
+@click.option("--mean", type=Numbers(), help="Of each channel of its images, where those were standardised.")
+@click.option("--std", type=Numbers(), help="Their standard deviations.")
 @click.option("--dataset", help="What it was trained on: the official training set. `prune` needs to know.")
 @data_option
 def import_(
@@ -435,6 +437,8 @@ def import_(
     out: pathlib.Path,
     side: int,
     width: float,
+    mean: list[float] | None,
+    std: list[float] | None,
     dataset: str | None,
     data_dir: pathlib.Path | None,
 ) -> None:
@@ -444,7 +448,8 @@ def import_(
     safetensors comes with the extra import.
 
     \b
-    python cli.py import resnet18.safetensors --network resnet18 --out resnet18.h5
+    python cli.py import resnet18.safetensors --network resnet18 --out resnet18.h5 \\
+        --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
     python cli.py import vgg.safetensors --network vgg16 --input 32 --dataset cifar10 --out vgg16.h5
     """
     from nanoprune.data import load
@@ -453,7 +458,10 @@ def import_(
 
     use_device("cpu")
     _check_outputs(weights, out)
-    model = import_model(weights, network, side, width, load(dataset, data_dir) if dataset else None)
+    if (mean is None) != (std is None):
+        raise ArgumentError("--mean and --std must be given together")
+    standardise = None if mean is None else [mean, std]
+    model = import_model(weights, network, side, width, standardise, load(dataset, data_dir) if dataset else None)
     save_model(model, out)
     click.echo(f"{out}: {network}, {model.net.size:,} parameters, {model.net.output_shape[0]} classes")
 

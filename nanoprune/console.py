@@ -95,6 +95,18 @@ class Members(click.ParamType):
             self.fail(f"{value!r} is neither a number nor all", param, ctx)
 
 
+class Numbers(click.ParamType):
+    """Numbers with commas between them."""
+
+    name = "NUMBER,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        try:
+            return [float(part) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not numbers with commas between them", param, ctx)
+
+
 class Keep(click.ParamType):
     """A ratio for all layers, or one a layer with commas between them."""
 

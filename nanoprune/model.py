@@ -98,7 +98,9 @@ def _network(description: dict[str, Any], file: h5py.File, path: str | os.PathLi
         numbers = [*description["input_shape"], *(size if isinstance(size, tuple) else ()), description["classes"]]
         if not all(isinstance(n, int) and 0 < n <= 1_000_000 for n in numbers):
             raise DataError(f"{path}: the network's sizes are {numbers}, expected integers from 1 to 1,000,000")
-        checked = describe(description["network"], tuple(description["input_shape"]), description["classes"], size)
+        shape = tuple(description["input_shape"])
+        standardise = description.get("standardise")
+        checked = describe(description["network"], shape, description["classes"], size, standardise)
         layout = build(checked, replicas=0)  # the layout alone: no memory for parameters yet
     except ArgumentError as error:
         raise DataError(f"{path}: {error}") from error

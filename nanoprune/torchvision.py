@@ -28,14 +28,21 @@ COUNTER = ".num_batches_tracked"  # PyTorch counts its batches; nothing that we 
 
 
 def import_model(
-    path: str | os.PathLike, network: str, side: int = 224, width: float = 1.0, dataset: Dataset | None = None
+    path: str | os.PathLike,
+    network: str,
+    side: int = 224,
+    width: float = 1.0,
+    standardise: list[list[float]] | None = None,
+    dataset: Dataset | None = None,
 ) -> Model:
     """The model in the safetensors file `path`: torchvision's vgg16_bn, mobilenet_v2 or resnet18.
 
-    side: height and width of its images. dataset: what it was trained on, on the official training set; without it
-    the model cannot be pruned, since nobody knows its members. Raises DataError, naming the file and the tensor, on
-    whatever does not fit the network; ArgumentError on a network without torchvision's names, and where the package
-    safetensors is missing.
+    side: height and width of its images. standardise: mean and standard deviation of each channel of the images in
+    [0, 1], where it was trained on standardised ones, so that ours takes images in [0, 1]. dataset: what it was trained
+    on, on the official training set; without it the model cannot be pruned, since nobody knows its members.
+
+    Raises DataError, naming the file and the tensor, on whatever does not fit the network; ArgumentError on a network
+    without torchvision's names, and where the package safetensors is missing.
     """
     if network not in NAMES:
         raise ArgumentError(f"network must be one of {', '.join(NAMES)}, got {network!r}")
@@ -47,7 +54,7 @@ def import_model(
         ) from None
     try:
         with safe_open(path, framework="numpy") as file:
-            net = read_network(file, path, network, side, width)
+            net = read_network(file, path, network, side, width, standardise)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read as safetensors ({error}); save the state dict as such") from error
     step = {"step": "import", "file": os.path.basename(path), "sha256": file_sha256(path)}
@@ -58,13 +65,20 @@ def import_model(
     return Model(net, dataset.name, dataset.sha256, None, 0, len(dataset.y) - dataset.train, 0, [step])
 
 
-def read_network(file: Any, path: str | os.PathLike, network: str, side: int, width: float) -> Network:
+def read_network(
+    file: Any,
+    path: str | os.PathLike,
+    network: str,
+    side: int,
+    width: float,
+    standardise: list[list[float]] | None,
+) -> Network:
     """The network of an open safetensors file, every name and shape checked before memory is taken."""
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, it is no dict
     shapes = {name: shape for name, shape in shapes.items() if not name.endswith(COUNTER)}
     last = f"{NAMES[network](side)[-1]}.weight"
     classes = shapes.get(last, (1,))[0]
-    description = describe(network, (side, 3, side), classes, width)
+    description = describe(network, (side, 3, side), classes, width, standardise)
     expected = {name: shape for name, shape, *_ in tensors(layers_of(description), description)}
     for name, shape in expected.items():
         if shapes.get(name) != shape:

@@ -25,6 +25,7 @@ from nanoprune.nn import (
     ReLU6,
     Residual,
     Sequential,
+    Standardise,
     Tanh,
     Workspace,
 )
@@ -253,6 +254,16 @@ def test_branches_see_their_own_features():
     close(net.forward(X, Workspace()), np.concatenate([a, b], axis=1))
 
 
+def test_standardise_is_of_each_channel():
+    X, layer, ws = (
+        np.random.default_rng(0).standard_normal((2, 4, 2, 3, 5)),
+        Standardise([0.5, -1.0], [0.25, 4.0]),
+        Workspace(),
+    )
+    close(layer.forward(X, ws)[:, :, 0], (X[:, :, 0] - 0.5) / 0.25)
+    close(layer.backward(X, ws)[:, :, 1], X[:, :, 1] / 4.0)
+
+
 def test_residual_adds_the_shortcut():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((2, 3, 4))
@@ -458,6 +469,7 @@ LAYERS = [
     (MaxPool(2), (2, 4, 2, 4, 5)),
     (AvgPool(2), (2, 4, 2, 4, 5)),
     (GlobalAvgPool(), (2, 4, 2, 4, 5)),
+    (Standardise([0.0, 1.0], [1.0, 1.0]), (2, 4, 2, 4, 5)),
     (Residual(Dense(4, 4)), (2, 4, 5)),
     (ReLU(), (2, 4, 5)),
     (ReLU6(), (2, 4, 5)),
@@ -542,6 +554,8 @@ def test_dropout_is_the_identity_in_evaluation_and_asks_for_generators_in_traini
         (AvgPool(3), (2, 1, 5)),
         (AvgPool(3), (9,)),
         (GlobalAvgPool(), (9,)),
+        (Standardise([0.5], [1.0]), (4, 2, 4)),
+        (Standardise([0.5], [1.0]), (1,)),
         (DepthwiseConv2D(3, 3), (5, 2, 5)),
         (DepthwiseConv2D(3, 3), (2, 3, 5)),
         (DepthwiseConv2D(3, 3), (9,)),
@@ -578,6 +592,11 @@ def test_input_shapes_that_do_not_fit_are_refused(layer, shape):
         (lambda: MaxPool(3, padding=2), "padding"),
         (lambda: MaxPool(3, padding=-1), "padding"),
         (lambda: AvgPool(0), "size"),
+        (lambda: Standardise([], []), "mean"),
+        (lambda: Standardise([0.5], [1.0, 1.0]), "mean"),
+        (lambda: Standardise([float("nan")], [1.0]), "mean"),
+        (lambda: Standardise([0.5], [0.0]), "std"),
+        (lambda: Standardise([0.5], [float("inf")]), "std"),
         (lambda: BatchNorm(0), "channels"),
         (lambda: Pointwise(0, 1), "channels"),
         (lambda: Pointwise(1, 0), "kernels"),

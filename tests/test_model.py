@@ -55,6 +55,15 @@ def test_another_width_than_the_parameters_have_is_refused(width, tmp_path):
     refused(tmp_path / "m.h5")
 
 
+@pytest.mark.parametrize("value", [3, [], [[0.5]], [[0.5], [0]], [[0.5, 0.5], [1, 1]], [["a"], ["b"]], [[0.5], [1], 2]])
+def test_a_damaged_standardisation_is_refused(value, tmp_path):
+    save_model(a_model_that_remembers(), tmp_path / "m.h5")
+    set_attribute(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", standardise=[[0.5], [0.25]]))
+    assert load_model(tmp_path / "m.h5").net.description["standardise"] == [[0.5], [0.25]]
+    set_attribute(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", standardise=value))
+    refused(tmp_path / "m.h5")
+
+
 def test_statistics_that_are_missing_too_many_or_impossible_are_refused(tmp_path):
     path = tmp_path / "m.h5"
     for values in (None, np.ones(3, np.float32), np.full(480, np.nan, np.float32), np.full(480, -1, np.float32)):

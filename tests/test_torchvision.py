@@ -158,6 +158,23 @@ def test_the_command_writes_a_model_that_info_reads(tensors, tmp_path):
     assert "got 'unknown'" in refused.stderr
 
 
+@pytest.mark.usefixtures("_safetensors")
+def test_a_network_of_standardised_images_takes_images_between_0_and_1(tensors, tmp_path):
+    path, out = write(tmp_path / "w.safetensors", tensors), tmp_path / "m.h5"
+    arguments = ["import", path, "--network", "resnet18", "--input", 64, "--width", WIDTH, "--out", out]
+    result = run(*arguments, "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225")
+    assert result.exit_code == 0, result.output
+    X = np.random.default_rng(0).random((1, 64, 3, 64, 2)).astype(np.float32)
+    mean, std = (np.array(v, np.float32)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    expected = import_model(path, "resnet18", 64, WIDTH).net.forward((X - mean) / std, Workspace(training=False))
+    np.testing.assert_allclose(
+        load_model(out).net.forward(X, Workspace(training=False)), expected, rtol=1e-5, atol=1e-3
+    )
+    for option in (["--mean", "0.5,0.5,0.5"], ["--mean", "0.5", "--std", "1"], ["--mean", "a", "--std", "1"]):
+        result = run(*arguments, *option)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
     with pytest.raises(ArgumentError, match=r"pip install 'nanoprune\[import\]'"):

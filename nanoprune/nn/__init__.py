@@ -20,6 +20,7 @@ from nanoprune.nn.relu6 import ReLU6
 from nanoprune.nn.residual import Residual
 from nanoprune.nn.schedule import schedule
 from nanoprune.nn.sequential import Sequential
+from nanoprune.nn.standardise import Standardise
 from nanoprune.nn.tanh import Tanh
 from nanoprune.nn.workspace import Workspace
 
@@ -44,6 +45,7 @@ __all__ = [
     "ReLU6",
     "Residual",
     "Sequential",
+    "Standardise",
     "Statistic",
     "Tanh",
     "Workspace",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nanoprune.errors import ArgumentError
-from nanoprune.nn import Layer, Network
+from nanoprune.nn import Layer, Network, Sequential, Standardise
 from nanoprune.zoo.lenet import lenet5, lenet300
 from nanoprune.zoo.mlp import mlp
 from nanoprune.zoo.mobilenet import mobilenetv2
@@ -42,17 +42,25 @@ def architecture(name: str) -> Architecture:
     return NETWORKS[name]
 
 
-def describe(name: str, input_shape: tuple[int, ...], classes: int, size: Size | None = None) -> dict[str, Any]:
+def describe(
+    name: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    size: Size | None = None,
+    standardise: list[list[float]] | None = None,
+) -> dict[str, Any]:
     """The description of network `name` for inputs (F,) or (H, C, W); `build` makes the network from it.
 
-    size: the widths of the hidden layers, or for vgg16, mobilenetv2 and resnet18 the width multiplier. Raises
-    ArgumentError on an unknown name, on a size that does not fit it, and on inputs that it cannot take.
+    size: the widths of the hidden layers, or for vgg16, mobilenetv2 and resnet18 the width multiplier. standardise:
+    mean and standard deviation of each channel, where the network is to see standardised images. Raises ArgumentError
+    on an unknown name, on a size that does not fit it, and on inputs that it cannot take.
     """
     found = architecture(name)
     size = found.size.checked(name, size)
     if len(found.input_shape) == 3 and len(input_shape) != 3:
         raise ArgumentError(f"network {name} takes images (H, C, W), got inputs of shape {input_shape}; try mlp")
-    return {"network": name, "input_shape": list(input_shape), "classes": classes, found.size.field: size}
+    description = {"network": name, "input_shape": list(input_shape), "classes": classes, found.size.field: size}
+    return description if standardise is None else description | {"standardise": standardise}
 
 
 def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
@@ -64,7 +72,9 @@ def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
 def layers_of(description: dict[str, Any]) -> Layer:
     """The layers of a description, without memory for their parameters."""
     layers = architecture(description["network"]).layers
-    return layers(tuple(description["input_shape"]), description["classes"], size_of(description))
+    body = layers(tuple(description["input_shape"]), description["classes"], size_of(description))
+    standardise = description.get("standardise")
+    return body if standardise is None else Sequential(Standardise(*standardise), body)
 
 
 def build(description: dict[str, Any], replicas: int = 1, dtype: str = "float32") -> Network:
