@@ -17,6 +17,7 @@ from nanoprune.nn import (
     Dropout,
     Flatten,
     GlobalAvgPool,
+    GroupNorm,
     Layer,
     MaxPool,
     Network,
@@ -77,6 +78,13 @@ def norm_cases(draw):
     """Images or features with at least two values a channel."""
     R, C, N = draw(SMALL), draw(SMALL), draw(st.integers(2, 6))
     return BatchNorm(C), draw(st.sampled_from([(R, C, N), (R, draw(SMALL), C, draw(SMALL), N)]))
+
+
+@st.composite
+def group_cases(draw):
+    R, groups, N = draw(SMALL), draw(SMALL), draw(SMALL)
+    C = groups * draw(st.integers(2, 3))
+    return GroupNorm(groups, C), draw(st.sampled_from([(R, C, N), (R, draw(SMALL), C, draw(SMALL), N)]))
 
 
 def filled(layer: Layer, shape: tuple[int, ...], dtype: type, rng: np.random.Generator) -> Network:
@@ -312,6 +320,27 @@ def test_batch_norm_in_evaluation_is_an_affine_map_of_each_sample(case, seed):
     np.testing.assert_array_equal(net.state, state)
 
 
+@settings(deadline=None, max_examples=30)
+@given(group_cases(), DTYPES, SEEDS)
+def test_group_norm_equals_loops_in_both_modes(case, dtype, seed):
+    layer, shape = case
+    rng = np.random.default_rng(seed)
+    net, X = filled(layer, shape, dtype, rng), (3 * rng.standard_normal(shape) + 1).astype(dtype)
+    gamma, beta = (p.value for p in net.body.parameters())
+    expected = reference.group_norm(X, gamma, beta, layer.groups, 1e-5)
+    for training in (True, False):
+        Y = net.forward(X, Workspace(training))
+        assert Y.dtype == dtype
+        close(Y, expected, dtype)
+    assert net.state.shape[1] == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(group_cases(), SEEDS)
+def test_gradient_of_group_norm(case, seed):
+    check_gradients(*case, seed)
+
+
 def test_running_statistics_are_those_of_pytorch():
     """By hand: 0.9 of the old and 0.1 of the batch's mean and unbiased variance, from 0 and 1."""
     net = Network(BatchNorm(1), (1,), 1, np.float64)
@@ -466,6 +495,7 @@ LAYERS = [
     (DepthwiseConv2D(2, 2), (2, 4, 2, 4, 5)),
     (Pointwise(2, 3), (2, 4, 2, 4, 5)),
     (BatchNorm(2), (2, 4, 2, 4, 5)),
+    (GroupNorm(1, 2), (2, 4, 2, 4, 5)),
     (MaxPool(2), (2, 4, 2, 4, 5)),
     (AvgPool(2), (2, 4, 2, 4, 5)),
     (GlobalAvgPool(), (2, 4, 2, 4, 5)),
@@ -561,6 +591,7 @@ def test_dropout_is_the_identity_in_evaluation_and_asks_for_generators_in_traini
         (DepthwiseConv2D(3, 3), (9,)),
         (Pointwise(3, 2), (5, 2, 5)),
         (Pointwise(3, 2), (3,)),
+        (GroupNorm(1, 3), (4,)),
         (BatchNorm(3), (4,)),
         (BatchNorm(3), (3, 4, 3)),
         (BatchNorm(3), (3, 3)),
@@ -598,6 +629,8 @@ def test_input_shapes_that_do_not_fit_are_refused(layer, shape):
         (lambda: Standardise([0.5], [0.0]), "std"),
         (lambda: Standardise([0.5], [float("inf")]), "std"),
         (lambda: BatchNorm(0), "channels"),
+        (lambda: GroupNorm(2, 3), "channels"),
+        (lambda: GroupNorm(0, 3), "groups"),
         (lambda: Pointwise(0, 1), "channels"),
         (lambda: Pointwise(1, 0), "kernels"),
         (lambda: Pointwise(1, 1, stride=0), "stride"),

@@ -9,6 +9,7 @@ from nanoprune.nn.depthwise import DepthwiseConv2D
 from nanoprune.nn.dropout import Dropout
 from nanoprune.nn.flatten import Flatten
 from nanoprune.nn.globalavgpool import GlobalAvgPool
+from nanoprune.nn.groupnorm import GroupNorm
 from nanoprune.nn.layer import Layer, Parameter, Statistic
 from nanoprune.nn.loss import cross_entropy, log_loss, sigmoid, softmax
 from nanoprune.nn.maxpool import MaxPool
@@ -36,6 +37,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalAvgPool",
+    "GroupNorm",
     "Layer",
     "MaxPool",
     "Network",

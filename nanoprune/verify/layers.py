@@ -18,6 +18,7 @@ from nanoprune.nn import (
     Dropout,
     Flatten,
     GlobalAvgPool,
+    GroupNorm,
     Layer,
     MaxPool,
     Network,
@@ -58,6 +59,7 @@ def networks() -> Iterator[tuple[str, Layer, tuple[int, ...], int]]:
     yield "Pointwise stride 2", Pointwise(2, 3, stride=2, bias=False), image, 3
     yield "BatchNorm", BatchNorm(2), image, 3
     yield "BatchNorm of features", BatchNorm(5), (5,), 4
+    yield "GroupNorm", GroupNorm(2, 4), (3, 4, 2), 3
     yield "MaxPool(2)", Sequential(MaxPool(2)), image, 3
     yield "MaxPool(3)", Sequential(MaxPool(3)), image, 3
     yield "MaxPool(3), overlapping", Sequential(MaxPool(3, stride=2, padding=1)), image, 3
@@ -87,6 +89,7 @@ def beside_loops() -> Iterator[tuple[str, Callable[[Any], Pair]]]:
         yield f"Pointwise stride {stride}", lambda d, s=stride: pointwise(d, s)
     yield "BatchNorm", lambda d: batch_norm(d)["output"]
     yield "BatchNorm, mean and unbiased variance", lambda d: batch_norm(d)["statistics"]
+    yield "GroupNorm", group_norm
     yield "AvgPool(3)", average_pool
 
 
@@ -132,6 +135,12 @@ def batch_norm(dtype: Any) -> dict[str, Pair]:
     net, Y, (gamma, beta) = run(BatchNorm(2), X)
     expected, statistics = reference.batch_norm(X, gamma, beta, EPS)
     return {"output": (Y, expected), "statistics": (to_host(net.seen), np.concatenate(statistics, axis=1))}
+
+
+def group_norm(dtype: Any) -> Pair:
+    X = images(dtype, channels=4)
+    _, Y, (gamma, beta) = run(GroupNorm(2, 4), X)
+    return Y, reference.group_norm(X, gamma, beta, 2, EPS)
 
 
 def average_pool(dtype: Any) -> Pair:

@@ -93,6 +93,20 @@ def batch_norm(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -
     return Y, found
 
 
+def group_norm(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float) -> np.ndarray:
+    """Y of X (R, H, C, W, N) or (R, C, N), sample by sample and group by group; gamma and beta (R, C, 1)."""
+    Y, C = np.empty(X.shape), gamma.shape[1]
+    X, out = (X, Y) if X.ndim == 5 else (X[:, None, :, None], Y[:, None, :, None])
+    for r, g, n in np.ndindex(len(X), groups, X.shape[-1]):
+        channels = range(g * C // groups, (g + 1) * C // groups)
+        places = [(r, h, c, w, n) for h in range(X.shape[1]) for c in channels for w in range(X.shape[3])]
+        mean = sum(float(X[at]) for at in places) / len(places)
+        var = sum((float(X[at]) - mean) ** 2 for at in places) / len(places)
+        for at in places:
+            out[at] = gamma[r, at[2], 0] * (X[at] - mean) / math.sqrt(var + eps) + beta[r, at[2], 0]
+    return Y
+
+
 def projection(W: np.ndarray, k: int) -> np.ndarray:
     """The nearest point to W (n,) with at most k entries: of all supports of size k the first that drops the least.
 
