@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pathlib
 import shlex
@@ -15,7 +16,7 @@ from rich.console import Console
 
 import nanoprune
 from nanoprune.backend import use_device
-from nanoprune.console import Commands, Exempt, Keep, Members, ProgressBars
+from nanoprune.console import Commands, Exempt, Keep, Members, Numbers, ProgressBars
 from nanoprune.errors import ArgumentError
 
 PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache")  # not part of how a run is repeated
@@ -105,6 +106,8 @@ def main() -> None:
     python cli.py attack pruned.h5              with shadow models trained as it was
     python cli.py audit scores.npz              predictions of any model, from any framework
     python cli.py report results/digits         the plots, the page and the table again
+    python cli.py import FILE --network resnet18 --out model.h5
+    python cli.py info resnet18                 the layers of a network or a model file
     python cli.py verify                        every formula against an independent calculation
     """
 
@@ -123,7 +126,7 @@ def main() -> None:
 @scheme_options
 @split_options
 @game_option
-@click.option("--network", help="mlp, lenet-300-100 or lenet-5.")
+@click.option("--network", help="A network's name: see `info`.")
 @click.option(
     "--attacks",
     type=click.Choice(["standard", "full"]),
@@ -469,6 +472,77 @@ def attack(
     with ProgressBars() as progress:
         results, curves = attack_model(target, data, shadows, alpha, threads, progress, before, cache)
     _deliver(results, curves, model, json_path, page)
+
+
+@main.command(epilog=EPILOG)
+@click.argument("network")
+@click.option("--input", "side", type=click.IntRange(1), help="Side of the images.  [default: what it was made for]")
+@click.option("--width", type=float, help="Width multiplier of vgg16, mobilenetv2 and resnet18.  [default: 1]")
+@click.option("--classes", type=click.IntRange(1), help="[default: 1000 for large images, else 10]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(network: str, side: int | None, width: float | None, classes: int | None, as_json: bool) -> None:
+    """Print the layers of NETWORK, a name or a model file: shapes, weights, multiply-accumulates.
+
+    Of a model file also how many weights, and multiply-accumulates with them, are not zero.
+
+    \b
+    python cli.py info resnet18
+    python cli.py info mobilenetv2 --input 32 --width 0.5 --json
+    python cli.py info pruned.h5
+    """
+    from nanoprune.inventory import inventory_of
+    from nanoprune.report import inventory_table
+
+    found = inventory_of(network, side, width, classes)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        Console().print(inventory_table(found))
+
+
+@main.command("import", epilog=EPILOG)
+@click.argument("weights", metavar="FILE", type=click.Path(path_type=pathlib.Path))
+@click.option("--network", required=True, help="vgg16, mobilenetv2 or resnet18.")
+@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
+@click.option("--input", "side", type=click.IntRange(1), default=224, show_default=True, help="Side of the images.")
+@click.option("--width", type=float, default=1.0, show_default=True, help="Width multiplier.")
+@click.option("--mean", type=Numbers(), help="Of each channel of its images, where those were standardised.")
+@click.option("--std", type=Numbers(), help="Their standard deviations.")
+@click.option("--dataset", help="What it was trained on: the official training set. `prune` needs to know.")
+@data_option
+def import_(
+    weights: pathlib.Path,
+    network: str,
+    out: pathlib.Path,
+    side: int,
+    width: float,
+    mean: list[float] | None,
+    std: list[float] | None,
+    dataset: str | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Make a model file of FILE, weights in the safetensors format with torchvision's names.
+
+    Its outputs are those of torchvision's vgg16_bn, mobilenet_v2 or resnet18 on the same inputs. The package
+    safetensors comes with the extra import.
+
+    \b
+    python cli.py import resnet18.safetensors --network resnet18 --out resnet18.h5 \\
+        --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+    python cli.py import vgg.safetensors --network vgg16 --input 32 --dataset cifar10 --out vgg16.h5
+    """
+    from nanoprune.data import load
+    from nanoprune.model import save_model
+    from nanoprune.torchvision import import_model
+
+    use_device("cpu")
+    _check_outputs(weights, out)
+    if (mean is None) != (std is None):
+        raise ArgumentError("--mean and --std must be given together")
+    standardise = None if mean is None else [mean, std]
+    model = import_model(weights, network, side, width, standardise, load(dataset, data_dir) if dataset else None)
+    save_model(model, out)
+    click.echo(f"{out}: {network}, {model.net.size:,} parameters, {model.net.output_shape[0]} classes")
 
 
 @main.command(epilog="Exit status 1 if a check fails. " + EPILOG)

@@ -1,6 +1,6 @@
 """docs/benchmarks.md from benchmarks/results.json.
 
-    python benchmarks/page.py
+python benchmarks/page.py
 """
 
 import json
@@ -16,10 +16,10 @@ HEAD = """# Benchmarks
 Made from `benchmarks/results.json` by `python benchmarks/page.py`; `make bench` measures all but the last row again,
 `make bench ONLY=lenet5-step` the measures of one program, `make bench ONLY=reproduce-location30` that row.
 
-Two sides are measured by turns (A B A B ...), each in a process of its own: medians, and the 10th to 90th percentile in
-brackets. Ratios are nanoprune / peer: smaller is better. The limit is the time that the arithmetic takes at the machine's
-sgemm rate, or the traffic at its copy rate; Winograd's convolution needs less arithmetic than is counted. The GPU column
-is not measured yet: no GPU was at hand. That path is tested against a strict stand-in for CuPy 14.
+Two sides are measured by turns (A B A B ...), each in a process of its own: medians, and in brackets the 10th to 90th
+percentile. Ratios are nanoprune / peer: smaller is better. The limit is the time that the arithmetic takes at the
+machine's sgemm rate, or the traffic at its copy rate; Winograd's convolution needs less arithmetic than is counted. The
+GPU column is not measured yet: no GPU was at hand. That path is tested against a strict stand-in for CuPy 14.
 
 """
 COLUMNS = ("measure", "nanoprune", "peer", "", "ratio", "target", "share of the limit")
@@ -66,7 +66,7 @@ def machines(rows: list[dict[str, Any]]) -> str:
     """On what the rows were measured, one line for each that differs."""
     found = {json.dumps(row["machine"], sort_keys=True): row["machine"] for row in rows}
     lines = [
-        f"{m['processor']}, {m['processors']} processors; Python {m['python']}, NumPy {m['numpy']}, PyTorch {m['torch']}."
+        f"{m['processor']}, {m['processors']} processors; Python {m['python']}, NumPy {m['numpy']}, torch {m['torch']}."
         for m in found.values()
     ]
     return "\n".join(lines)

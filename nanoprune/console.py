@@ -104,6 +104,18 @@ class Exempt(click.ParamType):
         return () if value == "none" else tuple(value.split(",")) if isinstance(value, str) else value
 
 
+class Numbers(click.ParamType):
+    """Numbers with commas between them."""
+
+    name = "NUMBER,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        try:
+            return [float(part) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not numbers with commas between them", param, ctx)
+
+
 class Keep(click.ParamType):
     """A ratio for all layers, or one a layer with commas between them."""
 

@@ -72,7 +72,7 @@ class Experiment:
         sizes = (recipe.members, recipe.reference, recipe.nonmembers)
         self.splits = list(splits) if splits else [make_split(dataset, *sizes, seed) for seed in self.seeds]
         self.records = Records(dataset.x, dataset.y)
-        self.description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, list(recipe.widths))
+        self.description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths)
         self._check(drawn=not splits)
         self._ended = threading.Event()  # set where one shard failed or the run was interrupted
 

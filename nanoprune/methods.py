@@ -52,14 +52,14 @@ class Shard:
 
     def stopped(self, epochs: np.ndarray, last: int) -> None:
         """`last` epochs of ordinary training, of which replica r keeps what it was after epochs[r] of them."""
-        kept = self.net.theta.copy()
+        kept = self.net.copy()
 
         def keep(epoch: int) -> None:
             for r in np.flatnonzero(epochs == epoch + 1):
-                kept[r] = self.net.theta[r]
+                kept.theta[r], kept.state[r] = self.net.theta[r], self.net.state[r]
 
         self._train(self.recipe.dense, epochs=last, on_epoch=keep)
-        self.net.theta[...] = kept
+        self.net.theta[...], self.net.state[...] = kept.theta, kept.state
 
     def pruned(self, keep: Any, lam: float = 0.0) -> list[str]:
         """MIA-Pruning, with the game where lambda > 0: ADMM, hard prune, masked retraining. Returns the statuses.

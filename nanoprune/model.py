@@ -15,9 +15,10 @@ from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.files import atomic_path
 from nanoprune.nn import Network
-from nanoprune.zoo import build, describe
+from nanoprune.zoo import build, describe, size_of
 
 FORMAT = 1
+ARRAYS = ("theta", "state")  # of the network, each (1, n) there; state is empty where no layer remembers anything
 MAX_PARAMETERS = 2_000_000_000  # of one model; a description that asks for more is damaged or hostile
 
 
@@ -58,7 +59,10 @@ def save_model(model: Model, path: str | os.PathLike) -> None:
         file.attrs["nanoprune"] = nanoprune.__version__
         file.attrs["network"] = json.dumps(model.net.description)
         file.attrs["model"] = json.dumps(about)
-        file.create_dataset("theta", data=to_host(model.net.theta)[0], compression="gzip", shuffle=True)
+        for name in ARRAYS:
+            values = to_host(getattr(model.net, name))[0]
+            if values.size:
+                file.create_dataset(name, data=values, compression="gzip", shuffle=True)
 
 
 def load_model(path: str | os.PathLike) -> Model:
@@ -84,32 +88,39 @@ def _read(file: h5py.File, path: str | os.PathLike) -> Model:
     for name, kind in FIELDS.items():
         if not isinstance(about[name], kind) or isinstance(about[name], bool):
             raise DataError(f"{path}: model.{name} is {about[name]!r}; write the model again with `train`")
-    net = _network(json.loads(file.attrs["network"]), file["theta"], path)
+    net = _network(json.loads(file.attrs["network"]), file, path)
     return Model(net, **{name: about[name] for name in FIELDS})
 
 
-def _network(description: dict[str, Any], theta: h5py.Dataset, path: str | os.PathLike) -> Network:
-    numbers = [*description["input_shape"], *description["widths"], description["classes"]]
-    if not all(isinstance(n, int) and 0 < n <= 1_000_000 for n in numbers):
-        raise DataError(f"{path}: the network's sizes are {numbers}, expected integers from 1 to 1,000,000")
-    arguments = (
-        description["network"],
-        tuple(description["input_shape"]),
-        description["classes"],
-        description["widths"],
-    )
+def _network(description: dict[str, Any], file: h5py.File, path: str | os.PathLike) -> Network:
     try:
-        checked = describe(*arguments)
-        net = build(checked, replicas=0)  # the layout alone: no memory for parameters yet
+        size = size_of(description)
+        numbers = [*description["input_shape"], *(size if isinstance(size, tuple) else ()), description["classes"]]
+        if not all(isinstance(n, int) and 0 < n <= 1_000_000 for n in numbers):
+            raise DataError(f"{path}: the network's sizes are {numbers}, expected integers from 1 to 1,000,000")
+        shape = tuple(description["input_shape"])
+        standardise = description.get("standardise")
+        checked = describe(description["network"], shape, description["classes"], size, standardise)
+        layout = build(checked, replicas=0)  # the layout alone: no memory for parameters yet
     except ArgumentError as error:
         raise DataError(f"{path}: {error}") from error
-    if theta.shape != (net.size,) or theta.dtype != np.float32 or net.size > MAX_PARAMETERS:
-        raise DataError(
-            f"{path}: theta is {theta.dtype} {theta.shape}, its network has ({net.size},) float32 parameters"
-        )
-    values = theta[()]
-    if not np.isfinite(values).all():
-        raise DataError(f"{path}: theta holds NaN or infinite parameters; train the model again")
+    values = {name: _values(file, name, getattr(layout, name).shape[1], path) for name in ARRAYS}
     net = build(checked)
-    net.theta[0] = to_device(values)
+    for name in ARRAYS:
+        getattr(net, name)[0] = to_device(values[name])
+    if any(to_host(s.value).min() < s.least for s in net.statistics):
+        raise DataError(f"{path}: state holds a negative variance; train the model again")
     return net
+
+
+def _values(file: h5py.File, name: str, size: int, path: str | os.PathLike) -> np.ndarray:
+    """The array `name` (size,) of a file, checked before memory is taken for it."""
+    if not size and name not in file:
+        return np.empty(0, np.float32)
+    stored = file[name]
+    if stored.shape != (size,) or stored.dtype != np.float32 or size > MAX_PARAMETERS:
+        raise DataError(f"{path}: {name} is {stored.dtype} {stored.shape}, its network has ({size},) float32 values")
+    values = stored[()]
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: {name} holds NaN or infinity; train the model again")
+    return values

@@ -83,7 +83,8 @@ class Passes:
         """objective(net, ws, *columns, count) for each worker's part of the samples; the sum of what they return.
 
         columns: host arrays (R, N) that are split along N, such as the indices of the batch. count is N, the size of
-        the whole batch, by which an objective divides. Afterwards net.grad is the gradient over the whole batch.
+        the whole batch, by which an objective divides. Afterwards net.grad is the gradient over the whole batch, and
+        the network remembers the mean over its samples of what each part of it had (`Network.remember`).
         """
         count = columns[0].shape[1]
         workers = min(len(self.nets), count)
@@ -94,6 +95,8 @@ class Passes:
         for (twin, *_), future in zip(jobs[1:], futures, strict=True):
             total = total + future.result()
             self.nets[0].grad += twin.grad
+        shares = [part.shape[1] / count for part in np.array_split(columns[0], workers, axis=1)]
+        self.nets[0].remember(list(zip(self.nets, shares, strict=False)))
         return total
 
     def __enter__(self) -> Passes:

@@ -25,7 +25,7 @@ from nanoprune.zoo import build, describe
 def train_model(dataset: Dataset, recipe: Recipe, seed: int, threads: int, progress: Progress | None = None) -> Model:
     """One dense network by the recipe, with the game where its lambda > 0, on the split that `seed` draws."""
     progress = progress or Progress()
-    description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, list(recipe.widths))
+    description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths)
     net = build(description).initialise(generators([seed], "initial"))
     model = Model(net, dataset.name, dataset.sha256, recipe.members, recipe.reference, recipe.nonmembers, seed, [])
     shard = _shard("train", model, dataset, recipe, threads, progress)

@@ -14,7 +14,7 @@ from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings, Budget, layer_ratios, parse_scheme
 from nanoprune.prune.ratios import USUAL
 from nanoprune.train import Schedule
-from nanoprune.zoo import NETWORKS, build, describe
+from nanoprune.zoo import architecture, build, describe
 
 Keep = float | tuple[float, ...]  # one ratio for all layers, or one a layer
 
@@ -28,6 +28,7 @@ def keep_name(keep: Keep) -> str:
 class Recipe:
     """Everything that a run depends on beside data, seeds and device.
 
+    widths: of the hidden layers; of vgg16, mobilenetv2 and resnet18 the width multiplier.
     members: None for the whole official training set. dense: training of every dense network. prune: the W-steps of
     all ADMM iterations together. retrain: of the survivors. keep: the ratios to compare. scope: whether a ratio is of
     each layer's weights or of all weights together, see `prune.Budget`. via: ratios to prune to on the way, each by
@@ -37,7 +38,7 @@ class Recipe:
     """
 
     network: str
-    widths: tuple[int, ...]
+    widths: tuple[int, ...] | float
     members: int | None
     reference: int
     nonmembers: int
@@ -242,9 +243,7 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
     elif members is not None:
         changes["members"] = members
     network = changes.get("network", recipe.network)
-    if network not in NETWORKS:
-        raise ArgumentError(f"network must be one of {', '.join(NETWORKS)}, got {network!r}")
     if network != recipe.network:
-        changes["widths"] = tuple(NETWORKS[network][1])
+        changes["widths"] = architecture(network).size.default
         changes.setdefault("keep", RECIPES[dataset.name].keep)  # ratios for each layer are for the recipe's network
     return dataclasses.replace(recipe, **changes)

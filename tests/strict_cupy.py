@@ -211,8 +211,8 @@ module = Module("strict_cupy")
 module.ndarray = ndarray
 
 UFUNCS = (
-    *("absolute", "divide", "equal", "exp", "greater", "isfinite", "log", "logaddexp", "maximum", "multiply"),
-    *("sqrt", "subtract", "tanh"),
+    *("absolute", "add", "divide", "equal", "exp", "greater", "isfinite", "less", "log", "logaddexp", "logical_and"),
+    *("maximum", "minimum", "multiply", "sqrt", "subtract", "tanh"),
 )
 
 

@@ -52,6 +52,7 @@ from nanoprune.recipes import RECIPES
 from nanoprune.reproduce import reproduce
 from nanoprune.train import Schedule, train
 from nanoprune.verify import certificate, run
+from nanoprune.zoo import build, describe
 
 R = 2  # replicas
 SOURCES = sorted(pathlib.Path(certificate.__file__).parents[1].rglob("*.py"))
@@ -374,6 +375,23 @@ def test_forward_and_backward(name):
             dX = net.backward(to_device(draw(*Y.shape)), ws, need_dX=True)
             found.append([array.copy() for array in (Y, dX, net.grad)])
         return found
+
+    both(body)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "mobilenetv2", "resnet18"])
+def test_narrow_networks_are_trained_and_evaluated(name):
+    """With running statistics, over two workers, in both modes; the frozen one must not move them."""
+
+    def body():
+        net = build(describe(name, (32, 3, 32), 3, 0.05), R).initialise(seeded())
+        records = Records(draw(8, 32, 3, 32), np.arange(8) % 3)
+        rows = np.arange(8).reshape(R, 4)
+        losses = train(net, records, rows, Schedule(1, batch=4, lr=0.01), seeded(), threads=2)
+        state = net.state.copy()
+        logits = predict(net, records, rows)
+        assert (net.state == state).all()
+        return [losses, net.theta, state, logits, net.copy([1, 0, 1]).state]
 
     both(body)
 

@@ -8,16 +8,25 @@ from scipy.signal import correlate
 
 from nanoprune.errors import ArgumentError, WorkspaceError
 from nanoprune.nn import (
+    AvgPool,
+    BatchNorm,
     Branches,
     Conv2D,
     Dense,
+    DepthwiseConv2D,
     Dropout,
     Flatten,
+    GlobalAvgPool,
+    GroupNorm,
     Layer,
     MaxPool,
     Network,
+    Pointwise,
     ReLU,
+    ReLU6,
+    Residual,
     Sequential,
+    Standardise,
     Tanh,
     WinogradConv2D,
     Workspace,
@@ -46,10 +55,41 @@ def conv_cases(draw):
 
 
 @st.composite
+def depthwise_cases(draw):
+    size, padding, C = draw(st.integers(1, 4)), draw(st.integers(0, 3)), draw(SMALL)
+    sides = st.integers(max(1, size - 2 * padding), 6)
+    layer = DepthwiseConv2D(C, size, stride=draw(SMALL), padding=padding, bias=draw(st.booleans()))
+    return layer, (draw(SMALL), draw(sides), C, draw(sides), draw(SMALL))
+
+
+@st.composite
+def pointwise_cases(draw):
+    C, sides = draw(SMALL), st.integers(1, 6)
+    layer = Pointwise(C, draw(SMALL), stride=draw(SMALL), bias=draw(st.booleans()))
+    return layer, (draw(SMALL), draw(sides), C, draw(sides), draw(SMALL))
+
+
+@st.composite
 def pool_cases(draw):
+    """Windows that touch, overlap, or leave gaps, in a frame or without."""
     size = draw(st.integers(1, 4))
-    sides = st.integers(size, 9)
-    return MaxPool(size), (draw(SMALL), draw(sides), draw(SMALL), draw(sides), draw(SMALL))
+    padding, sides = draw(st.integers(0, size // 2)), st.integers(size, 9)
+    layer = MaxPool(size, draw(st.one_of(st.none(), st.integers(1, 5))), padding)
+    return layer, (draw(SMALL), draw(sides), draw(SMALL), draw(sides), draw(SMALL))
+
+
+@st.composite
+def norm_cases(draw):
+    """Images or features with at least two values a channel."""
+    R, C, N = draw(SMALL), draw(SMALL), draw(st.integers(2, 6))
+    return BatchNorm(C), draw(st.sampled_from([(R, C, N), (R, draw(SMALL), C, draw(SMALL), N)]))
+
+
+@st.composite
+def group_cases(draw):
+    R, groups, N = draw(SMALL), draw(SMALL), draw(SMALL)
+    C = groups * draw(st.integers(2, 3))
+    return GroupNorm(groups, C), draw(st.sampled_from([(R, C, N), (R, draw(SMALL), C, draw(SMALL), N)]))
 
 
 def filled(layer: Layer, shape: tuple[int, ...], dtype: type, rng: np.random.Generator) -> Network:
@@ -114,16 +154,77 @@ def test_pooling_and_its_gradient_equal_loops(case, ties, dtype, seed):
     layer, shape = case
     rng = np.random.default_rng(seed)
     X = (rng.integers(-2, 3, shape) if ties else rng.standard_normal(shape)).astype(dtype)
-    Y, first = reference.max_pool(X, layer.size)
-    dY = rng.integers(-9, 10, Y.shape).astype(dtype)
+    Y, first = reference.max_pool(X, layer.size, layer.stride, layer.padding)
+    dY = rng.integers(-9, 10, Y.shape).astype(dtype)  # integers, so that sums are exact
     expected = np.zeros(shape)
     for output, source in first.items():
-        expected[source] = dY[output]
+        expected[source] += dY[output]
     ws = Workspace()
     np.testing.assert_array_equal(layer.forward(X, ws), Y)
     dX = layer.backward(dY, ws)
     assert dX.dtype == dtype
     np.testing.assert_array_equal(dX, expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(depthwise_cases(), DTYPES, SEEDS)
+def test_depthwise_convolution_equals_nested_loops(case, dtype, seed):
+    layer, shape = case
+    rng = np.random.default_rng(seed)
+    net, X = filled(layer, shape, dtype, rng), rng.standard_normal(shape).astype(dtype)
+    W, *b = (p.value for p in net.body.parameters())
+    b = b[0] if b else np.zeros((*W.shape[:2], 1))
+    Y = net.forward(X, Workspace())
+    assert Y.dtype == dtype
+    assert Y.shape == (shape[0], *net.output_shape, shape[-1])
+    close(Y, reference.depthwise(X, W, b, layer.size, layer.stride, layer.padding), dtype)
+
+
+def test_depthwise_convolution_is_the_same_in_blocks_of_rows(monkeypatch):
+    rng = np.random.default_rng(0)
+    X, dY = rng.standard_normal((2, 8, 3, 5, 2)), rng.standard_normal((2, 4, 3, 3, 2))
+    net = filled(DepthwiseConv2D(3, 3, stride=2, padding=1), X.shape, np.float64, rng)
+    whole = passes(net, X, dY, Workspace())
+    for rows in (1, 3):
+        monkeypatch.setattr("nanoprune.nn.depthwise.BLOCK", rows * 2 * 3 * 3 * 2)
+        for ours, expected in zip(passes(net, X, dY, Workspace()), whole, strict=True):
+            close(ours, expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(pointwise_cases(), DTYPES, SEEDS)
+def test_pointwise_equals_a_convolution_of_size_one(case, dtype, seed):
+    layer, shape = case
+    rng = np.random.default_rng(seed)
+    net, X = filled(layer, shape, dtype, rng), rng.standard_normal(shape).astype(dtype)
+    W, *b = (p.value for p in net.body.parameters())
+    b = b[0] if b else np.zeros((*W.shape[:2], 1))
+    Y = net.forward(X, Workspace())
+    assert Y.dtype == dtype
+    close(Y, reference.convolution(X, W, b, 1, layer.stride, 0), dtype)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 4), SMALL, st.integers(4, 9), st.integers(4, 9), SMALL, DTYPES, SEEDS)
+def test_average_pools_equal_loops(size, R, H, W, N, dtype, seed):
+    X = np.random.default_rng(seed).standard_normal((R, H, 2, W, N)).astype(dtype)
+    Y = AvgPool(size).forward(X, Workspace())
+    assert Y.dtype == dtype
+    close(Y, reference.average_pool(X, size), dtype)
+    Y = GlobalAvgPool().forward(X, Workspace())
+    assert Y.dtype == dtype
+    for r, c, n in np.ndindex(R, 2, N):
+        close(Y[r, c, n], sum(float(x) for x in X[r, :, c, :, n].ravel()) / (H * W), dtype)
+
+
+def test_convolution_without_bias():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2, 5, 2, 4, 3))
+    net = filled(Conv2D(2, 3, 3, padding=1, bias=False), X.shape, np.float64, rng)
+    assert net.size == net.weight_count == 3 * 2 * 9
+    expected = reference.convolution(X, net.weights[0].value, np.zeros((2, 3, 1)), 3, 1, 1)
+    close(net.forward(X, Workspace()), expected)
+    check_gradients(Conv2D(2, 3, 3, padding=1, bias=False), X.shape, 0)
 
 
 @settings(deadline=None, max_examples=30)
@@ -146,6 +247,11 @@ def test_activations_and_their_gradients_by_hand():
     ws, relu, tanh = Workspace(), ReLU(), Tanh()
     np.testing.assert_array_equal(relu.forward(X, ws).ravel(), [0, 0, 0, 0.5, 3])
     np.testing.assert_array_equal(relu.backward(dY, ws).ravel(), [0, 0, 0, 4, 5])  # the derivative at 0 is 0
+    relu6 = ReLU6()
+    np.testing.assert_array_equal(relu6.forward(3 * X, ws).ravel(), [0, 0, 0, 1.5, 6])
+    np.testing.assert_array_equal(relu6.backward(dY, ws).ravel(), [0, 0, 0, 4, 0])
+    np.testing.assert_array_equal(relu6.forward(2 * X, ws).ravel(), [0, 0, 0, 1, 6])
+    np.testing.assert_array_equal(relu6.backward(dY, ws).ravel(), [0, 0, 0, 4, 0])  # the derivative at 6 is 0
     t = (np.exp(2 * X) - 1) / (np.exp(2 * X) + 1)
     close(tanh.forward(X, ws), t)
     close(tanh.backward(dY, ws), dY / np.cosh(X) ** 2)
@@ -172,6 +278,104 @@ def test_branches_see_their_own_features():
     close(net.forward(X, Workspace()), np.concatenate([a, b], axis=1))
 
 
+def test_standardise_is_of_each_channel():
+    X, layer, ws = (
+        np.random.default_rng(0).standard_normal((2, 4, 2, 3, 5)),
+        Standardise([0.5, -1.0], [0.25, 4.0]),
+        Workspace(),
+    )
+    close(layer.forward(X, ws)[:, :, 0], (X[:, :, 0] - 0.5) / 0.25)
+    close(layer.backward(X, ws)[:, :, 1], X[:, :, 1] / 4.0)
+
+
+def test_residual_adds_the_shortcut():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2, 3, 4))
+    net = filled(Residual(Sequential(Dense(3, 3), Tanh())), X.shape, np.float64, rng)
+    W, b = (p.value for p in net.body.parameters())
+    close(net.forward(X, Workspace()), X + np.tanh(W @ X + b))
+    net = filled(Residual(Dense(3, 2), Dense(3, 2)), X.shape, np.float64, rng)
+    close(net.forward(X, Workspace()), net.W.reshape(2, 2, 2, 3).sum(axis=1) @ X + sum(p.value for p in net.biases))
+
+
+# Batch normalisation
+
+
+@settings(deadline=None, max_examples=40)
+@given(norm_cases(), DTYPES, SEEDS)
+def test_batch_norm_in_training_equals_loops(case, dtype, seed):
+    layer, shape = case
+    rng = np.random.default_rng(seed)
+    net, X = filled(layer, shape, dtype, rng), (3 * rng.standard_normal(shape) + 1).astype(dtype)
+    state = net.state.copy()
+    Y = net.forward(X, Workspace())
+    gamma, beta = (p.value for p in net.body.parameters())
+    expected, statistics = reference.batch_norm(X, gamma, beta, 1e-5)
+    assert Y.dtype == dtype
+    close(Y, expected, dtype)
+    close(net.seen, np.concatenate(statistics, axis=1), dtype)
+    np.testing.assert_array_equal(net.state, state)  # a forward pass alone remembers nothing
+
+
+@settings(deadline=None, max_examples=30)
+@given(norm_cases(), SEEDS)
+def test_batch_norm_in_evaluation_is_an_affine_map_of_each_sample(case, seed):
+    layer, shape = case
+    rng = np.random.default_rng(seed)
+    net, X, dY = filled(layer, shape, np.float64, rng), rng.standard_normal(shape), rng.standard_normal(shape)
+    net.state[...] = rng.uniform(0.2, 3, net.state.shape)
+    state, ws = net.state.copy(), Workspace(training=False)
+    gamma, beta = (p.value for p in net.body.parameters())
+    mean, var = (s.value for s in net.statistics)
+    of = (slice(None), None, slice(None), None) if len(shape) == 5 else slice(None)  # (R, C, 1) beside X
+    slope = gamma / np.sqrt(var + 1e-5)
+    close(net.forward(X, ws), (slope[of] * X) + (beta - slope * mean)[of])
+    close(net.backward(dY, ws, need_dX=True), slope[of] * dY)
+    alone = np.concatenate([net.forward(X[..., n : n + 1], ws).copy() for n in range(shape[-1])], axis=-1)
+    np.testing.assert_array_equal(alone, net.forward(X, ws))  # no sample sees another
+    np.testing.assert_array_equal(net.state, state)
+
+
+@settings(deadline=None, max_examples=30)
+@given(group_cases(), DTYPES, SEEDS)
+def test_group_norm_equals_loops_in_both_modes(case, dtype, seed):
+    layer, shape = case
+    rng = np.random.default_rng(seed)
+    net, X = filled(layer, shape, dtype, rng), (3 * rng.standard_normal(shape) + 1).astype(dtype)
+    gamma, beta = (p.value for p in net.body.parameters())
+    expected = reference.group_norm(X, gamma, beta, layer.groups, 1e-5)
+    for training in (True, False):
+        Y = net.forward(X, Workspace(training))
+        assert Y.dtype == dtype
+        close(Y, expected, dtype)
+    assert net.state.shape[1] == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(group_cases(), SEEDS)
+def test_gradient_of_group_norm(case, seed):
+    check_gradients(*case, seed)
+
+
+def test_running_statistics_are_those_of_pytorch():
+    """By hand: 0.9 of the old and 0.1 of the batch's mean and unbiased variance, from 0 and 1."""
+    net = Network(BatchNorm(1), (1,), 1, np.float64)
+    first, second = np.array([1.0, 3.0]).reshape(1, 1, 2), np.array([4.0, 4.0, 10.0]).reshape(1, 1, 3)
+    for X in (first, second):
+        net.forward(X, Workspace())
+        net.remember([(net, 1.0)])
+    mean = 0.9 * (0.1 * 2) + 0.1 * 6
+    var = 0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 12
+    close(net.state, np.array([[mean, var]]))
+
+
+def test_a_single_value_a_channel_cannot_be_normalised():
+    net = Network(BatchNorm(3), (3,), 2)
+    with pytest.raises(ArgumentError, match=r"BatchNorm\(3\) needs at least 2 values a channel in training, got 1"):
+        net.forward(np.ones((2, 3, 1), np.float32), Workspace())
+    net.forward(np.ones((2, 3, 1), np.float32), Workspace(training=False))
+
+
 # Gradients
 
 
@@ -179,6 +383,31 @@ def test_branches_see_their_own_features():
 @given(conv_cases(), SEEDS)
 def test_gradient_of_convolution(case, seed):
     check_gradients(*case, seed)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.one_of(depthwise_cases(), pointwise_cases()), SEEDS)
+def test_gradient_of_depthwise_and_pointwise_convolution(case, seed):
+    check_gradients(*case, seed)
+
+
+@settings(deadline=None, max_examples=30)
+@given(norm_cases(), st.booleans(), SEEDS)
+def test_gradient_of_batch_norm(case, training, seed):
+    layer, shape = case
+    rng = np.random.default_rng(seed)
+    net = network(layer, shape[1:-1], rng, replicas=shape[0])
+    net.state[...] = rng.uniform(0.5, 2, net.state.shape)
+    for what, (ours, oracle) in gradients(net, apart(rng, shape), rng, training).items():
+        assert ours == pytest.approx(oracle, rel=1e-5, abs=1e-6), what
+
+
+@settings(deadline=None, max_examples=30)
+@given(SMALL, st.integers(2, 5), SMALL, st.booleans(), SEEDS)
+def test_gradient_of_residual(R, side, N, identity, seed):
+    body = Sequential(Conv2D(2, 2, 3, padding=1), Tanh())
+    layer = Residual(body) if identity else Residual(body, Sequential(Pointwise(2, 2), Tanh()))
+    check_gradients(layer, (R, side, 2, side, N), seed)
 
 
 @settings(deadline=None, max_examples=30)
@@ -197,7 +426,13 @@ def test_gradient_of_dense_layers(R, inputs, outputs, N, seed):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.sampled_from([ReLU(), Tanh(), Flatten(), Dropout(0.3)]), SMALL, st.integers(1, 5), SMALL, SEEDS)
+@given(
+    st.sampled_from([ReLU(), ReLU6(), Tanh(), Flatten(), Dropout(0.3), AvgPool(1), GlobalAvgPool()]),
+    SMALL,
+    st.integers(1, 5),
+    SMALL,
+    SEEDS,
+)
 def test_gradient_of_layers_without_parameters(layer, R, side, N, seed):
     check_gradients(Sequential(layer), (R, side, 2, side, N), seed)
 
@@ -225,7 +460,9 @@ def test_only_what_is_asked_for_is_computed():
 
 def everything(dtype=np.float64, replicas=3) -> Network:
     """A small network with a layer of every kind that needs no generator."""
-    layers = [Conv2D(2, 3, 3, padding=1), MaxPool(2), ReLU(), Conv2D(3, 4, 2, stride=2), Tanh(), Flatten()]
+    block = Sequential(DepthwiseConv2D(3, 3, padding=1), BatchNorm(3), ReLU6(), Pointwise(3, 3, bias=False))
+    layers = [Conv2D(2, 3, 3, padding=1), MaxPool(2), ReLU(), Residual(block, Pointwise(3, 3)), MaxPool(3, 1, 1)]
+    layers += [Conv2D(3, 8, 2, bias=False), BatchNorm(8), Tanh(), AvgPool(1), GlobalAvgPool()]
     body = Sequential(*layers, Branches((4, Dense(4, 5)), (4, Sequential(Dense(4, 3), ReLU()))), Dense(8, 3))
     net = Network(body, (5, 2, 8), replicas, dtype)
     return net.initialise([np.random.default_rng(r) for r in range(replicas)])
@@ -271,8 +508,17 @@ def test_buffers_are_reused_and_grow():
 LAYERS = [
     (Dense(4, 3), (2, 4, 5)),
     (Conv2D(2, 3, 2), (2, 4, 2, 4, 5)),
+    (DepthwiseConv2D(2, 2), (2, 4, 2, 4, 5)),
+    (Pointwise(2, 3), (2, 4, 2, 4, 5)),
+    (BatchNorm(2), (2, 4, 2, 4, 5)),
+    (GroupNorm(1, 2), (2, 4, 2, 4, 5)),
     (MaxPool(2), (2, 4, 2, 4, 5)),
+    (AvgPool(2), (2, 4, 2, 4, 5)),
+    (GlobalAvgPool(), (2, 4, 2, 4, 5)),
+    (Standardise([0.0, 1.0], [1.0, 1.0]), (2, 4, 2, 4, 5)),
+    (Residual(Dense(4, 4)), (2, 4, 5)),
     (ReLU(), (2, 4, 5)),
+    (ReLU6(), (2, 4, 5)),
     (Tanh(), (2, 4, 5)),
     (Flatten(), (2, 4, 2, 4, 5)),
     (Dropout(0.5), (2, 4, 5)),
@@ -350,6 +596,23 @@ def test_dropout_is_the_identity_in_evaluation_and_asks_for_generators_in_traini
         (MaxPool(3), (2, 1, 5)),
         (MaxPool(3), (5, 1, 2)),
         (MaxPool(3), (9,)),
+        (MaxPool(5, padding=2), (5, 1, 0)),
+        (AvgPool(3), (2, 1, 5)),
+        (AvgPool(3), (9,)),
+        (GlobalAvgPool(), (9,)),
+        (Standardise([0.5], [1.0]), (4, 2, 4)),
+        (Standardise([0.5], [1.0]), (1,)),
+        (DepthwiseConv2D(3, 3), (5, 2, 5)),
+        (DepthwiseConv2D(3, 3), (2, 3, 5)),
+        (DepthwiseConv2D(3, 3), (9,)),
+        (Pointwise(3, 2), (5, 2, 5)),
+        (Pointwise(3, 2), (3,)),
+        (GroupNorm(1, 3), (4,)),
+        (BatchNorm(3), (4,)),
+        (BatchNorm(3), (3, 4, 3)),
+        (BatchNorm(3), (3, 3)),
+        (Residual(Dense(4, 3)), (4,)),
+        (Residual(Dense(4, 3), Dense(4, 2)), (4,)),
         (Sequential(Dense(4, 3), Dense(4, 3)), (4,)),
         (Branches((2, Dense(3, 1))), (2,)),
         (Branches((2, Dense(2, 1)), (2, Dense(2, 1))), (5,)),
@@ -374,6 +637,25 @@ def test_input_shapes_that_do_not_fit_are_refused(layer, shape):
         (lambda: WinogradConv2D(1, 1, 6), "size"),
         (lambda: minimal_filter(5, 5), r"m \+ k"),
         (lambda: MaxPool(True), "size"),
+        (lambda: MaxPool(2, stride=0), "stride"),
+        (lambda: MaxPool(3, padding=2), "padding"),
+        (lambda: MaxPool(3, padding=-1), "padding"),
+        (lambda: AvgPool(0), "size"),
+        (lambda: Standardise([], []), "mean"),
+        (lambda: Standardise([0.5], [1.0, 1.0]), "mean"),
+        (lambda: Standardise([float("nan")], [1.0]), "mean"),
+        (lambda: Standardise([0.5], [0.0]), "std"),
+        (lambda: Standardise([0.5], [float("inf")]), "std"),
+        (lambda: BatchNorm(0), "channels"),
+        (lambda: GroupNorm(2, 3), "channels"),
+        (lambda: GroupNorm(0, 3), "groups"),
+        (lambda: Pointwise(0, 1), "channels"),
+        (lambda: Pointwise(1, 0), "kernels"),
+        (lambda: Pointwise(1, 1, stride=0), "stride"),
+        (lambda: DepthwiseConv2D(0, 1), "channels"),
+        (lambda: DepthwiseConv2D(1, 0), "size"),
+        (lambda: DepthwiseConv2D(1, 1, stride=0), "stride"),
+        (lambda: DepthwiseConv2D(1, 1, padding=-1), "padding"),
         (lambda: Dropout(1.0), "rate"),
         (lambda: Dropout(-0.1), "rate"),
         (lambda: Dropout(float("nan")), "rate"),

@@ -34,6 +34,28 @@ def shard_of(recipe, replicas=2):
     return methods.Shard("test", net, list(range(replicas)), Records(data.x, data.y), rows, rows, rows + 40, recipe)
 
 
+def test_a_stopped_network_keeps_the_statistics_of_its_epoch():
+    """Replica r stopped after e epochs is what e epochs of training make, parameters and running statistics."""
+    data = load("digits")
+    images = data.x.reshape(-1, 8, 1, 8)
+    rows = np.tile(np.arange(40), (2, 1))
+    recipe = small(dense=Schedule(epochs=3, batch=16))
+
+    def shard():
+        net = build(describe("resnet18", images.shape[1:], 10, 0.04), 2)
+        net.initialise([np.random.default_rng(r) for r in range(2)])
+        return methods.Shard("test", net, [0, 1], Records(images, data.y), rows, rows, rows + 40, recipe)
+
+    stopped = shard()
+    stopped.stopped(np.array([1, 2]), 3)
+    for r, epochs in enumerate((1, 2)):
+        trained = shard()
+        trained.dense(epochs=epochs)
+        assert (trained.net.state != shard().net.state).any()
+        np.testing.assert_array_equal(stopped.net.theta[r], trained.net.theta[r])
+        np.testing.assert_array_equal(stopped.net.state[r], trained.net.state[r])
+
+
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_each_ratio_on_the_way_is_a_constraint_of_its_own(scope, monkeypatch):
     kept = []

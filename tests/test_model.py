@@ -33,6 +33,49 @@ def test_round_trip(seed, widths, tmp_path_factory):
     assert (back.members, back.reference, back.nonmembers) == (20, 10, 30)
 
 
+def a_model_that_remembers():
+    net = build(describe("resnet18", (8, 1, 8), 3, 0.05)).initialise([np.random.default_rng(0)])
+    net.state[...] = 1 + np.arange(net.state.size) / 7
+    return Model(net, "digits", "ab" * 32, 20, 10, 30, 0, [])
+
+
+def test_running_statistics_and_width_come_back(tmp_path):
+    model = a_model_that_remembers()
+    save_model(model, tmp_path / "m.h5")
+    back = load_model(tmp_path / "m.h5")
+    assert back.net.description == model.net.description
+    np.testing.assert_array_equal(back.net.theta, model.net.theta)
+    np.testing.assert_array_equal(back.net.state, model.net.state)
+
+
+@pytest.mark.parametrize("width", [0.06, 0, -1, 1e9, "0.05", True, None, [5]])
+def test_another_width_than_the_parameters_have_is_refused(width, tmp_path):
+    save_model(a_model_that_remembers(), tmp_path / "m.h5")
+    set_attribute(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", width=width))
+    refused(tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize("value", [3, [], [[0.5]], [[0.5], [0]], [[0.5, 0.5], [1, 1]], [["a"], ["b"]], [[0.5], [1], 2]])
+def test_a_damaged_standardisation_is_refused(value, tmp_path):
+    save_model(a_model_that_remembers(), tmp_path / "m.h5")
+    set_attribute(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", standardise=[[0.5], [0.25]]))
+    assert load_model(tmp_path / "m.h5").net.description["standardise"] == [[0.5], [0.25]]
+    set_attribute(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", standardise=value))
+    refused(tmp_path / "m.h5")
+
+
+def test_statistics_that_are_missing_too_many_or_impossible_are_refused(tmp_path):
+    path = tmp_path / "m.h5"
+    for values in (None, np.ones(3, np.float32), np.full(480, np.nan, np.float32), np.full(480, -1, np.float32)):
+        save_model(a_model_that_remembers(), path)
+        with h5py.File(path, "r+") as file:
+            assert file["state"].shape == (480,)
+            del file["state"]
+            if values is not None:
+                file["state"] = values
+        refused(path, "state")
+
+
 @pytest.fixture
 def path(tmp_path):
     save_model(a_model(), tmp_path / "m.h5")

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import ArgumentError, DeviceError
-from nanoprune.nn import Conv2D, Dense, Flatten, Network, ReLU, Sequential, Workspace
-from nanoprune.zoo import NETWORKS, attacker, build, describe, narrowed
+from nanoprune.nn import SGD, Adam, BatchNorm, Conv2D, Dense, Flatten, Network, ReLU, Sequential, Workspace
+from nanoprune.prune import ADMM, Budget, Mask, hard_prune
+from nanoprune.zoo import NETWORKS, attacker, build, describe, layers_of, narrowed, size_of
+from nanoprune.zoo.build import weight_count
 
 
 def small(replicas: int = 2, dtype=np.float64) -> Network:
@@ -78,6 +80,73 @@ def test_nonzero_counts_weights_only():
     net.W[1] = -0.0
     net.biases[0].value[2] = 0
     assert net.nonzero().tolist() == [net.weight_count - 5, 0, net.weight_count]
+
+
+# state
+
+
+def remembering(replicas: int = 3) -> Network:
+    """A network with two normalisations, whose statistics are all different."""
+    body = Sequential(Conv2D(2, 3, 2, bias=False), BatchNorm(3), ReLU(), Flatten(), Dense(27, 4), BatchNorm(4))
+    net = Network(body, (4, 2, 4), replicas, np.float64).initialise(generators(replicas))
+    net.state[...] = 1 + np.arange(net.state.size).reshape(net.state.shape)
+    return net
+
+
+def test_statistics_are_views_of_state_and_no_parameters():
+    net = remembering()
+    assert [(s.name, s.shape) for s in net.statistics] == [(n, (c, 1)) for c in (3, 4) for n in ("mean", "var")]
+    assert net.state.shape == net.seen.shape == (3, 14)
+    assert net.size == net.theta.shape[1] == 3 * 8 + 4 * 27 + 4 + 2 * (3 + 4)
+    np.testing.assert_array_equal(np.concatenate([s.value[:, :, 0] for s in net.statistics], axis=1), net.state)
+    for s in net.statistics:
+        assert np.shares_memory(s.value, net.state)
+        assert np.shares_memory(s.seen, net.seen)
+
+
+def test_a_network_starts_with_unit_scales_and_variances():
+    fresh = Network(remembering().template, (4, 2, 4), 2)
+    for net in (fresh, remembering().initialise(generators(3))):
+        for s in net.statistics:
+            assert (s.value == (1 if s.name == "var" else 0)).all()
+    gamma, beta = remembering().biases[0], remembering().biases[1]
+    assert (gamma.value == 1).all()
+    assert (beta.value == 0).all()
+
+
+def test_shard_and_twin_share_the_state_and_copy_does_not():
+    net = remembering()
+    shard, twin, copy, repeated = net.shard(slice(1, 3)), net.twin(), net.copy(), net.copy([2, 0, 2])
+    np.testing.assert_array_equal(copy.state, net.state)
+    np.testing.assert_array_equal(repeated.state, net.state[[2, 0, 2]])
+    shard.state[0, 3] = -5.0
+    assert (net.state[1, 3], twin.state[1, 3]) == (-5.0, -5.0)
+    assert copy.state[1, 3] != -5.0
+    twin.seen[...] = 7.0  # two passes in flight see different batches
+    assert not (net.seen == 7.0).any()
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.9, 0.1), Adam(weight_decay=0.1)])
+def test_no_optimiser_penalty_or_mask_touches_the_state(optimizer):
+    net = remembering()
+    state, budget = net.state.copy(), Budget(net, 0.3)
+    admm = ADMM(net, budget)
+    net.grad[...] = 1.0
+    admm.add_penalty_gradient(net)
+    Mask(net).apply(net)
+    optimizer.step(net, 0.1)
+    admm.update(net, np.zeros(3))
+    hard_prune(net, budget)
+    np.testing.assert_array_equal(net.state, state)
+    assert (net.biases[0].value != 0).all()  # scales are not pruned
+
+
+def test_remember_is_the_mean_over_the_parts_by_their_share():
+    net = remembering()
+    state, twin = net.state.copy(), net.twin()
+    net.seen[...], twin.seen[...] = 10.0, 40.0
+    net.remember([(net, 2 / 3), (twin, 1 / 3)])
+    np.testing.assert_allclose(net.state, 0.9 * state + 0.1 * 20.0)
 
 
 # Initial values
@@ -173,7 +242,7 @@ def test_build_keeps_dtype_replicas_and_description():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("resnet", (4,), 2), "network must be one of mlp, lenet-300-100, lenet-5, got 'resnet'"),
+        (("resnet", (4,), 2), "network must be one of mlp, lenet-300-100, lenet-5, .*resnet18, got 'resnet'"),
         (("lenet-300-100", (4,), 2, [3]), r"widths of lenet-300-100 must be 2 numbers like \[300, 100\]"),
         (("lenet-5", (28, 1, 28), 2, [20, 50]), "widths of lenet-5 must be 3 numbers"),
         (("lenet-5", (446,), 2), r"takes images \(H, C, W\), got inputs of shape \(446,\)"),
@@ -211,9 +280,91 @@ def test_narrowed_is_the_largest_that_fits(inputs, widths, classes, data):
 
 @pytest.mark.parametrize("weights", [6_050, 43_050, 430_499])
 def test_narrowed_lenet_5(weights):
-    widths = NETWORKS["lenet-5"][1]
+    widths = list(NETWORKS["lenet-5"].size.default)
     largest = max(h for h in range(1, 501) if lenet5_weights([min(w, h) for w in widths]) <= weights)
     thin = narrowed(describe("lenet-5", (28, 1, 28), 10), weights)
     assert thin["widths"] == [min(w, largest) for w in widths]
     assert build(thin).weight_count == lenet5_weights(thin["widths"])
     assert widths == [20, 50, 500]  # the original is untouched
+
+
+# VGG16, MobileNetV2 and ResNet18
+
+PUBLISHED = [  # parameters (torchvision's documentation), multiply-accumulates in 10^9, to so many decimals
+    ("vgg16", 138_365_992, 15.5, 1),
+    ("mobilenetv2", 3_504_872, 0.30, 2),
+    ("resnet18", 11_689_512, 1.8, 1),
+]
+
+
+def parameters(description: dict) -> int:
+    return sum(p.size for p in layers_of(description).parameters())
+
+
+@pytest.mark.parametrize(("name", "count", "macs", "decimals"), PUBLISHED)
+def test_networks_have_the_published_counts(name, count, macs, decimals):
+    description = describe(name, (224, 3, 224), 1000)
+    assert parameters(description) == count
+    assert layers_of(description).output_shape((224, 3, 224)) == (1000,)
+    assert round(layers_of(description).macs((224, 3, 224)) / 1e9, decimals) == macs
+
+
+def test_vgg16_without_its_normalisation_has_the_published_count():
+    layers = layers_of(describe("vgg16", (224, 3, 224), 1000)).layers
+    assert sum(p.size for x in layers if not isinstance(x, BatchNorm) for p in x.parameters()) == 138_357_544
+
+
+def test_small_images_keep_their_size_for_longer():
+    """ResNet18 for CIFAR: 3x3 stem (9,408 - 1,728 weights less), no pooling, and 10 classes instead of 1000."""
+    small = describe("resnet18", (32, 3, 32), 10)
+    assert parameters(small) == 11_689_512 - (9_408 - 1_728) - 990 * 513
+    assert layers_of(small).macs((32, 3, 32)) == 555_422_720  # published for this form: 0.56 G
+    assert parameters(describe("mobilenetv2", (32, 3, 32), 10)) == 3_504_872 - 990 * 1281  # only strides differ
+    vgg = layers_of(describe("vgg16", (32, 3, 32), 10))
+    assert [p.shape for p in vgg.parameters() if p.shape[-1] == 512] == [(512, 512), (10, 512)]
+
+
+@pytest.mark.parametrize("name", ["vgg16", "mobilenetv2", "resnet18"])
+@pytest.mark.parametrize("side", [32, 64])
+def test_narrow_networks_run(name, side):
+    net = build(describe(name, (side, 3, side), 5, 0.125), replicas=2)
+    net.initialise(generators(2))
+    X, ws = np.random.default_rng(0).standard_normal((2, side, 3, side, 2)).astype(np.float32), Workspace()
+    Y = net.forward(X, ws)
+    assert Y.shape == (2, 5, 2)
+    net.backward(np.ones_like(Y), ws)
+    assert np.isfinite(net.grad).all()
+    assert all((p.grad != 0).any() for p in net.weights)
+
+
+def test_mobilenet_rounds_to_multiples_of_eight():
+    """At width 0.35: 32, 16, 24, ... become 16, 8, 8, ... and 1280 stays; timm's mobilenetv2_035 has 1.68M."""
+    weights = [p.shape for p in layers_of(describe("mobilenetv2", (224, 3, 224), 1000, 0.35)).parameters()]
+    assert weights[0] == (16, 27)
+    assert weights[-2:] == [(1000, 1280), (1000, 1)]
+    assert round(parameters(describe("mobilenetv2", (224, 3, 224), 1000, 0.35)) / 1e6, 2) == 1.68
+
+
+@pytest.mark.parametrize("width", [0, -1, float("nan"), 17, True, "1", [64, 128]])
+def test_multipliers_out_of_range_are_refused(width):
+    with pytest.raises(ArgumentError, match=r"width of resnet18 must be a number in \(0, 16\], got"):
+        describe("resnet18", (32, 3, 32), 10, width)
+
+
+def test_widths_and_multiplier_are_kept_by_descriptions():
+    assert describe("resnet18", (32, 3, 32), 10, 0.25)["width"] == 0.25
+    for name, size in (("resnet18", 0.25), ("lenet-5", (2, 3, 4)), ("mlp", (5,))):
+        assert size_of(describe(name, (32, 3, 32), 10, size)) == size
+    with pytest.raises(ArgumentError, match=r"widths of mlp must be a list of numbers like \[512, 256, 128\], got 0.5"):
+        describe("mlp", (4,), 2, 0.5)
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.sampled_from(["vgg16", "resnet18", "mobilenetv2"]), st.sampled_from([0.05, 0.13, 0.25]), st.data())
+def test_narrowed_is_the_largest_multiplier_that_fits(name, width, data):
+    """Of all thousandths up to the network's own width, counted one by one."""
+    description = describe(name, (32, 3, 32), 10, width)
+    counts = {i: weight_count(description | {"width": i / 1000}) for i in range(1, round(1000 * width) + 1)}
+    weights = data.draw(st.integers(counts[1], counts[max(counts)] + 5))
+    thin = narrowed(description, weights)
+    assert thin == description | {"width": max(i for i, count in counts.items() if count <= weights) / 1000}

@@ -8,7 +8,7 @@ import pytest
 import threadpoolctl
 
 from nanoprune.errors import ArgumentError
-from nanoprune.nn import Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
+from nanoprune.nn import BatchNorm, Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
 from nanoprune.parallel import Passes, default_threads, map_shards, single_threaded_blas
 
 R, N = 2, 11
@@ -84,6 +84,34 @@ def test_each_worker_gets_its_own_part_workspace_and_gradient():
     for r in range(R):
         assert np.concatenate([job[2][r] for job in by_start]).tolist() == index[r].tolist()
         assert np.concatenate([job[3][r] for job in by_start]).tolist() == weight[r].tolist()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_running_statistics_are_the_mean_over_the_workers_parts(threads):
+    """By their samples, 11 in parts of 6 and 5 or of 4, 4 and 3; and the same bits every time."""
+    X = np.random.default_rng(0).standard_normal((R, 3, 2, 4, N))
+
+    def state() -> np.ndarray:
+        net = Network(BatchNorm(2), (3, 2, 4), R, np.float64).initialise([np.random.default_rng(r) for r in range(R)])
+
+        def objective(net, ws, index, count):
+            net.forward(X[..., index[0]], ws)
+            net.grad[...] = 0
+            return 0.0
+
+        with Passes(net, threads) as passes:
+            for _ in range(2):
+                passes.run(objective, np.tile(np.arange(N), (R, 1)))
+        return net.state
+
+    parts = np.array_split(np.arange(N), threads)
+    mean = sum(len(part) / N * X[..., part].mean(axis=(1, 3, 4)) for part in parts)  # (R, C)
+    var = sum(
+        len(part) / N * X[..., part].var(axis=(1, 3, 4)) * 12 * len(part) / (12 * len(part) - 1) for part in parts
+    )
+    expected = np.concatenate([0.19 * mean, 0.81 + 0.19 * var], axis=1)  # 1 - 0.9^2 of them after two batches
+    np.testing.assert_allclose(state(), expected, rtol=1e-12)
+    assert state().tobytes() == state().tobytes()
 
 
 def test_an_error_in_a_worker_is_raised():

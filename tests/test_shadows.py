@@ -498,6 +498,23 @@ def test_path_margins_count_the_paths_that_survived():
     assert 0 < none_to_label < 60
 
 
+def test_path_margins_see_through_normalisation():
+    """Scales, shifts and running statistics are no mask: whatever they are, the margins are those of the weights."""
+    records = np.random.default_rng(0).integers(0, 5, (6, 32, 3, 32)).astype(np.uint8)
+    images, index = Dataset.of("images", records, np.arange(6) % 3, 3, scale=4), np.arange(6)
+    net = build(describe("resnet18", (32, 3, 32), 3, 0.05)).initialise([np.random.default_rng(0)])
+    found = path_margins(net, images, index, 1)
+    assert np.ptp(found) == 0  # all weights are there: every class has as many paths
+    net.weights[-1].value[0, 0, 1:] = 0  # class 0 has fewer
+    found = path_margins(net, images, index, 1)
+    assert (found[0, [0, 3]] < found[0, [1, 2, 4, 5]].min()).all()
+    for p in net.biases:
+        p.value[...] = 7.0
+    net.state[...] = 5.0
+    np.testing.assert_array_equal(path_margins(net, images, index, 1), found)
+    assert (net.state == 5.0).all()
+
+
 def test_path_margins_know_the_mask_alone():
     net, index = sparse_net(2, 0.7), np.arange(30)
     before, found = net.theta.copy(), path_margins(net, TOY, index, 1)

@@ -24,6 +24,7 @@ from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings
 from nanoprune.recipes import Recipe, recipe_for
 from nanoprune.train import Schedule
+from nanoprune.zoo import size_of
 
 STREAM = int.from_bytes(b"shadow", "big")
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
@@ -122,14 +123,16 @@ def outputs(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> 
 def path_margins(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> np.ndarray:
     """What the pruning mask alone says of each record, (R, n).
 
-    The network of the masks: every surviving weight becomes 1, every bias 0. Its output for class c is then the number
-    of surviving paths from the input to c, each weighed by its input; that does not depend on how hidden units are
-    numbered, so that masks of different networks can be compared. The statistic is the log of that number for the
-    record's class, less the log of the mean over all classes; one path is added to both.
+    The network of the masks: every surviving weight becomes 1, every bias 0, every normalisation the identity. Its
+    output for class c is then the number of surviving paths from the input to c, each weighed by its input; that does
+    not depend on how hidden units are numbered, so that masks of different networks can be compared. The statistic is
+    the log of that number for the record's class, less the log of the mean over all classes; one path is added to both.
     """
     masks = net.copy()
     masks.theta[:, : net.weight_count] = net.W != 0
-    masks.theta[:, net.weight_count :] = 0
+    for bias in masks.biases:
+        bias.value[...] = bias.start
+    masks.forget()
     one = 1.0  # what a single path counts
     for weight in masks.weights:  # means over inputs instead of sums, so that deep networks do not overflow
         weight.value /= weight.shape[-1]
@@ -166,7 +169,7 @@ def recipe_steps(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict
 def _recipes(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str, Any], Recipe]]:
     description, found = model.net.description, []
     base = recipe_for(dataset, "all" if model.members is None else model.members, network=description["network"])
-    base = dataclasses.replace(base, widths=tuple(description["widths"]), reference=model.reference)
+    base = dataclasses.replace(base, widths=size_of(description), reference=model.reference)
     for step in model.steps:
         if step["step"] == "train":
             base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])

@@ -4,7 +4,7 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Layer, Parameter
+from nanoprune.nn.layer import Layer, Parameter, Statistic
 from nanoprune.nn.workspace import Workspace
 
 
@@ -19,6 +19,12 @@ class Branches(Layer):
 
     def parameters(self) -> list[Parameter]:
         return [parameter for _, layer in self.branches for parameter in layer.parameters()]
+
+    def statistics(self) -> list[Statistic]:
+        return [statistic for _, layer in self.branches for statistic in layer.statistics()]
+
+    def parts(self, shape: tuple[int, ...]) -> list[tuple[Layer, tuple[int, ...]]]:
+        return [(layer, (inputs,)) for inputs, layer in self.branches]
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         expected = (sum(inputs for inputs, _ in self.branches),)

@@ -14,6 +14,8 @@ from nanoprune.nn.workspace import Workspace
 class Conv2D(Layer):
     """Cross-correlation with O kernels of kh x kw over C channels, stride s, p rows and columns of zeros around.
 
+    bias=False: without b, where BatchNorm follows, whose shift does the same.
+
     X (R, H, C, W, N), W (R, O, kh*C*kw), b (R, O, 1), Y (R, OH, O, OW, N) with OH = (H + 2p - kh) // s + 1.
 
     MEC (Cho & Brand 2017, arXiv 1706.06873): the input is copied once per kernel *column*,
@@ -25,7 +27,9 @@ class Conv2D(Layer):
     and dX folds the kw columns of dL back: dX[h - p, c, s x + j - p, n] += dL[h, c, j, x, n].
     """
 
-    def __init__(self, channels: int, kernels: int, size: int, stride: int = 1, padding: int = 0) -> None:
+    def __init__(
+        self, channels: int, kernels: int, size: int, stride: int = 1, padding: int = 0, bias: bool = True
+    ) -> None:
         self.channels, self.kernels = positive("channels", channels), positive("kernels", kernels)
         self.size, self.stride = positive("size", size), positive("stride", stride)
         if not isinstance(padding, int) or padding < 0:
@@ -33,10 +37,10 @@ class Conv2D(Layer):
         self.padding = padding
         fan_in = size * channels * size
         self.W = Parameter("W", (kernels, fan_in), he(fan_in), prunable=True, window=(size, channels, size))
-        self.b = Parameter("b", (kernels, 1), std=0.0, prunable=False)
+        self.b = Parameter("b", (kernels, 1), std=0.0, prunable=False) if bias else None
 
     def parameters(self) -> list[Parameter]:
-        return [self.W, self.b]
+        return [self.W, self.b] if self.b else [self.W]
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         room = min(shape[0], shape[-1]) + 2 * self.padding
@@ -53,7 +57,8 @@ class Conv2D(Layer):
         L = self._lower(X, ws)  # (R, H + 2p, C, kw, OW, N)
         V = self._rows(L)  # (R, OH, kh*C*kw, OW*N), overlapping
         Y = product(self.W.value[:, None], V, out=ws.buffer(self, "Y", (R, OH, O, OW * N), X.dtype))
-        Y += self.b.value[:, None]
+        if self.b:
+            Y += self.b.value[:, None]
         ws.save(self, L, X.shape)
         return Y.reshape(R, OH, O, OW, N)
 
@@ -74,7 +79,8 @@ class Conv2D(Layer):
             if i:
                 total += row
         self.W.grad[...] = total.swapaxes(-1, -2)
-        self.b.grad[..., 0] = xp.sum(xp.sum(dY, axis=-1), axis=1)  # (R, O)
+        if self.b:
+            self.b.grad[..., 0] = xp.sum(xp.sum(dY, axis=-1), axis=1)  # (R, O)
 
     def _input_gradient(self, dY: Any, X_shape: tuple[int, ...], ws: Workspace) -> Any:
         R, H, C, _, N = X_shape
@@ -158,7 +164,8 @@ class Conv2D(Layer):
         """A (O, C, kh*kw) and b (O,) of the first replica, as `nn.units` takes them."""
         O, C, k = self.kernels, self.channels, self.size
         W = to_host(self.W.value)[0].reshape(O, k, C, k).swapaxes(1, 2).reshape(O, C, k * k)
-        return W, to_host(self.b.value)[0, :, 0]
+        return W, to_host(self.b.value)[0, :, 0] if self.b else np.zeros(O, W.dtype)
 
     def __repr__(self) -> str:
-        return f"Conv2D({self.channels}, {self.kernels}, {self.size}, stride={self.stride}, padding={self.padding})"
+        sizes = f"{self.channels}, {self.kernels}, {self.size}, stride={self.stride}, padding={self.padding}"
+        return f"Conv2D({sizes})" if self.b else f"Conv2D({sizes}, bias=False)"

@@ -15,7 +15,7 @@ from nanoprune.nn.workspace import Workspace
 class Parameter:
     """One weight matrix or bias of a layer, for R replicas.
 
-    shape: without the replica axis. std: standard deviation of its normal initial values; 0 starts at zero.
+    shape: without the replica axis. Initial values are normal, with mean `start` and standard deviation `std`.
     prunable: True for weights, False for biases. window: of a convolution's weights (O, kh*C*kw), (kh, C, kw); None for
     others. value and grad, both (R, *shape), are views into the network's flat parameter vector `theta` and its
     gradient; `Network` sets them.
@@ -27,6 +27,7 @@ class Parameter:
         shape: tuple[int, ...],
         std: float,
         prunable: bool,
+        start: float = 0.0,
         window: tuple[int, int, int] | None = None,
     ) -> None:
         self.name = name
@@ -35,8 +36,29 @@ class Parameter:
         self.size = math.prod(shape)
         self.std = std
         self.prunable = prunable
+        self.start = start
         self.value: Any = None
         self.grad: Any = None
+
+
+class Statistic:
+    """What a layer remembers of the batches that it was trained on, for R replicas: measured, not trained.
+
+    shape: without the replica axis. start: its value before the first batch. least: no value is below.
+
+    value and seen, both (R, *shape), are views into the network's flat `state` and `seen`: the running mean, and what
+    the last training batch had. A forward pass in training writes `seen` alone, as a backward pass writes `grad`;
+    `Network.remember` moves value towards it.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], start: float, least: float = -math.inf) -> None:
+        self.name = name
+        self.shape = shape
+        self.size = math.prod(shape)
+        self.start = start
+        self.least = least
+        self.value: Any = None
+        self.seen: Any = None
 
 
 class Layer:
@@ -45,6 +67,26 @@ class Layer:
     def parameters(self) -> list[Parameter]:
         """The parameters, in the order of the forward pass."""
         return []
+
+    def statistics(self) -> list[Statistic]:
+        """What the layer remembers of its training batches, in the order of the forward pass."""
+        return []
+
+    def parts(self, shape: tuple[int, ...]) -> list[tuple[Layer, tuple[int, ...]]]:
+        """The layers that this one is made of, each with the shape of its input, for an input of `shape`."""
+        return []
+
+    def macs(self, shape: tuple[int, ...]) -> int:
+        """Multiply-accumulates of one sample of `shape`: each weight once at each position of the output.
+
+        Biases, normalisation, activations and pooling are not counted, as is usual.
+        """
+        parts = self.parts(shape)
+        if parts:
+            return sum(layer.macs(of) for layer, of in parts)
+        output = self.output_shape(shape)
+        positions = output[0] * output[2] if len(output) == 3 else 1
+        return positions * sum(p.size for p in self.parameters() if p.prunable)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the output for an input of `shape`. Raises ArgumentError if the layer cannot take that input."""

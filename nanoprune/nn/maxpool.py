@@ -1,5 +1,6 @@
 """Maximum over square windows."""
 
+import math
 from typing import Any
 
 from nanoprune.backend import xp
@@ -9,55 +10,91 @@ from nanoprune.nn.workspace import Workspace
 
 
 class MaxPool(Elementwise):
-    """Maximum over windows of size x size, moved by `size`; rows and columns that fill no window are dropped.
+    """Maximum over windows of size x size, moved by `stride` (by default `size`), with `padding` rows and columns of
+    -infinity around; rows and columns that fill no window are dropped.
 
-    X (R, H, C, W, N), Y (R, H // size, C, W // size, N). The maximum over a window is the maximum over its columns of
-    the maxima over its rows, so both passes treat one axis at a time; rows first, each of which lies in memory in one
-    piece. The gradient goes to the window's first maximum, column by column.
+    X (R, H, C, W, N), Y (R, OH, C, OW, N) with OH = (H + 2 padding - size) // stride + 1. The maximum over a window is
+    the maximum over its columns of the maxima over its rows, so both passes treat one axis at a time; rows first, each
+    of which lies in memory in one piece. The gradient goes to the window's first maximum, column by column; where
+    windows overlap, gradients add up.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, stride: int | None = None, padding: int = 0) -> None:
         self.size = positive("size", size)
+        self.stride = positive("stride", size if stride is None else stride)
+        if not isinstance(padding, int) or not 0 <= padding <= size // 2:
+            raise ArgumentError(f"padding must be an integer from 0 to size // 2 = {size // 2}, got {padding!r}")
+        self.padding = padding
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if len(shape) != 3 or shape[0] < self.size or shape[2] < self.size:
-            raise ArgumentError(f"{self!r} takes images (H, C, W) of at least {self.size} x {self.size}, got {shape}")
-        return (shape[0] // self.size, shape[1], shape[2] // self.size)
+        least = self.size - 2 * self.padding
+        if len(shape) != 3 or shape[0] < least or shape[2] < least:
+            raise ArgumentError(f"{self!r} takes images (H, C, W) of at least {least} x {least}, got {shape}")
+        OH, OW = ((length + 2 * self.padding - self.size) // self.stride + 1 for length in (shape[0], shape[2]))
+        return (OH, shape[1], OW)
 
     def constants(self, c: Any, shape: tuple[int, ...]) -> Any:
         return c  # every window lies inside of the image
 
     def forward(self, X: Any, ws: Workspace) -> Any:
-        R, H, C, W, N = X.shape
-        k = self.size
-        A = ws.buffer(self, "A", (R, H // k, C, W, N), X.dtype)  # maxima over rows
-        Y = ws.buffer(self, "Y", (R, H // k, C, W // k, N), X.dtype)  # maxima over columns of these
-        maximum(self._rows(X), out=A)
-        maximum(self._columns(A), out=Y)
-        ws.save(self, X, A, Y)
+        R, N = X.shape[0], X.shape[-1]
+        OH, C, OW = self.output_shape(X.shape[1:4])
+        P = self._framed(X, ws)  # (R, H + 2p, C, W + 2p, N)
+        A = ws.buffer(self, "A", (R, OH, C, P.shape[3], N), X.dtype)  # maxima over rows
+        Y = ws.buffer(self, "Y", (R, OH, C, OW, N), X.dtype)  # maxima over columns of these
+        maximum(self._rows(P, OH), out=A)
+        maximum(self._columns(A, OW), out=Y)
+        ws.save(self, P, A, Y)
         return Y
 
     def backward(self, dY: Any, ws: Workspace) -> Any:
-        X, A, Y = ws.saved(self)
-        k, (H, W) = self.size, (X.shape[1], X.shape[3])
+        P, A, Y = ws.saved(self)
+        OH, OW, p = Y.shape[1], Y.shape[3], self.padding
         dA = ws.buffer(self, "dA", A.shape, A.dtype)
-        dX = ws.buffer(self, "dX", X.shape, X.dtype)
-        dA[:, :, :, W - W % k :] = 0  # what fills no window has no influence
-        dX[:, H - H % k :] = 0
-        maximum_backward(self._columns(A), Y, dY, out=self._columns(dA), owner=(self, "columns"), ws=ws)
-        maximum_backward(self._rows(X), A, dA, out=self._rows(dX), owner=(self, "rows"), ws=ws)
-        return dX
+        dP = ws.buffer(self, "dP", P.shape, P.dtype)
+        if self.stride == self.size:
+            dA[:, :, :, self.size * OW :] = 0  # what fills no window has no influence
+            dP[:, self.size * OH :] = 0
+        else:  # overlapping windows add up, or leave gaps
+            dA[...] = 0
+            dP[...] = 0
+        self._spread(self._columns(A, OW), Y, dY, self._columns(dA, OW), "columns", ws)
+        self._spread(self._rows(P, OH), A, dA, self._rows(dP, OH), "rows", ws)
+        return dP[:, p : P.shape[1] - p, :, p : P.shape[3] - p]
 
-    def _columns(self, X: Any) -> list:
-        end = X.shape[3] - X.shape[3] % self.size
-        return [X[:, :, :, j : end : self.size] for j in range(self.size)]  # size views (R, H // size, C, W // size, N)
+    def _spread(self, terms: list, Y: Any, dY: Any, out: list, name: str, ws: Workspace) -> None:
+        """`maximum_backward` into the views `out`: written where they are disjoint, else added."""
+        overlap = self.stride < self.size
+        parts = [ws.buffer(self, f"{name} {j}", Y.shape, Y.dtype) for j in range(self.size)] if overlap else out
+        maximum_backward(terms, Y, dY, out=parts, owner=(self, name), ws=ws)
+        if overlap:
+            for view, part in zip(out, parts, strict=True):
+                view += part
 
-    def _rows(self, X: Any) -> list:
-        end = X.shape[1] - X.shape[1] % self.size
-        return [X[:, i : end : self.size] for i in range(self.size)]  # size views (R, H // size, C, W, N)
+    def _framed(self, X: Any, ws: Workspace) -> Any:
+        p = self.padding
+        if p == 0:
+            return X
+        R, H, C, W, N = X.shape
+        P = ws.buffer(self, "P", (R, H + 2 * p, C, W + 2 * p, N), X.dtype)
+        P[...] = -math.inf
+        P[:, p : p + H, :, p : p + W] = X
+        return P
+
+    def _rows(self, P: Any, OH: int) -> list:
+        """size views (R, OH, C, W + 2p, N)."""
+        s = self.stride
+        return [P[:, i : i + s * (OH - 1) + 1 : s] for i in range(self.size)]
+
+    def _columns(self, A: Any, OW: int) -> list:
+        """size views (R, OH, C, OW, N)."""
+        s = self.stride
+        return [A[:, :, :, j : j + s * (OW - 1) + 1 : s] for j in range(self.size)]
 
     def __repr__(self) -> str:
-        return f"MaxPool({self.size})"
+        if (self.stride, self.padding) == (self.size, 0):
+            return f"MaxPool({self.size})"
+        return f"MaxPool({self.size}, stride={self.stride}, padding={self.padding})"
 
 
 def maximum(terms: list, out: Any) -> None:

@@ -12,6 +12,8 @@ from nanoprune.errors import ArgumentError
 from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
+MOMENTUM = 0.1  # share of the last batch in a running statistic, as in PyTorch
+
 
 class Network:
     """f_W for R independent replicas.
@@ -19,6 +21,9 @@ class Network:
     theta (R, P) holds every parameter of a replica in one row: first all weights (what pruning may touch), layer by
     layer, then all biases. grad (R, P) is the gradient in the same order. The parameters of the layers are views into
     both, so that an optimiser, a penalty or a mask is one line on theta, and a part of the fleet is a slice of it.
+
+    state (R, S) holds what the layers remember of their training batches (BatchNorm's running statistics), which no
+    optimiser, penalty or mask has to do with; seen (R, S) is what the last training batch had, in the same order.
 
     body: the layers; input_shape: of one sample, (F,) or (H, C, W); description: plain data from which
     `nanoprune.zoo.build` makes the same architecture again.
@@ -33,6 +38,7 @@ class Network:
         description: dict | None = None,
         theta: Any = None,
         grad: Any = None,
+        state: Any = None,
     ) -> None:
         self.template, self.input_shape, self.description = body, tuple(input_shape), description
         self.body = copy.deepcopy(body)
@@ -50,6 +56,21 @@ class Network:
             p.value = self.theta[:, start : start + p.size].reshape(-1, *p.shape)  # (R, *shape), a view
             p.grad = self.grad[:, start : start + p.size].reshape(-1, *p.shape)
             start += p.size
+        self._lay_out_state(state)
+
+    def _lay_out_state(self, state: Any) -> None:
+        """Make state and seen, and the layers' statistics views into both."""
+        self.statistics = self.body.statistics()
+        size = sum(s.size for s in self.statistics)
+        self.state = xp.zeros((self.replicas, size), self.theta.dtype) if state is None else state
+        self.seen = xp.zeros_like(self.state)
+        start = 0
+        for s in self.statistics:
+            s.value = self.state[:, start : start + s.size].reshape(-1, *s.shape)  # (R, *shape), a view
+            s.seen = self.seen[:, start : start + s.size].reshape(-1, *s.shape)
+            start += s.size
+        if state is None:
+            self.forget()
 
     @property
     def W(self) -> Any:
@@ -68,13 +89,34 @@ class Network:
         return [f"{kind}{kinds[: i + 1].count(kind)}" for i, kind in enumerate(kinds)]
 
     def initialise(self, generators: list[np.random.Generator]) -> Network:
-        """Draw the weights of replica r from generators[r]: normal, mean 0, He's variance; biases 0. Returns self."""
+        """Draw the weights of replica r from generators[r]: normal, mean 0, He's variance; biases 0. Returns self.
+
+        A scale starts at 1, and nothing is remembered.
+        """
         if len(generators) != self.replicas:
             raise ArgumentError(f"generators must be one for each of {self.replicas} replicas, got {len(generators)}")
         for r, generator in enumerate(generators):
-            draws = [p.std * generator.standard_normal(p.size) for p in self.weights + self.biases]
+            draws = [p.start + p.std * generator.standard_normal(p.size) for p in self.weights + self.biases]
             self.theta[r] = to_device(np.concatenate(draws).astype(self.theta.dtype))
+        self.forget()
         return self
+
+    def forget(self) -> None:
+        """Every statistic back to what it is before the first batch."""
+        for s in self.statistics:
+            s.value[...] = s.start
+
+    def remember(self, parts: list[tuple[Network, float]]) -> None:
+        """state <- (1 - m) state + m sum_i share_i seen_i,  m = 0.1.
+
+        parts: the networks that have each seen a part of the batch in training (this one and its twins), with that
+        part's share of the samples. `nanoprune.parallel.Passes` calls it after every batch.
+        """
+        if not self.statistics:
+            return
+        self.state *= 1 - MOMENTUM
+        for net, share in parts:
+            self.state += (MOMENTUM * share) * net.seen
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         """Logits (R, classes, N) of samples X (R, *input_shape, N). Refuses another device, dtype or shape."""
@@ -93,20 +135,21 @@ class Network:
 
     def shard(self, replicas: slice) -> Network:
         """The replicas of a slice as a network of their own that shares their memory."""
-        return self._over(self.theta[replicas], self.grad[replicas])
+        return self._over(self.theta[replicas], self.grad[replicas], self.state[replicas])
 
     def twin(self) -> Network:
-        """The same parameters with a gradient of its own, for a second pass in flight."""
-        return self._over(self.theta, xp.zeros_like(self.grad))
+        """The same parameters and state with `grad` and `seen` of its own, for a second pass in flight."""
+        return self._over(self.theta, xp.zeros_like(self.grad), self.state)
 
     def copy(self, replicas: Any = slice(None)) -> Network:
-        """A network with its own copy of the parameters of `replicas`: a slice, or a list that may repeat some."""
+        """A network with its own copy of theta and state of `replicas`: a slice, or a list that may repeat some."""
         theta = self.theta[replicas].copy()
-        return self._over(theta, xp.zeros_like(theta))
+        return self._over(theta, xp.zeros_like(theta), self.state[replicas].copy())
 
     def nonzero(self) -> np.ndarray:
         """Number of weights of each replica that are not zero, (R,) int64."""
         return np.array([int((row != 0).sum()) for row in self.W], dtype=np.int64)
 
-    def _over(self, theta: Any, grad: Any) -> Network:
-        return Network(self.template, self.input_shape, description=self.description, theta=theta, grad=grad)
+    def _over(self, theta: Any, grad: Any, state: Any) -> Network:
+        about = {"description": self.description}
+        return Network(self.template, self.input_shape, **about, theta=theta, grad=grad, state=state)

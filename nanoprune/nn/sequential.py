@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.nn.layer import Layer, Parameter
+from nanoprune.nn.layer import Layer, Parameter, Statistic
 from nanoprune.nn.workspace import Workspace
 
 
@@ -16,6 +16,16 @@ class Sequential(Layer):
 
     def parameters(self) -> list[Parameter]:
         return [parameter for layer in self.layers for parameter in layer.parameters()]
+
+    def statistics(self) -> list[Statistic]:
+        return [statistic for layer in self.layers for statistic in layer.statistics()]
+
+    def parts(self, shape: tuple[int, ...]) -> list[tuple[Layer, tuple[int, ...]]]:
+        found = []
+        for layer in self.layers:
+            found.append((layer, shape))
+            shape = layer.output_shape(shape)
+        return found
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         for layer in self.layers:

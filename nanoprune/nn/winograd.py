@@ -70,8 +70,8 @@ class WinogradConv2D(Conv2D):
     With m = 4, a kernel of 3 x 3 takes half of the multiplications, one of 5 x 5 two fifths.
     """
 
-    def __init__(self, channels: int, kernels: int, size: int, padding: int = 0) -> None:
-        super().__init__(channels, kernels, size, stride=1, padding=padding)
+    def __init__(self, channels: int, kernels: int, size: int, padding: int = 0, bias: bool = True) -> None:
+        super().__init__(channels, kernels, size, stride=1, padding=padding, bias=bias)
         if TILE + size - 1 > len(POINTS) + 1:
             raise ArgumentError(f"size must be at most {len(POINTS) + 2 - TILE} here, got {size}; use Conv2D")
 
@@ -89,7 +89,8 @@ class WinogradConv2D(Conv2D):
             xp.matmul(GW.swapaxes(1, 2), L, out=M)
             rows = Y[:, tile.outputs]  # (R, m, O, OW, N)
             xp.matmul(A.T[: rows.shape[1]], _flat(M), out=_flat(rows))
-            rows += self.b.value[:, None, :, :, None]
+            if self.b:
+                rows += self.b.value[:, None, :, :, None]
         ws.save(self, X, GW)
         return Y
 
@@ -119,6 +120,7 @@ class WinogradConv2D(Conv2D):
                 rows += xp.matmul(B[:, tile.taps].T, _flat(dZ), out=ws.scratch("rows", rows.shape, X.dtype))
         if need_dW:
             xp.matmul(G.T, dGW.swapaxes(1, 2), out=self.W.grad.reshape(R, O, self.size, CK))
+        if need_dW and self.b:
             self.b.grad[..., 0] = xp.sum(xp.sum(dY.reshape(R, OH, O, OW * N), axis=-1), axis=1)  # (R, O)
         return dX if need_dX else None
 
@@ -154,17 +156,18 @@ class WinogradConv2D(Conv2D):
         return tiles
 
     def __repr__(self) -> str:
-        return f"WinogradConv2D({self.channels}, {self.kernels}, {self.size}, padding={self.padding})"
+        sizes = f"{self.channels}, {self.kernels}, {self.size}, padding={self.padding}"
+        return f"WinogradConv2D({sizes})" if self.b else f"WinogradConv2D({sizes}, bias=False)"
 
 
-def convolution(channels: int, kernels: int, size: int, stride: int = 1, padding: int = 0) -> Conv2D:
+def convolution(channels: int, kernels: int, size: int, stride: int = 1, padding: int = 0, bias: bool = True) -> Conv2D:
     """The faster of the two forms of a convolution: Winograd's for 3 x 3 and 5 x 5 kernels over many channels.
 
     On few channels its sums cost more than the products that it saves; on a GPU it is not measured.
     """
     if xp._module is np and stride == 1 and size in (3, 5) and channels >= MANY:
-        return WinogradConv2D(channels, kernels, size, padding)
-    return Conv2D(channels, kernels, size, stride, padding)
+        return WinogradConv2D(channels, kernels, size, padding, bias)
+    return Conv2D(channels, kernels, size, stride, padding, bias)
 
 
 def _flat(A: Any) -> Any:

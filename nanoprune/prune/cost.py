@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
-from nanoprune.nn import Layer, Network, Parameter, Sequential
+from nanoprune.nn import Layer, Network, Parameter
 from nanoprune.prune.budget import Budget
 
 COSTS = ("parameters", "macs", "bytes")
@@ -17,16 +18,17 @@ def costs(net: Network, budget: Budget | None = None, r: int = 0) -> dict[str, A
     layer, shape     the name and the shape (O, I) of the weights
     asked            the keep ratio of `budget`; None where it has none for this layer (the sum has that of all)
     kept             the share of the weights that is not zero
-    parameters       weights and biases                           [all of them, those that are not pruned]
+    parameters       weights and the biases beside them           [all of them, those that are not pruned]
     macs             multiplications and additions for a sample   [one a weight and position of the output, ...]
     bytes            of float32 parameters                        [..., and one bit a weight for the support, if pruned]
     """
     ratios = budget.keep[r] if budget else []
     asked = ratios if len(ratios) == len(net.weights) else [None] * len(net.weights)
-    where = positions(net.body, net.input_shape)
+    uses = {id(W): (where, biases) for W, where, biases in weights_of(net.body, net.input_shape)}
     layers = []
     for name, W, ratio in zip(net.names, net.weights, asked, strict=True):
-        n, outputs, left = W.size, W.shape[0], int((W.value[r] != 0).sum())
+        n, left = W.size, int((W.value[r] != 0).sum())
+        where, biases = uses[id(W)]
         support = 0 if left == n else -(-n // 8)
         layers.append(
             {
@@ -34,9 +36,9 @@ def costs(net: Network, budget: Budget | None = None, r: int = 0) -> dict[str, A
                 "shape": list(W.shape),
                 "asked": ratio,
                 "kept": left / n,
-                "parameters": [n + outputs, left + outputs],
-                "macs": [n * where[id(W)], left * where[id(W)]],
-                "bytes": [4 * (n + outputs), 4 * (left + outputs) + support],
+                "parameters": [n + biases, left + biases],
+                "macs": [n * where, left * where],
+                "bytes": [4 * (n + biases), 4 * (left + biases) + support],
             }
         )
     sizes = [grouping.size for grouping in budget.groupings] if budget else []
@@ -47,13 +49,12 @@ def costs(net: Network, budget: Budget | None = None, r: int = 0) -> dict[str, A
     return {"layers": layers} | together | {cost: [sum(of[cost][i] for of in layers) for i in (0, 1)] for cost in COSTS}
 
 
-def positions(layer: Layer, shape: tuple[int, ...]) -> dict[int, int]:
-    """For the weights of each layer, by id: the positions of the output at which each weight is used once a sample."""
-    if isinstance(layer, Sequential):
-        found: dict[int, int] = {}
-        for part in layer.layers:
-            found |= positions(part, shape)
-            shape = part.output_shape(shape)
-        return found
-    weights: list[Parameter] = [p for p in layer.parameters() if p.prunable]
-    return {id(W): math.prod(layer.output_shape(shape)) // W.shape[0] for W in weights}
+def weights_of(layer: Layer, shape: tuple[int, ...]) -> Iterator[tuple[Parameter, int, int]]:
+    """(weights, positions of the output at which each of them is used once a sample, biases beside them), by layer."""
+    for part, of in layer.parts(shape):
+        yield from weights_of(part, of)
+    if not layer.parts(shape):
+        biases = sum(p.size for p in layer.parameters() if not p.prunable)
+        for W in layer.parameters():
+            if W.prunable:
+                yield W, math.prod(layer.output_shape(shape)) // W.shape[0], biases

@@ -10,6 +10,7 @@ from nanoprune.report.audit import audit_table, write_audit_page
 from nanoprune.report.audit_verdict import audit_verdict
 from nanoprune.report.cost_table import cost_table
 from nanoprune.report.html import open_curves, render_html, write_html
+from nanoprune.report.inventory import inventory_table
 from nanoprune.report.page import write_page
 from nanoprune.report.plots import all_plots, save
 from nanoprune.report.table import markdown_table, results_table
@@ -19,6 +20,7 @@ __all__ = [
     "audit_table",
     "audit_verdict",
     "cost_table",
+    "inventory_table",
     "markdown_table",
     "results_table",
     "verdict",

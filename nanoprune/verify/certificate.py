@@ -15,35 +15,26 @@ from nanoprune.batch import Records
 from nanoprune.defend import MinMax
 from nanoprune.defend.minmax import attack_input
 from nanoprune.nn import (
-    Branches,
+    BatchNorm,
     Conv2D,
     Dense,
-    Dropout,
-    Flatten,
     Layer,
-    MaxPool,
     Network,
-    ReLU,
     Sequential,
-    Tanh,
-    WinogradConv2D,
     Workspace,
     cross_entropy,
     log_loss,
     softmax,
 )
 from nanoprune.prune import ADMM, ADMMSettings, Budget, parse_scheme, project
-from nanoprune.verify import reference
+from nanoprune.verify import layers, reference
 from nanoprune.verify.gradient import apart, difference, direction, gradients, network, normal
-from nanoprune.zoo import attacker, lenet5
+from nanoprune.verify.layers import Pair, R, networks, rng
 
-R = 2  # replicas in every check
 GRADIENT = 1e-6  # tolerance for central differences: eps^2 = 1e-10 of curvature, 1e-16 / eps = 1e-11 of rounding
 EXACT = 1e-12  # for the same float64 numbers added up in another order
 SINGLE = 1e-5  # for float32 against float64
 DTYPES = ((np.float64, EXACT), (np.float32, SINGLE))
-
-Pair = tuple[Any, Any]  # ours and the oracle's: two numbers, or two arrays of one shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +85,8 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     for name, body, input_shape, N in networks():
         for what in ("input", "parameters") if body.parameters() else ("input",):
             yield f"gradient of {name}, {what}", GRADIENT, lambda a=(body, input_shape, N), w=what: gradient(*a)[w]
+    yield "gradient of BatchNorm in evaluation, input", GRADIENT, lambda: evaluation_gradient()["input"]
+    yield "gradient of BatchNorm in evaluation, parameters", GRADIENT, lambda: evaluation_gradient()["parameters"]
     yield "gradient of cross_entropy", GRADIENT, cross_entropy_gradient
     yield "gradient of log_loss", GRADIENT, log_loss_gradient
     yield "gradient of the game's gain, members' term", GRADIENT, gain_gradient
@@ -104,15 +97,11 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
             yield f"cross_entropy {what} {end}", tolerance, lambda d=dtype, w=what: large_cross_entropy(d)[w]
             yield f"log_loss {what} {end}", tolerance, lambda d=dtype, w=what: large_log_loss(d)[w]
     for dtype, tolerance in DTYPES:
-        for stride, padding in ((1, 0), (1, 2), (2, 0), (2, 1)):
-            name = f"Conv2D stride {stride} padding {padding}, {np.dtype(dtype).name}, nested loops"
-            yield name, tolerance, lambda a=(dtype, stride, padding): convolution(Conv2D(2, 3, 3, *a[1:]), a[0])
-        for size, padding in ((3, 1), (5, 0)):
-            name = f"WinogradConv2D {size} x {size} padding {padding}, {np.dtype(dtype).name}, nested loops"
-            yield name, tolerance, lambda a=(size, padding), d=dtype: convolution(WinogradConv2D(2, 3, *a), d)
-    for size in (2, 3):
-        yield f"MaxPool({size}) with ties, loops", 0.0, lambda s=size: max_pool(s)
-        yield f"MaxPool({size}) with ties, gradient to the first maximum", 0.0, lambda s=size: max_pool_gradient(s)
+        for name, pair in layers.beside_loops():
+            yield f"{name}, {np.dtype(dtype).name}, nested loops", tolerance, lambda p=pair, d=dtype: p(d)
+    for name, layer in layers.pools():
+        for what, how in (("output", "loops"), ("gradient", "gradient to the first maximum")):
+            yield f"{name} with ties, {how}", 0.0, lambda a=layer, w=what: layers.max_pool(a)[w]
     yield "projection, every k, all supports", 0.0, lambda: projection(ties=False)
     yield "projection with ties, every k, all supports", 0.0, lambda: projection(ties=True)
     yield "projection per layer, all supports of each layer", 0.0, lambda: budget_projection("layer", [6, 6])
@@ -131,37 +120,20 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     yield "modified entropy, the formula in a loop", EXACT, modified_entropy
 
 
-def rng() -> np.random.Generator:
-    """The generator that each check starts from: the certificate is the same on every run."""
-    return np.random.default_rng(20080)
-
-
 # Gradients
-
-
-def networks() -> Iterator[tuple[str, Layer, tuple[int, ...], int]]:
-    """(name, layer, input shape, samples): every layer, and the networks made of them."""
-    image = (7, 2, 6)
-    yield "Dense", Dense(5, 4), (5,), 3
-    for stride, padding in ((1, 0), (1, 2), (2, 0), (2, 1)):
-        yield f"Conv2D stride {stride} padding {padding}", Conv2D(2, 3, 3, stride, padding), image, 3
-    for size, padding in ((3, 1), (5, 0)):
-        yield f"WinogradConv2D {size} x {size} padding {padding}", WinogradConv2D(2, 3, size, padding), image, 3
-    yield "MaxPool(2)", Sequential(MaxPool(2)), image, 3
-    yield "MaxPool(3)", Sequential(MaxPool(3)), image, 3
-    yield "ReLU", Sequential(ReLU()), (5,), 3
-    yield "Tanh", Sequential(Tanh()), (5,), 3
-    yield "Flatten", Sequential(Flatten()), image, 3
-    yield "Dropout, same mask", Sequential(Dropout(0.4)), (20,), 3
-    yield "Branches", Branches((2, Dense(2, 3)), (3, Sequential(Dense(3, 4), Tanh()))), (5,), 3
-    yield "Sequential", Sequential(Conv2D(2, 3, 3), MaxPool(2), ReLU(), Flatten(), Dense(12, 3)), image, 3
-    yield "LeNet-5", lenet5((28, 1, 28), 10, [20, 50, 500]), (28, 1, 28), 2
-    yield "the attack network", attacker(10).template, (20,), 3
 
 
 def gradient(body: Layer, input_shape: tuple[int, ...], N: int) -> dict[str, Pair]:
     generator = rng()
     return gradients(network(body, input_shape, generator), apart(generator, (R, *input_shape, N)), generator)
+
+
+def evaluation_gradient() -> dict[str, Pair]:
+    """Of BatchNorm with running statistics that are neither 0 nor 1."""
+    generator, shape = rng(), (7, 2, 6)
+    net = network(BatchNorm(2), shape, generator)
+    net.state[...] = to_device(generator.uniform(0.5, 2, net.state.shape))
+    return gradients(net, apart(generator, (R, *shape, 3)), generator, training=False)
 
 
 def cross_entropy_gradient() -> Pair:
@@ -233,33 +205,7 @@ def large_log_loss(dtype: Any) -> dict[str, Pair]:
     }
 
 
-# Fast code against loops
-
-
-def convolution(layer: Conv2D, dtype: Any) -> Pair:
-    generator = rng()
-    X = generator.standard_normal((R, 6, 2, 5, 3)).astype(dtype)
-    net = Network(layer, X.shape[1:4], R, dtype)
-    net.theta[...] = normal(generator, net.theta.shape)
-    W, b = (to_host(p.value) for p in net.body.parameters())
-    oracle = reference.convolution(X, W, b, layer.size, layer.stride, layer.padding)
-    return to_host(net.forward(to_device(X), Workspace())), oracle
-
-
-def max_pool(size: int) -> Pair:
-    X = rng().integers(-3, 4, (R, 7, 2, 8, 3)).astype(np.float64)
-    return to_host(MaxPool(size).forward(to_device(X), Workspace())), reference.max_pool(X, size)[0]
-
-
-def max_pool_gradient(size: int) -> Pair:
-    generator = rng()
-    X = generator.integers(-3, 4, (R, 7, 2, 8, 3)).astype(np.float64)
-    Y, first = reference.max_pool(X, size)
-    layer, ws, dY, dX = MaxPool(size), Workspace(), generator.standard_normal(Y.shape), np.zeros_like(X)
-    for output, source in first.items():
-        dX[source] = dY[output]
-    layer.forward(to_device(X), ws)
-    return to_host(layer.backward(to_device(dY), ws)), dX
+# Projections against enumeration
 
 
 def projection(ties: bool) -> Pair:

@@ -30,17 +30,18 @@ def difference(f: Callable[[], float], x: Any, v: Any) -> float:
     return (above - below) / (2 * EPS)
 
 
-def gradients(net: Network, X: Any, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
+def gradients(net: Network, X: Any, rng: np.random.Generator, training: bool = True) -> dict[str, tuple[float, float]]:
     """{"input": (ours, oracle), "parameters": (ours, oracle)} of `net` at X (R, *input_shape, N), for random v, w.
 
-    Every forward pass starts from generators of the same seeds, so that Dropout draws the same mask.
+    Every forward pass starts from generators of the same seeds, so that Dropout draws the same mask. training: of the
+    workspace; without it, what the layers remember of training counts.
     """
 
     def forward(ws: Workspace) -> Any:
         return net.forward(X, ws)
 
     def workspace() -> Workspace:
-        return Workspace(generators=[np.random.default_rng(r) for r in range(net.replicas)])
+        return Workspace(training, [np.random.default_rng(r) for r in range(net.replicas)])
 
     ws = workspace()
     w = normal(rng, forward(ws).shape)
@@ -57,10 +58,10 @@ def gradients(net: Network, X: Any, rng: np.random.Generator) -> dict[str, tuple
 
 
 def network(body: Any, input_shape: tuple[int, ...], rng: np.random.Generator, replicas: int = 2) -> Network:
-    """A float64 network with no parameter at zero: He's weights, and biases of standard deviation 0.1."""
+    """A float64 network with no parameter at zero: He's weights, biases and scales of standard deviation 0.1."""
     net = Network(body, input_shape, replicas, np.float64)
     for p in net.weights + net.biases:
-        p.value[...] = (p.std or 0.1) * normal(rng, p.value.shape)
+        p.value[...] = p.start + (p.std or 0.1) * normal(rng, p.value.shape)
     return net
 
 

@@ -29,19 +29,83 @@ def convolution(X: np.ndarray, W: np.ndarray, b: np.ndarray, size: int, stride: 
     return Y
 
 
-def max_pool(X: np.ndarray, size: int) -> tuple[np.ndarray, dict]:
+def max_pool(X: np.ndarray, size: int, stride: int | None = None, padding: int = 0) -> tuple[np.ndarray, dict]:
     """Maxima over windows of X (R, H, C, W, N); for each output index that of its first maximum, column by column."""
     R, H, C, width, N = X.shape
-    Y, first = np.empty((R, H // size, C, width // size, N)), {}
+    s = stride or size
+    Y = np.empty((R, (H + 2 * padding - size) // s + 1, C, (width + 2 * padding - size) // s + 1, N))
+    first = {}
     for r, y, c, x, n in np.ndindex(Y.shape):
-        best = -math.inf
-        for j in range(size):
-            for i in range(size):
-                index = (r, size * y + i, c, size * x + j, n)
-                if X[index] > best:
-                    best, first[r, y, c, x, n] = X[index], index
-        Y[r, y, c, x, n] = best
+        inside = [
+            (r, s * y + i - padding, c, s * x + j - padding, n)
+            for j in range(size)
+            for i in range(size)
+            if 0 <= s * y + i - padding < H and 0 <= s * x + j - padding < width
+        ]
+        best = max(inside, key=lambda index: X[index])  # the first of equals
+        first[r, y, c, x, n] = best
+        Y[r, y, c, x, n] = X[best]
     return Y, first
+
+
+def depthwise(X: np.ndarray, W: np.ndarray, b: np.ndarray, size: int, stride: int, padding: int) -> np.ndarray:
+    """Y[r, y, c, x, n] = b[r, c] + sum over i, j of W[r, c, i, j] X[r, s y + i - p, c, s x + j - p, n].
+
+    X (R, H, C, W, N), W (R, C, size*size), b (R, C, 1) as in `nanoprune.nn.DepthwiseConv2D`.
+    """
+    R, H, C, width, N = X.shape
+    W = W.reshape(R, C, size, size)
+    Y = np.empty((R, (H + 2 * padding - size) // stride + 1, C, (width + 2 * padding - size) // stride + 1, N))
+    for r, y, c, x, n in np.ndindex(Y.shape):
+        total = float(b[r, c, 0])
+        for i in range(size):
+            for j in range(size):
+                row, column = stride * y + i - padding, stride * x + j - padding
+                if 0 <= row < H and 0 <= column < width:
+                    total += float(W[r, c, i, j]) * float(X[r, row, c, column, n])
+        Y[r, y, c, x, n] = total
+    return Y
+
+
+def average_pool(X: np.ndarray, size: int) -> np.ndarray:
+    """Means over disjoint windows of X (R, H, C, W, N)."""
+    R, H, C, width, N = X.shape
+    Y = np.empty((R, H // size, C, width // size, N))
+    for r, y, c, x, n in np.ndindex(Y.shape):
+        values = [float(X[r, size * y + i, c, size * x + j, n]) for i in range(size) for j in range(size)]
+        Y[r, y, c, x, n] = sum(values) / size**2
+    return Y
+
+
+def batch_norm(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Y, and the mean and unbiased variance of each channel (2, R, C), value by value.
+
+    X (R, H, C, W, N) or (R, C, N), gamma and beta (R, C, 1).
+    """
+    Y, found = np.empty(X.shape), np.empty((2, *gamma.shape[:2]))
+    for r, c in np.ndindex(gamma.shape[:2]):
+        of_channel = (r, slice(None), c) if X.ndim == 5 else (r, c)
+        values = [float(x) for x in X[of_channel].ravel()]
+        mean = sum(values) / len(values)
+        squares = sum((x - mean) ** 2 for x in values)
+        found[:, r, c] = mean, squares / (len(values) - 1)
+        normalised = [(x - mean) / math.sqrt(squares / len(values) + eps) for x in values]
+        Y[of_channel] = np.reshape([gamma[r, c, 0] * x + beta[r, c, 0] for x in normalised], X[of_channel].shape)
+    return Y, found
+
+
+def group_norm(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float) -> np.ndarray:
+    """Y of X (R, H, C, W, N) or (R, C, N), sample by sample and group by group; gamma and beta (R, C, 1)."""
+    Y, C = np.empty(X.shape), gamma.shape[1]
+    X, out = (X, Y) if X.ndim == 5 else (X[:, None, :, None], Y[:, None, :, None])
+    for r, g, n in np.ndindex(len(X), groups, X.shape[-1]):
+        channels = range(g * C // groups, (g + 1) * C // groups)
+        places = [(r, h, c, w, n) for h in range(X.shape[1]) for c in channels for w in range(X.shape[3])]
+        mean = sum(float(X[at]) for at in places) / len(places)
+        var = sum((float(X[at]) - mean) ** 2 for at in places) / len(places)
+        for at in places:
+            out[at] = gamma[r, at[2], 0] * (X[at] - mean) / math.sqrt(var + eps) + beta[r, at[2], 0]
+    return Y
 
 
 def projection(W: np.ndarray, k: int, groups: list[list[int]] | None = None) -> np.ndarray:

@@ -1,8 +1,26 @@
 """The networks, each a list of layers, and the plain-data descriptions from which they are built again."""
 
 from nanoprune.zoo.attacker import attacker
-from nanoprune.zoo.build import NETWORKS, build, describe, narrowed
+from nanoprune.zoo.build import NETWORKS, architecture, build, describe, layers_of, narrowed, size_of
 from nanoprune.zoo.lenet import lenet5, lenet300
 from nanoprune.zoo.mlp import mlp
+from nanoprune.zoo.mobilenet import mobilenetv2
+from nanoprune.zoo.resnet import resnet18
+from nanoprune.zoo.vgg import vgg16
 
-__all__ = ["NETWORKS", "attacker", "build", "describe", "lenet5", "lenet300", "mlp", "narrowed"]
+__all__ = [
+    "NETWORKS",
+    "architecture",
+    "attacker",
+    "build",
+    "describe",
+    "layers_of",
+    "lenet5",
+    "lenet300",
+    "mlp",
+    "mobilenetv2",
+    "narrowed",
+    "resnet18",
+    "size_of",
+    "vgg16",
+]

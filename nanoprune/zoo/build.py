@@ -1,63 +1,105 @@
 """From a name or a description (plain data, as models are stored) to a network."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from nanoprune.errors import ArgumentError
-from nanoprune.nn import Layer, Network, Parameter
+from nanoprune.nn import Layer, Network, Sequential, Standardise
 from nanoprune.zoo.lenet import lenet5, lenet300
 from nanoprune.zoo.mlp import mlp
+from nanoprune.zoo.mobilenet import mobilenetv2
+from nanoprune.zoo.resnet import resnet18
+from nanoprune.zoo.size import Multiplier, Widths
+from nanoprune.zoo.vgg import vgg16
 
-NETWORKS = {  # name: (its layers, the widths of its hidden layers by default)
-    "mlp": (mlp, [512, 256, 128]),
-    "lenet-300-100": (lenet300, [300, 100]),
-    "lenet-5": (lenet5, [20, 50, 500]),
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """layers(input_shape, classes, size) makes the layers; size: which sizes there are; input_shape: the usual one."""
+
+    layers: Callable[[tuple[int, ...], int, Any], Layer]
+    size: Widths | Multiplier
+    input_shape: tuple[int, ...]
+
+
+NETWORKS = {
+    "mlp": Architecture(mlp, Widths(512, 256, 128, free=True), (446,)),
+    "lenet-300-100": Architecture(lenet300, Widths(300, 100), (784,)),
+    "lenet-5": Architecture(lenet5, Widths(20, 50, 500), (28, 1, 28)),
+    "vgg16": Architecture(vgg16, Multiplier(), (224, 3, 224)),
+    "mobilenetv2": Architecture(mobilenetv2, Multiplier(), (224, 3, 224)),
+    "resnet18": Architecture(resnet18, Multiplier(), (224, 3, 224)),
 }
 
+Size = list[int] | tuple[int, ...] | float  # widths of the hidden layers, or a width multiplier
 
-def describe(name: str, input_shape: tuple[int, ...], classes: int, widths: list[int] | None = None) -> dict[str, Any]:
-    """The description of network `name` for inputs (F,) or (H, C, W); `build` makes the network from it.
 
-    Raises ArgumentError on an unknown name, on widths that do not fit it, and on inputs that it cannot take.
-    """
+def architecture(name: str) -> Architecture:
+    """Raises ArgumentError on an unknown name."""
     if name not in NETWORKS:
         raise ArgumentError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")
-    default = NETWORKS[name][1]
-    widths = list(default if widths is None else widths)
-    if name != "mlp" and len(widths) != len(default):
-        raise ArgumentError(f"widths of {name} must be {len(default)} numbers like {default}, got {widths}")
-    if name == "lenet-5" and len(input_shape) != 3:
-        raise ArgumentError(f"network lenet-5 takes images (H, C, W), got inputs of shape {input_shape}; try mlp")
-    return {"network": name, "input_shape": list(input_shape), "classes": classes, "widths": widths}
+    return NETWORKS[name]
+
+
+def describe(
+    name: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    size: Size | None = None,
+    standardise: list[list[float]] | None = None,
+) -> dict[str, Any]:
+    """The description of network `name` for inputs (F,) or (H, C, W); `build` makes the network from it.
+
+    size: the widths of the hidden layers, or for vgg16, mobilenetv2 and resnet18 the width multiplier. standardise:
+    mean and standard deviation of each channel, where the network is to see standardised images. Raises ArgumentError
+    on an unknown name, on a size that does not fit it, and on inputs that it cannot take.
+    """
+    found = architecture(name)
+    size = found.size.checked(name, size)
+    if len(found.input_shape) == 3 and len(input_shape) != 3:
+        raise ArgumentError(f"network {name} takes images (H, C, W), got inputs of shape {input_shape}; try mlp")
+    description = {"network": name, "input_shape": list(input_shape), "classes": classes, found.size.field: size}
+    return description if standardise is None else description | {"standardise": standardise}
+
+
+def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
+    """The size in a description: the widths, or the width multiplier."""
+    size = description[architecture(description["network"]).size.field]
+    return tuple(size) if isinstance(size, list) else size
+
+
+def layers_of(description: dict[str, Any]) -> Layer:
+    """The layers of a description, without memory for their parameters."""
+    layers = architecture(description["network"]).layers
+    body = layers(tuple(description["input_shape"]), description["classes"], size_of(description))
+    standardise = description.get("standardise")
+    return body if standardise is None else Sequential(Standardise(*standardise), body)
 
 
 def build(description: dict[str, Any], replicas: int = 1, dtype: str = "float32") -> Network:
     """The network of a description, all parameters zero; `Network.initialise` draws them."""
-    body = _body(description)
-    return Network(body, tuple(description["input_shape"]), replicas, dtype, description)
+    return Network(layers_of(description), tuple(description["input_shape"]), replicas, dtype, description)
 
 
 def narrowed(description: dict[str, Any], weights: int) -> dict[str, Any]:
-    """The same architecture with no hidden layer wider than h, for the largest h that needs at most `weights` weights.
+    """The same architecture in the largest smaller size that needs at most `weights` weights; if none does, the least.
 
-    The dense network of the pruned one's size: layers that are narrow anyway keep their width, so that none becomes
-    a needless bottleneck.
+    The dense network of the pruned one's size: where the widths are given, no hidden layer is wider than some h; where
+    a multiplier is, a smaller one, in thousandths.
     """
-    low, high = 1, max(description["widths"])
-    while low < high:  # the largest h with count(h) <= weights; count grows with h
+    sizing, size = architecture(description["network"]).size, size_of(description)
+    low, high = 1, sizing.steps(size)
+
+    def at(h: int) -> dict[str, Any]:
+        return description | {sizing.field: sizing.at(size, h)}
+
+    while low < high:  # the largest h whose network has at most so many weights; they grow with h
         h = (low + high + 1) // 2
-        low, high = (h, high) if _weight_count(_capped(description, h)) <= weights else (low, h - 1)
-    return _capped(description, low)
+        low, high = (h, high) if weight_count(at(h)) <= weights else (low, h - 1)
+    return at(low)
 
 
-def _capped(description: dict[str, Any], h: int) -> dict[str, Any]:
-    return description | {"widths": [min(width, h) for width in description["widths"]]}
-
-
-def _body(description: dict[str, Any]) -> Layer:
-    layers = NETWORKS[description["network"]][0]
-    return layers(tuple(description["input_shape"]), description["classes"], description["widths"])
-
-
-def _weight_count(description: dict[str, Any]) -> int:
-    parameters: list[Parameter] = _body(description).parameters()
-    return sum(p.size for p in parameters if p.prunable)
+def weight_count(description: dict[str, Any]) -> int:
+    """The number of prunable weights of one replica."""
+    return sum(p.size for p in layers_of(description).parameters() if p.prunable)

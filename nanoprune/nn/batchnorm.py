@@ -1,0 +1,100 @@
+"""Batch normalisation."""
+
+from typing import Any
+
+from nanoprune.backend import xp
+from nanoprune.errors import ArgumentError
+from nanoprune.nn.channels import flat, inner, total
+from nanoprune.nn.layer import Layer, Parameter, Statistic, positive
+from nanoprune.nn.workspace import Workspace
+
+EPS = 1e-5
+
+
+class BatchNorm(Layer):
+    """Each channel c normalised to mean 0 and variance 1, then scaled and shifted (Ioffe & Szegedy 2015, algorithm 1):
+
+        Y = gamma (X - mu_c) / sigma_c + beta,    sigma_c = sqrt(var_c + eps),    eps = 1e-5.
+
+    X (R, H, C, W, N) or (R, C, N), Y alike; gamma, beta (R, C, 1), neither of them pruned.
+
+    Training: mu_c and var_c are the mean and (biased) variance of the m values of the channel in this batch. `mean` and
+    `var` (R, C, 1) run after them: var after the unbiased var_c m / (m - 1), as in PyTorch; see `Network.remember`.
+    With x = (X - mu) / sigma and sums over the m values of a channel,
+        dbeta = sum dY,   dgamma = sum dY x,   dX = gamma / sigma (dY - dbeta / m - x dgamma / m).
+    Where worker threads share a batch, each normalises its own part (Hoffer et al. 2017, "ghost batch"; PyTorch's
+    DataParallel), and the running statistics take the mean over the parts.
+
+    Evaluation (`ws.training` False), as in an attack: mu = mean and var = var are constants of each replica, so that no
+    sample sees another: dX = gamma / sigma dY.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.channels = positive("channels", channels)
+        self.gamma = Parameter("gamma", (channels, 1), std=0.0, prunable=False, start=1.0)
+        self.beta = Parameter("beta", (channels, 1), std=0.0, prunable=False)
+        self.mean = Statistic("mean", (channels, 1), start=0.0)
+        self.var = Statistic("var", (channels, 1), start=1.0, least=0.0)
+
+    def parameters(self) -> list[Parameter]:
+        return [self.gamma, self.beta]
+
+    def statistics(self) -> list[Statistic]:
+        return [self.mean, self.var]
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) not in (1, 3) or shape[len(shape) // 2] != self.channels:
+            C = self.channels
+            raise ArgumentError(f"{self!r} takes images (H, {C}, W) or features ({C},), got {shape}")
+        return shape
+
+    def forward(self, X: Any, ws: Workspace) -> Any:
+        A = flat(X)  # (R, H, C, W*N)
+        Y = ws.buffer(self, "Y", A.shape, X.dtype)
+        if ws.training:
+            mu, var = self._measure(A, Y)
+        else:
+            mu, var = self.mean.value, self.var.value
+        inverse = 1 / xp.sqrt(var + EPS)  # 1 / sigma, (R, C, 1)
+        scale = self.gamma.value * inverse
+        xp.multiply(A, scale[:, None], out=Y)
+        Y += (self.beta.value - mu * scale)[:, None]
+        ws.save(self, X, mu.copy(), inverse, ws.training)
+        return Y.reshape(X.shape)
+
+    def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
+        X, mu, inverse, training = ws.saved(self)
+        A, D = flat(X), flat(dY)  # (R, H, C, W*N)
+        m = A.shape[1] * A.shape[3]
+        dX = ws.buffer(self, "dX", A.shape, X.dtype)
+        if need_dW or training:
+            xp.subtract(A, mu[:, None], out=dX)
+            dbeta = total(D)  # (R, C, 1)
+            dgamma = inner(D, dX) * inverse
+        if need_dW:
+            self.beta.grad[...], self.gamma.grad[...] = dbeta, dgamma
+        if not need_dX:
+            return None
+        scale = self.gamma.value * inverse
+        if training:
+            dX *= (dgamma * inverse * (-1 / m))[:, None]
+            dX += D
+            dX -= (dbeta / m)[:, None]
+            dX *= scale[:, None]
+        else:
+            xp.multiply(D, scale[:, None], out=dX)
+        return dX.reshape(X.shape)
+
+    def _measure(self, A: Any, centred: Any) -> tuple[Any, Any]:
+        """Mean and biased variance of each channel, (R, C, 1); the statistics see the unbiased one."""
+        m = A.shape[1] * A.shape[3]
+        if m < 2:
+            raise ArgumentError(f"{self!r} needs at least 2 values a channel in training, got {m}; use larger batches")
+        mu = total(A) / m
+        xp.subtract(A, mu[:, None], out=centred)
+        var = inner(centred, centred) / m
+        self.mean.seen[...], self.var.seen[...] = mu, var * (m / (m - 1))
+        return mu, var
+
+    def __repr__(self) -> str:
+        return f"BatchNorm({self.channels})"

@@ -1,0 +1,114 @@
+"""A convolution of each channel by itself."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nanoprune.backend import xp
+from nanoprune.errors import ArgumentError
+from nanoprune.nn.channels import flat, inner, total
+from nanoprune.nn.layer import Layer, Parameter, he, positive
+from nanoprune.nn.workspace import Workspace
+
+BLOCK = 262144  # elements; at 112x112 pixels 1.4 to 1.7 times as fast as all rows at once, on 32 MB of level-3 cache
+
+
+class DepthwiseConv2D(Layer):
+    """Cross-correlation of channel c with its own k x k kernel W[c], stride s, p rows and columns of zeros around.
+
+    X (R, H, C, W, N), W (R, C, k*k), b (R, C, 1), Y (R, OH, C, OW, N) with OH = (H + 2p - k) // s + 1. With P the input
+    in its frame of zeros, P[h + p, c, x + p, n] = X[h, c, x, n], and one shifted view of it for each tap (i, j),
+        T_ij[y, c, x, n] = P[s y + i, c, s x + j, n],
+    forward and backward are k*k scaled additions of these views:
+        Y = sum_ij W[c, i, j] T_ij + b,    dW[c, i, j] = sum_yxn dY T_ij,    dT_ij += W[c, i, j] dY,    db = sum dY.
+    """
+
+    def __init__(self, channels: int, size: int, stride: int = 1, padding: int = 0, bias: bool = True) -> None:
+        self.channels = positive("channels", channels)
+        self.size, self.stride = positive("size", size), positive("stride", stride)
+        if not isinstance(padding, int) or padding < 0:
+            raise ArgumentError(f"padding must be an integer of at least 0, got {padding!r}")
+        self.padding = padding
+        self.W = Parameter("W", (channels, size**2), he(size**2), prunable=True, window=(size, 1, size))
+        self.b = Parameter("b", (channels, 1), std=0.0, prunable=False) if bias else None
+
+    def parameters(self) -> list[Parameter]:
+        return [self.W, self.b] if self.b else [self.W]
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        room = min(shape[0], shape[-1]) + 2 * self.padding
+        if len(shape) != 3 or shape[1] != self.channels or room < self.size:
+            raise ArgumentError(
+                f"{self!r} takes images (H, {self.channels}, W) of at least {self.size - 2 * self.padding} rows and "
+                f"columns, got {shape}"
+            )
+        OH, OW = ((length + 2 * self.padding - self.size) // self.stride + 1 for length in (shape[0], shape[2]))
+        return (OH, self.channels, OW)
+
+    def forward(self, X: Any, ws: Workspace) -> Any:
+        R, H, C, W, N = X.shape
+        p, shape = self.padding, (R, *self.output_shape((H, C, W)), N)
+        P = ws.buffer(self, "P", (R, H + 2 * p, C, W + 2 * p, N), X.dtype)
+        P[:, :p] = 0
+        P[:, p + H :] = 0
+        P[:, :, :, :p] = 0
+        P[:, :, :, p + W :] = 0
+        P[:, p : p + H, :, p : p + W] = X
+        Y = ws.buffer(self, "Y", shape, X.dtype)
+        for rows, term in self._blocks(shape, X.dtype, ws):
+            out = Y[:, rows]
+            for tap in range(self.size**2):
+                T = self._view(P, tap, rows, shape)
+                if tap:
+                    out += xp.multiply(T, self._weight(tap), out=term)
+                else:
+                    xp.multiply(T, self._weight(tap), out=out)
+            if self.b:
+                out += self.b.value[:, None, :, :, None]
+        ws.save(self, P, X.shape)
+        return Y
+
+    def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
+        P, X_shape = ws.saved(self)
+        H, W, p = X_shape[1], X_shape[3], self.padding
+        dP = ws.buffer(self, "dP", P.shape, dY.dtype)
+        dP[...] = 0
+        if need_dW:
+            self.W.grad[...] = 0
+            if self.b:
+                self.b.grad[...] = total(flat(dY))  # (R, C, 1)
+        for rows, term in self._blocks(dY.shape, dY.dtype, ws):
+            D = dY[:, rows]  # (R, rows, C, OW, N)
+            for tap in range(self.size**2):
+                if need_dW:
+                    self.W.grad[..., tap : tap + 1] += inner(flat(D), flat(self._view(P, tap, rows, dY.shape)))
+                if need_dX:
+                    dT = self._view(dP, tap, rows, dY.shape)
+                    dT += xp.multiply(D, self._weight(tap), out=term)
+        return dP[:, p : p + H, :, p : p + W] if need_dX else None
+
+    def _blocks(self, shape: tuple[int, ...], dtype: Any, ws: Workspace) -> Iterator[tuple[slice, Any]]:
+        """The output's rows in blocks, each with a temporary (R, rows, C, OW, N): on a CPU so few that both stay in the
+        cache through all taps, on a GPU all of them."""
+        R, OH, *row = shape
+        count = OH if xp._module is not np else max(1, min(OH, BLOCK // (R * math.prod(row))))
+        term = ws.buffer(self, "term", (R, count, *row), dtype)
+        for y in range(0, OH, count):
+            rows = slice(y, min(y + count, OH))
+            yield rows, term[:, : rows.stop - y]
+
+    def _view(self, A: Any, tap: int, rows: slice, shape: tuple[int, ...]) -> Any:
+        """Rows y of T_ij, a view of A = P or dP, (R, rows, C, OW, N); tap = k i + j."""
+        (i, j), s = divmod(tap, self.size), self.stride
+        columns = slice(j, j + s * (shape[3] - 1) + 1, s)
+        return A[:, s * rows.start + i : s * (rows.stop - 1) + i + 1 : s, :, columns]
+
+    def _weight(self, tap: int) -> Any:
+        """(R, 1, C, 1, 1)."""
+        return self.W.value[:, None, :, tap, None, None]
+
+    def __repr__(self) -> str:
+        bias = "" if self.b else ", bias=False"
+        return f"DepthwiseConv2D({self.channels}, {self.size}, stride={self.stride}, padding={self.padding}{bias})"

@@ -1,0 +1,58 @@
+"""A layer beside a shortcut."""
+
+from typing import Any
+
+from nanoprune.backend import xp
+from nanoprune.errors import ArgumentError
+from nanoprune.nn.layer import Layer, Parameter, Statistic
+from nanoprune.nn.workspace import Workspace
+
+
+class Residual(Layer):
+    """Y = f(X) + g(X) with f the body and g the shortcut, the identity if none is given (He et al. 2016, eq. 1 and 2).
+
+    X (R, ..., N); both outputs have one shape, Y's. dX = f'(X)^T dY + g'(X)^T dY.
+    """
+
+    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+        self.body, self.shortcut = body, shortcut
+
+    def parameters(self) -> list[Parameter]:
+        return [parameter for layer in self._layers() for parameter in layer.parameters()]
+
+    def statistics(self) -> list[Statistic]:
+        return [statistic for layer in self._layers() for statistic in layer.statistics()]
+
+    def parts(self, shape: tuple[int, ...]) -> list[tuple[Layer, tuple[int, ...]]]:
+        return [(layer, shape) for layer in self._layers()]
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        body = self.body.output_shape(shape)
+        shortcut = self.shortcut.output_shape(shape) if self.shortcut else shape
+        if body != shortcut:
+            raise ArgumentError(f"{self!r} takes inputs whose body and shortcut fit, got {shape}: {body}, {shortcut}")
+        return body
+
+    def forward(self, X: Any, ws: Workspace) -> Any:
+        F = self.body.forward(X, ws)
+        G = self.shortcut.forward(X, ws) if self.shortcut else X
+        ws.save(self)
+        return xp.add(F, G, out=ws.buffer(self, "Y", F.shape, F.dtype))
+
+    def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
+        ws.saved(self)
+        dF, dG = (self._backward(layer, dY, ws, need_dX, need_dW) for layer in (self.body, self.shortcut))
+        return xp.add(dF, dG, out=ws.buffer(self, "dX", dF.shape, dF.dtype)) if need_dX else None
+
+    def _backward(self, layer: Layer | None, dY: Any, ws: Workspace, need_dX: bool, need_dW: bool) -> Any:
+        if layer is None:
+            return dY
+        if not layer.parameters():
+            return layer.backward(dY, ws)
+        return layer.backward(dY, ws, need_dX=need_dX, need_dW=need_dW)
+
+    def _layers(self) -> list[Layer]:
+        return [self.body, self.shortcut] if self.shortcut else [self.body]
+
+    def __repr__(self) -> str:
+        return f"Residual({self.body!r}, {self.shortcut!r})" if self.shortcut else f"Residual({self.body!r})"

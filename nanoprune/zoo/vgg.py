@@ -1,0 +1,29 @@
+"""VGG16 (Simonyan & Zisserman 2015, configuration D) with batch normalisation."""
+
+from nanoprune.nn import BatchNorm, Dense, Flatten, MaxPool, ReLU, Sequential, convolution
+from nanoprune.zoo.size import is_small, scaled
+
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, convolutions) before each pooling
+
+
+def vgg16(input_shape: tuple[int, ...], classes: int, width: float) -> Sequential:
+    """Thirteen 3x3 convolutions, each with BatchNorm and ReLU, pooled five times; then dense layers.
+
+    224x224, 1000 classes: two hidden layers of 4096 units, 138,365,992 parameters, 8,448 of them BatchNorm's; without
+    those, 138,357,544. 32x32: one hidden layer of 512 units, as is usual for CIFAR. Dropout, which the original has
+    between the dense layers, is left out: it defends by itself, and the comparison is of pruning. The rectifier comes
+    after the pooling: max and ReLU commute.
+    """
+    layers, channels = [], input_shape[1]
+    for block, count in BLOCKS:
+        for i in range(count):
+            kernels = scaled(block, width)
+            layers += [convolution(channels, kernels, 3, padding=1), BatchNorm(kernels)]
+            layers += [MaxPool(2), ReLU()] if i == count - 1 else [ReLU()]
+            channels = kernels
+    layers.append(Flatten())
+    (inputs,) = Sequential(*layers).output_shape(input_shape)
+    for hidden in (512,) if is_small(input_shape) else (4096, 4096):
+        layers += [Dense(inputs, scaled(hidden, width)), ReLU()]
+        inputs = scaled(hidden, width)
+    return Sequential(*layers, Dense(inputs, classes))
