@@ -22,7 +22,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
 from nanoprune.batch import Records
-from nanoprune.parallel import default_threads, map_shards
+from nanoprune.parallel import default_threads, map_shards, shard_size
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import build, describe
 
@@ -48,7 +48,7 @@ def our_steps(replicas: int, threads: int) -> Callable[[], None]:
     def epoch(rows: slice) -> None:
         train(net.shard(rows), data, members[rows], plan, generators[rows])
 
-    return lambda: map_shards(epoch, replicas, threads)
+    return lambda: map_shards(epoch, replicas, threads, shard_size(net, BATCH, threads))
 
 
 def network() -> torch.nn.Sequential:

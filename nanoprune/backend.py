@@ -79,6 +79,13 @@ def device_name() -> str:
     return f"gpu ({properties['name'].decode()}{', TF32' if xp._tf32 else ''})"
 
 
+def free_memory() -> int | None:
+    """Bytes of the GPU's memory that are free, those that CuPy keeps for reuse included; None on a CPU."""
+    if xp._module is np:
+        return None
+    return int(xp.cuda.Device().mem_info[0]) + int(xp.get_default_memory_pool().free_bytes())
+
+
 def to_device(array: np.ndarray) -> Any:
     """Copy a NumPy array to the chosen device (no copy on a CPU)."""
     return xp.asarray(array)

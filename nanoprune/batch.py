@@ -7,7 +7,7 @@ import numpy as np
 
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.nn import Network, Workspace
-from nanoprune.parallel import map_shards
+from nanoprune.parallel import map_shards, shard_size
 
 EVALUATION_BATCH = 256
 MIXED = 64  # blocks of records that are shuffled together where records are read in blocks
@@ -73,5 +73,6 @@ def accuracy(net: Network, records: Records, index: np.ndarray, ws: Workspace | 
 
 def predict_fleet(net: Network, records: Records, index: np.ndarray, threads: int) -> np.ndarray:
     """`predict`, with the replicas shared out among worker threads."""
-    parts = map_shards(lambda shard: predict(net.shard(shard), records, index[shard]), net.replicas, threads)
+    size = shard_size(net, EVALUATION_BATCH, threads)
+    parts = map_shards(lambda shard: predict(net.shard(shard), records, index[shard]), net.replicas, threads, size)
     return np.concatenate(parts)

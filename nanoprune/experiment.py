@@ -15,12 +15,12 @@ import numpy as np
 from scipy.special import softmax
 
 from nanoprune.attack import Outcome, Outputs, evaluate
-from nanoprune.batch import Records, accuracy, predict_fleet
+from nanoprune.batch import EVALUATION_BATCH, Records, accuracy, predict_fleet
 from nanoprune.data import Dataset, Split, make_split
 from nanoprune.errors import ArgumentError, Interrupted
 from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
-from nanoprune.parallel import map_shards, single_threaded_blas
+from nanoprune.parallel import map_shards, shard_size, single_threaded_blas
 from nanoprune.prune import layer_ratios
 from nanoprune.recipes import Recipe
 from nanoprune.zoo import build, describe
@@ -153,8 +153,9 @@ class Experiment:
         """Share of the records of `part` that the network of each seed classifies correctly, (seeds,)."""
         index = self.indices(part)
         with single_threaded_blas():
+            size = shard_size(net, EVALUATION_BATCH, self.threads)
             shards = map_shards(
-                lambda rows: accuracy(net.shard(rows), self.records, index[rows]), net.replicas, self.threads
+                lambda rows: accuracy(net.shard(rows), self.records, index[rows]), net.replicas, self.threads, size
             )
         return np.concatenate(shards)
 
@@ -209,7 +210,8 @@ class Experiment:
 
         self.progress.start(f"train {method}", epochs * net.replicas)
         with single_threaded_blas():
-            shards = map_shards(train_shard, net.replicas, self.threads, failed=self._ended.set)
+            size = shard_size(net, max(self.recipe.dense.batch, EVALUATION_BATCH), self.threads)
+            shards = map_shards(train_shard, net.replicas, self.threads, size, self._ended.set)
         curves, status = zip(*shards, strict=True)
         together = {name: np.concatenate([shard[name] for shard in curves]) for name in curves[0]}
         return Trained(net, together, steps, None if status[0] is None else [s for part in status for s in part])

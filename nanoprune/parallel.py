@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from nanoprune.backend import to_device, xp
+from nanoprune.backend import free_memory, to_device, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.network import Network
 from nanoprune.nn.workspace import Workspace
+
+CACHE = 1 << 20  # bytes of parameters that are trained together on a CPU
+COPIES = 10
 
 
 def default_threads() -> int:
@@ -40,10 +43,10 @@ def map_shards(
     function: Callable[[slice], Any],
     replicas: int,
     threads: int,
-    size: int | None = None,
+    size: int = 1,
     failed: Callable[[], None] = lambda: None,
 ) -> list:
-    """[function(slice of replicas) for each shard], on `threads` workers; shards of `size`, by default one a replica.
+    """[function(slice of replicas) for each shard], on `threads` workers; shards of `size` replicas.
 
     Replicas are independent, so each shard runs its whole training without waiting for the others. An exception in one
     is raised here once the others that have begun are done; those that have not begun are dropped. failed() is called
@@ -51,7 +54,6 @@ def map_shards(
     """
     if threads < 1:
         raise ArgumentError(f"threads must be at least 1, got {threads}")
-    size = size or (1 if threads > 1 or xp._module is np else replicas)
     shards = [slice(start, min(start + size, replicas)) for start in range(0, replicas, size)]
     if threads == 1 or len(shards) == 1:
         return [function(shard) for shard in shards]
@@ -63,6 +65,31 @@ def map_shards(
             failed()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def shard_size(net: Network, samples: int, threads: int) -> int:
+    """How many replicas of `net` to train together in batches of `samples`; at least one, whatever it takes.
+
+    On a CPU as many as have their parameters in a core's cache, but a shard for each thread: larger ones are slower,
+    and smaller ones of small networks spend their time between the operations (benchmarks/fleet_mlp.py). On a GPU as
+    many as half of the free memory holds; the rest is for what else a method has, such as the game's adversary.
+    """
+    free = free_memory()
+    if free is None:
+        size = min(CACHE // net.theta[0].nbytes, -(-net.replicas // threads))
+    else:
+        size = int(free // 2 // footprint(net, samples))
+    return max(1, min(size, net.replicas))
+
+
+def footprint(net: Network, samples: int) -> int:
+    """Bytes that one replica takes in training: the buffers of a forward and a backward pass, and its parameters COPIES
+    times (theta, gradient, velocity, Z, U, Z - U, penalty, mask, what a projection needs)."""
+    one, ws = net.copy([0]), Workspace(training=False)
+    X = xp.zeros((1, *net.input_shape, samples), net.theta.dtype)  # (1, ..., N)
+    Y = one.forward(X, ws)
+    one.backward(xp.zeros_like(Y), ws)
+    return X.nbytes + ws.nbytes + COPIES * one.theta.nbytes
 
 
 class Passes:

@@ -129,6 +129,7 @@ class ndarray:
     shape = property(lambda self: self._host.shape)
     strides = property(lambda self: self._host.strides)
     ndim = property(lambda self: self._host.ndim)
+    nbytes = property(lambda self: self._host.nbytes)
     dtype = property(lambda self: self._host.dtype)
     size = property(lambda self: self._host.size)
     itemsize = property(lambda self: self._host.itemsize)
@@ -371,9 +372,10 @@ def gemm_strided_batched_ex(
 
 module.float32 = np.float32
 module.is_available = lambda: True
+module.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
 module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))
 module.cuda = types.SimpleNamespace(
-    Device=lambda: types.SimpleNamespace(id=0),
+    Device=lambda: types.SimpleNamespace(id=0, mem_info=(1 << 30, 1 << 31)),
     device=types.SimpleNamespace(get_cublas_handle=lambda: "cublas"),
     runtime=types.SimpleNamespace(CUDA_R_32F=0, CUDA_R_64F=1, getDeviceProperties=lambda device: {"name": b"Stand-in"}),
     cublas=types.SimpleNamespace(

@@ -5,6 +5,7 @@ import inspect
 import pathlib
 import re
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ from nanoprune.nn import (
     cross_entropy,
     log_loss,
 )
-from nanoprune.parallel import default_threads, map_shards, single_threaded_blas
+from nanoprune.parallel import default_threads, footprint, shard_size, single_threaded_blas
 from nanoprune.prune import (
     ADMM,
     ADMMSettings,
@@ -265,7 +266,18 @@ def test_the_stand_in_is_a_device_that_works(monkeypatch):
     assert use_device("gpu") == use_device("auto") == "gpu"
     assert (module_name(), device_name()) == ("strict_cupy", "gpu (Stand-in)")
     assert default_threads() == 1
-    assert map_shards(lambda shard: shard, 5, threads=1) == [slice(0, 5)]  # one large shard
+
+
+def test_a_shard_takes_half_of_the_free_memory(monkeypatch, stand_in):
+    net = Network(Dense(500, 20), (500,), replicas=9)
+    each = footprint(net, 32)
+    assert shard_size(net, 32, threads=1) == 9  # all that there are
+    for fit in (1, 4):
+        device = types.SimpleNamespace(id=0, mem_info=(2 * each * fit + 1, 1 << 31))
+        monkeypatch.setattr(strict_cupy.module.cuda, "Device", lambda device=device: device)
+        assert shard_size(net, 32, threads=1) == fit
+    monkeypatch.setattr(strict_cupy.module.cuda, "Device", lambda: types.SimpleNamespace(id=0, mem_info=(0, 1 << 31)))
+    assert shard_size(net, 32, threads=1) == 1
 
 
 def test_an_array_of_numpy_is_refused_by_name(stand_in):

@@ -56,12 +56,12 @@ def test_the_layers_that_were_given_are_left_alone():
     assert body.parameters()[0].value is None
 
 
-def test_shard_shares_twin_shares_parameters_only_copy_shares_nothing():
+def test_shard_and_twin_share_parameters_only_copy_shares_nothing():
     net = small(4).initialise(generators(4))
     shard, twin, copy = net.shard(slice(1, 3)), net.twin(), net.copy()
     assert (shard.replicas, twin.replicas, copy.replicas) == (2, 4, 4)
     shard.theta[0, 0], shard.grad[1, 2] = 7.0, 8.0
-    assert (net.theta[1, 0], twin.theta[1, 0], net.grad[2, 2]) == (7.0, 7.0, 8.0)
+    assert (net.theta[1, 0], twin.theta[1, 0], net.grad[2, 2]) == (7.0, 7.0, 0.0)
     assert copy.theta[1, 0] != 7.0
     assert (twin.grad == 0).all()
     assert (copy.grad == 0).all()

@@ -6,10 +6,21 @@ import time
 import numpy as np
 import pytest
 import threadpoolctl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import BatchNorm, Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
-from nanoprune.parallel import Passes, default_threads, map_shards, single_threaded_blas
+from nanoprune.parallel import (
+    CACHE,
+    COPIES,
+    Passes,
+    default_threads,
+    footprint,
+    map_shards,
+    shard_size,
+    single_threaded_blas,
+)
 
 R, N = 2, 11
 
@@ -128,7 +139,7 @@ def test_an_error_in_a_worker_is_raised():
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-@pytest.mark.parametrize(("size", "shards"), [(None, 5), (1, 5), (2, 3), (9, 1)])
+@pytest.mark.parametrize(("size", "shards"), [(1, 5), (2, 3), (9, 1)])
 def test_map_shards_covers_the_replicas_in_order(threads, size, shards):
     def work(shard):
         time.sleep(0.002 * (5 - shard.start))  # the first finish last
@@ -157,6 +168,24 @@ def test_map_shards_raises_what_a_shard_raises_and_drops_the_rest(threads):
     with pytest.raises(ZeroDivisionError, match="shard 0"):
         map_shards(work, 50, threads)
     assert len(begun) < 10
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 600), st.integers(1, 4))
+def test_shards_fit_the_cache_and_leave_no_thread_idle(replicas, width, threads):
+    net = Network(Dense(width, 500), (width,), replicas)
+    size = shard_size(net, samples=8, threads=threads)
+    assert 1 <= size <= replicas
+    assert size == 1 or size * 4 * 500 * (width + 1) <= CACHE
+    assert -(-replicas // size) >= min(threads, replicas) or size * (threads - 1) < replicas
+    one_more = (size + 1) * 4 * 500 * (width + 1) <= CACHE
+    assert not one_more or size == replicas or size == -(-replicas // threads)  # as large as it may be
+
+
+def test_the_footprint_counts_buffers_and_parameters():
+    net = Network(Sequential(Dense(3, 2), ReLU()), (3,), replicas=7)
+    X, Y, Z, positive, dX = 4 * 3 * 5, 4 * 2 * 5, 4 * 2 * 5, 2 * 5, 4 * 2 * 5  # bytes, with 5 samples
+    assert footprint(net, 5) == X + Y + Z + positive + dX + COPIES * 4 * (3 * 2 + 2)
 
 
 def test_threads_below_one_are_refused():

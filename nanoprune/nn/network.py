@@ -134,8 +134,8 @@ class Network:
         return self.body.backward(dY, ws, need_dX=need_dX, need_dW=need_dW)
 
     def shard(self, replicas: slice) -> Network:
-        """The replicas of a slice as a network of their own that shares their memory."""
-        return self._over(self.theta[replicas], self.grad[replicas], self.state[replicas])
+        """The replicas of a slice as a network that shares their theta and state; its gradient is its own."""
+        return self._over(self.theta[replicas], None, self.state[replicas])
 
     def twin(self) -> Network:
         """The same parameters and state with `grad` and `seen` of its own, for a second pass in flight."""

@@ -38,6 +38,11 @@ class Workspace:
         """A `buffer` that all layers share: whoever asks for `name` next has it, so it is for use within one call."""
         return self.buffer(None, name, shape, dtype)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all buffers."""
+        return sum(flat.nbytes for flat in self._buffers.values())
+
     def save(self, layer: Any, *arrays: Any) -> None:
         """Keep what the backward pass of `layer` needs."""
         self._saved[layer] = arrays
