@@ -35,7 +35,11 @@ def options(*decorators: Callable) -> Callable:
 
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, metavar="[cpu|gpu|auto]", help="Where to compute."
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="[cpu|gpu|gpu-tf32|auto]",
+    help="Where to compute; gpu-tf32: products with factors rounded to TF32.",
 )
 threads_option = click.option("--threads", type=click.IntRange(1), help="Worker threads.  [default: the processors]")
 data_option = click.option(

@@ -79,6 +79,11 @@ def device_name() -> str:
     return f"gpu ({properties['name'].decode()}{', TF32' if xp._tf32 else ''})"
 
 
+def precision() -> str:
+    """Of the layers' matrix products, for the results: "float32" or "TF32"."""
+    return "TF32" if xp._tf32 else "float32"
+
+
 def free_memory() -> int | None:
     """Bytes of the GPU's memory that are free, those that CuPy keeps for reuse included; None on a CPU."""
     if xp._module is np:

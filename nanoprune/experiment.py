@@ -20,7 +20,7 @@ from nanoprune.data import Dataset, Split, make_split
 from nanoprune.errors import ArgumentError, Interrupted
 from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
-from nanoprune.parallel import map_shards, shard_size, single_threaded_blas
+from nanoprune.parallel import map_shards, sample_threads, shard_size, single_threaded_blas
 from nanoprune.prune import layer_ratios
 from nanoprune.recipes import Recipe
 from nanoprune.zoo import build, describe
@@ -189,7 +189,7 @@ class Experiment:
     ) -> Trained:
         """Run `run` on every shard of the fleet, replicas (k x seeds), and put together what was recorded."""
         members, reference, nonmembers = map(self.indices, ("members", "reference", "nonmembers"))
-        spread = min(self.threads, max(1, self.threads // net.replicas))  # threads that share the samples of a batch
+        spread = sample_threads(net, self.recipe.dense.batch, self.threads)
 
         def train_shard(rows: slice) -> tuple[dict[str, np.ndarray], list[str] | None]:
             of = np.arange(net.replicas)[rows] % len(self.seeds)  # replica -> its seed's place

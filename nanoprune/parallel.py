@@ -23,6 +23,7 @@ from nanoprune.nn.workspace import Workspace
 
 CACHE = 1 << 20  # bytes of parameters that are trained together on a CPU
 COPIES = 10
+SMALL = 5_000_000  # multiply-accumulates of a forward pass over a batch
 
 
 def default_threads() -> int:
@@ -80,6 +81,16 @@ def shard_size(net: Network, samples: int, threads: int) -> int:
     else:
         size = int(free // 2 // footprint(net, samples))
     return max(1, min(size, net.replicas))
+
+
+def sample_threads(net: Network, batch: int, threads: int) -> int:
+    """How many of the threads share the samples of each batch: those that whole replicas leave idle.
+
+    One where a step is so small that handing it out takes longer (benchmarks/threads.py).
+    """
+    if net.body.macs(net.input_shape) * batch < SMALL:
+        return 1
+    return max(1, threads // net.replicas)
 
 
 def footprint(net: Network, samples: int) -> int:

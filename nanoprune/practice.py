@@ -15,7 +15,7 @@ from nanoprune.experiment import Progress
 from nanoprune.methods import Shard, generators
 from nanoprune.model import Model
 from nanoprune.nn import Network
-from nanoprune.parallel import single_threaded_blas
+from nanoprune.parallel import sample_threads, single_threaded_blas
 from nanoprune.prune import layer_ratios, shrink
 from nanoprune.prune.admm import Iteration
 from nanoprune.recipes import Keep, Recipe
@@ -107,8 +107,9 @@ def _shard(
     progress: Progress,
     solved: Callable[[Any], None] = lambda iteration: None,
 ) -> Shard:
-    """One replica, with all threads on the samples of its batches."""
+    """One replica, with the threads on the samples of its batches where that pays."""
     split = _split(model, dataset)
+    threads = sample_threads(model.net, recipe.dense.batch, threads)
     parts: list[np.ndarray] = [getattr(split, name)[None] for name in ("members", "reference", "nonmembers")]
     net: Network = model.net
     return Shard(

@@ -17,7 +17,7 @@ import nanoprune
 from nanoprune.attack import ATTACKS, Outcome, strongest
 from nanoprune.attack.evaluate import FALSE_POSITIVE_RATES
 from nanoprune.attack.metrics import needed_nonmembers, roc
-from nanoprune.backend import device_name
+from nanoprune.backend import device_name, precision
 from nanoprune.data import splits_sha256
 from nanoprune.errors import DataError
 from nanoprune.experiment import Experiment, Trained
@@ -98,7 +98,7 @@ def header(experiment: Experiment) -> dict[str, Any]:
         "dataset": experiment.dataset.title,
         "network": recipe.network,
         "device": device_name(),
-        "precision": "float32",
+        "precision": precision(),
         "seeds": experiment.seeds,
         "threads": experiment.threads,
         "versions": {

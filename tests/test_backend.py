@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from nanoprune.backend import device_name, module_name, require, to_device, to_host, use_device, xp
+from nanoprune.backend import device_name, module_name, precision, require, to_device, to_host, use_device, xp
 from nanoprune.errors import ArgumentError, DeviceError
 from nanoprune.nn import Dense, Network, Workspace
 
@@ -91,6 +91,7 @@ def test_a_gpu_that_works_is_chosen_and_named(monkeypatch, device, chosen, name)
     monkeypatch.setitem(sys.modules, "cupy", stand_in())
     assert use_device(device) == chosen
     assert (module_name(), device_name()) == ("cupy", name)
+    assert precision() == ("TF32" if device == "gpu-tf32" else "float32")
     assert isinstance(to_device(np.ones(3)), ForeignArray)
     np.testing.assert_array_equal(to_host(ForeignArray([1.0, 2.0])), [1.0, 2.0])
 
