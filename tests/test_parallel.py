@@ -18,6 +18,7 @@ from nanoprune.parallel import (
     default_threads,
     footprint,
     map_shards,
+    sample_threads,
     shard_size,
     single_threaded_blas,
 )
@@ -180,6 +181,15 @@ def test_shards_fit_the_cache_and_leave_no_thread_idle(replicas, width, threads)
     assert -(-replicas // size) >= min(threads, replicas) or size * (threads - 1) < replicas
     one_more = (size + 1) * 4 * 500 * (width + 1) <= CACHE
     assert not one_more or size == replicas or size == -(-replicas // threads)  # as large as it may be
+
+
+@pytest.mark.parametrize(
+    ("width", "replicas", "threads", "expected"),
+    [(1000, 1, 4, 4), (1000, 2, 4, 2), (1000, 3, 4, 1), (1000, 5, 4, 1), (1000, 1, 1, 1), (10, 1, 4, 1)],
+)
+def test_threads_share_samples_where_replicas_leave_them_idle_and_steps_are_large(width, replicas, threads, expected):
+    net = Network(Dense(width, 500), (width,), replicas)  # 500 width multiplications a sample
+    assert sample_threads(net, batch=64, threads=threads) == expected
 
 
 def test_the_footprint_counts_buffers_and_parameters():
