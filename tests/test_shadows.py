@@ -29,6 +29,7 @@ from nanoprune.audit import target as targets
 from nanoprune.audit import validity as checks
 from nanoprune.audit.cache import cached
 from nanoprune.audit.exposure import exposure, exposure_change
+from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadow_attacks import Views, attack_target, others
 from nanoprune.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows
 from nanoprune.audit.target import PLAIN
@@ -43,6 +44,7 @@ from nanoprune.parallel import single_threaded_blas
 from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings
 from nanoprune.recipes import recipe_for
+from nanoprune.statistics import positive_share
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import build, describe
 
@@ -315,9 +317,11 @@ def logits_of(phi: np.ndarray, y: np.ndarray) -> np.ndarray:
 def test_exposure_is_the_distance_of_the_two_normals():
     """Its error has a standard deviation of sqrt(4 / K) and, since sigma is pooled, no bias from large distances."""
     rng, shadows, n, sigma = np.random.default_rng(9), 400, 800, 2.5
-    d, y, inside = rng.uniform(-1, 8, n), rng.integers(0, 2, n), halves(rng, shadows, n)
+    d, y, inside = rng.uniform(-1, 8, n), rng.integers(0, 2, n), design(n, shadows, rng)
     phi = rng.normal(0, 5, n) + sigma * (d * inside + rng.standard_normal((shadows, n)))
-    error = exposure(logits_of(phi, y), y, inside) - d
+    pairs = exposure(logits_of(phi, y), y, inside)
+    assert pairs.shape == (shadows // 2, n)
+    error = pairs.mean(axis=0) - d
     deviation = np.sqrt(4 / shadows)
     assert abs(error.mean()) < 5 * deviation / np.sqrt(n)
     assert abs(error.std() / deviation - 1) < 0.15
@@ -327,8 +331,10 @@ def test_exposure_is_the_distance_of_the_two_normals():
 def test_exposure_change_by_hand():
     y, dense = np.array([0, 0, 1, 1, 1, 2]), np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     change = np.array([0.1, 0.3, -1.0, 0.0, 0.4, 5.0])
-    found = exposure_change(dense, dense + change, y, classes=4)
-    assert found["more_exposed"] == 4 / 6  # no change is not more
+    pairs = np.array([[-0.25], [0.125], [0.125]])  # three measurements whose mean is the exposure
+    found = exposure_change(dense + 3 * pairs, dense + change + pairs, y, classes=4)
+    assert found["more_exposed"]["value"] == 4 / 6  # no change is not more
+    assert found["more_exposed"] == positive_share(change - 2 * pairs, 0.05)
     assert found["dense"]["value"] == pytest.approx(3.5)
     assert found["pruned"]["value"] == pytest.approx(3.5 + 0.8)
     assert found["change"]["value"] == pytest.approx(0.8)
@@ -1051,9 +1057,15 @@ def test_the_attacks_on_each_kind_of_model(digits, dense, played, pruned, attack
         "pruned": known | plain | {"mask_alone"},
         "pruned, with dense": known | plain | {"mask_alone", "lira_dense_and_pruned"},
     }
-    assert {name: results["aside"] for name, results in found.items() if results["aside"]} == {
+    assert {name: list(results["aside"]) for name, results in found.items() if results["aside"]} == {
         "pruned, with dense": ["lira_dense_and_pruned"]
     }
+    assert {name: results["looks"] for name, results in found.items()} == {
+        name: 3 if name == "pruned, with dense" else 2
+        for name in found  # no class has ten records
+    }
+    (held,), own = attacked["aside"].values(), attacked["attacks"]["lira_dense_and_pruned"]["accuracy"]
+    assert held["low"] < own["low"] < held["value"] == own["value"] < own["high"] < held["high"]
     assert all(results["strongest"]["attack"] not in results["aside"] for results in found.values())
     assert {name: "exposure" in results for name, results in found.items()} == {
         "dense": False,
@@ -1201,13 +1213,35 @@ def outcomes(results: dict) -> dict[str, str]:
 
 
 def test_checks_of_sound_models(digits, pruned_and_played, attacked):
-    expected = ("duplicates", "labels", "classes", "accuracy", "sparsity", "adversary", "test mode")
-    assert outcomes(attacked) == dict.fromkeys(expected, "passed")
+    expected = ("duplicates", "labels", "classes", "accuracy", "guessing", "attack network")
+    expected += ("sparsity", "adversary", "test mode", "shadows")
+    guesses = {"guessing": "warning", "attack network": "warning"}  # trained for a moment, it names 8% rightly
+    assert attacked["train_accuracy"] < 0.1
+    assert outcomes(attacked) == dict.fromkeys(expected, "passed") | guesses
     found = {check["name"]: check["found"] for check in attacked["validity"]}
     assert found["sparsity"] == "388 of 1,944 weights are not zero, at most 388 were asked for"
     assert found["adversary"] == "no Min-Max game was played"
     said = checks.adversary(pruned_and_played)
     assert said.found.startswith("22 updates; in the last epoch its loss was 0.")  # 6 + 3 + 2 epochs of 2 batches
+
+
+def test_shadows_unlike_the_target_are_warned_of():
+    """Of 16 shadows with accuracies around 0.6 the next one lies within 0.5 and 0.7, seldom beyond."""
+    rng, member = np.random.default_rng(27), np.arange(400) < 200
+    train, test = np.ones(16), 0.6 + 0.02 * rng.standard_normal(16)
+
+    def check(right_in, right_out):
+        right = np.r_[np.arange(200) < right_in, np.arange(200) < right_out]
+        p = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
+        return checks.shadow_accuracy(Predictions(p, np.zeros(400, int), member), train, test)
+
+    for right_in, right_out, outcome in ((200, 120, "passed"), (200, 170, "warning"), (150, 120, "warning")):
+        assert check(right_in, right_out).outcome == outcome
+    assert check(199, 120).outcome == "passed"  # one record is no difference, where shadows do not vary
+    assert check(200, 121).found == (
+        f"16 shadow models: train accuracy 100.0%, the target's 100.0%; test accuracy {100 * test.mean():.1f}%, "
+        "the target's 60.5%"
+    )
 
 
 def test_more_weights_than_were_asked_for_void_an_audit(pruned):

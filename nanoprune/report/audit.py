@@ -104,8 +104,9 @@ def audit_table(results: Results) -> Table:
     longest = max((len(word) for row in rows for word in row["name"].split()), default=0)
     table.add_column("attack", min_width=longest)  # may take two lines, so that 80 columns are enough
     for column in audit_columns(results):
-        for word in ("threshold", "at", "FPR"):
+        for word in ("threshold", "at", "FPR", ">="):
             column = column.replace(f" {word}", f"\n{word}")
+        column = column.replace("threshold %", "threshold\n%")
         table.add_column(Text(column), justify="right", no_wrap=True)
     for row in rows:
         (accuracy, interval), *others = row["cells"]
