@@ -1084,6 +1084,7 @@ def test_what_the_results_say_of_target_and_shadows(digits, pruned, attacked):
     assert (attacked["members"], attacked["nonmembers"], attacked["classes"]) == (60, 60, 10)
     assert attacked["train_accuracy"] == pytest.approx(right["members"].mean())
     assert attacked["test_accuracy"] == pytest.approx(right["nonmembers"].mean())
+    assert attacked["held_out"] == 60
     found = fleet(pruned, digits)
     y = digits.y[make_pool(pruned, digits).scored]
     hits = found.logits["prune"].argmax(axis=2) == y
@@ -1431,6 +1432,8 @@ def stored(tmp_path_factory, dense, pruned):
     folder = tmp_path_factory.mktemp("models")
     save_model(dense, folder / "model.h5")
     save_model(pruned, folder / "pruned.h5")
+    with h5py.File(folder / "scores.h5", "w") as file:
+        file["target_labels"] = [0, 1]
     return folder
 
 
@@ -1461,6 +1464,8 @@ def test_attack_writes_its_results_and_keeps_the_shadows(stored, tmp_path, attac
 BAD = {
     "no such model": (["nowhere.h5"], "nowhere.h5: not found"),
     "no such dense model": (["MODEL", "--dense", "nowhere.h5"], "nowhere.h5: not found"),
+    "predictions": (["PREDICTIONS"], "scores.h5: predictions, not a model; use `audit`"),
+    "predictions as .npz": (["scores.npz"], "scores.npz: not a nanoprune model; predictions are for `audit`"),
     "another data set": (["MODEL", "--dataset", "mnist"], "--dataset mnist: the model was trained on digits"),
     "an odd number of shadows": (["MODEL", "--shadows", "7"], "shadows must be an even number"),
     "no shadows": (["MODEL", "--shadows", "0"], "shadows must be an even number"),
@@ -1479,7 +1484,7 @@ BAD = {
 def test_bad_input_gets_one_line_and_status_2(case, stored, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Progress, "start", lambda *_: never())
-    paths = {"MODEL": stored / "model.h5", "PRUNED": stored / "pruned.h5"}
+    paths = {"MODEL": stored / "model.h5", "PRUNED": stored / "pruned.h5", "PREDICTIONS": stored / "scores.h5"}
     arguments, named = BAD[case]
     result = run("attack", *(paths.get(word, word) for word in arguments), "--json", tmp_path / "a.json")
     assert result.exit_code == 2, result.output
@@ -1488,6 +1493,12 @@ def test_bad_input_gets_one_line_and_status_2(case, stored, tmp_path, monkeypatc
     assert line.startswith("error: ")
     assert named in line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_not_audited_as_predictions(stored):
+    result = run("audit", stored / "model.h5")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("model.h5: a model, not predictions; use `attack`\n")
 
 
 def test_a_damaged_model_or_cache_is_named_in_one_line(stored, tmp_path, pruned):

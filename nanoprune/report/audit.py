@@ -236,6 +236,7 @@ def render_audit(results: Results, figure: Figure | None) -> str:
         risen=risen_rows(results),
         changes=change_rows(results),
         confidence=confidence(results),
+        shadows="shadows" in results,
         notes=[*results["refused"], *results.get("notes", ())],
         repeat=repeat_lines(results),
     )
