@@ -490,7 +490,15 @@ def test_exposure_is_told_with_its_worst_class(tmp_path):
         "per_class": {"3": interval, "8": {"value": 0.25, "low": -0.25, "high": 0.75}},
         "worst_class": "8",
         "most_risen": [{"row": 4711, "label": 8, "dense": 0.5, "pruned": 2.25}],
+        "attack_accuracy_change": {"value": -0.142, "low": -0.153, "high": -0.131},
+        "test_accuracy_change": {"value": -0.003, "low": -0.011, "high": 0.005},
     }
+    results["shadows"] = {"count": 16, "train_accuracy": 1.0, "test_accuracy": 0.6}
+    assert audit_verdict(results)[1] == (
+        "Over the 16 shadow models, pruning changes how many records an attacker sorts rightly by -14.2 points (95% "
+        "interval -15.3 to -13.1), and the test accuracy by -0.3 points (95% interval -1.1 to 0.5; it cannot be told "
+        "from no change)."
+    )
     (text,) = [text for text in audit_verdict(results) if "more exposed" in text]
     for figure in (
         "2.50",

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import softmax
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import multivariate_normal, norm, ttest_1samp
 
 import cli
 import nanoprune
@@ -28,7 +28,7 @@ from nanoprune.audit import shadows as fleets
 from nanoprune.audit import target as targets
 from nanoprune.audit import validity as checks
 from nanoprune.audit.cache import cached
-from nanoprune.audit.exposure import exposure, exposure_change
+from nanoprune.audit.exposure import exposure, exposure_change, fleet_change
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadow_attacks import Views, attack_target, others
 from nanoprune.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows
@@ -326,6 +326,27 @@ def test_exposure_is_the_distance_of_the_two_normals():
     assert abs(error.mean()) < 5 * deviation / np.sqrt(n)
     assert abs(error.std() / deviation - 1) < 0.15
     assert abs(np.polyfit(d, error, 1)[0]) < 0.01
+
+
+def test_what_pruning_changes_in_a_fleet():
+    """Dense: phi is N(+-mu, 1) in and out, so that the ratio test is right with probability Phi(mu); pruned: mu / 2."""
+    rng, n, K, mu = np.random.default_rng(31), 1000, 40, 1.6
+    y, inside, own = rng.integers(0, 2, n), design(n, K, rng), rng.normal(0, 0.5, n)
+    sides = np.where(inside, 1, -1)
+    dense, pruned = (logits_of(own + size * sides + rng.standard_normal((K, n)), y) for size in (mu, mu / 2))
+    found = fleet_change(dense, pruned, y, inside)
+    expected = norm.cdf(mu / 2) - norm.cdf(mu)
+    attack, test = found["attack_accuracy_change"], found["test_accuracy_change"]
+    assert attack["value"] == pytest.approx(expected, abs=0.01)  # the moments of 38 shadows cost it a little
+    assert attack["low"] < attack["value"] < attack["high"] < 0
+
+    right = [(of.argmax(axis=2) == y) for of in (dense, pruned)]
+    by_shadow = [right[1][k][~inside[k]].mean() - right[0][k][~inside[k]].mean() for k in range(K)]
+    pairs = [(by_shadow[k] + by_shadow[k + 1]) / 2 for k in range(0, K, 2)]
+    interval = ttest_1samp(pairs, 0).confidence_interval()
+    assert [test["value"], test["low"], test["high"]] == pytest.approx([np.mean(pairs), *interval])
+    same = fleet_change(dense, dense, y, inside)
+    assert all(change == {"value": 0, "low": 0, "high": 0} for change in same.values())
 
 
 def test_exposure_change_by_hand():

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nanoprune.attack.lira import covariance, margin, moments
+from nanoprune.attack.lira import covariance, lira_online, margin, moments
+from nanoprune.attack.metrics import balanced_accuracy
+from nanoprune.audit.shadow_attacks import others
 from nanoprune.statistics import positive_share
 
 NAMED = 20  # records that are named
@@ -64,6 +66,26 @@ def exposure_change(
             {"row": int(i), "label": int(y[i]), "dense": float(dense[i]), "pruned": float(pruned[i])} for i in order
         ],
     }
+
+
+def fleet_change(
+    dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, inside: np.ndarray, alpha: float = 0.05
+) -> dict[str, Any]:
+    """What pruning changes in the recipe's networks, shadow by shadow: logits (K, n, classes) of both stages, y (n,),
+    inside (K, n) bool. How well online LiRA sorts the records of each shadow, with the others but its twin to learn
+    from ("member" where the likelihood ratio is above 1), and its test accuracy.
+
+    Intervals are Student's over the K/2 pairs: twins share the pool between them, and count as one.
+    """
+    measured = []
+    for logits in (dense, pruned):
+        phi, K = margin(logits, y), len(inside)
+        said = [lira_online(phi[k], phi[others(k, K)], inside[others(k, K)]) > 0 for k in range(K)]  # K of (n,)
+        sorted_rightly = [balanced_accuracy(s[row], s[~row]) for s, row in zip(said, inside, strict=True)]
+        right = [(of.argmax(axis=1) == y)[~row].mean() for of, row in zip(logits, inside, strict=True)]
+        measured.append(np.array([sorted_rightly, right]).reshape(2, -1, 2).mean(axis=2))  # (2, K/2)
+    attack, test = measured[1] - measured[0]
+    return {"attack_accuracy_change": _interval(attack, alpha), "test_accuracy_change": _interval(test, alpha)}
 
 
 def _interval(values: np.ndarray, alpha: float) -> dict[str, float]:

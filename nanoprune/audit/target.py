@@ -15,7 +15,7 @@ from nanoprune.attack.scores import correctness
 from nanoprune.audit.attacks import Attacked, Fold, run_attacks
 from nanoprune.audit.audit import rocs, summarise
 from nanoprune.audit.cache import cached
-from nanoprune.audit.exposure import exposure, exposure_change
+from nanoprune.audit.exposure import exposure, exposure_change, fleet_change
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadow_attacks import BOTH, Views, attack_target, shadow_attacks
 from nanoprune.audit.shadows import Pool, Shadows, make_pool, outputs, path_margins, recipe_steps, train_shadows
@@ -70,6 +70,7 @@ def attack_model(
         if not plain and len(found.logits) > 1:
             before, after = (exposure(found.logits[stage], y, found.inside) for stage in found.logits)
             results["exposure"] = exposure_change(before, after, y, target.classes, alpha)
+            results["exposure"] |= fleet_change(*found.logits.values(), y, found.inside, alpha)
         if not plain:
             train, test = _accuracies(found, y)
             alike = shadow_accuracy(target, train, test)

@@ -57,6 +57,7 @@ def audit_verdict(results: Results) -> list[str]:
         first = [leak_text(results), fault_text(results), "See the warnings below." if warnings else ""]
     paragraphs = [
         " ".join(filter(None, first)),
+        pruning_text(results),
         strongest_text(results),
         " ".join(filter(None, [found_text(results), "" if void else epsilon_text(results)])),
         "" if void else class_text(results),
@@ -117,6 +118,23 @@ def leak_text(results: Results) -> str:
     return (
         f"{text} That is not proof that there is no leak: over all records it may be up to {high}%, and a stronger "
         "attack may find more."
+    )
+
+
+def pruning_text(results: Results) -> str:
+    """What the defence changes, over shadow models, where the model was pruned: leakage and accuracy."""
+    found = results.get("exposure")
+    if not found:
+        return ""
+
+    def points(change: Mapping[str, float]) -> str:
+        none = "; it cannot be told from no change" if change["low"] <= 0 <= change["high"] else ""
+        return f"{number(100 * change['value'], 1, True)} points ({confidence(results)} interval {ends(change)}{none})"
+
+    return (
+        f"Over the {results['shadows']['count']} shadow models, pruning changes how many records an attacker sorts "
+        f"rightly by {points(found['attack_accuracy_change'])}, and the test accuracy by "
+        f"{points(found['test_accuracy_change'])}."
     )
 
 
