@@ -191,7 +191,7 @@ def test_worse_than_guessing_points_at_the_data():
     results = with_accuracy(0.4, 0.45)
     results["per_class"]["3"]["auc"] = around(0.3, 0.1)
     first = audit_verdict(results)[0]
-    assert "Worse than guessing: all records together, class 3." in first
+    assert first.startswith("Worse than guessing: all records together, class 3. That points to a fault in the data")
     assert "is the member column the wrong way round?" in first
     assert "Worse" not in audit_verdict(with_accuracy(0.45, 0.5))[0]
 

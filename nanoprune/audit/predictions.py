@@ -273,7 +273,7 @@ def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, np.ndarray]]:
                 warnings.simplefilter("ignore")  # of no data: said below
                 table = np.loadtxt(file, delimiter=",", ndmin=2, comments=None)
     except (ValueError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip(".")
         hint = _csv_hint(reason)
         raise DataError(f"{path}: {reason}; each row is label,member,p0,p1,... in numbers{hint}") from error
     if not len(table):

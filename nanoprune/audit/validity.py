@@ -201,7 +201,7 @@ def logits(target: Predictions, shadow: Predictions | None) -> Check:
     if not doubtful:
         return Check("logits", "passed", "no logits that look like probabilities")
     names = " and ".join(doubtful)
-    found = f"no value of {names} is negative and every row sums to 1: are these probabilities? Name them ..._probs"
+    found = f"no value of {names} is negative and every row sums to 1: call probabilities ..._probs"
     return Check("logits", "warning", found)
 
 

@@ -54,7 +54,7 @@ def audit_verdict(results: Results) -> list[str]:
             "Its figures say nothing of the model, neither that it leaks nor that it does not.",
         ]
     else:
-        first = [leak_text(results), fault_text(results), "See the warnings below." if warnings else ""]
+        first = [fault_text(results), leak_text(results), "See the warnings below." if warnings else ""]
     paragraphs = [
         " ".join(filter(None, first)),
         pruning_text(results),
@@ -64,7 +64,7 @@ def audit_verdict(results: Results) -> list[str]:
         *aside_texts(results),
         accuracy_text(results),
         exposure_text(results),
-        *(f"Warning: {warning}." for warning in warnings),
+        *(f"Warning: {warning}{'' if warning.endswith('?') else '.'}" for warning in warnings),
         *(f"Refused: {refusal}." for refusal in results["refused"]),
     ]
     return list(filter(None, paragraphs))
