@@ -1231,6 +1231,7 @@ def test_the_command_writes_what_it_promises(suffix, tmp_path):
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     results = json.loads(out.read_text())
+    assert "test mode" in page.read_text()
     promised = {"members", "nonmembers", "train_accuracy", "test_accuracy", "attacks", "refused"}
     assert promised <= set(results)
     assert (results["members"], results["nonmembers"], results["alpha"]) == (60, 110, 0.1)

@@ -340,6 +340,17 @@ def test_the_page_has_the_verdict_first_and_every_attack_and_class(page):
     assert places == sorted(places)
 
 
+def test_the_page_explains_its_words_and_those_of_shadows_where_there_are_any(page, tmp_path):
+    words = Page(page).text.split("The words")[1]
+    for word in ("AUC", "TPR at 1% FPR", "epsilon", "accuracy (balanced)", "interval", "threshold attacks"):
+        assert word in words
+    assert "RMIA" not in words
+    results = make_results() | {"shadows": {"count": 16, "train_accuracy": 1.0, "test_accuracy": 0.5}}
+    words = Page(write(results, tmp_path / "a.html")).text.split("The words")[1]
+    for word in ("LiRA", "RMIA", "adaptive", "shadow models", "difficulty", "mask alone"):
+        assert word in words
+
+
 def test_a_rate_that_could_not_be_measured_is_refused(page):
     assert Page(page).words.count("refused") == len(ATTACKS)
 

@@ -1287,7 +1287,7 @@ def test_an_adversary_that_does_not_beat_chance_is_a_warning(played):
 
 def test_outputs_that_depend_on_the_batch_or_on_chance_void_an_audit(monkeypatch, digits, pruned):
     pool, rng = make_pool(pruned, digits), np.random.default_rng(25)
-    assert checks.test_mode(pruned, digits, pool).outcome == "passed"
+    assert checks.test_mode(pruned.net, digits, pool.scored).outcome == "passed"
 
     def with_dropout(net, dataset, index, threads):
         logits = outputs(net, dataset, index, threads)
@@ -1298,7 +1298,7 @@ def test_outputs_that_depend_on_the_batch_or_on_chance_void_an_audit(monkeypatch
 
     for wrong in (with_dropout, with_position):
         monkeypatch.setattr(checks, "outputs", wrong)
-        assert checks.test_mode(pruned, digits, pool).outcome == "void"
+        assert checks.test_mode(pruned.net, digits, pool.scored).outcome == "void"
 
 
 def test_a_record_on_both_sides_is_a_warning_that_names_it(digits, dense):
@@ -1458,7 +1458,7 @@ def stored(tmp_path_factory, dense, pruned):
     return folder
 
 
-def test_attack_writes_its_results_and_keeps_the_shadows(stored, tmp_path, attacked, monkeypatch):
+def test_attack_writes_its_results_and_keeps_the_shadows(stored, tmp_path, attacked, pruned, monkeypatch):
     model, cache = stored / "pruned.h5", tmp_path / "kept"
     options = ["--dense", stored / "model.h5", "--shadows", K, "--cache", cache, "--threads", 1, "--dataset", "digits"]
     first = run("attack", model, *options, "--json", tmp_path / "a.json", "--report", tmp_path / "a.html")
@@ -1471,6 +1471,9 @@ def test_attack_writes_its_results_and_keeps_the_shadows(stored, tmp_path, attac
     assert timeless(attacked).items() <= results.items()  # as from Python
     page = (tmp_path / "a.html").read_text()
     assert "lira" in page.lower()
+    for word in ("data.sha256", pruned.data_sha256, "versions.numpy", "numpy", "seed", "RMIA", "adaptive"):
+        assert word in page
+    assert str(tmp_path) not in page
     assert len(list(cache.iterdir())) == 2
 
     monkeypatch.setattr(targets, "train_shadows", lambda *_: never())

@@ -21,6 +21,12 @@ from nanoprune.audit.validity import validity_checks
 from nanoprune.files import atomic_path
 from nanoprune.statistics.proportion import check_alpha
 
+UNSEEN = (
+    "predictions alone do not show how they were made: see to it that the model was in test mode (no dropout, "
+    "statistics of batches frozen), and, of a defence, that it has the sparsity asked for and its adversary learned "
+    "something"
+)
+
 
 def audit(
     target: Predictions,
@@ -49,6 +55,7 @@ def audit(
     }
     results = about | summarise(target, attacked, alpha)
     results["validity"] = [asdict(check) for check in validity_checks(target, shadow, attacked)]
+    results["notes"] = [UNSEEN]
     results["seconds"] = round(time.perf_counter() - began, 2)
     return results, rocs(target, attacked, alpha)
 

@@ -89,6 +89,7 @@ def attack_model(
         record["row"] = int(pool.scored[record["row"]])
     held_out = len(make_split(dataset, model.members, model.reference, model.nonmembers, model.seed).nonmembers)
     results |= {"rows_of": "data set", "threads": threads, "held_out": held_out}
+    results["data"] = {"name": dataset.name, "sha256": dataset.sha256}
     results["seconds"] = round(time.perf_counter() - began, 2)
     return results, rocs(target, attacked, alpha)
 

@@ -14,6 +14,7 @@ from nanoprune.audit.shadows import Pool, outputs
 from nanoprune.data import Dataset
 from nanoprune.experiment import Experiment, Trained
 from nanoprune.model import Model
+from nanoprune.nn import Network
 from nanoprune.prune import Budget
 from nanoprune.statistics import label_shift
 
@@ -58,12 +59,12 @@ def model_checks(
         one_answer(attacked),
         sparsity(model),
         adversary(model),
-        test_mode(model, dataset, pool),
+        test_mode(model.net, dataset, pool.scored),
     ]
 
 
 def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> list[Check]:
-    """What a comparison of methods over seeds allows to check: its splits, its pruned networks, its adversaries."""
+    """What a comparison of methods over seeds allows to check: its splits, its networks, its adversaries."""
     data, splits = experiment.dataset, experiment.splits
     twice = 0
     shifts = []
@@ -82,7 +83,8 @@ def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> li
         Check("labels", "warning" if p < RARE else "passed", found),
     ]
     for method, of in trained.items():
-        checks += _method_checks(method, of)
+        mode = test_mode(of.net, data, splits[0].members)
+        checks += [*_method_checks(method, of), Check(mode.name, mode.outcome, f"{method}: {mode.found}")]
     return checks
 
 
@@ -156,11 +158,11 @@ def adversary(model: Model) -> Check:
     return Check("adversary", "passed", found)
 
 
-def test_mode(model: Model, dataset: Dataset, pool: Pool) -> Check:
+def test_mode(net: Network, dataset: Dataset, index: np.ndarray) -> Check:
     """Inference must not depend on chance or on the other records of a batch, as it does in training mode."""
-    some = pool.scored[:64]
-    forward, backward = (outputs(model.net, dataset, index, 1)[0] for index in (some, some[::-1]))
-    off = float(np.abs(forward - backward[::-1]).max())
+    some = index[:64]
+    forward, backward = (outputs(net, dataset, rows, 1) for rows in (some, some[::-1]))  # (R, 64, classes)
+    off = float(np.abs(forward - backward[:, ::-1]).max())
     found = f"the same records in another order give the same predictions (largest difference {off:.1g})"
     return Check("test mode", "passed" if off <= 1e-3 * max(1, float(np.abs(forward).max())) else "void", found)
 

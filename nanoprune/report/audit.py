@@ -212,7 +212,7 @@ def risen_rows(results: Results) -> list[tuple[str, ...]]:
 
 def repeat_lines(results: Results) -> list[tuple[str, str]]:
     """What it takes to repeat the audit, as ("name", "value")."""
-    keys = ("source", "fitted_on", "seed", "alpha", "seconds", "versions")
+    keys = ("source", "data", "fitted_on", "seed", "alpha", "seconds", "versions")
     return [(name.replace("_", " "), value) for name, value in flatten({k: results[k] for k in keys if k in results})]
 
 
