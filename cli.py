@@ -672,7 +672,7 @@ def _deliver(
     if page:
         write_audit_page(results, curves, page)
     for paragraph in audit_verdict(results):
-        click.echo(paragraph)
+        click.echo(f"{paragraph}\n")
     Console().print(audit_table(results))
 
 

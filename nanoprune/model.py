@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pathlib
 from typing import Any
 
 import h5py
@@ -70,8 +71,12 @@ def load_model(path: str | os.PathLike) -> Model:
 
     Raises DataError, naming the file, where it is missing, damaged, of another format or not what it says.
     """
+    if pathlib.Path(path).suffix.lower() in (".npz", ".csv"):
+        raise DataError(f"{path}: not a nanoprune model; predictions are for `audit`")
     try:
         with h5py.File(path, "r") as file:
+            if "target_labels" in file:
+                raise DataError(f"{path}: predictions, not a model; use `audit`")
             return _read(file, path)
     except OSError as error:
         reason = "not found" if not os.path.exists(path) else f"cannot be read as HDF5 ({error})".splitlines()[0]

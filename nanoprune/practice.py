@@ -73,15 +73,15 @@ def shrunk(model: Model) -> Model:
 
 
 def summary_line(model: Model, dataset: Dataset) -> str:
-    """Accuracies, nonzero weights and compression in one line."""
+    """Accuracies on all members and all held-out records, nonzero weights and compression in one line."""
     split = _split(model, dataset)
     records = Records(dataset.x, dataset.y)
     with single_threaded_blas():
         train, test = (float(accuracy(model.net, records, part[None])[0]) for part in (split.members, split.nonmembers))
     nonzero, weights = int(model.net.nonzero()[0]), model.net.weight_count
     return (
-        f"accuracy train {100 * train:.2f}% test {100 * test:.2f}%, nonzero {nonzero:,} of {weights:,} weights, "
-        f"compression {weights / max(nonzero, 1):.1f}x"
+        f"accuracy train {100 * train:.2f}% test {100 * test:.2f}% (all {len(split.nonmembers):,} held-out records), "
+        f"nonzero {nonzero:,} of {weights:,} weights, compression {weights / max(nonzero, 1):.1f}x"
     )
 
 

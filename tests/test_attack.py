@@ -28,6 +28,8 @@ from nanoprune.attack import (
     strongest,
     tpr_at_fpr,
 )
+from nanoprune.attack.evaluate import held_out_share
+from nanoprune.attack.network import again, attack_scores
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import Workspace
@@ -393,6 +395,31 @@ def test_the_attack_network_is_kept_at_its_best_and_stops_when_it_stops_improvin
                 stale, ends = 0, [*ends, epoch]
         assert len(ends) == 3  # each stage ran out of patience
         assert ends[-1] == len(history) - 1
+
+
+def test_many_more_of_one_side_do_not_drown_the_other():
+    """One member to eight: the network, too, says "member" where that is the better guess for one of either side."""
+    rng = np.random.default_rng(12)
+    member = np.arange(1800) % 9 == 0
+    confidence = np.where(member, rng.beta(6, 2, 1800), rng.beta(2, 2, 1800))
+    p, y = np.stack([confidence, 1 - confidence], axis=1), np.zeros(1800, int)
+    held_out = held_out_share(member)
+    h, _ = fit_attack_network(p, y, member, held_out, np.random.default_rng(0))
+    z = attack_scores(h, p, y)
+    best = best_threshold(confidence[member], confidence[~member])
+    optimum = balanced_accuracy(confidence[member] >= best, confidence[~member] >= best)
+    assert balanced_accuracy(z[member] >= 0, z[~member] >= 0) > optimum - 0.02 > 0.7
+
+
+@pytest.mark.parametrize(("members", "others"), [(3, 8), (8, 3), (5, 5), (1, 4)])
+def test_every_record_of_the_smaller_side_comes_as_often(members, others):
+    member = np.random.default_rng(1).permutation(np.arange(members + others) < members)
+    rows = np.arange(len(member))[None]
+    every = np.concatenate([rows, again(rows, member)], axis=1)[0]
+    counts = np.bincount(every)
+    assert counts[member].sum() == counts[~member].sum() == max(members, others)
+    for side in (member, ~member):
+        assert np.ptp(counts[side]) <= 1
 
 
 def test_held_out_records_train_no_network(monkeypatch):

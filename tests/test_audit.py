@@ -20,7 +20,9 @@ import cli
 from nanoprune.attack import network
 from nanoprune.audit import Predictions, attacks, audit, measure, read_predictions, validity, write_audit
 from nanoprune.audit.attacks import ATTACKS, SCORES, Fold, folds, run_attacks
+from nanoprune.audit.audit import summarise
 from nanoprune.errors import ArgumentError, DataError, NanopruneError
+from nanoprune.report.audit_verdict import signs
 
 
 def predictions(seed, members=20, nonmembers=20, classes=4, leak=0.5):
@@ -207,7 +209,7 @@ BAD = {
     "NaN in the shadow": (put("shadow_probs", 8, math.nan), "shadow_probs row 8", "NaN"),
     "negative": (put("target_probs", 4, [-0.1, 1.1, 0, 0]), "target_probs row 4", "-0.1"),
     "logits called probabilities": (replace(target_probs=np.log), "target_probs row 0", "not negative"),
-    "percent": (replace(target_probs=lambda p: 100 * p), "target_probs row 0 sums to 100", "target_logits"),
+    "percent": (replace(target_probs=lambda p: 100 * p), "target_probs row 0 sums to 100", "divide by 100"),
     "a sum beyond float64": (put("target_probs", 3, 1e308), "target_probs row 3", "sums to"),
     "shadow rows of another sum": (put("shadow_probs", 2, 0.5), "shadow_probs row 2 sums to 2", "shadow_logits"),
     "label too large": (put("target_labels", 9, 4, int), "target_labels holds class 4", "0 to 3"),
@@ -237,9 +239,18 @@ BAD = {
     "one column": (replace(target_probs=lambda p: p[:, :1]), "target_probs has 1 columns", "2 classes"),
     "one axis": (replace(target_probs=lambda p: p[:, 0]), "target_probs has shape (40,)", "2 axes"),
     "three axes": (replace(target_probs=lambda p: p[None]), "target_probs has shape (1, 40, 4)", "2 axes"),
-    "labels as columns": (replace(target_labels=lambda y: np.eye(4)[y]), "target_labels has shape (40, 4)", "1 axes"),
+    "one-hot labels": (
+        replace(target_labels=lambda y: np.eye(4)[y]),
+        "target_labels has shape (40, 4)",
+        "expected 1 axes; of one-hot labels give the class numbers, labels.argmax(axis=1)",
+    ),
     "one member": (replace(target_member=lambda m: m[0]), "target_member has shape ()", "1 axes"),
-    "words": (replace(target_labels=lambda y: y.astype("S")), "target_labels holds |S", "numbers"),
+    "words": (replace(target_labels=lambda y: y.astype("S")), "target_labels holds |S", "number the classes from 0"),
+    "yes and no": (
+        replace(target_member=lambda m: np.where(m, b"yes", b"no")),
+        "target_member holds |S",
+        "write 1 for members, 0 for the others",
+    ),
     "words as probabilities": (replace(target_probs=lambda p: p.astype("S")), "target_probs holds |S", "numbers"),
     "complex": (replace(target_probs=lambda p: p + 0j), "target_probs holds complex128", "numbers"),
     "a record type": (replace(target_labels=lambda y: y.view("i4,i4")), "target_labels holds", "numbers"),
@@ -291,7 +302,12 @@ BAD_CSV = {
     "a long row": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,.5,.5,0\n", "4 to 5"),
     "rows longer than the header": ("label,member,p0,p1\n" + "0,1,.5,.5,0\n" * 9, "5 values"),
     "rows shorter than the header": ("label,member,p0,p1,p2\n" + GOOD_ROWS, "4 values"),
-    "a word": ("label,member,p0,p1\ncat,1,.5,.5\n", "'cat'"),
+    "a word": ("label,member,p0,p1\ncat,1,.5,.5\n", "number the classes from 0"),
+    "yes and no": ("label,member,p0,p1\n0,yes,.5,.5\n", "write 1 for members, 0 for the others"),
+    "True": ("label,member,p0,p1\n0,True,.5,.5\n", "write 1 for members, 0 for the others"),
+    "semicolons": ("label;member;p0;p1\n0;1;0,5;0,5\n", "not semicolons"),
+    "semicolons below": ("label,member,p0,p1\n0;1;.5;.5\n", "commas part the columns"),
+    "percentages": ("label,member,p0,p1\n" + "0,1,40,60\n1,0,100,0\n" * 9, "divide by 100"),
     "an empty cell": ("label,member,p0,p1\n0,1,,1\n", "''"),
     "NaN": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,nan,1\n", "target_probs row 20"),
     "too large a number": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,1e999,1\n", "target_probs row 20"),
@@ -664,6 +680,8 @@ def test_every_number_is_the_counted_one(with_shadow):
     shadow = predictions(21, 40, 30) if with_shadow else None
     results, _ = audit(target, shadow, alpha=0.1, seed=3)
     parts = folds(target, shadow, np.random.default_rng(3))
+    assert results["looks"] == 3  # accuracy, classes, epsilon
+    of_epsilon = 0.1 / 3 / 6  # for all six bounds together
     m = target.member
     assert (results["members"], results["nonmembers"], results["classes"]) == (80, 110, 4)
     right = [q.index(max(q)) == c for q, c in zip(target.p.tolist(), target.y.tolist(), strict=True)]
@@ -679,13 +697,13 @@ def test_every_number_is_the_counted_one(with_shadow):
         if name == "network":
             scores, said, per_class = attacked[name].scores, attacked[name].scores >= 0, None
             bound = max(
-                epsilon_bound(scores[rows][m[rows]], scores[rows][~m[rows]], 0.1 / len(parts))
+                epsilon_bound(scores[rows][m[rows]], scores[rows][~m[rows]], of_epsilon / len(parts))
                 for rows in (fold.scored for fold in parts)
             )
         else:
             scores, said = plain_decisions(name, target, parts, False)
             per_class = None if name == "correctness" else plain_decisions(name, target, parts, True)[1]
-            bound = epsilon_bound(scores[m], scores[~m], 0.1)
+            bound = epsilon_bound(scores[m], scores[~m], of_epsilon)
             np.testing.assert_allclose(attacked[name].scores, scores, rtol=1e-9)
         check_interval(entry["accuracy"], said[m], said[~m], 0.1)
         assert entry["accuracy"]["value"] == pytest.approx(counted_accuracy(said, m))
@@ -726,14 +744,15 @@ def test_the_strongest_attack_its_classes_and_the_most_exposed():
     assert accuracies[name, per_class] == max(accuracies.values())
     assert best["candidates"] == len(accuracies) == 10
     said = attacked[name].said_per_class if per_class else attacked[name].said
-    check_interval(best["accuracy"], said[m], said[~m], 0.1 / 10)  # chosen among ten on the records it is measured on
+    # chosen among ten on the records it is measured on; epsilon and the classes are looked at too
+    check_interval(best["accuracy"], said[m], said[~m], 0.1 / 3 / 10)
 
     scores = attacked[name].scores
     assert set(results["per_class"]) == {"0", "1", "2"}
     for c, entry in results["per_class"].items():
         inside, outside = scores[m & (target.y == int(c))], scores[~m & (target.y == int(c))]
         assert (entry["members"], entry["nonmembers"]) == (len(inside), len(outside))
-        check_interval(entry["auc"], inside, outside, 0.1 / 3)
+        check_interval(entry["auc"], inside, outside, 0.1 / 3 / 3)
     aucs = {c: entry["auc"]["value"] for c, entry in results["per_class"].items()}
     assert aucs[results["worst_class"]] == max(aucs.values())
 
@@ -897,7 +916,7 @@ def test_the_network_is_fitted_on_the_known_records_and_scores_the_others(with_s
         for rows in (fold.scored for fold in parts)
     ]
     assert min(bounds) > 0
-    assert measure.measure(target, attacked, 0.05)["epsilon_lower_bound"] == pytest.approx(max(bounds), rel=1e-6)
+    assert measure.measure(target, attacked, 0.3, 0.05)["epsilon_lower_bound"] == pytest.approx(max(bounds), rel=1e-6)
 
 
 @pytest.mark.usefixtures("few_epochs")
@@ -969,7 +988,7 @@ def test_intervals_cover_a_half_where_the_model_never_saw_the_members(with_shado
         target, shadow = null(), null() if with_shadow else None
         attacked = run_attacks(target, folds(target, shadow, rng), 0, 1)
         for name in names:
-            entry = measure.measure(target, attacked[name], 0.05)
+            entry = measure.measure(target, attacked[name], 0.05, 0.05)
             for key in ("accuracy", "accuracy_per_class_threshold", "auc"):
                 covered[name, key] += entry[key] is not None and entry[key]["low"] <= 0.5 <= entry[key]["high"]
     if with_shadow:
@@ -979,6 +998,21 @@ def test_intervals_cover_a_half_where_the_model_never_saw_the_members(with_shado
         assert count / audits >= 0.95 - slack, (name, key, count)
         if key == "auc":
             assert count / audits <= 0.95 + slack, (name, key, count)
+
+
+def test_a_verdict_calls_a_model_that_leaks_nothing_leaky_no_more_often_than_alpha(monkeypatch):
+    """All that the verdict weighs counts: every attack, every class, every bound on epsilon."""
+    monkeypatch.setattr(attacks, "_network_scores", lambda target, *_: rng.normal(size=len(target.y)))
+    monkeypatch.setattr(measure, "tpr_interval", lambda *_: None)
+    rng, audits, alpha, alarms = np.random.default_rng(41), 300, 0.2, 0
+    for _ in range(audits):
+        p, y = rng.dirichlet(np.ones(5), 200), rng.integers(0, 5, 200)
+        target = Predictions(p, y, rng.permutation(200) < 100)
+        results = summarise(target, run_attacks(target, folds(target, None, rng), 0, 1), alpha)
+        found = [told for told, _ in signs(results)]
+        assert results["looks"] == len(found) == 3
+        alarms += any(found)
+    assert alarms / audits <= alpha + 4 * math.sqrt(alpha * (1 - alpha) / audits)
 
 
 # --- validity --------------------------------------------------------------------------------------------------------
@@ -991,7 +1025,8 @@ def checks(target, shadow=None):
 @pytest.mark.usefixtures("no_network")
 def test_nothing_is_wrong_with_good_predictions():
     found = checks(predictions(50, 100, 100))
-    assert list(found) == ["duplicates", "labels", "classes", "fitting", "accuracy"]
+    expected = ["duplicates", "labels", "classes", "fitting", "logits", "accuracy", "guessing", "attack network"]
+    assert list(found) == expected
     assert {check["outcome"] for check in found.values()} == {"passed"}
     assert "cross-fitting" in found["fitting"]["found"]
     shadow = checks(predictions(50, 100, 100), predictions(51, 33, 44))["fitting"]["found"]
@@ -1062,6 +1097,72 @@ def test_members_that_do_worse_are_warned_of():
     assert "the wrong way round" in found["found"]
 
 
+@pytest.mark.usefixtures("no_network")
+def test_swapped_sides_are_seen_where_the_gap_is_small():
+    """100% against 93%, of 200 each: the chance that so few right answers fall to the members is 5e-5."""
+    rng, member = np.random.default_rng(2), np.arange(400) < 200
+    y = rng.integers(0, 4, 400)
+    said = np.where((np.arange(400) >= 14) | ~member, y, (y + 1) % 4)  # 14 members are wrong
+    P = Predictions(0.7 * np.eye(4)[said] + 0.3 * rng.dirichlet(np.ones(4), 400), y, member)
+    assert stats.fisher_exact([[186, 14], [200, 0]], alternative="less").pvalue < 1e-3
+    assert validity.accuracy_gap(P).outcome == "warning"
+    assert validity.accuracy_gap(Predictions(P.p, y, ~member)).outcome == "passed"
+    few = np.r_[10:14, 14:210, 200:400]  # 4 wrong of 200: p > 0.05
+    assert validity.accuracy_gap(Predictions(P.p[few], y[few], member[few])).outcome == "passed"
+
+
+def test_labels_in_another_order_are_warned_of():
+    rng, n = np.random.default_rng(3), 400
+    y = rng.choice(4, n, p=[0.4, 0.3, 0.2, 0.1])
+    P = Predictions(0.5 * np.eye(4)[y] + 0.5 * rng.dirichlet(np.ones(4), n), y, np.arange(n) < 200)
+    assert validity.guessing(P).outcome == "passed"
+    shuffled = validity.guessing(Predictions(P.p, rng.permutation(y), P.member))
+    assert shuffled.outcome == "warning"
+    assert "the labels are in another order" in shuffled.found
+    one = Predictions(np.tile([0.4, 0.3, 0.2, 0.1], (n, 1)), y, P.member)  # names the most frequent class, always
+    share = f"{100 * np.mean(y[:200] == 0):.1f}%"
+    assert validity.guessing(one).outcome == "warning"
+    assert validity.guessing(one).found.startswith(f"{share} of the members right, {share} by always naming one class")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_probabilities_called_logits_are_warned_of(suffix, tmp_path):
+    P, shadow = predictions(50, 30, 30), predictions(51, 30, 30)
+    contents = arrays(P, shadow)
+    wrong = {f"{of}_logits": contents.pop(f"{of}_probs") for of in ("target", "shadow")}
+    found = validity.logits(*read_predictions(save(tmp_path / f"a{suffix}", contents | wrong)))
+    assert found.outcome == "warning"
+    assert "target_logits and shadow_logits" in found.found
+    right = {name: np.log(values) for name, values in wrong.items()}
+    assert validity.logits(*read_predictions(save(tmp_path / f"b{suffix}", contents | right))).outcome == "passed"
+    only = right | {"shadow_logits": wrong["shadow_logits"]}
+    assert (
+        "of shadow_logits is"
+        in validity.logits(*read_predictions(save(tmp_path / f"c{suffix}", contents | only))).found
+    )
+    assert validity.logits(*read_predictions(save(tmp_path / f"d{suffix}", arrays(P)))).outcome == "passed"
+    shifted = wrong | {"target_logits": wrong["target_logits"] * 1.01, "shadow_logits": wrong["shadow_logits"] - 0.25}
+    assert validity.logits(*read_predictions(save(tmp_path / f"e{suffix}", contents | shifted))).outcome == "passed"
+
+
+def test_an_attack_network_of_one_answer_is_warned_of(monkeypatch):
+    """Also where the networks of the two halves have each an answer of their own."""
+    P, half = predictions(58, 60, 60), np.arange(120) < 60
+
+    def outcome_of(z):
+        monkeypatch.setattr(attacks, "_network_scores", lambda *_: z)
+        parts = [
+            Fold(Predictions(P.p[~rows], P.y[~rows], P.member[~rows]), np.flatnonzero(rows)) for rows in (half, ~half)
+        ]
+        return validity.one_answer(run_attacks(P, parts, 0, 1)).outcome
+
+    assert outcome_of(np.ones(120)) == "warning"
+    assert outcome_of(np.where(half, -1.0, 2.0)) == "warning"
+    some = np.ones(120)
+    some[7] = -1
+    assert outcome_of(some) == "passed"
+
+
 # --- results ---------------------------------------------------------------------------------------------------------
 
 
@@ -1093,7 +1194,9 @@ def test_extreme_predictions_give_plain_finite_results(kind, with_shadow, tmp_pa
         assert auc["value"] == expected
         assert auc["low"] <= expected <= auc["high"]
         assert auc["high"] - auc["low"] > 0.1  # 20 and 20 records do not make certain
-        assert (results["attacks"][name]["epsilon_lower_bound"] > 1) == (kind == "separated")
+        q = (0.05 / results["looks"] / 6 / 4) ** (1 / 20)  # 20 of 20 right; six bounds, 20 and 10 guesses on two sides
+        bound = math.log(q / (1 - q)) if kind == "separated" else 0
+        assert results["attacks"][name]["epsilon_lower_bound"] == pytest.approx(bound)
 
 
 def test_results_that_are_no_numbers_are_not_written(tmp_path):
@@ -1128,6 +1231,7 @@ def test_the_command_writes_what_it_promises(suffix, tmp_path):
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     results = json.loads(out.read_text())
+    assert "test mode" in page.read_text()
     promised = {"members", "nonmembers", "train_accuracy", "test_accuracy", "attacks", "refused"}
     assert promised <= set(results)
     assert (results["members"], results["nonmembers"], results["alpha"]) == (60, 110, 0.1)

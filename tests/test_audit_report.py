@@ -43,6 +43,7 @@ def make_results():
         "alpha": 0.05,
         "seed": 3,
         "fitted_on": "shadow",
+        "looks": 3,
         "attacks": attacks,
         "strongest": {
             "attack": "modified_entropy",
@@ -89,6 +90,8 @@ def with_accuracy(low, high, epsilon=0.0):
     results["strongest"]["accuracy"] = {"value": (low + high) / 2, "low": low, "high": high}
     for attack in results["attacks"].values():
         attack["epsilon_lower_bound"] = epsilon
+    for entry in results["per_class"].values():  # no class shows anything
+        entry["auc"] = around(0.5, 0.08)
     return results
 
 
@@ -111,48 +114,94 @@ def page(tmp_path_factory):
 # The verdict
 
 
-def test_the_verdict_begins_with_the_strongest_attack_and_its_chance_floor():
-    first = audit_verdict(make_results())[0]
-    assert first.startswith("The strongest attack (modified entropy) tells members from non-members with 68.0%")
-    assert "(95% interval 65.0 to 71.0, adjusted for picking the best of 5 rules); guessing scores 50.0%." in first
-    assert "Of 100 records, half of them members, it sorts about 68 rightly; guessing sorts 50." in first
-    assert first.endswith("This beats guessing: the model gives away who was in its training data.")
+def test_the_verdict_begins_with_whether_the_model_leaks_and_all_that_shows_it():
+    assert audit_verdict(make_results())[0] == (
+        "This model gives away who was in its training data: over all records an attacker sorts 68.0% rightly, "
+        "guessing 50.0%; members are told apart within 10 of 10 classes, best in class 9 (AUC 0.690, guessing 0.500); "
+        "training was not differentially private for any epsilon below 1.80. All of this holds together with 95% "
+        "confidence."
+    )
+
+
+def test_the_strongest_attack_is_said_beside_its_chance_floor():
+    second = audit_verdict(make_results())[1]
+    assert second.startswith("The strongest attack (modified entropy) tells members from non-members with 68.0%")
+    assert "95% interval 65.0 to 71.0, adjusted for picking the best of 5 rules and for 3 kinds of evidence" in second
+    assert "guessing scores 50.0%." in second
+    assert "Of 100 records, half of them members, it sorts about 68 rightly; guessing sorts 50." in second
 
 
 def test_thresholds_of_each_class_are_named():
     results = make_results()
     results["strongest"] |= {"attack": "confidence", "per_class": True}
-    assert "(confidence, one threshold a class)" in audit_verdict(results)[0]
+    assert "(confidence, one threshold a class)" in audit_verdict(results)[1]
 
 
 def test_no_leak_detected_is_not_no_leak():
-    text = audit_verdict(with_accuracy(0.48, 0.55))
-    assert "No leak is detected: the interval holds 50.0. That is not proof that there is none" in text[0]
-    assert "up to 55.0%" in text[0]
-    assert "beats guessing" not in " ".join(text)
-    assert "No attack gives a lower bound on epsilon above 0. That does not prove differential privacy." in text[1]
+    first, *others = audit_verdict(with_accuracy(0.48, 0.55))
+    assert first == (
+        "No leak is detected. Not told from chance: all records together (an attacker sorts 51.5% rightly, guessing "
+        "50.0%); any class on its own (the highest is class 9: AUC 0.500, guessing 0.500); a bound on epsilon above 0. "
+        "All of this holds together with 95% confidence. That is not proof that there is no leak: over all records it "
+        "may be up to 55.0%, and a stronger attack may find more."
+    )
+    assert "gives away" not in " ".join(others)
+    assert "No attack gives a lower bound on epsilon above 0. That does not prove differential privacy." in others[1]
 
 
 def test_chance_must_lie_below_the_interval_not_at_its_end():
-    assert "No leak is detected" in audit_verdict(with_accuracy(0.5, 0.56))[0]
+    results = with_accuracy(0.5, 0.56)
+    for entry in results["per_class"].values():
+        entry["auc"] = {"value": 0.6, "low": 0.5, "high": 0.7}
+    assert audit_verdict(results)[0].startswith("No leak is detected.")
 
 
-def test_a_bound_on_epsilon_is_a_leak_where_accuracy_shows_none():
-    first = audit_verdict(with_accuracy(0.48, 0.55, epsilon=0.8))[0]
-    assert "No leak is detected over all records" in first
-    assert "the bound on epsilon below points to a leak" in first
+def seen_in_a_class(results):
+    results["per_class"]["9"]["auc"] = around(0.69, 0.1)
+
+
+def seen_by_epsilon(results):
+    results["attacks"]["network"]["epsilon_lower_bound"] = 0.8
+
+
+@pytest.mark.parametrize(
+    ("leak", "seen", "unseen"),
+    [
+        (seen_in_a_class, "told apart within 1 of 10 classes, best in class 9 (AUC 0.690", "epsilon above 0"),
+        (seen_by_epsilon, "not differentially private for any epsilon below 0.80", "any class on its own"),
+    ],
+)
+def test_one_sign_is_enough(leak, seen, unseen):
+    """Where all records together show nothing, a class or the bound on epsilon may."""
+    results = with_accuracy(0.48, 0.55)
+    leak(results)
+    shown, other = audit_verdict(results)[0].split("Not told from chance: ")
+    assert shown.startswith("This model gives away who was in its training data: ")
+    assert seen in shown
+    assert "all records together (an attacker sorts 51.5% rightly" in other
+    assert unseen in other
+    assert "No leak" not in " ".join(audit_verdict(results))
+
+
+def test_a_bound_that_is_less_than_a_hundredth_is_no_sign():
+    assert audit_verdict(with_accuracy(0.48, 0.55, epsilon=0.009))[0].startswith("No leak is detected.")
 
 
 def test_worse_than_guessing_points_at_the_data():
-    assert "is the member column the wrong way round?" in audit_verdict(with_accuracy(0.4, 0.45))[0]
+    results = with_accuracy(0.4, 0.45)
+    results["per_class"]["3"]["auc"] = around(0.3, 0.1)
+    first = audit_verdict(results)[0]
+    assert first.startswith("Worse than guessing: all records together, class 3. That points to a fault in the data")
+    assert "is the member column the wrong way round?" in first
+    assert "Worse" not in audit_verdict(with_accuracy(0.45, 0.5))[0]
 
 
 def test_a_void_audit_says_so_first_and_concludes_nothing():
     results = with_check("void", "3 records are there as members and as non-members")
     text = audit_verdict(results)
     assert text[0].startswith("This audit is void: duplicates: 3 records are there as members and as non-members.")
-    assert "68.0%" in text[0]
-    for conclusion in ("beats guessing", "No leak", "gives away", "private", "most exposed class"):
+    assert "68.0%" in text[1]
+    for conclusion in ("Not told", "No leak", "gives away", "private", "most exposed class"):
         assert conclusion not in " ".join(text)
     assert "(void)" in terminal(results)
 
@@ -160,19 +209,21 @@ def test_a_void_audit_says_so_first_and_concludes_nothing():
 def test_the_members_found_are_those_of_the_attack_that_finds_the_most():
     results = make_results()
     results["attacks"]["network"]["tpr_at_fpr"]["0.01"] = around(0.25, 0.01)
-    second = audit_verdict(results)[1]
+    second = audit_verdict(results)[2]
     assert (
         "no more than 1% of these non-members finds 25.0% of the members (network; 95% interval 24.0 to 26.0" in second
     )
     assert "not adjusted for picking the best of 4 attacks); guessing finds 1%." in second
 
 
-def test_epsilon_is_rounded_down_and_its_confidence_said_for_each_attack():
-    second = audit_verdict(make_results())[1]  # the largest is 1.8099
+def test_epsilon_is_rounded_down_and_its_confidence_said_for_all_attacks_together():
+    second = audit_verdict(make_results())[2]  # the largest is 1.8099
     assert "The largest lower bound on epsilon is 1.80 (modified entropy)" in second
     assert "not (epsilon, 0)-differentially private for any epsilon below 1.80." in second
-    assert "95% for each attack on its own" in second
-    assert "up to 4 times 5%" in second
+    assert second.endswith("The confidence of this is 95% for all 4 bounds together.")
+    results = make_results()
+    results["attacks"] = {"modified_entropy": results["attacks"]["modified_entropy"]}
+    assert audit_verdict(results)[2].endswith("The confidence of this is 95%.")
 
 
 def test_the_confidence_is_that_of_alpha():
@@ -186,7 +237,7 @@ def test_too_few_non_members_are_no_figure():
     results = make_results()
     for attack in results["attacks"].values():
         attack["tpr_at_fpr"] = {"0.01": None, "0.001": None}
-    assert "found at 1% false positives cannot be said of so few non-members" in audit_verdict(results)[1]
+    assert "found at 1% false positives cannot be said of so few non-members" in audit_verdict(results)[2]
 
 
 def test_accuracy_class_warnings_and_refusals_are_said():
@@ -194,13 +245,26 @@ def test_accuracy_class_warnings_and_refusals_are_said():
     text = audit_verdict(results)
     assert text[0].endswith("See the warnings below.")
     assert (
-        "The model classifies 98.0% of the members and 71.0% of the non-members rightly: a gap of 27.0 points." in text
-    )
+        "The model classifies 98.0% of these 400 members and 71.0% of these 500 non-members rightly: a gap of 27.0 "
+        "points."
+    ) in text
     assert "Warning: labels: p = 0.0001: they differ." in text
     assert f"Refused: {REFUSAL}." in text
     worst = next(paragraph for paragraph in text if paragraph.startswith("The most exposed class is 9"))
-    assert "0.690 (95% interval 0.610 to 0.770 over all 10 classes together)" in worst
+    assert "0.690 (95% interval 0.610 to 0.770, for all 10 classes and 3 kinds of evidence together)" in worst
     assert "told" not in worst
+
+
+def test_what_attack_says_of_accuracies_is_told_from_what_prune_prints():
+    results = make_results() | {
+        "held_out": 1397,
+        "shadows": {"count": 16, "train_accuracy": 1.0, "test_accuracy": 0.625},
+    }
+    (text,) = [paragraph for paragraph in audit_verdict(results) if paragraph.startswith("The model classifies")]
+    assert "test accuracy that `train` and `prune` print is over all 1,397 held-out records." in text
+    assert text.endswith("The 16 shadow models, trained alike, classify 100.0% and 62.5% rightly.")
+    same = make_results() | {"held_out": 500}
+    assert "held-out" not in " ".join(audit_verdict(same))
 
 
 def test_a_class_at_chance_is_not_called_a_leak_and_none_is_not_named():
@@ -220,9 +284,25 @@ def test_eighty_columns_hold_every_attack_and_number():
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     assert re.search(r"^ *confidence +62\.0 \(60\.0\.\.64\.0\) +61\.0 +0\.650 +7\.0 +refused +1\.20 *$", text, re.M)
-    assert re.search(r"^ *modified +68\.0 \(66\.0\.\.70\.0\) +- +0\.710 +13\.0 +refused +1\.80 *$", text, re.M)
+    assert re.search(r"^ *modified entropy +68\.0 \(66\.0\.\.70\.0\) +- +0\.710 +13\.0 +refused +1\.80 *$", text, re.M)
     for name in ("lira", "online", "network"):
         assert name in text
+
+
+def test_eighty_columns_hold_the_widest_numbers_and_refusals():
+    results = make_results()
+    results["nonmembers"] = 60
+    for attack in results["attacks"].values():
+        attack["accuracy"] = {"value": 1.0, "low": 0.9991, "high": 1.0}
+        attack["accuracy_per_class_threshold"] = around(1.0, 0.0)
+        attack["tpr_at_fpr"] = {"0.01": None, "0.001": None}
+        attack["epsilon_lower_bound"] = 12.345
+    results["attacks"]["correctness"] = results["attacks"]["network"]  # the longest word of all names
+    text = terminal(results)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    row = r"^ *correctness +100\.0 \(99\.9\.\.100\.0\) +100\.0 +\d\.\d{3} +refused +refused +12\.34 *$"
+    assert re.search(row, text, re.M)
 
 
 def test_the_terminal_reads_no_markup_in_names():
@@ -258,6 +338,17 @@ def test_the_page_has_the_verdict_first_and_every_attack_and_class(page):
     )
     places = [parsed.text.index(heading) for heading in order]
     assert places == sorted(places)
+
+
+def test_the_page_explains_its_words_and_those_of_shadows_where_there_are_any(page, tmp_path):
+    words = Page(page).text.split("The words")[1]
+    for word in ("AUC", "TPR at 1% FPR", "epsilon", "accuracy (balanced)", "interval", "threshold attacks"):
+        assert word in words
+    assert "RMIA" not in words
+    results = make_results() | {"shadows": {"count": 16, "train_accuracy": 1.0, "test_accuracy": 0.5}}
+    words = Page(write(results, tmp_path / "a.html")).text.split("The words")[1]
+    for word in ("LiRA", "RMIA", "adaptive", "shadow models", "difficulty", "mask alone"):
+        assert word in words
 
 
 def test_a_rate_that_could_not_be_measured_is_refused(page):
@@ -357,25 +448,46 @@ def test_a_phone_shows_the_verdict_and_nothing_runs_off_its_side(tmp_path):
     assert said == audit_verdict(results)[0]
 
 
-def test_an_attacker_who_holds_the_dense_network_too_is_told_apart():
-    results = make_results()
-    both = {
-        "accuracy": around(0.93, 0.01),
+def with_dense(results, value, half):
+    results["attacks"]["lira_dense_and_pruned"] = {
+        "accuracy": around(value, half / 2),
         "accuracy_per_class_threshold": None,
         "auc": around(0.95),
         "tpr_at_fpr": {"0.01": around(0.91, 0.01), "0.001": None},
         "epsilon_lower_bound": 6.5,
     }
-    results["attacks"]["lira_dense_and_pruned"] = both
+    results["aside"] = {"lira_dense_and_pruned": around(value, half)}
+    results["looks"] = 4
+    return results
+
+
+def test_an_attacker_who_holds_the_dense_network_too_is_told_apart():
+    results = with_dense(make_results(), 0.93, 0.02)
+    del results["aside"]
     named = " ".join(audit_verdict(results))
     assert "also holds the dense network" not in named
-    results["aside"] = ["lira_dense_and_pruned"]
-    paragraphs = audit_verdict(results)
-    (aside,) = [text for text in paragraphs if "also holds the dense network" in text]
-    assert "93.0%" in aside
     assert "91.0%" in named  # without being set aside it would be the one that finds the most
-    assert not any("91.0%" in text or "6.50" in text for text in paragraphs)
+    results = with_dense(make_results(), 0.93, 0.02)
+    paragraphs = audit_verdict(results)
+    assert "an attacker who also holds the dense network sorts 93.0% rightly" in paragraphs[0]
+    (aside,) = [text for text in paragraphs if text.startswith("An attacker who also holds the dense network")]
+    assert "93.0% balanced accuracy (95% interval 91.0 to 95.0, adjusted for 4 kinds of evidence" in aside
+    assert "epsilon at least 6.50" in aside
+    others = [text for text in paragraphs if text != aside]
+    assert not any("91.0%" in text or "6.50" in text for text in others)
+    assert any(text.endswith("for all 5 bounds together.") for text in others)  # its own is among them
     assert "93.0" in terminal(results)  # in the table it stands with the others
+
+
+def test_a_leak_that_only_the_dense_network_shows_is_the_verdict():
+    first = audit_verdict(with_dense(with_accuracy(0.48, 0.55), 0.7, 0.1))[0]
+    assert first.startswith(
+        "On its own this model shows no leak, but beside the dense network it does: an attacker who"
+    )
+    assert "No leak is detected" not in first
+    unseen = audit_verdict(with_dense(with_accuracy(0.48, 0.55), 0.55, 0.1))[0]
+    assert unseen.startswith("No leak is detected.")
+    assert "an attacker who also holds the dense network (55.0%)" in unseen
 
 
 def test_exposure_is_told_with_its_worst_class(tmp_path):
@@ -385,14 +497,33 @@ def test_exposure_is_told_with_its_worst_class(tmp_path):
         "dense": {"value": 2.5, "low": 2.0, "high": 3.0},
         "pruned": {"value": 1.0, "low": 0.5, "high": 1.5},
         "change": interval,
-        "more_exposed": 0.125,
+        "more_exposed": {"value": 0.125, "low": 0.0625, "high": 0.25},
         "per_class": {"3": interval, "8": {"value": 0.25, "low": -0.25, "high": 0.75}},
         "worst_class": "8",
         "most_risen": [{"row": 4711, "label": 8, "dense": 0.5, "pruned": 2.25}],
+        "attack_accuracy_change": {"value": -0.142, "low": -0.153, "high": -0.131},
+        "test_accuracy_change": {"value": -0.003, "low": -0.011, "high": 0.005},
     }
+    results["shadows"] = {"count": 16, "train_accuracy": 1.0, "test_accuracy": 0.6}
+    assert audit_verdict(results)[1] == (
+        "Over the 16 shadow models, pruning changes how many records an attacker sorts rightly by -14.2 points (95% "
+        "interval -15.3 to -13.1), and the test accuracy by -0.3 points (95% interval -1.1 to 0.5; it cannot be told "
+        "from no change)."
+    )
     (text,) = [text for text in audit_verdict(results) if "more exposed" in text]
-    for figure in ("2.50", "1.00", "-1.50", "-1.75 to -1.25", "12.5%", "Class 8", "+0.25"):
+    for figure in (
+        "2.50",
+        "1.00",
+        "-1.50",
+        "-1.75 to -1.25",
+        "12.5%",
+        "6.2 to 25.0",
+        "half of them",
+        "Class 8",
+        "+0.25",
+    ):
         assert figure in text
+    assert text.endswith("+0.25 (-0.25 to 0.75), which cannot be told from no change.")
     html = write(results, tmp_path / "a.html")
     assert "8 (the worst)" in html
     assert "4711" in html

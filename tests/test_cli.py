@@ -177,7 +177,8 @@ def test_piped_output_has_no_bars_and_no_colours(tmp_path):
 def test_train_says_what_it_made(dense_model):
     _, result = dense_model
     last = result.output.splitlines()[-1]
-    assert last.startswith("accuracy train ")
+    said = re.fullmatch(r"accuracy train [\d.]+% test [\d.]+% \(all ([\d,]+) held-out records\), nonzero .*", last)
+    assert said[1] == "1,000"  # by the recipe; `attack` scores 300 of them
     assert "nonzero 50,432 of 50,432 weights, compression 1.0x" in last
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import softmax
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import multivariate_normal, norm, ttest_1samp
 
 import cli
 import nanoprune
@@ -28,7 +28,8 @@ from nanoprune.audit import shadows as fleets
 from nanoprune.audit import target as targets
 from nanoprune.audit import validity as checks
 from nanoprune.audit.cache import cached
-from nanoprune.audit.exposure import exposure, exposure_change
+from nanoprune.audit.exposure import exposure, exposure_change, fleet_change
+from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadow_attacks import Views, attack_target, others
 from nanoprune.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows
 from nanoprune.audit.target import PLAIN
@@ -43,6 +44,7 @@ from nanoprune.parallel import single_threaded_blas
 from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings
 from nanoprune.recipes import recipe_for
+from nanoprune.statistics import positive_share
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import build, describe
 
@@ -315,20 +317,45 @@ def logits_of(phi: np.ndarray, y: np.ndarray) -> np.ndarray:
 def test_exposure_is_the_distance_of_the_two_normals():
     """Its error has a standard deviation of sqrt(4 / K) and, since sigma is pooled, no bias from large distances."""
     rng, shadows, n, sigma = np.random.default_rng(9), 400, 800, 2.5
-    d, y, inside = rng.uniform(-1, 8, n), rng.integers(0, 2, n), halves(rng, shadows, n)
+    d, y, inside = rng.uniform(-1, 8, n), rng.integers(0, 2, n), design(n, shadows, rng)
     phi = rng.normal(0, 5, n) + sigma * (d * inside + rng.standard_normal((shadows, n)))
-    error = exposure(logits_of(phi, y), y, inside) - d
+    pairs = exposure(logits_of(phi, y), y, inside)
+    assert pairs.shape == (shadows // 2, n)
+    error = pairs.mean(axis=0) - d
     deviation = np.sqrt(4 / shadows)
     assert abs(error.mean()) < 5 * deviation / np.sqrt(n)
     assert abs(error.std() / deviation - 1) < 0.15
     assert abs(np.polyfit(d, error, 1)[0]) < 0.01
 
 
+def test_what_pruning_changes_in_a_fleet():
+    """Dense: phi is N(+-mu, 1) in and out, so that the ratio test is right with probability Phi(mu); pruned: mu / 2."""
+    rng, n, K, mu = np.random.default_rng(31), 1000, 40, 1.6
+    y, inside, own = rng.integers(0, 2, n), design(n, K, rng), rng.normal(0, 0.5, n)
+    sides = np.where(inside, 1, -1)
+    dense, pruned = (logits_of(own + size * sides + rng.standard_normal((K, n)), y) for size in (mu, mu / 2))
+    found = fleet_change(dense, pruned, y, inside)
+    expected = norm.cdf(mu / 2) - norm.cdf(mu)
+    attack, test = found["attack_accuracy_change"], found["test_accuracy_change"]
+    assert attack["value"] == pytest.approx(expected, abs=0.01)  # the moments of 38 shadows cost it a little
+    assert attack["low"] < attack["value"] < attack["high"] < 0
+
+    right = [(of.argmax(axis=2) == y) for of in (dense, pruned)]
+    by_shadow = [right[1][k][~inside[k]].mean() - right[0][k][~inside[k]].mean() for k in range(K)]
+    pairs = [(by_shadow[k] + by_shadow[k + 1]) / 2 for k in range(0, K, 2)]
+    interval = ttest_1samp(pairs, 0).confidence_interval()
+    assert [test["value"], test["low"], test["high"]] == pytest.approx([np.mean(pairs), *interval])
+    same = fleet_change(dense, dense, y, inside)
+    assert all(change == {"value": 0, "low": 0, "high": 0} for change in same.values())
+
+
 def test_exposure_change_by_hand():
     y, dense = np.array([0, 0, 1, 1, 1, 2]), np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     change = np.array([0.1, 0.3, -1.0, 0.0, 0.4, 5.0])
-    found = exposure_change(dense, dense + change, y, classes=4)
-    assert found["more_exposed"] == 4 / 6  # no change is not more
+    pairs = np.array([[-0.25], [0.125], [0.125]])  # three measurements whose mean is the exposure
+    found = exposure_change(dense + 3 * pairs, dense + change + pairs, y, classes=4)
+    assert found["more_exposed"]["value"] == 4 / 6  # no change is not more
+    assert found["more_exposed"] == positive_share(change - 2 * pairs, 0.05)
     assert found["dense"]["value"] == pytest.approx(3.5)
     assert found["pruned"]["value"] == pytest.approx(3.5 + 0.8)
     assert found["change"]["value"] == pytest.approx(0.8)
@@ -1068,9 +1095,15 @@ def test_the_attacks_on_each_kind_of_model(digits, dense, played, pruned, attack
         "pruned": known | plain | {"mask_alone"},
         "pruned, with dense": known | plain | {"mask_alone", "lira_dense_and_pruned"},
     }
-    assert {name: results["aside"] for name, results in found.items() if results["aside"]} == {
+    assert {name: list(results["aside"]) for name, results in found.items() if results["aside"]} == {
         "pruned, with dense": ["lira_dense_and_pruned"]
     }
+    assert {name: results["looks"] for name, results in found.items()} == {
+        name: 3 if name == "pruned, with dense" else 2
+        for name in found  # no class has ten records
+    }
+    (held,), own = attacked["aside"].values(), attacked["attacks"]["lira_dense_and_pruned"]["accuracy"]
+    assert held["low"] < own["low"] < held["value"] == own["value"] < own["high"] < held["high"]
     assert all(results["strongest"]["attack"] not in results["aside"] for results in found.values())
     assert {name: "exposure" in results for name, results in found.items()} == {
         "dense": False,
@@ -1089,6 +1122,7 @@ def test_what_the_results_say_of_target_and_shadows(digits, pruned, attacked):
     assert (attacked["members"], attacked["nonmembers"], attacked["classes"]) == (60, 60, 10)
     assert attacked["train_accuracy"] == pytest.approx(right["members"].mean())
     assert attacked["test_accuracy"] == pytest.approx(right["nonmembers"].mean())
+    assert attacked["held_out"] == 60
     found = fleet(pruned, digits)
     y = digits.y[make_pool(pruned, digits).scored]
     hits = found.logits["prune"].argmax(axis=2) == y
@@ -1218,13 +1252,35 @@ def outcomes(results: dict) -> dict[str, str]:
 
 
 def test_checks_of_sound_models(digits, pruned_and_played, attacked):
-    expected = ("duplicates", "labels", "classes", "accuracy", "sparsity", "adversary", "test mode")
-    assert outcomes(attacked) == dict.fromkeys(expected, "passed")
+    expected = ("duplicates", "labels", "classes", "accuracy", "guessing", "attack network")
+    expected += ("sparsity", "adversary", "test mode", "shadows")
+    guesses = {"guessing": "warning", "attack network": "warning"}  # trained for a moment, it names 8% rightly
+    assert attacked["train_accuracy"] < 0.1
+    assert outcomes(attacked) == dict.fromkeys(expected, "passed") | guesses
     found = {check["name"]: check["found"] for check in attacked["validity"]}
     assert found["sparsity"] == "388 of 1,944 weights are not zero, at most 388 were asked for"
     assert found["adversary"] == "no Min-Max game was played"
     said = checks.adversary(pruned_and_played)
     assert said.found.startswith("22 updates; in the last epoch its loss was 0.")  # 6 + 3 + 2 epochs of 2 batches
+
+
+def test_shadows_unlike_the_target_are_warned_of():
+    """Of 16 shadows with accuracies around 0.6 the next one lies within 0.5 and 0.7, seldom beyond."""
+    rng, member = np.random.default_rng(27), np.arange(400) < 200
+    train, test = np.ones(16), 0.6 + 0.02 * rng.standard_normal(16)
+
+    def check(right_in, right_out):
+        right = np.r_[np.arange(200) < right_in, np.arange(200) < right_out]
+        p = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
+        return checks.shadow_accuracy(Predictions(p, np.zeros(400, int), member), train, test)
+
+    for right_in, right_out, outcome in ((200, 120, "passed"), (200, 170, "warning"), (150, 120, "warning")):
+        assert check(right_in, right_out).outcome == outcome
+    assert check(199, 120).outcome == "passed"  # one record is no difference, where shadows do not vary
+    assert check(200, 121).found == (
+        f"16 shadow models: train accuracy 100.0%, the target's 100.0%; test accuracy {100 * test.mean():.1f}%, "
+        "the target's 60.5%"
+    )
 
 
 def test_more_weights_than_were_asked_for_void_an_audit(pruned):
@@ -1248,7 +1304,7 @@ def test_an_adversary_that_does_not_beat_chance_is_a_warning(played):
 
 def test_outputs_that_depend_on_the_batch_or_on_chance_void_an_audit(monkeypatch, digits, pruned):
     pool, rng = make_pool(pruned, digits), np.random.default_rng(25)
-    assert checks.test_mode(pruned, digits, pool).outcome == "passed"
+    assert checks.test_mode(pruned.net, digits, pool.scored).outcome == "passed"
 
     def with_dropout(net, dataset, index, threads):
         logits = outputs(net, dataset, index, threads)
@@ -1259,7 +1315,7 @@ def test_outputs_that_depend_on_the_batch_or_on_chance_void_an_audit(monkeypatch
 
     for wrong in (with_dropout, with_position):
         monkeypatch.setattr(checks, "outputs", wrong)
-        assert checks.test_mode(pruned, digits, pool).outcome == "void"
+        assert checks.test_mode(pruned.net, digits, pool.scored).outcome == "void"
 
 
 def test_a_record_on_both_sides_is_a_warning_that_names_it(digits, dense):
@@ -1414,10 +1470,12 @@ def stored(tmp_path_factory, dense, pruned):
     folder = tmp_path_factory.mktemp("models")
     save_model(dense, folder / "model.h5")
     save_model(pruned, folder / "pruned.h5")
+    with h5py.File(folder / "scores.h5", "w") as file:
+        file["target_labels"] = [0, 1]
     return folder
 
 
-def test_attack_writes_its_results_and_keeps_the_shadows(stored, tmp_path, attacked, monkeypatch):
+def test_attack_writes_its_results_and_keeps_the_shadows(stored, tmp_path, attacked, pruned, monkeypatch):
     model, cache = stored / "pruned.h5", tmp_path / "kept"
     options = ["--dense", stored / "model.h5", "--shadows", K, "--cache", cache, "--threads", 1, "--dataset", "digits"]
     first = run("attack", model, *options, "--json", tmp_path / "a.json", "--report", tmp_path / "a.html")
@@ -1430,6 +1488,9 @@ def test_attack_writes_its_results_and_keeps_the_shadows(stored, tmp_path, attac
     assert timeless(attacked).items() <= results.items()  # as from Python
     page = (tmp_path / "a.html").read_text()
     assert "lira" in page.lower()
+    for word in ("data.sha256", pruned.data_sha256, "versions.numpy", "numpy", "seed", "RMIA", "adaptive"):
+        assert word in page
+    assert str(tmp_path) not in page
     assert len(list(cache.iterdir())) == 2
 
     monkeypatch.setattr(targets, "train_shadows", lambda *_: never())
@@ -1444,6 +1505,8 @@ def test_attack_writes_its_results_and_keeps_the_shadows(stored, tmp_path, attac
 BAD = {
     "no such model": (["nowhere.h5"], "nowhere.h5: not found"),
     "no such dense model": (["MODEL", "--dense", "nowhere.h5"], "nowhere.h5: not found"),
+    "predictions": (["PREDICTIONS"], "scores.h5: predictions, not a model; use `audit`"),
+    "predictions as .npz": (["scores.npz"], "scores.npz: not a nanoprune model; predictions are for `audit`"),
     "another data set": (["MODEL", "--dataset", "mnist"], "--dataset mnist: the model was trained on digits"),
     "an odd number of shadows": (["MODEL", "--shadows", "7"], "shadows must be an even number"),
     "no shadows": (["MODEL", "--shadows", "0"], "shadows must be an even number"),
@@ -1462,7 +1525,7 @@ BAD = {
 def test_bad_input_gets_one_line_and_status_2(case, stored, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Progress, "start", lambda *_: never())
-    paths = {"MODEL": stored / "model.h5", "PRUNED": stored / "pruned.h5"}
+    paths = {"MODEL": stored / "model.h5", "PRUNED": stored / "pruned.h5", "PREDICTIONS": stored / "scores.h5"}
     arguments, named = BAD[case]
     result = run("attack", *(paths.get(word, word) for word in arguments), "--json", tmp_path / "a.json")
     assert result.exit_code == 2, result.output
@@ -1471,6 +1534,12 @@ def test_bad_input_gets_one_line_and_status_2(case, stored, tmp_path, monkeypatc
     assert line.startswith("error: ")
     assert named in line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_not_audited_as_predictions(stored):
+    result = run("audit", stored / "model.h5")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("model.h5: a model, not predictions; use `attack`\n")
 
 
 def test_a_damaged_model_or_cache_is_named_in_one_line(stored, tmp_path, pruned):

@@ -20,6 +20,7 @@ from nanoprune.statistics import (
     epsilon_lower_bound,
     label_shift,
     paired_difference,
+    positive_share,
     shift,
     summary,
 )
@@ -307,6 +308,61 @@ def test_epsilon_bound_of_scores_that_say_nothing_is_mostly_zero():
     bounds = [epsilon_lower_bound(rng.normal(size=60), rng.normal(size=60)) for _ in range(400)]
     assert np.mean(np.array(bounds) == 0) >= 0.95 - sampling_error(0.95, 400)
     assert epsilon_lower_bound(np.zeros(50), np.zeros(50)) == 0
+
+
+# --- the share of positive effects ------------------------------------------------------------------------------------
+
+
+def share_by_counting(effects, alpha):
+    """The bounds of Genovese & Wasserman, by trying every p-value below a half; p-values by scipy's t test."""
+    n, ends = effects.shape[1], []
+    for side in ("greater", "less"):
+        p = [stats.ttest_1samp(record, 0, alternative=side).pvalue for record in effects.T]
+        beta = math.sqrt(math.log(2 / alpha) / (2 * n))
+        ends.append(max([0.0, *((sum(q <= t for q in p) / n - t - beta) / (1 - t) for t in p if t < 0.5)]))
+    return ends[0], 1 - ends[1]
+
+
+@quick
+@given(st.integers(2, 6), st.integers(1, 40), st.floats(0, 4), st.sampled_from([0.05, 0.3]), st.integers(0, 1000))
+def test_the_share_of_positive_effects_by_counting(P, n, size, alpha, seed):
+    rng = np.random.default_rng(seed)
+    effects = rng.standard_normal((P, n)) + size * rng.choice([-1, 0, 1], n)
+    found = positive_share(effects, alpha)
+    assert found["value"] == np.mean([sum(record) > 0 for record in effects.T.tolist()])
+    assert (found["low"], found["high"]) == pytest.approx(share_by_counting(effects, alpha), abs=1e-9)
+    assert found["low"] <= found["value"] <= found["high"]
+
+
+@pytest.mark.parametrize("P", [3, 8])
+@pytest.mark.parametrize(("positive", "negative", "size"), [(0, 0, 0), (0.3, 0.7, 0.7), (0.1, 0, 3), (0.6, 0.4, 3)])
+def test_the_interval_of_the_share_covers_it(P, positive, negative, size):
+    """Also where there is no effect at all: half of the records look positive, and none is."""
+    rng, n, draws, alpha, covered, looks = np.random.default_rng([8, P]), 200, 400, 0.2, 0, []
+    truth = np.repeat(
+        [1.0, -1.0, 0.0], [round(positive * n), round(negative * n), n - round((positive + negative) * n)]
+    )
+    for _ in range(draws):
+        found = positive_share(size * truth + rng.standard_normal((P, n)), alpha)
+        covered += found["low"] <= positive <= found["high"]
+        looks.append(found["value"])
+    assert covered / draws >= 1 - alpha - sampling_error(1 - alpha, draws)
+    if not size:
+        assert abs(np.mean(looks) - 0.5) < 0.02
+
+
+def test_the_interval_of_the_share_closes_in_on_clear_effects():
+    rng, n = np.random.default_rng(9), 3000
+    effects = 5 * np.where(np.arange(n) < 0.3 * n, 1, -1) + rng.standard_normal((8, n))
+    found = positive_share(effects)
+    assert found["value"] == 0.3
+    assert 0.27 < found["low"] < 0.3 < found["high"] < 0.33
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (0, 5), (3, 0)])
+def test_too_few_measurements_are_refused(shape):
+    with pytest.raises(ArgumentError, match=f"^effects must be .* got {shape[0]} and {shape[1]}$"):
+        positive_share(np.zeros(shape))
 
 
 # --- label shift -----------------------------------------------------------------------------------------------------

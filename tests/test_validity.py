@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from nanoprune.audit import validity
 from nanoprune.audit.validity import comparison_checks
 from nanoprune.data import Dataset, load
 from nanoprune.experiment import Experiment
@@ -46,6 +47,21 @@ def test_updates_and_weights_are_counted(trained):
     assert sparsity.found.endswith(f"at most {k} weights are not zero, {k} were asked for")
     assert ("sparsity", "minmax") not in found
     assert ("adversary", "baseline") not in found
+
+
+def test_every_network_is_asked_in_test_mode(trained, monkeypatch):
+    found = checks_of(trained)
+    assert {key[1] for key in found if key[0] == "test mode"} == set(trained)
+    assert all(check.outcome == "passed" for key, check in found.items() if key[0] == "test mode")
+    rng, whole = np.random.default_rng(1), validity.outputs
+
+    def with_dropout(*arguments):
+        logits = whole(*arguments)
+        logits[1] *= rng.random(logits[1].shape) < 0.9  # of one seed alone
+        return logits
+
+    monkeypatch.setattr(validity, "outputs", with_dropout)
+    assert checks_of(trained)["test mode", "minmax"].outcome == "void"
 
 
 def test_too_many_weights_void_a_comparison(trained):

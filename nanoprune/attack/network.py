@@ -31,11 +31,13 @@ def fit_attack_network(
 
     p (n, classes): predictions; y (n,): labels; member, held_out (n,) bool. Each stage starts from the best network so
     far, with a lower learning rate, and ends when the held-out log-loss, looked at after each epoch, has not fallen for
-    PATIENCE steps. threads: workers that share the samples of a batch. Returns the network of the lowest held-out loss,
-    and that loss at the start and after each epoch, (1 + epochs,). Raises DivergenceError where it stops being finite.
+    PATIENCE steps. Members and non-members weigh the same: of the fewer, records are taken again until both are as
+    many. threads: workers that share the samples of a batch. Returns the network of the lowest held-out loss, and that
+    loss at the start and after each epoch, (1 + epochs,). Raises DivergenceError where it stops being finite.
     """
     records = Records(attack_rows(p, y), member.astype(np.float32))
     training, testing = (np.flatnonzero(of)[None] for of in (~held_out, held_out))  # (1, records)
+    training = np.concatenate([training, again(training, member)], axis=1)
     h = attacker(p.shape[1]).initialise([generator])
     ws, best = Workspace(), h.theta.copy()
 
@@ -70,6 +72,13 @@ def fit_attack_network(
                     best[...] = h.theta
     h.theta[...] = best
     return h, np.array(history)
+
+
+def again(training: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Indices (1, difference) of the side with fewer records in `training` (1, records), each as often as any other or
+    once more: without them the network learns which side has more records, and not who is a member."""
+    sides = sorted((training[:, member[training[0]] == of] for of in (True, False)), key=np.size)
+    return np.resize(sides[0], (1, sides[1].size - sides[0].size))
 
 
 def held_out_loss(z: np.ndarray, member: np.ndarray) -> float:

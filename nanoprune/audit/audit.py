@@ -21,6 +21,12 @@ from nanoprune.audit.validity import validity_checks
 from nanoprune.files import atomic_path
 from nanoprune.statistics.proportion import check_alpha
 
+UNSEEN = (
+    "predictions alone do not show how they were made: see to it that the model was in test mode (no dropout, "
+    "statistics of batches frozen), and, of a defence, that it has the sparsity asked for and its adversary learned "
+    "something"
+)
+
 
 def audit(
     target: Predictions,
@@ -48,7 +54,8 @@ def audit(
         "fitted_on": "shadow" if shadow is not None else "two-fold cross-fitting",
     }
     results = about | summarise(target, attacked, alpha)
-    results["validity"] = [asdict(check) for check in validity_checks(target, shadow)]
+    results["validity"] = [asdict(check) for check in validity_checks(target, shadow, attacked)]
+    results["notes"] = [UNSEEN]
     results["seconds"] = round(time.perf_counter() - began, 2)
     return results, rocs(target, attacked, alpha)
 
@@ -59,22 +66,29 @@ def summarise(
     """What the attacks found, and what cannot be said; plain data.
 
     aside: attacks that need more than the model; they are listed, and the strongest is sought among the others.
+    The verdict looks for a leak in up to four ways: the strongest attack's accuracy, the bounds on epsilon, the
+    classes, the attacks of `aside`. It is to be wrong with a probability of at most alpha in all of them together, so
+    each has alpha divided by their number, `looks`, and then by the number of its own intervals (Bonferroni).
     """
     member, right = target.member, target.p.argmax(axis=1) == target.y
-    best = measure.strongest(target, {name: of for name, of in attacked.items() if name not in aside}, alpha)
+    looks = 2 + bool(len(measure.class_counts(target)[1])) + bool(aside)
+    on_the_model = {name: of for name, of in attacked.items() if name not in aside}
+    best = measure.strongest(target, on_the_model, alpha / looks)
     scores = attacked[best["attack"]].scores
-    classes = measure.per_class(target, scores, alpha)
+    classes = measure.per_class(target, scores, alpha / looks)
+    of_epsilon = alpha / looks / len(attacked)
     return {
         "members": int(member.sum()),
         "nonmembers": int((~member).sum()),
         "classes": target.classes,
         "train_accuracy": float(right[member].mean()),
         "test_accuracy": float(right[~member].mean()),
-        "attacks": {name: measure.measure(target, of, alpha) for name, of in attacked.items()},
+        "looks": looks,
+        "attacks": {name: measure.measure(target, of, alpha, of_epsilon) for name, of in attacked.items()},
         "strongest": best,
-        "aside": list(aside),
+        "aside": measure.of_aside(target, {name: attacked[name] for name in aside}, alpha / looks),
         "per_class": classes,
-        "worst_class": max(classes, key=lambda c: classes[c]["auc"]["value"]) if classes else None,
+        "worst_class": measure.worst_class(classes),
         "most_exposed": measure.most_exposed(target, scores),
         "refused": measure.refusals(target),
         "versions": {

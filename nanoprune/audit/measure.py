@@ -17,8 +17,9 @@ FEWEST_OF_CLASS = 10  # members and non-members that a class needs for an AUC of
 EXPOSED = 20  # records named as the most exposed
 
 
-def measure(target: Predictions, attacked: Attacked, alpha: float) -> dict[str, Any]:
-    """One attack's entry of the audit: accuracies, AUC, TPR at fixed FPR, the bound on epsilon."""
+def measure(target: Predictions, attacked: Attacked, alpha: float, of_epsilon: float) -> dict[str, Any]:
+    """One attack's entry of the audit: accuracies, AUC, TPR at fixed FPR, each with an interval of confidence
+    1 - alpha on its own; and the bound on epsilon, of confidence 1 - of_epsilon."""
     member, scores, said = target.member, attacked.scores, attacked.said
     inside, outside = scores[member], scores[~member]
     per_class = attacked.said_per_class
@@ -28,7 +29,7 @@ def measure(target: Predictions, attacked: Attacked, alpha: float) -> dict[str, 
     )
     entry["auc"] = auc_interval(inside, outside, alpha)
     entry["tpr_at_fpr"] = {f"{rate:g}": tpr_interval(inside, outside, rate, alpha) for rate in RATES}
-    entry["epsilon_lower_bound"] = epsilon(target, attacked, alpha)
+    entry["epsilon_lower_bound"] = epsilon(target, attacked, of_epsilon)
     return entry
 
 
@@ -89,17 +90,36 @@ def strongest(target: Predictions, attacks: dict[str, Attacked], alpha: float) -
     return {"attack": name, "per_class": per_class, "candidates": len(decisions), "accuracy": interval}
 
 
+def of_aside(target: Predictions, attacks: dict[str, Attacked], alpha: float) -> dict[str, dict[str, float]]:
+    """The accuracies of attackers who hold more than the model; alpha is divided by their number."""
+    member = target.member
+    return {
+        name: balanced_accuracy_interval(of.said[member], of.said[~member], alpha / len(attacks))
+        for name, of in attacks.items()
+    }
+
+
+def worst_class(classes: dict[str, Any]) -> str | None:
+    """The class of the highest AUC: of those that are told from guessing, or of all where none is."""
+    return max(classes, key=lambda c: (classes[c]["auc"]["low"] > 0.5, classes[c]["auc"]["value"]), default=None)
+
+
 def per_class(target: Predictions, scores: np.ndarray, alpha: float) -> dict[str, Any]:
     """Of each class with enough records the AUC of the scores within it; alpha is divided by the number of classes."""
-    sides = (target.y[target.member], target.y[~target.member])
-    counts = np.stack([np.bincount(y, minlength=target.classes) for y in sides], axis=1)  # (classes, 2)
-    enough = np.flatnonzero(counts.min(axis=1) >= FEWEST_OF_CLASS)
+    counts, enough = class_counts(target)
     entries = {}
     for c in enough:
         of_class = target.y == c
         auc = auc_interval(scores[of_class & target.member], scores[of_class & ~target.member], alpha / len(enough))
         entries[str(c)] = {"members": int(counts[c, 0]), "nonmembers": int(counts[c, 1]), "auc": auc}
     return entries
+
+
+def class_counts(target: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Members and non-members of each class (classes, 2), and the classes with enough of both."""
+    sides = (target.y[target.member], target.y[~target.member])
+    counts = np.stack([np.bincount(y, minlength=target.classes) for y in sides], axis=1)  # (classes, 2)
+    return counts, np.flatnonzero(counts.min(axis=1) >= FEWEST_OF_CLASS)
 
 
 def most_exposed(target: Predictions, scores: np.ndarray) -> list[dict[str, Any]]:

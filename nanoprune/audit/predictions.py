@@ -15,6 +15,7 @@ import hashlib
 import math
 import os
 import pathlib
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -30,16 +31,21 @@ from nanoprune.errors import DataError
 LARGEST = 2**53  # beyond it a float64 no longer tells integers apart
 SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from summing to one
 FEWEST = 4  # members, and non-members, that attacks can be fitted on; twice as many where they are cut in halves
+MEMBER_HINT = "write 1 for members, 0 for the others"
 MOST = 500_000_000  # values in an array, 4 GB: a file that says more is damaged or hostile
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one model says of n records: p (n, classes) float64, y (n,) int64, member (n,) bool."""
+    """What one model says of n records: p (n, classes) float64, y (n,) int64, member (n,) bool.
+
+    doubtful: they were given as logits, but are not negative and sum to one, as probabilities do.
+    """
 
     p: np.ndarray
     y: np.ndarray
     member: np.ndarray
+    doubtful: bool = False
 
     @property
     def classes(self) -> int:
@@ -83,6 +89,8 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) -> Predictions:
     """Read and check the three arrays of `of`, target or shadow."""
+    if "theta" in arrays and f"{of}_labels" not in arrays:
+        raise DataError(f"{path}: a model, not predictions; use `attack`")
     given = [name for name in (f"{of}_probs", f"{of}_logits") if name in arrays]
     if len(given) != 1:
         found = " and ".join(given) or f"only {', '.join(sorted(map(str, arrays))) or 'nothing'}"
@@ -107,7 +115,8 @@ def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) ->
     if y.size and (y.min() < 0 or y.max() >= classes):
         wrong = y[(y < 0) | (y >= classes)][0]
         raise DataError(f"{path}: {of}_labels holds class {wrong}, {given[0]} has columns for 0 to {classes - 1}")
-    return Predictions(_probabilities(values, given[0], path), y, member)
+    doubtful = given[0].endswith("logits") and bool(len(values)) and _are_probabilities(values)
+    return Predictions(_probabilities(values, given[0], path), y, member, doubtful)
 
 
 def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os.PathLike) -> None:
@@ -115,6 +124,12 @@ def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os
     for kind, count in (("members", int(member.sum())), ("non-members", int((~member).sum()))):
         if count < fewest:
             raise DataError(f"{path}: {of}_member names {count} {kind}, an audit needs at least {fewest}")
+
+
+def _are_probabilities(values: np.ndarray) -> bool:
+    """Whether no value is negative and every row sums to one."""
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values are refused elsewhere
+        return bool((values >= 0).all() and (np.abs(values.sum(axis=1, dtype=np.float64) - 1) <= SUM_TOLERANCE).all())
 
 
 def _probabilities(values: np.ndarray, name: str, path: str | os.PathLike) -> np.ndarray:
@@ -135,7 +150,9 @@ def _probabilities(values: np.ndarray, name: str, path: str | os.PathLike) -> np
     off = np.abs(sums - 1) > SUM_TOLERANCE
     if off.any():
         row = np.argmax(off)
-        raise DataError(f"{path}: {name} row {row} sums to {sums[row]:g}, not 1; logits go into {name[:6]}_logits")
+        percent = (np.abs(sums - 100) <= 100 * SUM_TOLERANCE).all()
+        hint = "these are percentages: divide by 100" if percent else f"logits go into {name.split('_')[0]}_logits"
+        raise DataError(f"{path}: {name} row {row} sums to {sums[row]:g}, not 1; {hint}")
     values /= sums[:, None]
     return values
 
@@ -145,9 +162,11 @@ def _array(arrays: Mapping[str, Any], name: str, path: str | os.PathLike, ndim: 
     try:
         dtype, shape = arrays[name].dtype, arrays[name].shape
         if dtype.kind not in kinds:
-            raise DataError(f"{path}: {name} holds {dtype}, expected numbers; objects are never unpickled")
+            raise DataError(f"{path}: {name} holds {dtype}, expected numbers; {_in_numbers(name)}")
         if shape is None or len(shape) != ndim:
-            raise DataError(f"{path}: {name} has shape {shape}, expected {ndim} axes")
+            hot = name.endswith("_labels") and shape is not None and len(shape) == 2 and shape[1] > 1
+            hint = "; of one-hot labels give the class numbers, labels.argmax(axis=1)" if hot else ""
+            raise DataError(f"{path}: {name} has shape {shape}, expected {ndim} axes{hint}")
         if math.prod(shape) > MOST:
             raise DataError(f"{path}: {name} has shape {shape}, more than {MOST:,} values; audit a sample")
         return np.asarray(arrays[name][()])
@@ -155,6 +174,12 @@ def _array(arrays: Mapping[str, Any], name: str, path: str | os.PathLike, ndim: 
         raise
     except Exception as error:  # as in read_predictions
         raise DataError(f"{path}: {name} cannot be read ({_reason(error)}); write it as a plain array") from error
+
+
+def _in_numbers(name: str) -> str:
+    """What to write instead of words or objects."""
+    hints = {"member": MEMBER_HINT, "labels": "number the classes from 0, in the order of the columns"}
+    return hints.get(name.split("_")[-1], "convert it to floats") + "; objects are never unpickled"
 
 
 def _reason(error: Exception) -> str:
@@ -242,16 +267,26 @@ def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, np.ndarray]]:
             expected = ["label", "member", *(f"p{c}" for c in range(max(len(columns) - 2, 2)))]
             if columns != expected:
                 wrong = next((a for a, b in zip(columns, expected, strict=False) if a != b), columns[-1])
-                raise DataError(f"{path}: the first line must be label,member,p0,p1,..., found {wrong[:40]!r}")
+                hint = "; commas part the columns, not semicolons" if ";" in wrong else ""
+                raise DataError(f"{path}: the first line must be label,member,p0,p1,..., found {wrong[:40]!r}{hint}")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of no data: said below
                 table = np.loadtxt(file, delimiter=",", ndmin=2, comments=None)
     except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: {str(error).splitlines()[0]}; each row is label,member,p0,p1,... in numbers"
-        ) from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        hint = _csv_hint(reason)
+        raise DataError(f"{path}: {reason}; each row is label,member,p0,p1,... in numbers{hint}") from error
     if not len(table):
         raise DataError(f"{path}: the first line is all there is; each further row is label,member,p0,p1,...")
     if table.shape[1] != len(columns):
         raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {len(columns)}")
     yield {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2:]}
+
+
+def _csv_hint(reason: str) -> str:
+    """What would do, where NumPy names the column (from 1) that is no number."""
+    if ";" in reason:
+        return "; commas part the columns, points the decimals"
+    column = re.search(r"column (\d+)", reason)
+    hints = {"1": "; number the classes from 0, in the order of the columns", "2": f"; {MEMBER_HINT}"}
+    return hints.get(column[1], "") if column else ""

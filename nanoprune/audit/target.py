@@ -15,12 +15,12 @@ from nanoprune.attack.scores import correctness
 from nanoprune.audit.attacks import Attacked, Fold, run_attacks
 from nanoprune.audit.audit import rocs, summarise
 from nanoprune.audit.cache import cached
-from nanoprune.audit.exposure import exposure, exposure_change
+from nanoprune.audit.exposure import exposure, exposure_change, fleet_change
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadow_attacks import BOTH, Views, attack_target, shadow_attacks
 from nanoprune.audit.shadows import Pool, Shadows, make_pool, outputs, path_margins, recipe_steps, train_shadows
-from nanoprune.audit.validity import model_checks
-from nanoprune.data import Dataset
+from nanoprune.audit.validity import model_checks, shadow_accuracy
+from nanoprune.data import Dataset, make_split
 from nanoprune.errors import DataError
 from nanoprune.experiment import Progress
 from nanoprune.model import Model
@@ -70,21 +70,26 @@ def attack_model(
         if not plain and len(found.logits) > 1:
             before, after = (exposure(found.logits[stage], y, found.inside) for stage in found.logits)
             results["exposure"] = exposure_change(before, after, y, target.classes, alpha)
+            results["exposure"] |= fleet_change(*found.logits.values(), y, found.inside, alpha)
         if not plain:
-            shadow_accuracy = [correctness(found.logits[stage], np.tile(y, (shadows, 1))) for stage in found.logits][-1]
+            train, test = _accuracies(found, y)
+            alike = shadow_accuracy(target, train, test)
             results["shadows"] = {
                 "count": shadows,
-                "train_accuracy": float(shadow_accuracy[found.inside].mean()),
-                "test_accuracy": float(shadow_accuracy[~found.inside].mean()),
+                "train_accuracy": float(train.mean()),
+                "test_accuracy": float(test.mean()),
             }
     results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{shadows} shadow models"} | results
     results |= summarise(target, attacked, alpha, [name for name in attacked if name == BOTH])
-    results["validity"] = [asdict(check) for check in model_checks(model, dataset, pool, target)]
+    checks = [*model_checks(model, dataset, pool, target, attacked), alike]
+    results["validity"] = [asdict(check) for check in checks]
     if not len(pool.population):
         results["refused"].append("rmia: needs records that neither the target nor a shadow saw, there are 0")
     for record in results["most_exposed"] + results.get("exposure", {}).get("most_risen", []):
         record["row"] = int(pool.scored[record["row"]])
-    results |= {"rows_of": "data set", "threads": threads}
+    held_out = len(make_split(dataset, model.members, model.reference, model.nonmembers, model.seed).nonmembers)
+    results |= {"rows_of": "data set", "threads": threads, "held_out": held_out}
+    results["data"] = {"name": dataset.name, "sha256": dataset.sha256}
     results["seconds"] = round(time.perf_counter() - began, 2)
     return results, rocs(target, attacked, alpha)
 
@@ -98,6 +103,13 @@ def _every_attack(target: Predictions, views: Views, threads: int) -> dict[str, 
     attacked = run_attacks(target, [Fold(known, np.arange(n))], 0, threads)
     with single_threaded_blas():
         return attacked | {name: attack_target(attack, views) for name, attack in shadow_attacks(views).items()}
+
+
+def _accuracies(found: Shadows, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Train and test accuracy of each shadow, (K,) and (K,), after the last step; each saw half of the records."""
+    right = correctness(list(found.logits.values())[-1], np.tile(y, (len(found.inside), 1)))  # (K, n)
+    of = ((right * seen).sum(axis=1) / seen.sum(axis=1) for seen in (found.inside, ~found.inside))
+    return next(of), next(of)
 
 
 def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, found: Shadows, threads: int) -> Views:

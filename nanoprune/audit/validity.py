@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
+from nanoprune.audit.attacks import Attacked
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadows import Pool, outputs
 from nanoprune.batch import EVALUATION_BATCH
@@ -19,7 +21,7 @@ from nanoprune.prune import Budget, layer_ratios
 from nanoprune.statistics import label_shift
 
 CHANCE = 0.5
-SHIFT_ALPHA = 1e-3  # the p-value below which the labels are said to differ
+RARE = 1e-3  # the p-value below which something is taken to be no chance
 NAMED = 10  # records or classes named in a message
 
 
@@ -32,26 +34,39 @@ class Check:
     found: str
 
 
-def validity_checks(target: Predictions, shadow: Predictions | None) -> list[Check]:
-    """Every check that predictions alone allow."""
-    return [duplicates(target), labels(target), unseen_classes(target), fitting(shadow), accuracy_gap(target)]
+def validity_checks(target: Predictions, shadow: Predictions | None, attacked: dict[str, Attacked]) -> list[Check]:
+    """Every check that predictions alone, and what attacks said of them, allow."""
+    return [
+        duplicates(target),
+        labels(target),
+        unseen_classes(target),
+        fitting(shadow),
+        logits(target, shadow),
+        accuracy_gap(target),
+        guessing(target),
+        one_answer(attacked),
+    ]
 
 
-def model_checks(model: Model, dataset: Dataset, pool: Pool, target: Predictions) -> list[Check]:
-    """Every check that a model, its data and its history allow."""
+def model_checks(
+    model: Model, dataset: Dataset, pool: Pool, target: Predictions, attacked: dict[str, Attacked]
+) -> list[Check]:
+    """Every check that a model, its data, its history, and what attacks said of it, allow."""
     return [
         same_records(dataset, pool),
         labels(target),
         unseen_classes(target),
         accuracy_gap(target),
+        guessing(target),
+        one_answer(attacked),
         sparsity(model),
         adversary(model),
-        test_mode(model, dataset, pool),
+        test_mode(model.net, dataset, pool.scored),
     ]
 
 
 def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> list[Check]:
-    """What a comparison of methods over seeds allows to check: its splits, its pruned networks, its adversaries."""
+    """What a comparison of methods over seeds allows to check: its splits, its networks, its adversaries."""
     data, splits = experiment.dataset, experiment.splits
     twice = 0
     shifts = []
@@ -67,10 +82,11 @@ def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> li
             "warning" if twice else "passed",
             f"{twice} members of all seeds together have a twin of equal features and label among the non-members",
         ),
-        Check("labels", "warning" if p < SHIFT_ALPHA else "passed", found),
+        Check("labels", "warning" if p < RARE else "passed", found),
     ]
     for method, of in trained.items():
-        checks += _method_checks(method, of)
+        mode = test_mode(of.net, data, splits[0].members)
+        checks += [*_method_checks(method, of), Check(mode.name, mode.outcome, f"{method}: {mode.found}")]
     return checks
 
 
@@ -149,11 +165,11 @@ def adversary(model: Model) -> Check:
     return Check("adversary", "passed", found)
 
 
-def test_mode(model: Model, dataset: Dataset, pool: Pool) -> Check:
+def test_mode(net: Network, dataset: Dataset, index: np.ndarray) -> Check:
     """Inference must not depend on chance or on the other records of a batch, as it does in training mode."""
-    some = pool.scored[:64]
-    forward, backward = (outputs(model.net, dataset, index, 1)[0] for index in (some, some[::-1]))
-    off = float(np.abs(forward - backward[::-1]).max())
+    some = index[:64]
+    forward, backward = (outputs(net, dataset, rows, 1) for rows in (some, some[::-1]))  # (R, 64, classes)
+    off = float(np.abs(forward - backward[:, ::-1]).max())
     found = f"the same records in another order give the same predictions (largest difference {off:.1g})"
     return Check("test mode", "passed" if off <= 1e-3 * max(1, float(np.abs(forward).max())) else "void", found)
 
@@ -162,7 +178,7 @@ def labels(target: Predictions) -> Check:
     """Members and non-members should have one distribution of labels."""
     p = label_shift(target.y[target.member], target.y[~target.member], target.classes)
     found = f"p = {p:.4f} for equal label distributions of members and non-members"
-    if p >= SHIFT_ALPHA:
+    if p >= RARE:
         return Check("labels", "passed", found)
     return Check("labels", "warning", f"{found}: they differ, which makes any attack look stronger than it is")
 
@@ -188,15 +204,69 @@ def fitting(shadow: Predictions | None) -> Check:
     )
 
 
+def logits(target: Predictions, shadow: Predictions | None) -> Check:
+    """Probabilities that are called logits go through softmax a second time, which blurs what they say."""
+    doubtful = [f"{of}_logits" for of, P in (("target", target), ("shadow", shadow)) if P is not None and P.doubtful]
+    if not doubtful:
+        return Check("logits", "passed", "no logits that look like probabilities")
+    names = " and ".join(doubtful)
+    found = f"no value of {names} is negative and every row sums to 1: call probabilities ..._probs"
+    return Check("logits", "warning", found)
+
+
 def accuracy_gap(target: Predictions) -> Check:
-    """A model that does worse on its members than elsewhere was probably labelled the wrong way round."""
-    right = target.p.argmax(axis=1) == target.y
+    """A model that does significantly worse on its members than elsewhere was probably labelled the wrong way round.
+
+    The test is Fisher's exact one: of all right answers, as few or fewer fall to the members by chance.
+    """
+    right, n = target.p.argmax(axis=1) == target.y, len(target.y)
     train, test = right[target.member].mean(), right[~target.member].mean()
     found = f"train accuracy {100 * train:.1f}%, test accuracy {100 * test:.1f}%"
-    spread = 4 * np.sqrt(0.25 / target.member.sum() + 0.25 / (~target.member).sum())
-    if train < test - spread:
+    if stats.hypergeom.cdf(right[target.member].sum(), n, right.sum(), target.member.sum()) < RARE:
         return Check("accuracy", "warning", f"{found}: members do worse; is the member column the wrong way round?")
     return Check("accuracy", "passed", found)
+
+
+def guessing(target: Predictions) -> Check:
+    """A model that does no better on its own members than to name their most frequent class has learned nothing, or
+    its predictions and the labels are not of the same records. The test is the binomial one."""
+    y, p = target.y[target.member], target.p[target.member]
+    right, most = int((p.argmax(axis=1) == y).sum()), int(np.bincount(y).max())
+    found = f"{100 * right / len(y):.1f}% of the members right, {100 * most / len(y):.1f}% by always naming one class"
+    if stats.binom.sf(right - 1, len(y), most / len(y)) < RARE or right == len(y):
+        return Check("guessing", "passed", found)
+    return Check("guessing", "warning", f"{found}: it has learned nothing, or the labels are in another order")
+
+
+def one_answer(attacked: dict[str, Attacked]) -> Check:
+    """An attack network that answers the same for every record has learned nothing: it tells nothing of the model."""
+    idle = [
+        name
+        for name, of in attacked.items()
+        if name.startswith("network") and all(len(np.unique(of.said[rows])) < 2 for rows in of.parts)
+    ]
+    if not idle:
+        return Check("attack network", "passed", "it says of some records that they are members, of others that not")
+    found = f"{' and '.join(idle)}: the same answer for every record; nothing follows from its accuracy"
+    return Check("attack network", "warning", found)
+
+
+def shadow_accuracy(target: Predictions, train: np.ndarray, test: np.ndarray) -> Check:
+    """Shadows that are trained as the target was are as accurate: train and test (K,), one entry a shadow.
+
+    The target's accuracy is compared with the 1 - RARE prediction interval of one more shadow (Student's), and one
+    record more.
+    """
+    right, K = target.p.argmax(axis=1) == target.y, len(train)
+    found, off = [], False
+    for name, of, side in (("train", train, target.member), ("test", test, ~target.member)):
+        own, half = right[side].mean(), stats.t.ppf(1 - RARE / 2, K - 1) * of.std(ddof=1) * np.sqrt(1 + 1 / K)
+        off |= bool(abs(own - of.mean()) > half + 1.001 / side.sum())  # 1: up to rounding
+        found.append(f"{name} accuracy {100 * of.mean():.1f}%, the target's {100 * own:.1f}%")
+    text = f"{K} shadow models: {'; '.join(found)}"
+    if off:
+        return Check("shadows", "warning", f"{text}: they are not like the target, which makes attacks look weaker")
+    return Check("shadows", "passed", text)
 
 
 def _keys(rows: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -104,8 +104,9 @@ def audit_table(results: Results) -> Table:
     longest = max((len(word) for row in rows for word in row["name"].split()), default=0)
     table.add_column("attack", min_width=longest)  # may take two lines, so that 80 columns are enough
     for column in audit_columns(results):
-        for word in ("threshold", "at", "FPR"):
+        for word in ("threshold", "at", "FPR", ">="):
             column = column.replace(f" {word}", f"\n{word}")
+        column = column.replace("threshold %", "threshold\n%")
         table.add_column(Text(column), justify="right", no_wrap=True)
     for row in rows:
         (accuracy, interval), *others = row["cells"]
@@ -211,7 +212,7 @@ def risen_rows(results: Results) -> list[tuple[str, ...]]:
 
 def repeat_lines(results: Results) -> list[tuple[str, str]]:
     """What it takes to repeat the audit, as ("name", "value")."""
-    keys = ("source", "fitted_on", "seed", "alpha", "seconds", "versions")
+    keys = ("source", "data", "fitted_on", "seed", "alpha", "seconds", "versions")
     return [(name.replace("_", " "), value) for name, value in flatten({k: results[k] for k in keys if k in results})]
 
 
@@ -235,6 +236,7 @@ def render_audit(results: Results, figure: Figure | None) -> str:
         risen=risen_rows(results),
         changes=change_rows(results),
         confidence=confidence(results),
+        shadows="shadows" in results,
         notes=[*results["refused"], *results.get("notes", ())],
         repeat=repeat_lines(results),
     )

@@ -4,6 +4,7 @@ from nanoprune.statistics.delong import auc_interval, balanced_accuracy_interval
 from nanoprune.statistics.epsilon import epsilon_lower_bound
 from nanoprune.statistics.proportion import clopper_pearson
 from nanoprune.statistics.seeds import paired_difference, summary
+from nanoprune.statistics.share import positive_share
 from nanoprune.statistics.shift import label_shift
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "epsilon_lower_bound",
     "label_shift",
     "paired_difference",
+    "positive_share",
     "summary",
 ]
