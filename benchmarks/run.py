@@ -1,19 +1,29 @@
-"""Run the benchmarks, all or the one whose name or measure starts like the argument: make bench ONLY=lenet5-step."""
+"""Run the benchmarks: all but the long ones, or those whose name starts like the argument.
+
+A program of benchmarks/ is called as its file, with hyphens: `make bench ONLY=lenet5-step`. Those in LONG take many
+minutes and run only when they are asked for: `make bench ONLY=reproduce-location30`.
+"""
 
 import pathlib
 import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).parent
-PROGRAMS = sorted(path for path in HERE.glob("*.py") if path.stem not in ("run", "measure"))
+LONG = ("reproduce-location30",)
+PROGRAMS = {
+    path.stem.replace("_", "-"): path for path in sorted(HERE.glob("*.py")) if path.stem not in ("run", "measure")
+}
 
 
 def main(only: str) -> int:
-    chosen = [path for path in PROGRAMS if path.stem.replace("_", "-").startswith(only)]
+    if only:
+        chosen = [name for name in PROGRAMS if name.startswith(only)]
+    else:
+        chosen = [name for name in PROGRAMS if name not in LONG]
     if not chosen:
-        print(f"error: no benchmark starts with {only!r}; there are", *(p.stem.replace("_", "-") for p in PROGRAMS))
+        print(f"error: no benchmark starts with {only!r}; there are", *PROGRAMS)
         return 2
-    return max(subprocess.run([sys.executable, path]).returncode for path in chosen)
+    return max(subprocess.run([sys.executable, PROGRAMS[name]]).returncode for name in chosen)
 
 
 if __name__ == "__main__":
