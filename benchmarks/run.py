@@ -10,9 +10,8 @@ import sys
 
 HERE = pathlib.Path(__file__).parent
 LONG = ("reproduce-location30",)
-PROGRAMS = {
-    path.stem.replace("_", "-"): path for path in sorted(HERE.glob("*.py")) if path.stem not in ("run", "measure")
-}
+SHARED = ("run", "measure", "lenet5", "page")  # what measures nothing by itself
+PROGRAMS = {path.stem.replace("_", "-"): path for path in sorted(HERE.glob("*.py")) if path.stem not in SHARED}
 
 
 def main(only: str) -> int:
