@@ -1,8 +1,8 @@
 """One training step of 16 networks 446-512-256-128-30, batch 64: a fleet, against PyTorch in three ways.
 
-All train on two threads, each network on members of its own, by SGD with momentum. PyTorch trains them one by one,
-or all at once by torch.func.vmap, or one after another in as many processes of one thread as there are processors. Each
-contestant takes STEPS steps of all networks at a time, in the order that suits it; the figures are for one step of all.
+All use every processor, each network has members of its own, SGD with momentum. PyTorch trains them one by one, or all
+at once by torch.func.vmap, or one by one in as many processes of one thread as there are processors. Each contestant
+takes STEPS steps of all networks at a time, in the order that suits it; the figures are for one step of all.
 
 `fleet-growth-R`: nanoprune alone, the time of one step of one network in a fleet of R = 1, 4, 16, 64.
 
@@ -22,12 +22,14 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
 from nanoprune.batch import Records
-from nanoprune.parallel import default_threads, map_shards, shard_size
+from nanoprune.parallel import default_threads
+from nanoprune.shards import Advance, shard_size, train_shards
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import build, describe
 
-R, BATCH, STEPS, WIDTHS = 16, 64, 5, [446, 512, 256, 128, 30]
-MEMBERS = BATCH * STEPS  # an epoch is STEPS steps
+R, BATCH, EPOCHS, STEPS, WIDTHS = 16, 64, 10, 50, [446, 512, 256, 128, 30]
+MEMBERS = BATCH * STEPS // EPOCHS
+ROUNDS = {"rounds": 7, "steps": 1, "warmup": 1}
 WEIGHTS = sum(a * b for a, b in itertools.pairwise(WIDTHS))
 FLOPS = 2 * BATCH * (3 * WEIGHTS - WIDTHS[0] * WIDTHS[1])  # one step of one network; no dX of layer 1
 
@@ -43,12 +45,13 @@ def our_steps(replicas: int, threads: int) -> Callable[[], None]:
     generators = [np.random.default_rng(r) for r in range(replicas)]
     members = np.stack([generator.permutation(5000)[:MEMBERS] for generator in generators])  # (R, M)
     net = build(describe("mlp", (WIDTHS[0],), WIDTHS[-1], WIDTHS[1:-1]), replicas).initialise(generators)
-    plan = Schedule(epochs=1, batch=BATCH, lr=0.01)
+    plan = Schedule(EPOCHS, BATCH, lr=0.01)
 
-    def epoch(rows: slice) -> None:
+    def epochs(rows: slice, advance: Advance) -> np.ndarray:
         train(net.shard(rows), data, members[rows], plan, generators[rows])
+        return net.theta[rows]
 
-    return lambda: map_shards(epoch, replicas, threads, shard_size(net, BATCH, threads))
+    return lambda: train_shards(epochs, replicas, threads, shard_size(net, BATCH, threads))
 
 
 def network() -> torch.nn.Sequential:
@@ -66,10 +69,11 @@ def torch_loop(replicas: int, threads: int) -> Callable[[], None]:
 
     def steps() -> None:
         for net, optimizer, rows in zip(nets, optimizers, members, strict=True):
-            for index in rows[torch.randperm(MEMBERS)].split(BATCH):
-                optimizer.zero_grad()
-                functional.cross_entropy(net(x[index]), y[index]).backward()
-                optimizer.step()
+            for _ in range(EPOCHS):
+                for index in rows[torch.randperm(MEMBERS)].split(BATCH):
+                    optimizer.zero_grad()
+                    functional.cross_entropy(net(x[index]), y[index]).backward()
+                    optimizer.step()
 
     return steps
 
@@ -90,12 +94,13 @@ def torch_vmap(replicas: int, threads: int) -> Callable[[], None]:
     W, V = list(parameters.values()), list(velocity.values())
 
     def steps() -> None:
-        order = torch.rand(replicas, MEMBERS).argsort(dim=1)
-        for index in members.gather(1, order).split(BATCH, dim=1):  # (R, B)
-            dW = list(gradient(parameters, x[index], y[index]).values())
-            torch._foreach_mul_(V, 0.9)
-            torch._foreach_add_(V, dW)
-            torch._foreach_add_(W, V, alpha=-0.01)
+        for _ in range(EPOCHS):
+            order = torch.rand(replicas, MEMBERS).argsort(dim=1)
+            for index in members.gather(1, order).split(BATCH, dim=1):  # (R, B)
+                dW = list(gradient(parameters, x[index], y[index]).values())
+                torch._foreach_mul_(V, 0.9)
+                torch._foreach_add_(V, dW)
+                torch._foreach_add_(W, V, alpha=-0.01)
 
     return steps
 
@@ -135,7 +140,7 @@ def main() -> None:
     }
     ours, *theirs = (
         times.over(STEPS)
-        for times in in_turn((our_steps, R, threads), *((f, R, threads) for f in contestants.values()), steps=2)
+        for times in in_turn((our_steps, R, threads), *((f, R, threads) for f in contestants.values()), **ROUNDS)
     )
     for name, times in zip(contestants, theirs, strict=True):
         print(f"  {name:20} {1e3 * times.median:.1f} ms (10-90%: {1e3 * times.low:.1f}-{1e3 * times.high:.1f})")
@@ -146,7 +151,7 @@ def main() -> None:
 
 def growth(sizes: tuple[int, ...], threads: int, rate: float) -> None:
     """The time of one step of one network by the size of its fleet."""
-    for size, times in zip(sizes, in_turn(*((our_steps, size, threads) for size in sizes), steps=2), strict=True):
+    for size, times in zip(sizes, in_turn(*((our_steps, size, threads) for size in sizes), **ROUNDS), strict=True):
         one = times.over(STEPS * size)
         report(f"fleet-growth-{size}", one, None, None, FLOPS / rate)
 

@@ -45,6 +45,7 @@ def in_turn(*contestants: tuple, rounds: int = 20, steps: int = 5, warmup: int =
         ours, theirs = context.Pipe()
         process = context.Process(target=_contestant, args=(theirs, factory, arguments, warmup))
         process.start()
+        theirs.close()  # so that the end of a contestant that fails is seen
         ours.recv()
         workers.append((process, ours))
     seconds: list[list[float]] = [[] for _ in workers]

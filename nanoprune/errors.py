@@ -25,5 +25,9 @@ class Interrupted(NanopruneError):
     """The work was ended because another part of it failed."""
 
 
+class WorkerError(NanopruneError):
+    """A worker process did not live to tell its result."""
+
+
 class DivergenceError(NanopruneError, ArithmeticError):
     """A loss stopped being a finite number."""

@@ -7,7 +7,6 @@ one fleet. Methods share the splits, seed by seed, so that differences between m
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,14 +14,16 @@ import numpy as np
 from scipy.special import softmax
 
 from nanoprune.attack import Outcome, Outputs, evaluate
+from nanoprune.backend import xp
 from nanoprune.batch import EVALUATION_BATCH, Records, accuracy, predict_fleet
 from nanoprune.data import Dataset, Split, make_split
-from nanoprune.errors import ArgumentError, Interrupted
+from nanoprune.errors import ArgumentError
 from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
-from nanoprune.parallel import map_shards, sample_threads, shard_size, single_threaded_blas
+from nanoprune.parallel import single_threaded_blas
 from nanoprune.prune import layer_ratios
 from nanoprune.recipes import Recipe
+from nanoprune.shards import Advance, map_shards, sample_threads, shard_size, train_shards
 from nanoprune.zoo import build, describe
 
 
@@ -74,7 +75,6 @@ class Experiment:
         self.records = Records(dataset.x, dataset.y)
         self.description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths)
         self._check(drawn=not splits)
-        self._ended = threading.Event()  # set where one shard failed or the run was interrupted
 
     def _check(self, drawn: bool) -> None:
         """Refuse before the first epoch what would fail after the last one."""
@@ -86,12 +86,6 @@ class Experiment:
             raise ArgumentError(f"members and nonmembers must leave the attacker at least 4 of each, he knows {known}")
         if self.recipe.minmax and self.recipe.reference < 2:
             raise ArgumentError(f"reference must be at least 2 for the Min-Max game, got {self.recipe.reference}")
-
-    def _advance(self, steps: int) -> None:
-        """Tell the progress; end this shard if another one failed."""
-        if self._ended.is_set():
-            raise Interrupted("another shard of the fleet ended first")
-        self.progress.advance(steps)
 
     def indices(self, part: str) -> np.ndarray:
         """The records of one part of the splits, such as "members"; (seeds, n)."""
@@ -169,7 +163,7 @@ class Experiment:
         sources = [generator for _ in nets for generator in generators(self.seeds, "attack")]
         with single_threaded_blas():
             known, scored = (self._outputs(list(nets.values()), share) for share in ("known", "scored"))
-            outcomes = evaluate(known, scored, sources, self.threads, self._advance)
+            outcomes = evaluate(known, scored, sources, self.threads, self.progress.advance)
         rows = {method: slice(i * S, (i + 1) * S) for i, method in enumerate(nets)}
         return {method: {name: o.of(of) for name, o in outcomes.items()} for method, of in rows.items()}
 
@@ -191,7 +185,7 @@ class Experiment:
         members, reference, nonmembers = map(self.indices, ("members", "reference", "nonmembers"))
         spread = sample_threads(net, self.recipe.dense.batch, self.threads)
 
-        def train_shard(rows: slice) -> tuple[dict[str, np.ndarray], list[str] | None]:
+        def train_shard(rows: slice, advance: Advance) -> tuple[Any, Any, dict[str, np.ndarray], list[str] | None]:
             of = np.arange(net.replicas)[rows] % len(self.seeds)  # replica -> its seed's place
             shard = Shard(
                 method,
@@ -203,15 +197,16 @@ class Experiment:
                 nonmembers[of],
                 self.recipe,
                 spread,
-                self._advance,
+                advance,
             )
             status = run(shard, rows)
-            return shard.recorded(), status
+            return shard.net.theta, shard.net.state, shard.recorded(), status
 
         self.progress.start(f"train {method}", epochs * net.replicas)
         with single_threaded_blas():
             size = shard_size(net, max(self.recipe.dense.batch, EVALUATION_BATCH), self.threads)
-            shards = map_shards(train_shard, net.replicas, self.threads, size, self._ended.set)
-        curves, status = zip(*shards, strict=True)
+            shards = train_shards(train_shard, net.replicas, self.threads, size, self.progress.advance)
+        theta, state, curves, status = zip(*shards, strict=True)
+        net.theta[...], net.state[...] = xp.concatenate(theta), xp.concatenate(state)
         together = {name: np.concatenate([shard[name] for shard in curves]) for name in curves[0]}
         return Trained(net, together, steps, None if status[0] is None else [s for part in status for s in part])

@@ -1,4 +1,4 @@
-"""Worker threads: replicas or samples are shared out, with the BLAS at one thread in each.
+"""Worker threads: the samples of a batch are shared out, with the BLAS at one thread in each.
 
 NumPy's elementwise loops use one core and a BLAS scales badly on products this small, so the threads are ours. NumPy
 lets go of the interpreter inside of both.
@@ -16,14 +16,9 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from nanoprune.backend import free_memory, to_device, xp
-from nanoprune.errors import ArgumentError
+from nanoprune.backend import to_device, xp
 from nanoprune.nn.network import Network
 from nanoprune.nn.workspace import Workspace
-
-CACHE = 1 << 20  # bytes of parameters that are trained together on a CPU
-COPIES = 10
-SMALL = 5_000_000  # multiply-accumulates of a forward pass over a batch
 
 
 def default_threads() -> int:
@@ -38,69 +33,6 @@ def single_threaded_blas() -> Iterator[None]:
     """Hold the BLAS at one thread; entered once, around everything that uses worker threads."""
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         yield
-
-
-def map_shards(
-    function: Callable[[slice], Any],
-    replicas: int,
-    threads: int,
-    size: int = 1,
-    failed: Callable[[], None] = lambda: None,
-) -> list:
-    """[function(slice of replicas) for each shard], on `threads` workers; shards of `size` replicas.
-
-    Replicas are independent, so each shard runs its whole training without waiting for the others. An exception in one
-    is raised here once the others that have begun are done; those that have not begun are dropped. failed() is called
-    before that wait, and may tell the others to end.
-    """
-    if threads < 1:
-        raise ArgumentError(f"threads must be at least 1, got {threads}")
-    shards = [slice(start, min(start + size, replicas)) for start in range(0, replicas, size)]
-    if threads == 1 or len(shards) == 1:
-        return [function(shard) for shard in shards]
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(function, shard) for shard in shards]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            failed()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def shard_size(net: Network, samples: int, threads: int) -> int:
-    """How many replicas of `net` to train together in batches of `samples`; at least one, whatever it takes.
-
-    On a CPU as many as have their parameters in a core's cache, but a shard for each thread: larger ones are slower,
-    and smaller ones of small networks spend their time between the operations (benchmarks/fleet_mlp.py). On a GPU as
-    many as half of the free memory holds; the rest is for what else a method has, such as the game's adversary.
-    """
-    free = free_memory()
-    if free is None:
-        size = min(CACHE // net.theta[0].nbytes, -(-net.replicas // threads))
-    else:
-        size = int(free // 2 // footprint(net, samples))
-    return max(1, min(size, net.replicas))
-
-
-def sample_threads(net: Network, batch: int, threads: int) -> int:
-    """How many of the threads share the samples of each batch: those that whole replicas leave idle.
-
-    One where a step is so small that handing it out takes longer (benchmarks/threads.py).
-    """
-    if net.body.macs(net.input_shape) * batch < SMALL:
-        return 1
-    return max(1, threads // net.replicas)
-
-
-def footprint(net: Network, samples: int) -> int:
-    """Bytes that one replica takes in training: the buffers of a forward and a backward pass, and its parameters COPIES
-    times (theta, gradient, velocity, Z, U, Z - U, penalty, mask, what a projection needs)."""
-    one, ws = net.copy([0]), Workspace(training=False)
-    X = xp.zeros((1, *net.input_shape, samples), net.theta.dtype)  # (1, ..., N)
-    Y = one.forward(X, ws)
-    one.backward(xp.zeros_like(Y), ws)
-    return X.nbytes + ws.nbytes + COPIES * one.theta.nbytes
 
 
 class Passes:

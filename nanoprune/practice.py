@@ -15,10 +15,11 @@ from nanoprune.experiment import Progress
 from nanoprune.methods import Shard, generators
 from nanoprune.model import Model
 from nanoprune.nn import Network
-from nanoprune.parallel import sample_threads, single_threaded_blas
+from nanoprune.parallel import single_threaded_blas
 from nanoprune.prune import layer_ratios, shrink
 from nanoprune.prune.admm import Iteration
 from nanoprune.recipes import Keep, Recipe
+from nanoprune.shards import sample_threads
 from nanoprune.zoo import build, describe
 
 

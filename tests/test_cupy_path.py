@@ -37,7 +37,7 @@ from nanoprune.nn import (
     cross_entropy,
     log_loss,
 )
-from nanoprune.parallel import default_threads, footprint, shard_size, single_threaded_blas
+from nanoprune.parallel import default_threads, single_threaded_blas
 from nanoprune.prune import (
     ADMM,
     ADMMSettings,
@@ -51,6 +51,7 @@ from nanoprune.prune import (
 )
 from nanoprune.recipes import RECIPES
 from nanoprune.reproduce import reproduce
+from nanoprune.shards import footprint, shard_size
 from nanoprune.train import Schedule, train
 from nanoprune.verify import certificate, run
 from nanoprune.zoo import build, describe

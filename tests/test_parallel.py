@@ -1,27 +1,11 @@
 """Worker threads: the same gradients however the samples are split, the same bits for the same number of threads."""
 
-import threading
-import time
-
 import numpy as np
 import pytest
 import threadpoolctl
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from nanoprune.errors import ArgumentError
 from nanoprune.nn import BatchNorm, Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
-from nanoprune.parallel import (
-    CACHE,
-    COPIES,
-    Passes,
-    default_threads,
-    footprint,
-    map_shards,
-    sample_threads,
-    shard_size,
-    single_threaded_blas,
-)
+from nanoprune.parallel import Passes, default_threads, single_threaded_blas
 
 R, N = 2, 11
 
@@ -137,70 +121,6 @@ def test_an_error_in_a_worker_is_raised():
 
     with Passes(net, 2) as passes, pytest.raises(ZeroDivisionError, match="in a worker"):
         passes.run(objective, np.tile(np.arange(N), (R, 1)))
-
-
-@pytest.mark.parametrize("threads", [1, 2, 5])
-@pytest.mark.parametrize(("size", "shards"), [(1, 5), (2, 3), (9, 1)])
-def test_map_shards_covers_the_replicas_in_order(threads, size, shards):
-    def work(shard):
-        time.sleep(0.002 * (5 - shard.start))  # the first finish last
-        return shard
-
-    results = map_shards(work, 5, threads, size)
-    assert len(results) == shards
-    assert [r for shard in results for r in range(5)[shard]] == list(range(5))
-
-
-def test_map_shards_uses_the_threads_that_it_may():
-    together = threading.Barrier(2, timeout=10)  # passes only when two are in it at once
-    assert len(map_shards(lambda shard: together.wait(), 4, threads=2)) == 4
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_map_shards_raises_what_a_shard_raises_and_drops_the_rest(threads):
-    begun = []
-
-    def work(shard):
-        begun.append(shard.start)
-        if shard.start == 0:
-            raise ZeroDivisionError("shard 0")
-        time.sleep(0.05)
-
-    with pytest.raises(ZeroDivisionError, match="shard 0"):
-        map_shards(work, 50, threads)
-    assert len(begun) < 10
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 40), st.integers(1, 600), st.integers(1, 4))
-def test_shards_fit_the_cache_and_leave_no_thread_idle(replicas, width, threads):
-    net = Network(Dense(width, 500), (width,), replicas)
-    size = shard_size(net, samples=8, threads=threads)
-    assert 1 <= size <= replicas
-    assert size == 1 or size * 4 * 500 * (width + 1) <= CACHE
-    assert -(-replicas // size) >= min(threads, replicas) or size * (threads - 1) < replicas
-    one_more = (size + 1) * 4 * 500 * (width + 1) <= CACHE
-    assert not one_more or size == replicas or size == -(-replicas // threads)  # as large as it may be
-
-
-@pytest.mark.parametrize(
-    ("width", "replicas", "threads", "expected"),
-    [(1000, 1, 4, 4), (1000, 2, 4, 2), (1000, 3, 4, 1), (1000, 5, 4, 1), (1000, 1, 1, 1), (10, 1, 4, 1)],
-)
-def test_threads_share_samples_where_replicas_leave_them_idle_and_steps_are_large(width, replicas, threads, expected):
-    net = Network(Dense(width, 500), (width,), replicas)  # 500 width multiplications a sample
-    assert sample_threads(net, batch=64, threads=threads) == expected
-
-
-def test_the_footprint_counts_buffers_and_parameters():
-    net = Network(Sequential(Dense(3, 2), ReLU()), (3,), replicas=7)
-    X, Y, Z, positive, dX = 4 * 3 * 5, 4 * 2 * 5, 4 * 2 * 5, 2 * 5, 4 * 2 * 5  # bytes, with 5 samples
-    assert footprint(net, 5) == X + Y + Z + positive + dX + COPIES * 4 * (3 * 2 + 2)
-
-
-def test_threads_below_one_are_refused():
-    with pytest.raises(ArgumentError, match="threads must be at least 1, got 0"):
-        map_shards(lambda shard: None, 2, 0)
 
 
 def test_blas_is_held_at_one_thread():

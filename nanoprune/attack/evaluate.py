@@ -11,7 +11,7 @@ from nanoprune.attack import metrics, scores
 from nanoprune.attack.network import attack_scores, fit_attack_network
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.errors import ArgumentError
-from nanoprune.parallel import map_shards
+from nanoprune.shards import Advance, train_shards
 
 SCORES = {
     "correctness": scores.correctness,
@@ -123,13 +123,13 @@ def _network_scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits of membership for the known and for the scored records, from a network fitted for each classifier."""
 
-    def attack(shard: slice) -> tuple[np.ndarray, np.ndarray]:
+    def attack(shard: slice, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
         r = shard.start  # each network stops at a time of its own, so each is trained alone
         h, _ = fit_attack_network(known.p[r], known.y[r], known.member, held_out, generators[r])
         advance(1)
         return tuple(attack_scores(h, outputs.p[r], outputs.y[r]) for outputs in (known, scored))
 
-    own, others = zip(*map_shards(attack, len(known.y), threads, size=1), strict=True)
+    own, others = zip(*train_shards(attack, len(known.y), threads, 1, advance), strict=True)
     return np.stack(own), np.stack(others)
 
 

@@ -16,7 +16,8 @@ from nanoprune.attack.evaluate import held_out_share
 from nanoprune.attack.network import attack_scores, fit_attack_network
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.audit.predictions import Predictions
-from nanoprune.parallel import map_shards, single_threaded_blas
+from nanoprune.parallel import single_threaded_blas
+from nanoprune.shards import Advance, train_shards
 
 SCORES = {
     "correctness": scores.correctness,
@@ -97,7 +98,7 @@ def _network_scores(
 
     spread = max(1, threads // len(parts))  # threads that share the samples of a batch
 
-    def attack(shard: slice) -> np.ndarray:
+    def attack(shard: slice, advance: Advance) -> np.ndarray:
         fold, generator = parts[shard.start], np.random.default_rng([seed, shard.start])
         known, rows = fold.known, fold.scored
         order = generator.permutation(len(known.y))  # what is held out is the end of it
@@ -109,7 +110,7 @@ def _network_scores(
 
     z = np.empty(len(target.y))
     with single_threaded_blas():
-        for fold, values in zip(parts, map_shards(attack, len(parts), threads, size=1), strict=True):
+        for fold, values in zip(parts, train_shards(attack, len(parts), threads, 1, advance), strict=True):
             z[fold.scored] = values
     return z
 

@@ -1,0 +1,186 @@
+"""Replicas shared out: a fleet in shards, as large as the cache or the GPU's memory holds, several at once.
+
+Replicas are independent, so each shard runs its whole training without waiting for the others. Training shards are
+worker processes where the system can fork: threads take turns at the interpreter between NumPy's operations, and two of
+them train small networks hardly faster than one does (benchmarks/fleet_mlp.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import numpy as np
+
+from nanoprune.backend import free_memory, xp
+from nanoprune.errors import ArgumentError, Interrupted, WorkerError
+from nanoprune.nn.network import Network
+from nanoprune.nn.workspace import Workspace
+
+CACHE = 1 << 20  # bytes of parameters that are trained together on a CPU
+COPIES = 10  # of the parameters: theta, gradient, velocity, Z, U, Z - U, penalty, mask, and two for a projection
+SMALL = 50_000_000  # multiply-accumulates of a forward pass over a batch
+PULSE = 0.1  # seconds between two looks at the progress of worker processes
+
+Advance = Callable[[int], None]
+
+
+def map_shards(function: Callable[[slice], Any], replicas: int, threads: int, size: int = 1) -> list:
+    """[function(slice of replicas) for each shard of `size`], on so many threads: for short work on large arrays.
+
+    An exception in one is raised here once the others that have begun are done; those that have not are dropped.
+    """
+    shards = _shards(replicas, size)
+    if _workers(threads, shards) == 1:
+        return [function(shard) for shard in shards]
+    with ThreadPoolExecutor(threads) as pool:
+        return _results([pool.submit(function, shard) for shard in shards], threading.Event())
+
+
+def train_shards(
+    function: Callable[[slice, Advance], Any],
+    replicas: int,
+    threads: int,
+    size: int = 1,
+    advance: Advance = lambda steps: None,
+) -> list:
+    """[function(slice of replicas, advance) for each shard of `size`], on so many processes where there can be any.
+
+    A worker process has a copy of everything, so what counts of a function is what it returns. It calls its advance
+    with the steps that it has made: that tells the caller's `advance`, and raises Interrupted where another shard has
+    failed. The first exception is raised here once those that have begun are done. Raises WorkerError where the system
+    kills a process.
+    """
+    shards = _shards(replicas, size)
+    workers = _workers(threads, shards)
+    if workers == 1:
+        return [function(shard, advance) for shard in shards]
+    forks = sys.platform == "linux" and xp._module is np
+    return (_in_processes if forks else _in_threads)(function, shards, workers, advance)
+
+
+def _in_threads(function: Callable, shards: list[slice], workers: int, advance: Advance) -> list:
+    ended = threading.Event()
+
+    def advance_all(steps: int) -> None:
+        _refuse_if(ended.is_set())
+        advance(steps)
+
+    with ThreadPoolExecutor(workers) as pool:
+        return _results([pool.submit(function, shard, advance_all) for shard in shards], ended)
+
+
+def _in_processes(function: Callable, shards: list[slice], workers: int, advance: Advance) -> list:
+    """A forked process inherits `function` and its data; slices go to it, and results come back, through pipes."""
+    context = multiprocessing.get_context("fork")
+    ended, steps_made, told = context.Event(), context.Value("q", 0), 0
+
+    def count(steps: int) -> None:
+        _refuse_if(ended.is_set())
+        with steps_made.get_lock():
+            steps_made.value += steps
+
+    def pulse() -> None:
+        nonlocal told
+        made = steps_made.value
+        advance(made - told)
+        told = made
+
+    with (
+        ProcessPoolExecutor(workers, context, _begin, (lambda shard: function(shard, count),)) as pool,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks where there are threads
+        try:
+            return _results([pool.submit(_run, shard) for shard in shards], ended, pulse)
+        except BrokenProcessPool:
+            raise WorkerError("a worker process was killed, perhaps for want of memory; lower --threads") from None
+
+
+_work: Callable[[slice], Any]  # in a worker process, what it does
+
+
+def _begin(work: Callable[[slice], Any]) -> None:
+    """The start of a worker process. It leaves an interrupt to its parent, and ends where that one is killed."""
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _run(shard: slice) -> Any:
+    return _work(shard)
+
+
+def _results(futures: list[Future], ended: Any, pulse: Callable[[], None] = lambda: None) -> list:
+    """What the futures return, in their order. The first exception ends them all and is raised."""
+    pending = set(futures)
+    try:
+        while pending:
+            done, pending = wait(pending, PULSE, FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            pulse()
+        return [future.result() for future in futures]
+    except BaseException:
+        ended.set()
+        for future in futures:
+            future.cancel()
+        raise
+
+
+def _refuse_if(ended: bool) -> None:
+    if ended:
+        raise Interrupted("another shard of the fleet ended first")
+
+
+def _shards(replicas: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, replicas)) for start in range(0, replicas, size)]
+
+
+def _workers(threads: int, shards: list[slice]) -> int:
+    if threads < 1:
+        raise ArgumentError(f"threads must be at least 1, got {threads}")
+    return min(threads, len(shards))
+
+
+def shard_size(net: Network, samples: int, threads: int) -> int:
+    """How many replicas of `net` to train together in batches of `samples`; at least one, whatever it takes.
+
+    On a CPU as many as have their parameters in a core's cache, up to a thread's share: larger ones are slower,
+    and smaller ones of small networks spend their time between the operations (benchmarks/fleet_mlp.py). On a GPU as
+    many as half of the free memory holds; the rest is for what else a method has, such as the game's adversary.
+    """
+    free = free_memory()
+    if free is None:
+        size = min(CACHE // net.theta[0].nbytes, -(-net.replicas // threads))
+    else:
+        size = int(free // 2 // footprint(net, samples))
+    return max(1, min(size, net.replicas))
+
+
+def sample_threads(net: Network, batch: int, threads: int) -> int:
+    """How many of the threads share the samples of each batch: those that whole replicas leave idle.
+
+    One where a step is so small that handing it out takes longer (benchmarks/threads.py).
+    """
+    if net.body.macs(net.input_shape) * batch < SMALL:
+        return 1
+    return max(1, threads // net.replicas)
+
+
+def footprint(net: Network, samples: int) -> int:
+    """Bytes that one replica takes in training: the buffers of both passes, and its parameters COPIES times."""
+    one, ws = net.copy([0]), Workspace(training=False)
+    X = xp.zeros((1, *net.input_shape, samples), net.theta.dtype)  # (1, ..., N)
+    Y = one.forward(X, ws)
+    one.backward(xp.zeros_like(Y), ws)
+    return X.nbytes + ws.nbytes + COPIES * one.theta.nbytes
