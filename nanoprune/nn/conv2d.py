@@ -72,13 +72,9 @@ class Conv2D(Layer):
 
     def _weight_gradient(self, dY: Any, V: Any, ws: Workspace) -> None:
         R, OH, O, _ = dY.shape
-        total = ws.buffer(self, "dW", (R, V.shape[2], O), dY.dtype)  # dW^T: BLAS does V dY^T faster than dY V^T
-        row = ws.buffer(self, "dW of a row", total.shape, dY.dtype)
-        for i in range(OH):
-            product(V[:, i], dY[:, i].swapaxes(-1, -2), out=row if i else total)  # (R, kh*C*kw, O)
-            if i:
-                total += row
-        self.W.grad[...] = total.swapaxes(-1, -2)
+        rows = ws.buffer(self, "dW of rows", (R, OH, V.shape[2], O), dY.dtype)
+        product(V, dY.swapaxes(-1, -2), out=rows)  # dW^T: BLAS does V dY^T faster than dY V^T
+        self.W.grad[...] = xp.sum(rows, axis=1).swapaxes(-1, -2)
         if self.b:
             self.b.grad[..., 0] = xp.sum(xp.sum(dY, axis=-1), axis=1)  # (R, O)
 
