@@ -14,17 +14,17 @@ import threadpoolctl
 import torch
 from measure import in_turn, report, sgemm_rate
 
-from nanoprune.nn import Network, Workspace, convolution
+from nanoprune.nn import Conv2D, Network, Workspace, convolution
 from nanoprune.parallel import Passes, default_threads
 
 BATCH = 32
 SIZES = ((32, 64), (16, 128), (8, 256), (4, 512))  # H, C
 
 
-def our_pass(H: int, C: int, threads: int) -> Callable[[], None]:
+def our_pass(H: int, C: int, threads: int, layer: Callable = convolution) -> Callable[[], None]:
     threadpoolctl.threadpool_limits(1, user_api="blas")
     rng = np.random.default_rng(0)
-    net = Network(convolution(C, C, 3, padding=1), (H, C, H)).initialise([rng])
+    net = Network(layer(C, C, 3, padding=1), (H, C, H)).initialise([rng])
     passes, parts = Passes(net, threads), np.array_split(np.arange(BATCH), threads)
     arrays = {  # each worker's part of X and dY, as the layers around the convolution leave them
         part[0]: [rng.standard_normal((1, H, C, H, len(part))).astype(np.float32) for _ in range(2)] for part in parts
@@ -58,7 +58,8 @@ def main() -> None:
     rate = sgemm_rate(threads)
     for H, C in SIZES:
         peers = [(peer_pass, H, C, threads, layout) for layout in ("contiguous_format", "channels_last")]
-        ours, *theirs = in_turn((our_pass, H, C, threads), *peers)
+        ours, plain, *theirs = in_turn((our_pass, H, C, threads), (our_pass, H, C, threads, Conv2D), *peers)
+        print(f"  the plain form takes {1e3 * plain.median:.1f} ms ({1e3 * plain.low:.1f}-{1e3 * plain.high:.1f})")
         peer, name = min(zip(theirs, ("torch", "torch channels_last"), strict=True), key=lambda pair: pair[0].median)
         report(f"conv3x3-{H}x{C}", ours, peer, name, 3 * 2 * BATCH * H * H * C * C * 9 / rate)
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from nanoprune.batch import Records
 from nanoprune.parallel import default_threads
-from nanoprune.shards import Advance, shard_size, train_shards
+from nanoprune.shards import Advance, map_shards, shard_size, train_shards
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import build, describe
 
@@ -39,7 +39,7 @@ def records() -> tuple[np.ndarray, np.ndarray]:
     return (rng.random((5000, WIDTHS[0])) < 0.1).astype(np.float32), rng.integers(0, WIDTHS[-1], 5000)
 
 
-def our_steps(replicas: int, threads: int) -> Callable[[], None]:
+def our_steps(replicas: int, threads: int, in_threads: bool = False) -> Callable[[], None]:
     threadpoolctl.threadpool_limits(1, user_api="blas")
     data = Records(*records())
     generators = [np.random.default_rng(r) for r in range(replicas)]
@@ -51,6 +51,8 @@ def our_steps(replicas: int, threads: int) -> Callable[[], None]:
         train(net.shard(rows), data, members[rows], plan, generators[rows])
         return net.theta[rows]
 
+    if in_threads:
+        return lambda: map_shards(lambda rows: epochs(rows, print), replicas, threads, shard_size(net, BATCH, threads))
     return lambda: train_shards(epochs, replicas, threads, shard_size(net, BATCH, threads))
 
 
@@ -138,11 +140,16 @@ def main() -> None:
         "torch vmap": torch_vmap,
         f"torch {threads} processes": torch_processes,
     }
-    ours, *theirs = (
+    ours, threaded, *theirs = (
         times.over(STEPS)
-        for times in in_turn((our_steps, R, threads), *((f, R, threads) for f in contestants.values()), **ROUNDS)
+        for times in in_turn(
+            (our_steps, R, threads),
+            (our_steps, R, threads, True),
+            *((f, R, threads) for f in contestants.values()),
+            **ROUNDS,
+        )
     )
-    for name, times in zip(contestants, theirs, strict=True):
+    for name, times in zip(["nanoprune on threads", *contestants], [threaded, *theirs], strict=True):
         print(f"  {name:20} {1e3 * times.median:.1f} ms (10-90%: {1e3 * times.low:.1f}-{1e3 * times.high:.1f})")
     peer, name = min(zip(theirs, contestants, strict=True), key=lambda pair: pair[0].median)
     report(f"fleet-mlp-{R}", ours, peer, name, R * FLOPS / rate)
@@ -152,7 +159,7 @@ def main() -> None:
 def growth(sizes: tuple[int, ...], threads: int, rate: float) -> None:
     """The time of one step of one network by the size of its fleet."""
     for size, times in zip(sizes, in_turn(*((our_steps, size, threads) for size in sizes), **ROUNDS), strict=True):
-        one = times.over(STEPS * size)
+        one = times.over(STEPS * size)  # on all processors
         report(f"fleet-growth-{size}", one, None, None, FLOPS / rate)
 
 

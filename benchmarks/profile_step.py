@@ -1,0 +1,85 @@
+"""Where the processor time of a training step goes: one network on one thread, layer by layer, beside the limit.
+
+The networks that `reproduce` trains: LeNet-5, the one of Location-30, and the attack network, whose training is most of
+the time there. Medians of the thread's own clock, so that other work on the machine matters little; the limit is the
+arithmetic of the plain algorithms at the rate of a matrix product on one thread.
+
+    python benchmarks/profile_step.py
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+import threadpoolctl
+
+from nanoprune.nn import SGD, Adam, Network, Workspace, cross_entropy, log_loss
+from nanoprune.zoo import attacker, build, describe
+
+STEPS, WARMUP = 60, 5
+
+
+def main() -> None:
+    threadpoolctl.threadpool_limits(1, user_api="blas")
+    rate = sgemm_rate()
+    print(f"matrix products on one thread: {rate / 1e9:.0f} GFLOP/s")
+    lenet = build(describe("lenet-5", (28, 1, 28), 10, [20, 50, 500]))
+    mlp = build(describe("mlp", (446,), 30, [512, 256, 128]))
+    profile("LeNet-5, 32 samples, SGD", lenet, 32, SGD(momentum=0.9), rate, 24 * 24 * 20 * 25)
+    profile("446-512-256-128-30, 64 samples, SGD", mlp, 64, SGD(momentum=0.9), rate, 446 * 512)
+    profile("attack network of 30 classes, 64 samples, Adam", attacker(30), 64, Adam(), rate, 30 * (1024 + 512))
+
+
+def profile(title: str, net: Network, samples: int, optimizer: SGD | Adam, rate: float, outermost: int) -> None:
+    """Print a profile; outermost: multiply-accumulates of the layers that read the input, of which no dX is needed."""
+    rng = np.random.default_rng(0)
+    net.initialise([rng])
+    X = rng.standard_normal((1, *net.input_shape, samples), np.float32)
+    y = rng.integers(0, max(2, net.output_shape[0]), (1, samples))
+    ws, spent = Workspace(), defaultdict(list)
+    for _ in range(STEPS + WARMUP):
+        step(net, X, y, ws, optimizer, spent)
+    times = {name: 1e3 * float(np.median(found[WARMUP:])) for name, found in spent.items()}
+    total, limit = sum(times.values()), 1e3 * 2 * samples * (3 * net.body.macs(net.input_shape) - outermost) / rate
+    print(f"\n{title}: {total:.2f} ms, of which the arithmetic takes {limit:.2f} ms ({limit / total:.0%})")
+    for name, milliseconds in times.items():
+        print(f"  {milliseconds:7.3f} ms  {milliseconds / total:4.0%}  {name}")
+
+
+def step(net: Network, X: np.ndarray, y: np.ndarray, ws: Workspace, optimizer: SGD | Adam, spent: dict) -> None:
+    """One training step; the time of each of its parts goes into `spent`."""
+
+    def timed(name: str, part: Callable, *arguments: object, **options: object) -> np.ndarray:
+        began = time.thread_time()
+        result = part(*arguments, **options)
+        spent[name].append(time.thread_time() - began)
+        return result
+
+    layers = net.body.layers
+    for i, layer in enumerate(layers):
+        X = timed(f"{i} forward   {_short(layer)}", layer.forward, X, ws)
+    loss = cross_entropy if net.output_shape[0] > 1 else lambda z, y: log_loss(z, y[:, None].astype(z.dtype))
+    _, dY = timed("loss", loss, X, y)
+    for i, layer in reversed(list(enumerate(layers))):
+        options = {"need_dX": i > 0} if layer.parameters() else {}
+        dY = timed(f"{i} backward  {_short(layer)}", layer.backward, dY, ws, **options)
+    timed("optimiser", optimizer.step, net, 1e-4)
+
+
+def _short(layer: object) -> str:
+    return repr(layer) if len(repr(layer)) < 60 else type(layer).__name__
+
+
+def sgemm_rate(n: int = 1024) -> float:
+    A = np.random.default_rng(0).standard_normal((n, n), np.float32)
+    out, found = np.empty_like(A), []
+    for _ in range(9):
+        began = time.thread_time()
+        np.matmul(A, A, out=out)
+        found.append(time.thread_time() - began)
+    return 2 * n**3 / float(np.median(found))
+
+
+if __name__ == "__main__":
+    main()
