@@ -141,11 +141,11 @@ def test_no_optimiser_penalty_or_mask_touches_the_state(optimizer):
     assert (net.biases[0].value != 0).all()  # scales are not pruned
 
 
-def test_remember_is_the_mean_over_the_parts_by_their_share():
+def test_remember_takes_a_tenth_of_what_was_seen():
     net = remembering()
-    state, twin = net.state.copy(), net.twin()
-    net.seen[...], twin.seen[...] = 10.0, 40.0
-    net.remember([(net, 2 / 3), (twin, 1 / 3)])
+    state = net.state.copy()
+    net.seen[...] = 20.0
+    net.remember()
     np.testing.assert_allclose(net.state, 0.9 * state + 0.1 * 20.0)
 
 

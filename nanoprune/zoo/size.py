@@ -17,6 +17,7 @@ class Widths:
     """A list of integers, one a hidden layer; of any length where `free`."""
 
     field = "widths"
+    of_any_network = False
 
     def __init__(self, *default: int, free: bool = False) -> None:
         self.default, self.free = default, free
@@ -42,6 +43,7 @@ class Multiplier:
     """A number by which every hidden layer's width is multiplied, and then rounded."""
 
     field = "width"
+    of_any_network = True  # what it is for one network it may be for another
     default = 1.0
 
     def checked(self, name: str, size: Any) -> float:
