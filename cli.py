@@ -360,6 +360,7 @@ def shrink(model: pathlib.Path, out: pathlib.Path, device: str) -> None:
     from nanoprune.practice import shrunk
     from nanoprune.prune import costs
     from nanoprune.report import cost_table
+    from nanoprune.zoo import widths_of
 
     use_device(device)
     before = load_model(model)
@@ -367,7 +368,7 @@ def shrink(model: pathlib.Path, out: pathlib.Path, device: str) -> None:
     after = shrunk(before)
     save_model(after, out)
     Console().print(cost_table(costs(after.net)))
-    widths, narrow = before.net.description["widths"], after.net.description["widths"]
+    widths, narrow = (widths_of(of.net.description) for of in (before, after))
     click.echo(
         f"widths {widths} to {narrow}, parameters {before.net.size:,} to {after.net.size:,} "
         f"({before.net.size / after.net.size:.1f}x)"

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from nanoprune.backend import xp
+import numpy as np
+
+from nanoprune.backend import to_host, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.channels import flat, inner, total
 from nanoprune.nn.layer import Layer, Parameter, Statistic, positive
@@ -84,6 +86,22 @@ class BatchNorm(Layer):
         else:
             xp.multiply(D, scale[:, None], out=dX)
         return dX.reshape(X.shape)
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        gamma, beta, mean, var = (values[:, 0].astype(np.float64) for values in self._host())  # (C,) each
+        return gamma * (c - mean) / np.sqrt(var + EPS) + beta
+
+    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return needed
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        return BatchNorm(int(kept.sum())), [values[kept] for values in self._host()], kept
+
+    def _host(self) -> list[np.ndarray]:
+        """gamma, beta, mean and var of the first replica, (C, 1) each."""
+        return [to_host(of.value)[0] for of in (*self.parameters(), *self.statistics())]
 
     def _measure(self, A: Any, centred: Any, ws: Workspace) -> tuple[Any, Any, int]:
         """Mean and biased variance of each channel in the batch, (R, C, 1), and the number m of its values.
