@@ -127,13 +127,14 @@ def _tabular(members: int, reference: int, nonmembers: int) -> Recipe:
     )
 
 
-def _cifar(dense: int, prune: int, retrain: int, **changes: Any) -> Recipe:
-    """Colour images, for so many epochs.
+def _cifar(epochs: tuple[int, int, int], augment: str = "none", **changes: Any) -> Recipe:
+    """Small colour images: epochs of dense training, of pruning and of retraining, and changes for a larger run.
 
-    No augmentation: it is a defence itself, since the network never sees a member as the attacker does, and the
-    comparison is of pruning. What the paper did is not known.
+    No augmentation where few members are to show an effect: it is a defence itself, since the network never sees a
+    member as the attacker does, and the comparison is of pruning. What the paper did is not known.
     """
-    usual = {"decay": "cosine", "weight_decay": 5e-4}
+    usual = {"decay": "cosine", "weight_decay": 5e-4, "augment": augment}
+    dense, prune, retrain = epochs
     recipe = Recipe(
         network="resnet18",
         widths=0.25,
@@ -149,26 +150,6 @@ def _cifar(dense: int, prune: int, retrain: int, **changes: Any) -> Recipe:
         scope="global",
     )
     return dataclasses.replace(recipe, **changes)
-
-
-def _full_cifar() -> Recipe:
-    """All of the training set at full width, for a GPU: as such networks are usually trained, crops and mirror images
-    included. It has not been run."""
-    recipe = _cifar(
-        dense=100,
-        prune=60,
-        retrain=40,
-        widths=1.0,
-        members=None,
-        reference=0,
-        nonmembers=10_000,
-        seeds=1,
-        minmax=0.0,
-    )
-    phases = ("dense", "prune", "retrain")
-    return dataclasses.replace(
-        recipe, **{phase: dataclasses.replace(getattr(recipe, phase), augment="crop-flip") for phase in phases}
-    )
 
 
 RECIPES = {
@@ -217,10 +198,15 @@ RECIPES = {
     # literature (Nasr et al. 2018, with Tanh), the rest is taken from Location-30.
     "purchase100": _tabular(members=10_000, reference=10_000, nonmembers=10_000),
     "texas100": _tabular(members=5_000, reference=5_000, nonmembers=5_000),
-    # Sized for two cores: a step of 64 images is 0.23 s of one core for resnet18 and 0.11 s for vgg16.
-    "cifar10": _cifar(dense=15, prune=15, retrain=8),
-    "cifar100": _cifar(dense=15, prune=15, retrain=8),
+    # Epochs that two cores can do in an hour or so, with resnet18 and vgg16.
+    "cifar10": _cifar((15, 15, 8)),
+    "cifar100": _cifar((15, 15, 8)),
 }
+
+# At full width, as such networks are usually trained, for a GPU. It has not been run.
+FULL_CIFAR = _cifar(
+    (100, 60, 40), "crop-flip", widths=1.0, members=None, reference=0, nonmembers=10_000, seeds=1, minmax=0.0
+)
 
 FULL = {  # where the members are the whole official training set
     "mnist": dataclasses.replace(
@@ -238,8 +224,8 @@ FULL = {  # where the members are the whole official training set
         admm=ADMMSettings(rho=1e-2, iterations=20),
         minmax=0.0,
     ),
-    "cifar10": _full_cifar(),
-    "cifar100": _full_cifar(),
+    "cifar10": FULL_CIFAR,
+    "cifar100": FULL_CIFAR,
 }
 
 
@@ -263,11 +249,11 @@ def one_ratio(keep: Keep | None, from_file: Keep | None, scheme: str | None) -> 
 def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: Any) -> Recipe:
     """The recipe of a data set, for `members` members ("all" for the official training set), with some changes.
 
-    changes: fields of Recipe; None leaves a field as it is. Another network comes with its own widths, or
-    with the recipe's multiplier. With all
-    members, the game's reference set, if a game is asked for, is half of the official test set. A structured scheme
-    has a ratio for each layer, leaves the first convolution and the last layer whole unless `exempt` says otherwise,
-    and N:M brings its ratio. `exempt` has nothing to say where every ratio is one layer's own.
+    changes: fields of Recipe; None leaves a field as it is. Another network comes with its own widths, or with the
+    recipe's multiplier if both have one. With all members, the game's reference set, if a game is asked for, is half of
+    the official test set. A structured scheme has a ratio for each layer, leaves the first convolution and the last
+    layer whole unless `exempt` says otherwise, and N:M brings its ratio. `exempt` has nothing to say where every ratio
+    is one layer's own.
     Raises ArgumentError on values that cannot be used.
     """
     changes = {name: value for name, value in changes.items() if value is not None}
