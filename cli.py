@@ -62,6 +62,12 @@ game_option = click.option(
 )
 
 
+network_options = options(
+    click.option("--network", help="A network's name: see `info`.  [default: the recipe's]"),
+    click.option(
+        "--width", type=float, help="Width multiplier of vgg16, mobilenetv2 and resnet18.  [default: the recipe's]"
+    ),
+)
 scope_option = click.option(
     "--scope",
     type=click.Choice(["layer", "global"]),
@@ -130,7 +136,7 @@ def main() -> None:
 @scheme_options
 @split_options
 @game_option
-@click.option("--network", help="A network's name: see `info`.")
+@network_options
 @click.option(
     "--attacks",
     type=click.Choice(["standard", "full"]),
@@ -158,6 +164,7 @@ def reproduce(
     nonmembers: int | None,
     minmax: float | None,
     network: str | None,
+    width: float | None,
     attacks: str,
     shadows: int,
     weight_decay: float | None,
@@ -165,7 +172,7 @@ def reproduce(
     threads: int | None,
     data_dir: pathlib.Path | None,
 ) -> None:
-    """Run the paper's comparison on DATASET: digits, mnist, location30, purchase100 or texas100.
+    """Run the paper's comparison on DATASET: digits, mnist, location30, purchase100, texas100, cifar10 or cifar100.
 
     Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense
     of the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
@@ -176,6 +183,7 @@ def reproduce(
     python cli.py reproduce location30 --seeds 5 --keep 0.1 --keep 0.05 --keep 0.02
     python cli.py reproduce mnist --members all --out results/mnist-all
     python cli.py reproduce mnist --scheme filter --keep 0.5
+    python cli.py reproduce cifar10 --network vgg16 --width 0.25
     """
     from nanoprune.files import check_writable
     from nanoprune.prune import read_keep_file
@@ -188,8 +196,8 @@ def reproduce(
     sizes = {"reference": reference, "nonmembers": nonmembers}
     if keep_file:
         keep = (*keep, read_keep_file(keep_file, layer_names(data, members, network)))
-    changes = {"keep": keep or None, "scope": scope, "minmax": minmax, "network": network, "seeds": seeds}
-    recipe = recipe_for(data, members, **changes, **sizes, scheme=scheme, exempt=exempt)
+    changes = {"keep": keep or None, "scope": scope, "minmax": minmax, "seeds": seeds, "scheme": scheme}
+    recipe = recipe_for(data, members, **changes, **sizes, exempt=exempt, network=network, widths=width)
     recipe = dataclasses.replace(recipe, dense=_changed(recipe.dense, weight_decay=weight_decay))
     out = out or pathlib.Path("results") / dataset
     check_writable(out)
@@ -207,7 +215,7 @@ def reproduce(
 @main.command(epilog=EPILOG)
 @click.argument("dataset")
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
-@click.option("--network", help="mlp, lenet-300-100 or lenet-5.  [default: the one that reproduce uses]")
+@network_options
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the members.")
 @click.option("--lr", type=float, help="Learning rate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -218,6 +226,7 @@ def train(
     dataset: str,
     out: pathlib.Path,
     network: str | None,
+    width: float | None,
     epochs: int | None,
     lr: float | None,
     seed: int,
@@ -234,6 +243,7 @@ def train(
     \b
     python cli.py train location30 --out model.h5
     python cli.py train mnist --members all --epochs 20 --out model.h5
+    python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
     """
     from nanoprune.model import save_model
     from nanoprune.practice import summary_line, train_model
@@ -241,7 +251,7 @@ def train(
 
     data, threads = _prepare(dataset, device, threads, data_dir)
     sizes = {"reference": reference, "nonmembers": nonmembers}
-    recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, **sizes)
+    recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, widths=width, **sizes)
     recipe = dataclasses.replace(recipe, dense=_changed(recipe.dense, epochs=epochs, lr=lr))
     _check_file(out)
     with ProgressBars() as progress:
@@ -354,6 +364,7 @@ def shrink(model: pathlib.Path, out: pathlib.Path, device: str) -> None:
     from nanoprune.practice import shrunk
     from nanoprune.prune import costs
     from nanoprune.report import cost_table
+    from nanoprune.zoo import widths_of
 
     use_device(device)
     before = load_model(model)
@@ -361,7 +372,7 @@ def shrink(model: pathlib.Path, out: pathlib.Path, device: str) -> None:
     after = shrunk(before)
     save_model(after, out)
     Console().print(cost_table(costs(after.net)))
-    widths, narrow = before.net.description["widths"], after.net.description["widths"]
+    widths, narrow = (widths_of(of.net.description) for of in (before, after))
     click.echo(
         f"widths {widths} to {narrow}, parameters {before.net.size:,} to {after.net.size:,} "
         f"({before.net.size / after.net.size:.1f}x)"

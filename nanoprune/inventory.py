@@ -4,35 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from typing import Any
 
 from nanoprune.errors import ArgumentError
 from nanoprune.model import load_model
-from nanoprune.nn import Layer, Network
+from nanoprune.nn import Network
+from nanoprune.nn.count import counts
 from nanoprune.zoo import NETWORKS, architecture, describe, layers_of
 from nanoprune.zoo.size import is_small
-
-Shape = tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One layer. input, output: shapes of one sample, (H, C, W) or (F,). weights: what pruning may touch; parameters:
-    those and biases, scales and shifts; macs: multiply-accumulates of one sample (`Layer.macs`).
-
-    kept_weights, kept_macs: of a model, the weights that are not zero and what they cost, else None.
-    """
-
-    layer: str
-    input: Shape
-    output: Shape
-    weights: int
-    parameters: int
-    macs: int
-    kept_weights: int | None = None
-    kept_macs: int | None = None
-
 
 SUMS = ("weights", "parameters", "macs", "kept_weights", "kept_macs")
 
@@ -61,42 +40,15 @@ def inventory_of(
 
 
 def inventory(description: dict[str, Any], net: Network | None = None) -> dict[str, Any]:
-    """The description, the totals of `SUMS` (None where not known), and "layers", a record like `Row` each.
+    """The description, the totals of `SUMS` (None where not known), and "layers", a record like `Count` each.
 
     net: a network of that description whose first replica is counted. Without it no memory for parameters is taken.
     """
     shape = tuple(description["input_shape"])
     body = net.body if net else layers_of(description)
-    rows = [row(layer, of, net is not None) for layer, of in leaves(body, shape)]
+    rows = counts(body, shape, 0 if net else None)
     sums = {
         name: sum(getattr(r, name) for r in rows) if rows and getattr(rows[0], name) is not None else None
         for name in SUMS
     }
     return description | sums | {"layers": [dataclasses.asdict(r) for r in rows]}
-
-
-def leaves(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
-    """The layers that are not made of others, in the order of the forward pass, each with the shape of its input."""
-    parts = layer.parts(shape)
-    if not parts:
-        yield layer, shape
-    for part, of in parts:
-        yield from leaves(part, of)
-
-
-def row(layer: Layer, shape: Shape, count: bool) -> Row:
-    """A layer that is not made of others, for inputs of `shape`; count: whether its weights are there to be counted."""
-    parameters = layer.parameters()
-    prunable = [p for p in parameters if p.prunable]
-    weights, macs = sum(p.size for p in prunable), layer.macs(shape)
-    kept = sum(int((p.value[0] != 0).sum()) for p in prunable) if count else None
-    return Row(
-        layer=repr(layer),
-        input=shape,
-        output=layer.output_shape(shape),
-        weights=weights,
-        parameters=sum(p.size for p in parameters),
-        macs=macs,
-        kept_weights=kept,
-        kept_macs=kept * macs // weights if count and weights else kept,  # a weight is used equally often as any other
-    )

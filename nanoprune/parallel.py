@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +19,7 @@ import numpy as np
 import threadpoolctl
 
 from nanoprune.backend import to_device, xp
+from nanoprune.nn.meeting import Meeting
 from nanoprune.nn.network import Network
 from nanoprune.nn.workspace import Workspace
 
@@ -54,20 +57,33 @@ class Passes:
 
         columns: host arrays (R, N) that are split along N, such as the indices of the batch. count is N, the size of
         the whole batch, by which an objective divides. Afterwards net.grad is the gradient over the whole batch, and
-        the network remembers the mean over its samples of what each part of it had (`Network.remember`).
+        the network remembers its statistics (`Network.remember`), which every worker has seen alike. What a worker
+        raises is raised here; the others, who may wait for it to add up a sum (`Workspace.total`), end too.
         """
         count = columns[0].shape[1]
         workers = min(len(self.nets), count)
         parts = [map(to_device, np.array_split(column, workers, axis=1)) for column in columns]
         jobs = list(zip(self.nets, self.workspaces, *parts, strict=False))
-        futures = [self.pool.submit(objective, *job, count) for job in jobs[1:]] if self.pool else []
-        total = objective(*jobs[0], count)
-        for (twin, *_), future in zip(jobs[1:], futures, strict=True):
-            total = total + future.result()
+        meeting = Meeting(workers) if workers > 1 else None
+        for place, ws in enumerate(self.workspaces):
+            ws.meeting, ws.place = meeting, place
+
+        def work(job: tuple) -> Any:
+            try:
+                return objective(*job, count)
+            except threading.BrokenBarrierError:  # another worker has failed, and says why
+                return None
+            except BaseException:
+                if meeting:
+                    meeting.abort()
+                raise
+
+        futures = [self.pool.submit(work, job) for job in jobs[1:]] if self.pool else []
+        values = [work(jobs[0]), *(future.result() for future in futures)]
+        for twin in self.nets[1:workers]:
             self.nets[0].grad += twin.grad
-        shares = [part.shape[1] / count for part in np.array_split(columns[0], workers, axis=1)]
-        self.nets[0].remember(list(zip(self.nets, shares, strict=False)))
-        return total
+        self.nets[0].remember()
+        return functools.reduce(operator.add, values)
 
     def __enter__(self) -> Passes:
         return self

@@ -20,7 +20,7 @@ from nanoprune.prune import layer_ratios, shrink
 from nanoprune.prune.admm import Iteration
 from nanoprune.recipes import Keep, Recipe
 from nanoprune.shards import sample_threads
-from nanoprune.zoo import build, describe
+from nanoprune.zoo import build, describe, widths_of
 
 
 def train_model(dataset: Dataset, recipe: Recipe, seed: int, threads: int, progress: Progress | None = None) -> Model:
@@ -69,7 +69,7 @@ def prune_model(
 
 def shrunk(model: Model) -> Model:
     """The model without the units that it does not need: the same outputs up to rounding (`prune.shrink`)."""
-    step = {"step": "shrink", "widths": model.net.description["widths"]}  # the widths that it was trained with
+    step = {"step": "shrink", "widths": widths_of(model.net.description)}  # the widths that it was trained with
     return dataclasses.replace(model, net=shrink(model.net), steps=[*model.steps, step])
 
 

@@ -16,9 +16,9 @@ from nanoprune.audit.predictions import file_sha256
 from nanoprune.backend import to_device
 from nanoprune.data import Dataset
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.inventory import Shape, leaves
 from nanoprune.model import Model
 from nanoprune.nn import BatchNorm, Conv2D, Dense, DepthwiseConv2D, Flatten, Layer, Network, Pointwise
+from nanoprune.nn.count import Shape
 from nanoprune.zoo import build, describe, layers_of
 from nanoprune.zoo.mobilenet import STAGES
 from nanoprune.zoo.vgg import BLOCKS
@@ -111,7 +111,7 @@ def tensors(body: Layer, description: dict[str, Any]) -> Iterator[tuple[str, Sha
     image = tuple(description["input_shape"])
     names = iter(NAMES[description["network"]](image[0]))
     flattened: Shape | None = None  # the images that the next dense layer sees flattened
-    for layer, shape in leaves(body, image):
+    for layer, shape in body.leaves(image):
         if isinstance(layer, Flatten):
             flattened = shape
         if layer.parameters():

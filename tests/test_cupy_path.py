@@ -470,6 +470,18 @@ def test_schemes_and_shrink(scheme):
     both(body)
 
 
+@pytest.mark.parametrize("name", ["vgg16", "mobilenetv2", "resnet18"])
+def test_networks_are_shrunk(name):
+    def body():
+        net = build(describe(name, (32, 3, 32), 3, 0.05)).initialise(seeded()[:1])
+        hard_prune(net, Budget(net, 0.5, scheme="channel"))
+        small = shrink(net)
+        X, ws = to_device(draw(1, 32, 3, 32, 2)), Workspace(training=False)
+        return [small.theta, small.state, small.forward(X, ws)]
+
+    both(body)
+
+
 @pytest.mark.parametrize("keep", [0.3, [0.5, 0.2], np.array([[0.5], [0.1]])], ids=["one", "a layer", "a replica"])
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_admm_mask_and_hard_prune(keep, adaptive):

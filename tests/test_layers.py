@@ -363,7 +363,7 @@ def test_running_statistics_are_those_of_pytorch():
     first, second = np.array([1.0, 3.0]).reshape(1, 1, 2), np.array([4.0, 4.0, 10.0]).reshape(1, 1, 3)
     for X in (first, second):
         net.forward(X, Workspace())
-        net.remember([(net, 1.0)])
+        net.remember()
     mean = 0.9 * (0.1 * 2) + 0.1 * 6
     var = 0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 12
     close(net.state, np.array([[mean, var]]))

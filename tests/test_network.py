@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from nanoprune.errors import ArgumentError, DeviceError
 from nanoprune.nn import SGD, Adam, BatchNorm, Conv2D, Dense, Flatten, Network, ReLU, Sequential, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
-from nanoprune.zoo import NETWORKS, attacker, build, describe, layers_of, narrowed, size_of
-from nanoprune.zoo.build import weight_count
+from nanoprune.zoo import NETWORKS, attacker, build, describe, layers_of, narrowed
 
 
 def small(replicas: int = 2, dtype=np.float64) -> Network:
@@ -141,11 +140,11 @@ def test_no_optimiser_penalty_or_mask_touches_the_state(optimizer):
     assert (net.biases[0].value != 0).all()  # scales are not pruned
 
 
-def test_remember_is_the_mean_over_the_parts_by_their_share():
+def test_remember_takes_a_tenth_of_what_was_seen():
     net = remembering()
-    state, twin = net.state.copy(), net.twin()
-    net.seen[...], twin.seen[...] = 10.0, 40.0
-    net.remember([(net, 2 / 3), (twin, 1 / 3)])
+    state = net.state.copy()
+    net.seen[...] = 20.0
+    net.remember()
     np.testing.assert_allclose(net.state, 0.9 * state + 0.1 * 20.0)
 
 
@@ -343,28 +342,3 @@ def test_mobilenet_rounds_to_multiples_of_eight():
     assert weights[0] == (16, 27)
     assert weights[-2:] == [(1000, 1280), (1000, 1)]
     assert round(parameters(describe("mobilenetv2", (224, 3, 224), 1000, 0.35)) / 1e6, 2) == 1.68
-
-
-@pytest.mark.parametrize("width", [0, -1, float("nan"), 17, True, "1", [64, 128]])
-def test_multipliers_out_of_range_are_refused(width):
-    with pytest.raises(ArgumentError, match=r"width of resnet18 must be a number in \(0, 16\], got"):
-        describe("resnet18", (32, 3, 32), 10, width)
-
-
-def test_widths_and_multiplier_are_kept_by_descriptions():
-    assert describe("resnet18", (32, 3, 32), 10, 0.25)["width"] == 0.25
-    for name, size in (("resnet18", 0.25), ("lenet-5", (2, 3, 4)), ("mlp", (5,))):
-        assert size_of(describe(name, (32, 3, 32), 10, size)) == size
-    with pytest.raises(ArgumentError, match=r"widths of mlp must be a list of numbers like \[512, 256, 128\], got 0.5"):
-        describe("mlp", (4,), 2, 0.5)
-
-
-@settings(deadline=None, max_examples=12)
-@given(st.sampled_from(["vgg16", "resnet18", "mobilenetv2"]), st.sampled_from([0.05, 0.13, 0.25]), st.data())
-def test_narrowed_is_the_largest_multiplier_that_fits(name, width, data):
-    """Of all thousandths up to the network's own width, counted one by one."""
-    description = describe(name, (32, 3, 32), 10, width)
-    counts = {i: weight_count(description | {"width": i / 1000}) for i in range(1, round(1000 * width) + 1)}
-    weights = data.draw(st.integers(counts[1], counts[max(counts)] + 5))
-    thin = narrowed(description, weights)
-    assert thin == description | {"width": max(i for i, count in counts.items() if count <= weights) / 1000}

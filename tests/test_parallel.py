@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from nanoprune.nn import BatchNorm, Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
+from nanoprune.nn import (
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Flatten,
+    MaxPool,
+    Network,
+    ReLU,
+    Residual,
+    Sequential,
+    Workspace,
+    cross_entropy,
+)
 from nanoprune.parallel import Passes, default_threads, single_threaded_blas
 
 R, N = 2, 11
@@ -82,32 +94,82 @@ def test_each_worker_gets_its_own_part_workspace_and_gradient():
         assert np.concatenate([job[3][r] for job in by_start]).tolist() == weight[r].tolist()
 
 
+def normalised(threads: int, samples: int = N, dtype: type = np.float64) -> dict[str, np.ndarray]:
+    """Two steps of a network with BatchNorm between convolutions, beside a shortcut and on features."""
+    block = Residual(Sequential(Conv2D(3, 3, 3, padding=1, bias=False), BatchNorm(3)))
+    layers = [Conv2D(1, 3, 3, bias=False), BatchNorm(3), ReLU(), block, Flatten(), Dense(48, 4), BatchNorm(4)]
+    net = Network(Sequential(*layers), (6, 1, 6), R, dtype).initialise([np.random.default_rng(r) for r in range(R)])
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((R, 6, 1, 6, samples)).astype(dtype), rng.integers(0, 4, (R, samples))
+
+    def objective(net, ws, index, count):
+        loss, dlogits = cross_entropy(net.forward(X[..., index[0]], ws), np.take_along_axis(y, index, axis=1), count)
+        net.backward(dlogits, ws)
+        return loss
+
+    with Passes(net, threads) as passes:
+        for _ in range(2):
+            loss = passes.run(objective, np.tile(np.arange(samples), (R, 1)))
+            net.theta -= dtype(0.1) * net.grad
+    return {"loss": loss, "theta": net.theta, "gradient": net.grad, "state": net.state}
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+@pytest.mark.parametrize("samples", [2, 3, N])
+def test_batch_normalisation_is_of_the_whole_batch(threads, samples):
+    """The number of threads changes nothing but rounding, whatever parts they get, also where some get none."""
+    expected, found = normalised(1, samples), normalised(threads, samples)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-11 * np.abs(value).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_batch_normalisation_gives_the_same_bits_for_the_same_number_of_threads(threads):
+    runs = [normalised(threads, dtype=np.float32) for _ in range(5)]
+    for name in runs[0]:
+        assert len({run[name].tobytes() for run in runs}) == 1, name
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_running_statistics_are_the_mean_over_the_workers_parts(threads):
-    """By their samples, 11 in parts of 6 and 5 or of 4, 4 and 3; and the same bits every time."""
+def test_running_statistics_are_those_of_the_whole_batch(threads):
     X = np.random.default_rng(0).standard_normal((R, 3, 2, 4, N))
+    net = Network(BatchNorm(2), (3, 2, 4), R, np.float64)
 
-    def state() -> np.ndarray:
-        net = Network(BatchNorm(2), (3, 2, 4), R, np.float64).initialise([np.random.default_rng(r) for r in range(R)])
+    def objective(net, ws, index, count):
+        net.forward(X[..., index[0]], ws)
+        return 0.0
 
-        def objective(net, ws, index, count):
-            net.forward(X[..., index[0]], ws)
-            net.grad[...] = 0
-            return 0.0
-
-        with Passes(net, threads) as passes:
-            for _ in range(2):
-                passes.run(objective, np.tile(np.arange(N), (R, 1)))
-        return net.state
-
-    parts = np.array_split(np.arange(N), threads)
-    mean = sum(len(part) / N * X[..., part].mean(axis=(1, 3, 4)) for part in parts)  # (R, C)
-    var = sum(
-        len(part) / N * X[..., part].var(axis=(1, 3, 4)) * 12 * len(part) / (12 * len(part) - 1) for part in parts
-    )
+    with Passes(net, threads) as passes:
+        for _ in range(2):
+            passes.run(objective, np.tile(np.arange(N), (R, 1)))
+    mean, var = X.mean(axis=(1, 3, 4)), X.var(axis=(1, 3, 4), ddof=1)  # (R, C)
     expected = np.concatenate([0.19 * mean, 0.81 + 0.19 * var], axis=1)  # 1 - 0.9^2 of them after two batches
-    np.testing.assert_allclose(state(), expected, rtol=1e-12)
-    assert state().tobytes() == state().tobytes()
+    np.testing.assert_allclose(net.state, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_error_in_one_worker_ends_those_that_wait_for_it(threads, failing):
+    """Before its first sum, when the others are waiting for it; the next batch runs as if nothing had been."""
+    net, expected = Network(BatchNorm(1), (1,), 1, np.float64), Network(BatchNorm(1), (1,), 1, np.float64)
+    X, index = np.arange(9.0).reshape(1, 1, 9), np.arange(9)[None]
+    fail = True
+
+    def objective(net, ws, index, count):
+        if fail and ws.place == min(failing, threads - 1):
+            time.sleep(0.02)
+            raise ZeroDivisionError("before the meeting")
+        net.forward(X[..., index[0]], ws)
+        return 0.0
+
+    with Passes(net, threads) as passes:
+        with pytest.raises(ZeroDivisionError, match="before the meeting"):
+            passes.run(objective, index)
+        fail = False
+        passes.run(objective, index)
+    with Passes(expected) as passes:
+        passes.run(objective, index)
+    np.testing.assert_allclose(net.state, expected.state, rtol=1e-14)
 
 
 def test_an_error_in_a_worker_is_raised():

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nanoprune.errors import ArgumentError
-from nanoprune.nn import SGD, Conv2D, Dense, Flatten, Network, Parameter, ReLU, Sequential, Workspace, cross_entropy
+from nanoprune.nn import (
+    SGD,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Flatten,
+    Network,
+    Parameter,
+    ReLU,
+    Sequential,
+    Workspace,
+    cross_entropy,
+)
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune, parse_scheme
 from nanoprune.prune.scheme import largest_of_each
 
@@ -287,6 +299,19 @@ def test_the_ratio_of_a_scheme_is_its_own():
     assert Budget(net, 1 / 3, scheme="1:3").k == [[1, 1]]
     with pytest.raises(ArgumentError, match=r"keep must be 0.5 where scheme is 2:4, got 0.3; leave it out"):
         Budget(net, 0.3, scheme="2:4")
+
+
+@pytest.mark.parametrize("scheme", ["filter", "channel"])
+def test_a_channel_of_a_depthwise_convolution_is_its_kernel(scheme):
+    """Each output channel reads one input channel: whichever is pruned, the kernels of largest norm are left."""
+    net = Network(DepthwiseConv2D(5, 3), (4, 5, 4), 1, "float64")
+    W = net.weights[0].value
+    W[...] = np.random.default_rng(0).standard_normal(W.shape)
+    order = np.argsort([-sum(w * w for w in kernel) for kernel in W[0]])
+    expected = W.copy()
+    expected[0, order[2:]] = 0
+    hard_prune(net, Budget(net, 0.5, scheme=scheme))
+    np.testing.assert_array_equal(W, expected)
 
 
 @pytest.mark.parametrize("scheme", ["filter", "channel", "column", "block", "2:4"])

@@ -4,11 +4,11 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Layer, positive
+from nanoprune.nn.layer import Elementwise, positive
 from nanoprune.nn.workspace import Workspace
 
 
-class AvgPool(Layer):
+class AvgPool(Elementwise):
     """Mean over windows of size x size, moved by `size`; rows and columns that fill no window are dropped.
 
     X (R, H, C, W, N), Y (R, H // size, C, W // size, N): Y[y, x] = 1/size^2 sum_ij X[size y + i, size x + j], the sum
@@ -22,6 +22,9 @@ class AvgPool(Layer):
         if len(shape) != 3 or shape[0] < self.size or shape[2] < self.size:
             raise ArgumentError(f"{self!r} takes images (H, C, W) of at least {self.size} x {self.size}, got {shape}")
         return (shape[0] // self.size, shape[1], shape[2] // self.size)
+
+    def constants(self, c: Any, shape: tuple[int, ...]) -> Any:
+        return c
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         R, N, k = X.shape[0], X.shape[-1], self.size

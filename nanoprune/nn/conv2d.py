@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.backend import product, to_host, windows, xp
+from nanoprune.backend import product, windows, xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Layer, Parameter, he, positive
-from nanoprune.nn.units import contribution, linear_constants, linear_needs
+from nanoprune.nn.layer import Parameter, he, positive
+from nanoprune.nn.units import Linear
 from nanoprune.nn.workspace import Workspace
 
 
-class Conv2D(Layer):
+class Conv2D(Linear):
     """Cross-correlation with O kernels of kh x kw over C channels, stride s, p rows and columns of zeros around.
 
     bias=False: without b, where BatchNorm follows, whose shift does the same.
@@ -136,31 +136,16 @@ class Conv2D(Layer):
     def _positions(self, length: int) -> int:
         return (length + 2 * self.padding - self.size) // self.stride + 1
 
-    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return linear_constants(*self._host(), self._foldable(c))
+    def by_unit(self, W: np.ndarray) -> np.ndarray:
+        k = self.size
+        return W.reshape(-1, k, self.channels, k).swapaxes(1, 2).reshape(-1, self.channels, k * k)
 
-    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return linear_needs(self._host()[0], needed, self._foldable(c))
+    def from_units(self, A: np.ndarray) -> np.ndarray:
+        O, C, k = *A.shape[:2], self.size
+        return A.reshape(O, C, k, k).swapaxes(1, 2).reshape(O, k * C * k)
 
-    def narrowed(
-        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
-    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
-        A, b = self._host()
-        b = (b + contribution(A, self._foldable(c), ~kept))[needed]
-        O, C, k = int(needed.sum()), int(kept.sum()), self.size
-        W = A[needed][:, kept].reshape(O, C, k, k).swapaxes(1, 2).reshape(O, k * C * k)
-        return Conv2D(C, O, k, self.stride, self.padding), [W, b[:, None]], needed
-
-    def _foldable(self, c: np.ndarray) -> np.ndarray:
-        """Without the constants that the zeros around the image change: at the border the sum over a window has less
-        of them than inside, so no bias can stand for them, unless they are 0 too."""
-        return np.where(c == 0, c, np.nan) if self.padding else c
-
-    def _host(self) -> tuple[np.ndarray, np.ndarray]:
-        """A (O, C, kh*kw) and b (O,) of the first replica, as `nn.units` takes them."""
-        O, C, k = self.kernels, self.channels, self.size
-        W = to_host(self.W.value)[0].reshape(O, k, C, k).swapaxes(1, 2).reshape(O, C, k * k)
-        return W, to_host(self.b.value)[0, :, 0] if self.b else np.zeros(O, W.dtype)
+    def resized(self, inputs: int, outputs: int) -> "Conv2D":
+        return Conv2D(inputs, outputs, self.size, self.stride, self.padding, self.b is not None)
 
     def __repr__(self) -> str:
         sizes = f"{self.channels}, {self.kernels}, {self.size}, stride={self.stride}, padding={self.padding}"

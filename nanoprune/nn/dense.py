@@ -2,16 +2,14 @@
 
 from typing import Any
 
-import numpy as np
-
-from nanoprune.backend import product, to_host, xp
+from nanoprune.backend import product, xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Layer, Parameter, he, positive
-from nanoprune.nn.units import contribution, linear_constants, linear_needs
+from nanoprune.nn.layer import Parameter, he, positive
+from nanoprune.nn.units import Linear
 from nanoprune.nn.workspace import Workspace
 
 
-class Dense(Layer):
+class Dense(Linear):
     """Affine map of every sample, Y = W X + b.
 
     X (R, in, N), W (R, out, in), b (R, out, 1), Y (R, out, N). From dY = dL/dY:
@@ -48,23 +46,8 @@ class Dense(Layer):
             return product(self.W.value.swapaxes(-1, -2), dY, out=dX)  # (R, in, N)
         return None
 
-    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return linear_constants(*self._host(), c)
-
-    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return linear_needs(self._host()[0], needed, c)
-
-    def narrowed(
-        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
-    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
-        A, b = self._host()
-        b = (b + contribution(A, c, ~kept))[needed]
-        layer = Dense(int(kept.sum()), int(needed.sum()))
-        return layer, [A[needed][:, kept, 0], b[:, None]], needed
-
-    def _host(self) -> tuple[np.ndarray, np.ndarray]:
-        """A (out, in, 1) and b (out,) of the first replica, as `nn.units` takes them."""
-        return to_host(self.W.value)[0, :, :, None], to_host(self.b.value)[0, :, 0]
+    def resized(self, inputs: int, outputs: int) -> "Dense":
+        return Dense(inputs, outputs)
 
     def __repr__(self) -> str:
         return f"Dense({self.inputs}, {self.outputs})"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.backend import xp
+from nanoprune.backend import to_host, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.channels import flat, inner, total
 from nanoprune.nn.layer import Layer, Parameter, he, positive
@@ -31,7 +31,7 @@ class DepthwiseConv2D(Layer):
         if not isinstance(padding, int) or padding < 0:
             raise ArgumentError(f"padding must be an integer of at least 0, got {padding!r}")
         self.padding = padding
-        self.W = Parameter("W", (channels, size**2), he(size**2), prunable=True, window=(size, 1, size))
+        self.W = Parameter("W", (channels, size**2), he(size**2), prunable=True, window=(size, 1, size), depthwise=True)
         self.b = Parameter("b", (channels, 1), std=0.0, prunable=False) if bias else None
 
     def parameters(self) -> list[Parameter]:
@@ -108,6 +108,27 @@ class DepthwiseConv2D(Layer):
     def _weight(self, tap: int) -> Any:
         """(R, 1, C, 1, 1)."""
         return self.W.value[:, None, :, tap, None, None]
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        W, b = self._host()
+        c = np.where(c == 0, c, np.nan) if self.padding else c  # at the border a window has less of a constant
+        reads = (W != 0).any(axis=1)  # (C,)
+        return b + np.where(reads, W.sum(axis=1) * c, 0.0)
+
+    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return needed
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        W, b = self._host()
+        layer = DepthwiseConv2D(int(kept.sum()), self.size, self.stride, self.padding, self.b is not None)
+        return layer, [W[kept], b[kept, None]] if self.b else [W[kept]], kept
+
+    def _host(self) -> tuple[np.ndarray, np.ndarray]:
+        """W (C, k*k) and b (C,) of the first replica."""
+        W = to_host(self.W.value)[0]
+        return W, to_host(self.b.value)[0, :, 0] if self.b else np.zeros(len(W), W.dtype)
 
     def __repr__(self) -> str:
         bias = "" if self.b else ", bias=False"

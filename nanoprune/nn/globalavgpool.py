@@ -4,11 +4,11 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Layer
+from nanoprune.nn.layer import Elementwise
 from nanoprune.nn.workspace import Workspace
 
 
-class GlobalAvgPool(Layer):
+class GlobalAvgPool(Elementwise):
     """From images to features, each the mean of its channel: X (R, H, C, W, N), Y (R, C, N) (Lin et al. 2014).
 
     Y[c] = 1 / (H W) sum_hw X[h, c, w];  dX[h, c, w] = dY[c] / (H W).
@@ -18,6 +18,9 @@ class GlobalAvgPool(Layer):
         if len(shape) != 3:
             raise ArgumentError(f"{self!r} takes images (H, C, W), got {shape}")
         return (shape[1],)
+
+    def constants(self, c: Any, shape: tuple[int, ...]) -> Any:
+        return c
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         R, H, C, W, N = X.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ class Parameter:
 
     shape: without the replica axis. Initial values are normal, with mean `start` and standard deviation `std`.
     prunable: True for weights, False for biases. window: of a convolution's weights (O, kh*C*kw), (kh, C, kw); None for
-    others. value and grad, both (R, *shape), are views into the network's flat parameter vector `theta` and its
-    gradient; `Network` sets them.
+    others. depthwise: whether each row of them reads an input channel of its own. value and grad, both (R, *shape), are
+    views into the network's flat parameter vector `theta` and its gradient; `Network` sets them.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class Parameter:
         prunable: bool,
         start: float = 0.0,
         window: tuple[int, int, int] | None = None,
+        depthwise: bool = False,
     ) -> None:
         self.name = name
         self.shape = shape
         self.window = window
+        self.depthwise = depthwise
         self.size = math.prod(shape)
         self.std = std
         self.prunable = prunable
@@ -76,6 +79,14 @@ class Layer:
         """The layers that this one is made of, each with the shape of its input, for an input of `shape`."""
         return []
 
+    def leaves(self, shape: tuple[int, ...]) -> Iterator[tuple[Layer, tuple[int, ...]]]:
+        """The layers not made of others, in the order of the forward pass, each with the shape of its input."""
+        parts = self.parts(shape)
+        if not parts:
+            yield self, shape
+        for layer, of in parts:
+            yield from layer.leaves(of)
+
     def macs(self, shape: tuple[int, ...]) -> int:
         """Multiply-accumulates of one sample of `shape`: each weight once at each position of the output.
 
@@ -114,8 +125,9 @@ class Layer:
     def narrowed(
         self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
     ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
-        """The layer on the input units `kept` alone, the values of its parameters, and which output units are left.
+        """The layer on the input units `kept` alone, its values, and which output units are left.
 
+        Values: those of the parameters and then of the statistics of each of its `leaves`, in their order.
         kept has all that `needs` asked for, perhaps more; at least the units `needed` are left. What an input unit that
         is not kept contributed, it does not lose: such a unit is constant, or nothing reads it.
         """

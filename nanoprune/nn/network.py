@@ -106,17 +106,10 @@ class Network:
         for s in self.statistics:
             s.value[...] = s.start
 
-    def remember(self, parts: list[tuple[Network, float]]) -> None:
-        """state <- (1 - m) state + m sum_i share_i seen_i,  m = 0.1.
-
-        parts: the networks that have each seen a part of the batch in training (this one and its twins), with that
-        part's share of the samples. `nanoprune.parallel.Passes` calls it after every batch.
-        """
-        if not self.statistics:
-            return
+    def remember(self) -> None:
+        """state <- (1 - m) state + m seen,  m = 0.1. `nanoprune.parallel.Passes` calls it after every batch."""
         self.state *= 1 - MOMENTUM
-        for net, share in parts:
-            self.state += (MOMENTUM * share) * net.seen
+        self.state += MOMENTUM * self.seen
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         """Logits (R, classes, N) of samples X (R, *input_shape, N). Refuses another device, dtype or shape."""

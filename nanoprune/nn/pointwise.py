@@ -5,11 +5,12 @@ from typing import Any
 from nanoprune.backend import product
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.channels import total
-from nanoprune.nn.layer import Layer, Parameter, he, positive
+from nanoprune.nn.layer import Parameter, he, positive
+from nanoprune.nn.units import Linear
 from nanoprune.nn.workspace import Workspace
 
 
-class Pointwise(Layer):
+class Pointwise(Linear):
     """The affine map of every pixel's channels, of every s-th row and column: a 1x1 convolution with stride s.
 
     X (R, H, C, W, N), W (R, O, C), b (R, O, 1), Y (R, OH, O, OW, N) with OH = (H - 1) // s + 1. Each row of the image
@@ -71,6 +72,9 @@ class Pointwise(Layer):
         dX[...] = 0
         dX[:, :: self.stride, :, :: self.stride] = dA
         return dX
+
+    def resized(self, inputs: int, outputs: int) -> "Pointwise":
+        return Pointwise(inputs, outputs, self.stride, self.b is not None)
 
     def __repr__(self) -> str:
         bias = "" if self.b else ", bias=False"

@@ -3,11 +3,11 @@
 from typing import Any
 
 from nanoprune.backend import xp
-from nanoprune.nn.layer import Layer
+from nanoprune.nn.layer import Elementwise
 from nanoprune.nn.workspace import Workspace
 
 
-class ReLU6(Layer):
+class ReLU6(Elementwise):
     """Y = min(max(X, 0), 6), elementwise (Sandler et al. 2018, section 3.4); dX = dY where 0 < X < 6, and 0 elsewhere
     (the derivatives at 0 and 6 are taken as 0)."""
 

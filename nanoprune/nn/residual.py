@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.layer import Layer, Parameter, Statistic
+from nanoprune.nn.units import unit_count
 from nanoprune.nn.workspace import Workspace
 
 
@@ -50,6 +53,26 @@ class Residual(Layer):
         if not layer.parameters():
             return layer.backward(dY, ws)
         return layer.backward(dY, ws, need_dX=need_dX, need_dW=need_dW)
+
+    # A unit of a sum goes only where all that is added to it and all that read it let it go. Shortcuts tie the units of
+    # many blocks together, so they stay, at both ends of each block, and only the units inside of the body go.
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(unit_count(self.output_shape(shape)), np.nan)
+
+    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return np.ones(len(c), bool)
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        whole, varying = np.ones(len(needed), bool), np.full(len(c), np.nan)
+        layers, values = [], []
+        for layer in self._layers():
+            layer, own, _ = layer.narrowed(kept, whole, varying, shape)
+            layers.append(layer)
+            values += own
+        return Residual(*layers), values, whole
 
     def _layers(self) -> list[Layer]:
         return [self.body, self.shortcut] if self.shortcut else [self.body]

@@ -8,11 +8,11 @@ import numpy as np
 
 from nanoprune.backend import to_device, xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Layer
+from nanoprune.nn.layer import Elementwise, Layer
 from nanoprune.nn.workspace import Workspace
 
 
-class Standardise(Layer):
+class Standardise(Elementwise):
     """Y[c] = (X[c] - mean_c) / std_c,  dX[c] = dY[c] / std_c,  with constants that are given and never change.
 
     X (R, H, C, W, N); mean, std: C numbers each. It makes a network that was trained on standardised images one of
@@ -30,6 +30,15 @@ class Standardise(Layer):
         if len(shape) != 3 or shape[1] != len(self.mean):
             raise ArgumentError(f"{self!r} takes images (H, {len(self.mean)}, W), got {shape}")
         return shape
+
+    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return (c - np.array(self.mean)) / np.array(self.std)
+
+    def narrowed(
+        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
+        of = np.flatnonzero(kept)
+        return Standardise([self.mean[i] for i in of], [self.std[i] for i in of]), [], kept
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         Y = xp.subtract(X, column(self.mean, X.dtype), out=ws.buffer(self, "Y", X.shape, X.dtype))

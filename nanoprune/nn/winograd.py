@@ -155,6 +155,9 @@ class WinogradConv2D(Conv2D):
             tiles.append(Tile(slice(first, last), taps, slice(start, min(start + TILE, OH))))
         return tiles
 
+    def resized(self, inputs: int, outputs: int) -> Conv2D:
+        return convolution(inputs, outputs, self.size, 1, self.padding, self.b is not None)
+
     def __repr__(self) -> str:
         sizes = f"{self.channels}, {self.kernels}, {self.size}, padding={self.padding}"
         return f"WinogradConv2D({sizes})" if self.b else f"WinogradConv2D({sizes}, bias=False)"

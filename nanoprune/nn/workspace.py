@@ -8,6 +8,7 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import WorkspaceError
+from nanoprune.nn.meeting import Meeting
 
 
 class Workspace:
@@ -18,11 +19,14 @@ class Workspace:
 
     training: whether layers that behave differently in training (Dropout) do so.
     generators: one numpy.random.Generator per replica, for layers that draw random numbers.
+    meeting, place: where the samples of a batch are shared out among workers, who meet and in which order.
     """
 
     def __init__(self, training: bool = True, generators: list | None = None) -> None:
         self.training = training
         self.generators = generators
+        self.meeting: Meeting | None = None
+        self.place = 0
         self._buffers: dict[tuple[Any, str], Any] = {}
         self._saved: dict[Any, tuple] = {}
 
@@ -42,6 +46,10 @@ class Workspace:
     def nbytes(self) -> int:
         """Bytes of all buffers."""
         return sum(flat.nbytes for flat in self._buffers.values())
+
+    def total(self, *values: Any) -> tuple:
+        """Each of the values summed over all parts of the batch; with one worker, the values. Not to be written to."""
+        return self.meeting.total(self.place, values) if self.meeting else values
 
     def save(self, layer: Any, *arrays: Any) -> None:
         """Keep what the backward pass of `layer` needs."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any
 
-from nanoprune.nn import Layer, Network, Parameter
+import numpy as np
+
+from nanoprune.nn import Network
+from nanoprune.nn.count import Count, counts
 from nanoprune.prune.budget import Budget
 
 COSTS = ("parameters", "macs", "bytes")
@@ -21,40 +22,38 @@ def costs(net: Network, budget: Budget | None = None, r: int = 0) -> dict[str, A
     parameters       weights and the biases beside them           [all of them, those that are not pruned]
     macs             multiplications and additions for a sample   [one a weight and position of the output, ...]
     bytes            of float32 parameters                        [..., and one bit a weight for the support, if pruned]
+
+    The sums are over all layers, scales and shifts of normalisations included; the counts are those of `info`.
     """
     ratios = budget.keep[r] if budget else []
     asked = ratios if len(ratios) == len(net.weights) else [None] * len(net.weights)
-    uses = {id(W): (where, biases) for W, where, biases in weights_of(net.body, net.input_shape)}
-    layers = []
-    for name, W, ratio in zip(net.names, net.weights, asked, strict=True):
-        n, left = W.size, int((W.value[r] != 0).sum())
-        where, biases = uses[id(W)]
-        support = 0 if left == n else -(-n // 8)
-        layers.append(
-            {
-                "layer": name,
-                "shape": list(W.shape),
-                "asked": ratio,
-                "kept": left / n,
-                "parameters": [n + biases, left + biases],
-                "macs": [n * where, left * where],
-                "bytes": [4 * (n + biases), 4 * (left + biases) + support],
-            }
-        )
+    of_all = counts(net.body, net.input_shape, r)
+    layers = [
+        {
+            "layer": name,
+            "shape": list(W.shape),
+            "asked": ratio,
+            "kept": count.kept_weights / count.weights,
+            **{cost: list(pair) for cost, pair in zip(COSTS, _pairs(count), strict=True)},
+        }
+        for name, W, ratio, count in zip(net.names, net.weights, asked, filter(_has_weights, of_all), strict=True)
+    ]
     sizes = [grouping.size for grouping in budget.groupings] if budget else []
     together = {
         "asked": sum(ratio * n for ratio, n in zip(ratios, sizes, strict=True)) / net.weight_count if budget else None,
         "kept": int(net.nonzero()[r]) / net.weight_count,
     }
-    return {"layers": layers} | together | {cost: [sum(of[cost][i] for of in layers) for i in (0, 1)] for cost in COSTS}
+    sums = np.sum([_pairs(count) for count in of_all], axis=0)  # (costs, 2)
+    return {"layers": layers} | together | dict(zip(COSTS, sums.tolist(), strict=True))
 
 
-def weights_of(layer: Layer, shape: tuple[int, ...]) -> Iterator[tuple[Parameter, int, int]]:
-    """(weights, positions of the output at which each of them is used once a sample, biases beside them), by layer."""
-    for part, of in layer.parts(shape):
-        yield from weights_of(part, of)
-    if not layer.parts(shape):
-        biases = sum(p.size for p in layer.parameters() if not p.prunable)
-        for W in layer.parameters():
-            if W.prunable:
-                yield W, math.prod(layer.output_shape(shape)) // W.shape[0], biases
+def _has_weights(count: Count) -> bool:
+    return count.weights > 0
+
+
+def _pairs(count: Count) -> list[tuple[int, int]]:
+    """All of a layer and what is left of it, for each of `COSTS`."""
+    pruned = count.weights - count.kept_weights
+    left = count.parameters - pruned
+    support = -(-count.weights // 8) if pruned else 0
+    return [(count.parameters, left), (count.macs, count.kept_macs), (4 * count.parameters, 4 * left + support)]

@@ -35,6 +35,8 @@ class Grouping:
         block:B        oB, iB      o, B, i, B        1, 3       1        an aligned block of B x B
         N:M            O, iM       O, i, M           -          O i      one weight; a cell is M inputs of one row
 
+    In a depthwise convolution the weights that read one input channel are a filter: there channel is filter.
+
     The Euclidean projection on S_k keeps in each cell the k groups of largest l2 norm, ties to the lower index: what is
     dropped is the sum of their squares. Groups and cells that the fill makes larger than the layer, at the last rows
     and columns, count as whole ones: "at most k groups" is the constraint, whatever their number of weights.
@@ -143,6 +145,18 @@ def single(p: Parameter) -> Grouping:
     return Grouping(p.shape, p.shape, p.shape, (), 1)
 
 
+def filters(p: Parameter) -> Grouping:
+    """All weights of one output unit."""
+    return Grouping(p.shape, p.shape, p.shape, (1,), 1)
+
+
+def channels(p: Parameter) -> Grouping:
+    """All weights that read one input channel."""
+    if p.depthwise:
+        return filters(p)
+    return Grouping(p.shape, p.shape, (p.shape[0], *(p.window or (1, p.shape[1], 1))), (0, 1, 3), 1)
+
+
 def blocks(p: Parameter, B: int) -> Grouping:
     """Aligned blocks of B x B; those at the last rows and columns may be smaller."""
     o, i = (-(-n // B) for n in p.shape)
@@ -157,7 +171,7 @@ def cells_of(p: Parameter, M: int) -> Grouping:
 
 PLAIN: dict[str, Callable[[Parameter], Grouping]] = {
     "unstructured": single,
-    "filter": lambda p: Grouping(p.shape, p.shape, p.shape, (1,), 1),
-    "channel": lambda p: Grouping(p.shape, p.shape, (p.shape[0], *(p.window or (1, p.shape[1], 1))), (0, 1, 3), 1),
+    "filter": filters,
+    "channel": channels,
     "column": lambda p: Grouping(p.shape, p.shape, p.shape, (0,), 1),
 }

@@ -10,7 +10,8 @@ import numpy as np
 from nanoprune.backend import to_device
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Layer, Network
-from nanoprune.zoo import build
+from nanoprune.nn.units import unit_count
+from nanoprune.zoo import layers_of, with_widths
 
 
 def shrink(net: Network) -> Network:
@@ -24,8 +25,9 @@ def shrink(net: Network) -> Network:
     Every layer keeps at least one unit; inputs and outputs of the network all stay.
 
     Each layer tells how it loses units: `Layer.constants`, from the first layer to the last; `Layer.needs`, from the
-    last to the first; `Layer.narrowed`. The network comes with a description where `net` has one; its widths are new.
-    Raises ArgumentError where a layer cannot lose units, and where replicas come to different sizes.
+    last to the first; `Layer.narrowed`. A shortcut ties units of several layers together: the units at both ends of a
+    `Residual` stay, those inside of its body go. The network comes with a description where `net` has one; its widths
+    are new. Raises ArgumentError where a layer cannot lose units, and where replicas come to different sizes.
     """
     parts = [_narrowed(net.copy(slice(r, r + 1))) for r in range(net.replicas)]
     body, _ = parts[0]
@@ -36,15 +38,17 @@ def shrink(net: Network) -> Network:
                 f"replica {r} shrinks to layers of {own} units, replica 0 to {sizes[0]}; shrink each alone"
             )
     small = Network(body, net.input_shape, net.replicas, net.theta.dtype, _description(net, body))
+    leaves = [layer for layer, _ in small.body.leaves(small.input_shape)]
+    places = [place for layer in leaves for place in (*layer.parameters(), *layer.statistics())]
     for r, (_, values) in enumerate(parts):
-        for p, value in zip(small.body.parameters(), values, strict=True):
-            p.value[r] = to_device(value.astype(net.theta.dtype))
+        for place, value in zip(places, values, strict=True):
+            place.value[r] = to_device(value.astype(net.theta.dtype))
     return small
 
 
 def _narrowed(net: Network) -> tuple[Layer, list[np.ndarray]]:
-    """The layers of one replica without what it does not need, and the values of their parameters, in their order."""
-    inputs = net.input_shape[1] if len(net.input_shape) == 3 else net.input_shape[0]
+    """The layers of one replica without what it does not need, and their values (see `Layer.narrowed`)."""
+    inputs = unit_count(net.input_shape)
     varying, all_inputs = np.full(inputs, np.nan), np.ones(inputs, bool)
     outputs = np.ones(net.output_shape[0], bool)
     body, values, _ = net.body.narrowed(all_inputs, outputs, varying, net.input_shape)
@@ -55,8 +59,7 @@ def _description(net: Network, body: Layer) -> dict[str, Any] | None:
     """The description of `net` with the widths that its hidden layers now have."""
     if net.description is None:
         return None
-    parameters = body.parameters()
-    description = net.description | {"widths": [p.shape[0] for p in parameters if p.prunable][:-1]}
-    if [p.shape for p in build(description, replicas=0).body.parameters()] != [p.shape for p in parameters]:
+    description = with_widths(net.description, [p.shape[0] for p in body.parameters() if p.prunable][:-1])
+    if repr(layers_of(description)) != repr(body):
         raise ArgumentError(f"network {description['network']} has no widths for what is left of it")
     return description

@@ -1,7 +1,17 @@
 """The networks, each a list of layers, and the plain-data descriptions from which they are built again."""
 
 from nanoprune.zoo.attacker import attacker
-from nanoprune.zoo.build import NETWORKS, architecture, build, describe, layers_of, narrowed, size_of
+from nanoprune.zoo.build import (
+    NETWORKS,
+    architecture,
+    build,
+    describe,
+    layers_of,
+    narrowed,
+    size_of,
+    widths_of,
+    with_widths,
+)
 from nanoprune.zoo.lenet import lenet5, lenet300
 from nanoprune.zoo.mlp import mlp
 from nanoprune.zoo.mobilenet import mobilenetv2
@@ -23,4 +33,6 @@ __all__ = [
     "resnet18",
     "size_of",
     "vgg16",
+    "widths_of",
+    "with_widths",
 ]

@@ -8,17 +8,17 @@ from nanoprune.errors import ArgumentError
 from nanoprune.nn import Layer, Network, Sequential, Standardise
 from nanoprune.zoo.lenet import lenet5, lenet300
 from nanoprune.zoo.mlp import mlp
-from nanoprune.zoo.mobilenet import mobilenetv2
-from nanoprune.zoo.resnet import resnet18
+from nanoprune.zoo.mobilenet import mobilenetv2, mobilenetv2_widths
+from nanoprune.zoo.resnet import resnet18, resnet18_widths
 from nanoprune.zoo.size import Multiplier, Widths
-from nanoprune.zoo.vgg import vgg16
+from nanoprune.zoo.vgg import vgg16, vgg16_widths
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """layers(input_shape, classes, size) makes the layers; size: which sizes there are; input_shape: the usual one."""
+    """layers(input_shape, classes, widths) makes the layers; size: what sizes there are; input_shape: the usual one."""
 
-    layers: Callable[[tuple[int, ...], int, Any], Layer]
+    layers: Callable[[tuple[int, ...], int, list[int]], Layer]
     size: Widths | Multiplier
     input_shape: tuple[int, ...]
 
@@ -27,9 +27,9 @@ NETWORKS = {
     "mlp": Architecture(mlp, Widths(512, 256, 128, free=True), (446,)),
     "lenet-300-100": Architecture(lenet300, Widths(300, 100), (784,)),
     "lenet-5": Architecture(lenet5, Widths(20, 50, 500), (28, 1, 28)),
-    "vgg16": Architecture(vgg16, Multiplier(), (224, 3, 224)),
-    "mobilenetv2": Architecture(mobilenetv2, Multiplier(), (224, 3, 224)),
-    "resnet18": Architecture(resnet18, Multiplier(), (224, 3, 224)),
+    "vgg16": Architecture(vgg16, Multiplier(vgg16_widths), (224, 3, 224)),
+    "mobilenetv2": Architecture(mobilenetv2, Multiplier(mobilenetv2_widths), (224, 3, 224)),
+    "resnet18": Architecture(resnet18, Multiplier(resnet18_widths), (224, 3, 224)),
 }
 
 Size = list[int] | tuple[int, ...] | float  # widths of the hidden layers, or a width multiplier
@@ -51,28 +51,41 @@ def describe(
 ) -> dict[str, Any]:
     """The description of network `name` for inputs (F,) or (H, C, W); `build` makes the network from it.
 
-    size: the widths of the hidden layers, or for vgg16, mobilenetv2 and resnet18 the width multiplier. standardise:
+    size: the widths of the hidden layers; for vgg16, mobilenetv2 and resnet18 the width multiplier, or the widths of
+    all layers with weights but the last (shortcuts and depthwise convolutions included), in their order. standardise:
     mean and standard deviation of each channel, where the network is to see standardised images. Raises ArgumentError
     on an unknown name, on a size that does not fit it, and on inputs that it cannot take.
     """
     found = architecture(name)
-    size = found.size.checked(name, size)
     if len(found.input_shape) == 3 and len(input_shape) != 3:
         raise ArgumentError(f"network {name} takes images (H, C, W), got inputs of shape {input_shape}; try mlp")
-    description = {"network": name, "input_shape": list(input_shape), "classes": classes, found.size.field: size}
+    size = found.size.checked(name, input_shape, size)
+    description = {"network": name, "input_shape": list(input_shape), "classes": classes}
+    description["widths" if isinstance(size, list) else "width"] = size
     return description if standardise is None else description | {"standardise": standardise}
 
 
 def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
     """The size in a description: the widths, or the width multiplier."""
-    size = description[architecture(description["network"]).size.field]
+    size = description["widths"] if "widths" in description else description["width"]
     return tuple(size) if isinstance(size, list) else size
+
+
+def widths_of(description: dict[str, Any]) -> list[int]:
+    """The widths of all layers with weights but the last, in their order, whatever the size was given as."""
+    found = architecture(description["network"])
+    return found.size.widths(tuple(description["input_shape"]), size_of(description))
+
+
+def with_widths(description: dict[str, Any], widths: list[int]) -> dict[str, Any]:
+    """The same architecture with other widths (see `widths_of`)."""
+    return {name: value for name, value in description.items() if name != "width"} | {"widths": widths}
 
 
 def layers_of(description: dict[str, Any]) -> Layer:
     """The layers of a description, without memory for their parameters."""
     layers = architecture(description["network"]).layers
-    body = layers(tuple(description["input_shape"]), description["classes"], size_of(description))
+    body = layers(tuple(description["input_shape"]), description["classes"], widths_of(description))
     standardise = description.get("standardise")
     return body if standardise is None else Sequential(Standardise(*standardise), body)
 
@@ -85,14 +98,14 @@ def build(description: dict[str, Any], replicas: int = 1, dtype: str = "float32"
 def narrowed(description: dict[str, Any], weights: int) -> dict[str, Any]:
     """The same architecture in the largest smaller size that needs at most `weights` weights; if none does, the least.
 
-    The dense network of the pruned one's size: where the widths are given, no hidden layer is wider than some h; where
-    a multiplier is, a smaller one, in thousandths.
+    The dense network of the pruned one's size: no hidden layer is wider than some h; in networks that have a
+    multiplier, all layers by the same factor, in thousandths, without mobilenetv2's rounding to multiples of 8.
     """
-    sizing, size = architecture(description["network"]).size, size_of(description)
-    low, high = 1, sizing.steps(size)
+    sizing, widths = architecture(description["network"]).size, widths_of(description)
+    low, high = 1, sizing.steps(widths)
 
     def at(h: int) -> dict[str, Any]:
-        return description | {sizing.field: sizing.at(size, h)}
+        return with_widths(description, sizing.at(widths, h))
 
     while low < high:  # the largest h whose network has at most so many weights; they grow with h
         h = (low + high + 1) // 2

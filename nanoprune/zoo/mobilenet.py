@@ -1,5 +1,7 @@
 """MobileNetV2 (Sandler, Howard, Zhu, Zhmoginov & Chen 2018, table 2)."""
 
+from collections.abc import Iterable
+
 from nanoprune.nn import (
     BatchNorm,
     Conv2D,
@@ -25,33 +27,46 @@ STAGES = (  # (expansion, channels, blocks, stride of the first block, the same 
 )
 
 
-def mobilenetv2(input_shape: tuple[int, ...], classes: int, width: float) -> Sequential:
+def mobilenetv2(input_shape: tuple[int, ...], classes: int, widths: Iterable[int]) -> Sequential:
     """A 3x3 convolution, 17 inverted residual blocks, a 1x1 convolution to 1280 channels, their means, a dense layer.
 
     224x224, 1000 classes: 3,504,872 parameters. 32x32: the first convolution and the second stage have stride 1. The
     1280 channels are not narrowed, only widened, as in the authors' code. Dropout before the last layer is left out.
     """
-    small = is_small(input_shape)
-    channels = divisible(32 * width)
+    widths, small = iter(widths), is_small(input_shape)
+    channels = next(widths)
     layers = convolution(Conv2D(input_shape[1], channels, 3, 1 if small else 2, padding=1, bias=False), channels)
-    for expansion, stage, count, large_stride, small_stride in STAGES:
+    for expansion, _, count, large_stride, small_stride in STAGES:
         for i in range(count):
             stride = (small_stride if small else large_stride) if i == 0 else 1
-            layers.append(block(channels, divisible(stage * width), expansion, stride))
-            channels = divisible(stage * width)
-    last = divisible(1280 * max(1.0, width))
+            kernels = [next(widths) for _ in range(3 if expansion > 1 else 2)]
+            layers.append(block(channels, kernels, stride))
+            channels = kernels[-1]
+    last = next(widths)
     layers += convolution(Pointwise(channels, last, bias=False), last)
     return Sequential(*layers, GlobalAvgPool(), Dense(last, classes))
 
 
-def block(channels: int, kernels: int, expansion: int, stride: int) -> Layer:
+def mobilenetv2_widths(input_shape: tuple[int, ...], multiplier: float) -> list[int]:
+    """Of the first convolution, of each block's convolutions, and of the last one, in their order."""
+    channels = divisible(32 * multiplier)
+    widths = [channels]
+    for expansion, stage, count, *_ in STAGES:
+        for _ in range(count):
+            hidden = [expansion * channels] * (2 if expansion > 1 else 1)
+            channels = divisible(stage * multiplier)
+            widths += [*hidden, channels]
+    return [*widths, divisible(1280 * max(1.0, multiplier))]
+
+
+def block(channels: int, kernels: list[int], stride: int) -> Layer:
     """Expand by 1x1, filter each channel by 3x3, project by 1x1 without rectifier; a shortcut where shapes allow."""
-    hidden = expansion * channels
-    layers = convolution(Pointwise(channels, hidden, bias=False), hidden) if expansion > 1 else []
-    layers += convolution(DepthwiseConv2D(hidden, 3, stride, padding=1, bias=False), hidden)
-    layers += [Pointwise(hidden, kernels, bias=False), BatchNorm(kernels)]
+    *expanded, filtered, projected = kernels
+    layers = [part for width in expanded for part in convolution(Pointwise(channels, width, bias=False), width)]
+    layers += convolution(DepthwiseConv2D(filtered, 3, stride, padding=1, bias=False), filtered)
+    layers += [Pointwise(filtered, projected, bias=False), BatchNorm(projected)]
     body = Sequential(*layers)
-    return Residual(body) if stride == 1 and channels == kernels else body
+    return Residual(body) if stride == 1 and channels == projected else body
 
 
 def convolution(layer: Layer, kernels: int) -> list[Layer]:

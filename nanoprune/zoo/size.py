@@ -1,27 +1,31 @@
-"""How large a network is: the widths of its hidden layers one by one, or one multiplier for all of them.
+"""How large a network is: the widths of its layers one by one, or one multiplier for all of them.
 
-Both kinds have a `field` (its name in a description), a `default`, and know smaller sizes of the same kind:
-`at(size, h)` for h = 1, 2, ..., `steps(size)`, in growing order, of which the last is the size itself.
+A size is a list of widths, or a number. Both kinds of sizing have a `default` and give the `widths` of all layers with
+weights but the last, in their order, from which a network is made. Both know smaller networks of the same kind:
+`at(widths, h)` for h = 1, 2, ..., `steps(widths)`, in growing order, of which the last has the widths themselves.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from nanoprune.errors import ArgumentError
 
 LARGEST = 16.0  # a multiplier beyond this is a mistake, or damage to a file
-STEP = 1000  # multipliers are narrowed in thousandths
+STEP = 1000  # networks with a multiplier are narrowed in thousandths
+
+Shape = tuple[int, ...]
 
 
 class Widths:
     """A list of integers, one a hidden layer; of any length where `free`."""
 
-    field = "widths"
+    of_any_network = False
 
     def __init__(self, *default: int, free: bool = False) -> None:
         self.default, self.free = default, free
 
-    def checked(self, name: str, size: Any) -> list[int]:
+    def checked(self, name: str, input_shape: Shape, size: Any) -> list[int]:
         """The size of network `name` as plain data; None is the default. Raises ArgumentError where it does not fit."""
         if size is None:
             return list(self.default)
@@ -30,32 +34,50 @@ class Widths:
             raise ArgumentError(f"widths of {name} must be {count} numbers like {list(self.default)}, got {size}")
         return list(size)
 
-    def steps(self, size: list[int]) -> int:
-        return max(size, default=1)
+    def widths(self, input_shape: Shape, size: Any) -> list[int]:
+        return list(size)
 
-    def at(self, size: list[int], h: int) -> list[int]:
+    def steps(self, widths: list[int]) -> int:
+        return max(widths, default=1)
+
+    def at(self, widths: list[int], h: int) -> list[int]:
         """No layer wider than h: layers that are narrow anyway keep their width, so that none is a bottleneck."""
-        return [min(width, h) for width in size]
+        return [min(width, h) for width in widths]
 
 
 class Multiplier:
-    """A number by which every hidden layer's width is multiplied, and then rounded."""
+    """A number by which every layer's width is multiplied, and then rounded: of(input_shape, number) has the widths.
 
-    field = "width"
+    Widths of its own for each layer are a size too: `shrink` and `narrowed` come to such.
+    """
+
     default = 1.0
+    of_any_network = True  # what it is for one network it may be for another
 
-    def checked(self, name: str, size: Any) -> float:
+    def __init__(self, of: Callable[[Shape, float], list[int]]) -> None:
+        self.of = of
+
+    def checked(self, name: str, input_shape: Shape, size: Any) -> float | list[int]:
         if size is None:
             return self.default
+        if isinstance(size, (list, tuple)):
+            expected = len(self.of(input_shape, self.default))
+            if len(size) != expected:
+                raise ArgumentError(f"widths of {name} must be {expected} numbers or a multiplier, got {len(size)}")
+            return list(size)
         if isinstance(size, bool) or not isinstance(size, (int, float)) or not 0 < size <= LARGEST:
             raise ArgumentError(f"width of {name} must be a number in (0, {LARGEST:g}], got {size!r}")
         return float(size)
 
-    def steps(self, size: float) -> int:
-        return max(1, math.ceil(STEP * size))
+    def widths(self, input_shape: Shape, size: Any) -> list[int]:
+        return list(size) if isinstance(size, (list, tuple)) else self.of(input_shape, size)
 
-    def at(self, size: float, h: int) -> float:
-        return min(size, h / STEP)
+    def steps(self, widths: list[int]) -> int:
+        return STEP
+
+    def at(self, widths: list[int], h: int) -> list[int]:
+        """Every layer by the same factor, so that layers that must be equally wide stay so."""
+        return [scaled(width, h / STEP) for width in widths]
 
 
 def scaled(width: int, multiplier: float) -> int:
@@ -63,6 +85,6 @@ def scaled(width: int, multiplier: float) -> int:
     return max(1, math.floor(multiplier * width + 0.5))
 
 
-def is_small(input_shape: tuple[int, ...]) -> bool:
+def is_small(input_shape: Shape) -> bool:
     """Whether images (H, C, W) are so small, as 32x32 ones are, that a network must not halve them at once."""
     return min(input_shape[0], input_shape[2]) < 64

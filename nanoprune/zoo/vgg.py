@@ -1,12 +1,14 @@
 """VGG16 (Simonyan & Zisserman 2015, configuration D) with batch normalisation."""
 
+from collections.abc import Iterable
+
 from nanoprune.nn import BatchNorm, Dense, Flatten, MaxPool, ReLU, Sequential, convolution
 from nanoprune.zoo.size import is_small, scaled
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, convolutions) before each pooling
 
 
-def vgg16(input_shape: tuple[int, ...], classes: int, width: float) -> Sequential:
+def vgg16(input_shape: tuple[int, ...], classes: int, widths: Iterable[int]) -> Sequential:
     """Thirteen 3x3 convolutions, each with BatchNorm and ReLU, pooled five times; then dense layers.
 
     224x224, 1000 classes: two hidden layers of 4096 units, 138,365,992 parameters, 8,448 of them BatchNorm's; without
@@ -14,16 +16,23 @@ def vgg16(input_shape: tuple[int, ...], classes: int, width: float) -> Sequentia
     between the dense layers, is left out: it defends by itself, and the comparison is of pruning. The rectifier comes
     after the pooling: max and ReLU commute.
     """
-    layers, channels = [], input_shape[1]
-    for block, count in BLOCKS:
+    widths, layers, channels = iter(widths), [], input_shape[1]
+    for _, count in BLOCKS:
         for i in range(count):
-            kernels = scaled(block, width)
+            kernels = next(widths)
             layers += [convolution(channels, kernels, 3, padding=1), BatchNorm(kernels)]
             layers += [MaxPool(2), ReLU()] if i == count - 1 else [ReLU()]
             channels = kernels
     layers.append(Flatten())
     (inputs,) = Sequential(*layers).output_shape(input_shape)
-    for hidden in (512,) if is_small(input_shape) else (4096, 4096):
-        layers += [Dense(inputs, scaled(hidden, width)), ReLU()]
-        inputs = scaled(hidden, width)
+    for hidden in widths:
+        layers += [Dense(inputs, hidden), ReLU()]
+        inputs = hidden
     return Sequential(*layers, Dense(inputs, classes))
+
+
+def vgg16_widths(input_shape: tuple[int, ...], multiplier: float) -> list[int]:
+    """Of the convolutions and the hidden dense layers, in their order."""
+    channels = [block for block, count in BLOCKS for _ in range(count)]
+    hidden = [512] if is_small(input_shape) else [4096, 4096]
+    return [scaled(width, multiplier) for width in channels + hidden]
