@@ -1,5 +1,7 @@
 """Worker threads: the same gradients however the samples are split, the same bits for the same number of threads."""
 
+import time
+
 import numpy as np
 import pytest
 import threadpoolctl
