@@ -28,8 +28,8 @@ class Parameter:
         shape: tuple[int, ...],
         std: float,
         prunable: bool,
-        start: float = 0.0,
         window: tuple[int, int, int] | None = None,
+        start: float = 0.0,
         depthwise: bool = False,
     ) -> None:
         self.name = name
