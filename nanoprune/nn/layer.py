@@ -27,8 +27,8 @@ class Parameter:
         shape: tuple[int, ...],
         std: float,
         prunable: bool,
-        start: float = 0.0,
         window: tuple[int, int, int] | None = None,
+        start: float = 0.0,
     ) -> None:
         self.name = name
         self.shape = shape

@@ -12,7 +12,7 @@ def inventory_table(found: dict[str, Any]) -> Table:
     if found["kept_weights"] is not None:
         names |= {"kept_weights": "kept", "kept_macs": "MACs kept"}
     table = Table(box=SIMPLE_HEAD, show_footer=True)
-    table.add_column("layer", f"{found['parameters']:,} parameters")
+    table.add_column("layer", f"{found['parameters']:,} parameters", overflow="fold")
     table.add_column("output", justify="right", no_wrap=True)
     for name, title in names.items():
         table.add_column(title, f"{found[name]:,}", justify="right", no_wrap=True)
