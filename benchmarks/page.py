@@ -13,8 +13,9 @@ PAGE = pathlib.Path(__file__).parents[1] / "docs" / "benchmarks.md"
 NOTES = pathlib.Path(__file__).with_name("notes.md")
 HEAD = """# Benchmarks
 
-Made from `benchmarks/results.json` by `python benchmarks/page.py`; `make bench` measures all but the last row again,
-`make bench ONLY=lenet5-step` the measures of one program, `make bench ONLY=reproduce-location30` that row.
+Made from `benchmarks/results.json` by `python benchmarks/page.py`; `make bench` measures all rows again but
+`reproduce-location30`, `make bench ONLY=lenet5-step` the rows of one program, `make bench ONLY=reproduce-location30`
+that one, which takes many minutes and is measured once on each side.
 
 Two sides are measured by turns (A B A B ...), each in a process of its own: medians, and in brackets the 10th to 90th
 percentile. Ratios are nanoprune / peer: smaller is better. The limit is the time that the arithmetic takes at the
@@ -56,9 +57,10 @@ def amount(row: dict[str, Any], side: str) -> str:
     if f"{side}_bytes" in row:
         return f"{row[f'{side}_bytes'] / 1e6:.0f} MB"
     seconds = row[f"{side}_seconds"]
-    scale, unit = (1e3, "ms") if seconds < 10 else (1, "s")
+    scale, unit = (1e3, "ms") if seconds < 1 else (1, "s")
     spread = row.get(f"{side}_spread")
-    brackets = f" ({spread[0] * scale:.3g} to {spread[1] * scale:.3g})" if spread else ""
+    once = not spread or spread[0] == spread[1]
+    brackets = "" if once else f" ({spread[0] * scale:.3g} to {spread[1] * scale:.3g})"
     return f"{seconds * scale:.3g} {unit}{brackets}"
 
 

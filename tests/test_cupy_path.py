@@ -474,7 +474,7 @@ def test_schemes_and_shrink(scheme):
 def test_networks_are_shrunk(name):
     def body():
         net = build(describe(name, (32, 3, 32), 3, 0.05)).initialise(seeded()[:1])
-        hard_prune(net, Budget(net, 0.5, scheme="channel"))
+        hard_prune(net, Budget(net, 0.7, scheme="channel"))
         small = shrink(net)
         X, ws = to_device(draw(1, 32, 3, 32, 2)), Workspace(training=False)
         return [small.theta, small.state, small.forward(X, ws)]

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_shrink import outputs, says_the_same, seeds, widths
 
+from nanoprune.errors import ArgumentError
 from nanoprune.model import Model, load_model, save_model
 from nanoprune.nn import (
     AvgPool,
@@ -57,13 +58,21 @@ def prune(net: Network, scheme: str, keep: float) -> None:
     hard_prune(net, Budget(net, layer_ratios(net, keep, exempt=("first", "last")), scheme=scheme))
 
 
+def test_a_block_that_would_get_a_shortcut_is_refused():
+    """Where widths end up alike by chance, the network that they describe would be another."""
+    net = paper_net("mobilenetv2", 8, np.random.default_rng(0))
+    prune(net, "channel", 0.5)
+    with pytest.raises(ArgumentError, match="mobilenetv2 has no widths for what is left of it; prune a little more"):
+        shrink(net)
+
+
 @pytest.mark.parametrize("scheme", ["filter", "channel"])
 @pytest.mark.parametrize(("name", "side"), PAPER)
 def test_the_papers_networks_are_smaller_and_say_the_same(name, side, scheme, tmp_path):
     """Before and after a file: a shrunk network is an ordinary model with a width for each layer."""
     rng = np.random.default_rng(0)
     net = paper_net(name, side, rng, dtype="float32")
-    prune(net, scheme, 0.5)
+    prune(net, scheme, 0.6)
     model = Model(net, "cifar10", "", 10, 0, 10, 0, [])
     small = shrunk(model)
     assert small.steps[-1] == {"step": "shrink", "widths": widths_of(net.description)}

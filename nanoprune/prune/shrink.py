@@ -61,5 +61,8 @@ def _description(net: Network, body: Layer) -> dict[str, Any] | None:
         return None
     description = with_widths(net.description, [p.shape[0] for p in body.parameters() if p.prunable][:-1])
     if repr(layers_of(description)) != repr(body):
-        raise ArgumentError(f"network {description['network']} has no widths for what is left of it")
+        raise ArgumentError(
+            f"network {description['network']} has no widths for what is left of it; prune a little more or less, so "
+            "that no block without a shortcut ends as wide as it begins"
+        )
     return description
