@@ -198,7 +198,7 @@ RECIPES = {
     # literature (Nasr et al. 2018, with Tanh), the rest is taken from Location-30.
     "purchase100": _tabular(members=10_000, reference=10_000, nonmembers=10_000),
     "texas100": _tabular(members=5_000, reference=5_000, nonmembers=5_000),
-    # Epochs that two cores can do in an hour or so, with resnet18 and vgg16.
+    # Not run yet: the epochs are chosen by the time of a step, for an hour or so on two cores.
     "cifar10": _cifar((15, 15, 8)),
     "cifar100": _cifar((15, 15, 8)),
 }
