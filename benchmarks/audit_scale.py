@@ -33,4 +33,4 @@ if __name__ == "__main__":
         subprocess.run([sys.executable, CLI, "audit", scores, "--report", f"{folder}/audit.html"], check=True)
         seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # kB on Linux
-    print(f"audit of {records:,} records, {classes} classes: {seconds:.1f} s, peak memory {peak:.2f} GB")
+    print(f"audit of {records:,} records, {classes} classes: {seconds:.1f} s, peak memory of a process {peak:.2f} GB")
