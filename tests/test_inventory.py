@@ -92,6 +92,7 @@ def test_of_a_model_file_what_is_kept(pruned):
     table = run("info", pruned).output
     assert re.search(r"WinogradConv2D.*25,000 .* 1,600,000 +1 +64\s", table)
     assert "405,101" in table
+    assert "…" not in table  # no name is cut
 
 
 def test_info_in_words():
