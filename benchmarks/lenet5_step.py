@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable
 
 import torch
-from lenet5 import our_step, random_batch
 from measure import in_turn, report, sgemm_rate
 from torch.nn import functional
+from training import lenet5_step, random_batch
 
 from nanoprune.parallel import default_threads
 
@@ -53,7 +53,7 @@ def main(batches: list[int]) -> None:
     rate = sgemm_rate(threads)
     for batch in batches:
         peers = [(peer_step, batch, threads, layout) for layout in ("contiguous_format", "channels_last")]
-        ours, *theirs = in_turn((our_step, batch, threads), *peers)
+        ours, *theirs = in_turn((lenet5_step, batch, threads), *peers)
         peer, name = min(zip(theirs, ("torch", "torch channels_last"), strict=True), key=lambda pair: pair[0].median)
         report(f"lenet5-step-{batch}", ours, peer, name, FLOPS_PER_SAMPLE * batch / rate)
 

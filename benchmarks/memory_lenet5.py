@@ -13,7 +13,10 @@ from measure import keep
 from nanoprune.parallel import default_threads
 
 BATCH, STEPS = 64, 20
-PROGRAMS = {"nanoprune": "from lenet5 import our_step as make", "torch": "from lenet5_step import peer_step as make"}
+PROGRAMS = {
+    "nanoprune": "from training import lenet5_step as make",
+    "torch": "from lenet5_step import peer_step as make",
+}
 
 
 def peak(contestant: str, threads: int) -> int:

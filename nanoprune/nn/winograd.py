@@ -13,7 +13,7 @@ from nanoprune.nn.workspace import Workspace
 
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluated, beside infinity
 TILE = 4  # m: output rows that are computed together
-MANY = 8  # channels from which on it pays; benchmarks/conv3x3.py
+MANY = 8  # channels from which on it pays; benchmarks/winograd_channels.py
 
 
 @functools.cache
@@ -101,8 +101,9 @@ class WinogradConv2D(Conv2D):
         t, CK = GW.shape[2:]
         dM = ws.scratch("M", (R, t, O, OW * N), X.dtype)
         dGW = ws.scratch("dGW", (R, t, O, CK), X.dtype)
-        dX = ws.buffer(self, "dX", X.shape, X.dtype)
-        dX[...] = 0
+        dX = ws.buffer(self, "dX", X.shape, X.dtype) if need_dX else None
+        if need_dX:
+            dX[...] = 0
         for i, tile in enumerate(self._tiles(X.shape[1], OH)):
             rows = dY[:, tile.outputs]  # (R, m, O, OW, N)
             xp.matmul(A[:, : rows.shape[1]], _flat(rows), out=_flat(dM))
@@ -122,7 +123,7 @@ class WinogradConv2D(Conv2D):
             xp.matmul(G.T, dGW.swapaxes(1, 2), out=self.W.grad.reshape(R, O, self.size, CK))
         if need_dW and self.b:
             self.b.grad[..., 0] = xp.sum(xp.sum(dY.reshape(R, OH, O, OW * N), axis=-1), axis=1)  # (R, O)
-        return dX if need_dX else None
+        return dX
 
     def _lowered(self, X: Any, tile: Tile, OW: int, ws: Workspace) -> Any:
         """L = lower(B X) of one tile, (R, t, C*kw, OW*N)."""

@@ -1,0 +1,43 @@
+"""nanoprune's training step as several benchmarks time it; this file imports no torch."""
+
+from collections.abc import Callable
+
+import numpy as np
+import threadpoolctl
+
+from nanoprune.batch import Records
+from nanoprune.nn import SGD, Network, Workspace, cross_entropy
+from nanoprune.parallel import Passes
+from nanoprune.zoo import build, describe
+
+
+def training_step(
+    network: str, shape: tuple[int, ...], classes: int, widths: list[int], batch: int, threads: int
+) -> Callable[[], None]:
+    """A step of SGD with momentum on one random batch, whose samples are shared out to the threads."""
+    threadpoolctl.threadpool_limits(1, user_api="blas")
+    x, y = random_batch(batch, shape, classes)
+    net = build(describe(network, shape, classes, widths)).initialise([np.random.default_rng(0)])
+    records, optimizer, passes = Records(x, y), SGD(momentum=0.9), Passes(net, threads)
+    index = np.arange(batch)[None]
+
+    def objective(net: Network, ws: Workspace, index: np.ndarray, count: int) -> np.ndarray:
+        X, labels = records.batch(index, ws)
+        loss, dlogits = cross_entropy(net.forward(X, ws), labels, count)
+        net.backward(dlogits, ws)
+        return loss
+
+    def step() -> None:
+        passes.run(objective, index)
+        optimizer.step(net, 1e-3)
+
+    return step
+
+
+def lenet5_step(batch: int, threads: int) -> Callable[[], None]:
+    return training_step("lenet-5", (28, 1, 28), 10, [20, 50, 500], batch, threads)
+
+
+def random_batch(batch: int, shape: tuple[int, ...] = (28, 1, 28), classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((batch, *shape)).astype(np.float32), rng.integers(0, classes, batch)  # (N, H, C, W)
