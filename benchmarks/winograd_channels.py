@@ -1,4 +1,4 @@
-"""From how many channels on Winograd's form of a 3 x 3 convolution pays: why `nanoprune.nn.winograd.MANY` is what it is.
+"""From how many channels on Winograd's form of a convolution pays: why `nanoprune.nn.winograd.MANY` is what it is.
 
 Forward and backward of 64 kernels over images of 32 x 32, 32 samples, one thread.
 

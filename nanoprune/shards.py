@@ -1,8 +1,8 @@
 """Replicas shared out: a fleet in shards, as large as the cache or the GPU's memory holds, several at once.
 
 Replicas are independent, so each shard runs its whole training without waiting for the others. Training shards are
-worker processes where the system can fork: threads take turns at the interpreter between NumPy's operations, and two of
-them train small networks hardly faster than one does (benchmarks/fleet_mlp.py).
+worker processes where the system can fork: threads take turns at the interpreter between NumPy's operations, which
+costs a fleet of small networks some 15% (benchmarks/fleet_mlp.py).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from nanoprune.nn.workspace import Workspace
 
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluated, beside infinity
 TILE = 4  # m: output rows that are computed together
-MANY = 8  # channels from which on it pays; benchmarks/winograd_channels.py
+MANY = 3  # channels from which on it pays; benchmarks/winograd_channels.py
 
 
 @functools.cache
