@@ -19,16 +19,20 @@ class Workspace:
 
     training: whether layers that behave differently in training (Dropout) do so.
     generators: one numpy.random.Generator per replica, for layers that draw random numbers.
+    keep_gradients: whether layers with parameters leave their weight gradients until those of single records have been
+    clipped (`nanoprune.defend.DPSGD`). Then dY and what a layer saved stay as they are until the next forward pass.
     meeting, place: where the samples of a batch are shared out among workers, who meet and in which order.
     """
 
-    def __init__(self, training: bool = True, generators: list | None = None) -> None:
+    def __init__(self, training: bool = True, generators: list | None = None, keep_gradients: bool = False) -> None:
         self.training = training
         self.generators = generators
+        self.keep_gradients = keep_gradients
         self.meeting: Meeting | None = None
         self.place = 0
         self._buffers: dict[tuple[Any, str], Any] = {}
         self._saved: dict[Any, tuple] = {}
+        self._kept: list[tuple[Any, Any, tuple]] = []
 
     def buffer(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
         """An uninitialised C-contiguous array that `owner` keeps under `name` until its next call with that name."""
@@ -63,6 +67,17 @@ class Workspace:
             raise WorkspaceError(
                 f"{layer!r}: backward without its forward pass, or twice; call forward with this workspace first"
             ) from None
+
+    def keeps(self, layer: Any, dY: Any, *saved: Any) -> bool:
+        """Whether `layer` leaves its weight gradient for later; then what it takes is in `kept`."""
+        if self.keep_gradients:
+            self._kept.append((layer, dY, saved))
+        return self.keep_gradients
+
+    def kept(self) -> list[tuple[Any, Any, tuple]]:
+        """Hand out, once, what the layers kept in this backward pass: (layer, dY, what it saved) each."""
+        kept, self._kept = self._kept, []
+        return kept
 
     @cached_property
     def evaluation(self) -> Workspace:
