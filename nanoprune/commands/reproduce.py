@@ -47,6 +47,13 @@ from nanoprune.console import Keep, ProgressBars
 @click.option(
     "--shadows", type=int, default=16, show_default=True, help="Shadow models a network, where attacks are full."
 )
+@click.option(
+    "--methods",
+    default="default",
+    show_default=True,
+    metavar="NAME,...|default|all",
+    help="The rows of the table; what a method needs runs too. An unknown name lists all.",
+)
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
 @machine_options
 def reproduce(
@@ -67,6 +74,7 @@ def reproduce(
     width: float | None,
     attacks: str,
     shadows: int,
+    methods: str,
     weight_decay: float | None,
     device: str,
     threads: int | None,
@@ -84,6 +92,7 @@ def reproduce(
     python cli.py reproduce mnist --members all --out results/mnist-all
     python cli.py reproduce mnist --scheme filter --keep 0.5
     python cli.py reproduce cifar10 --network vgg16 --width 0.25
+    python cli.py reproduce location30 --methods baseline,prune-0.05
     """
     from nanoprune.files import check_writable
     from nanoprune.prune import read_keep_file
@@ -103,7 +112,8 @@ def reproduce(
     check_writable(out)
     with ProgressBars() as progress:
         numbers = range(first_seed, first_seed + recipe.seeds)
-        results, curves = run(data, recipe, numbers, threads, progress, command(), shadows if attacks == "full" else 0)
+        shadows = shadows if attacks == "full" else 0
+        results, curves = run(data, recipe, numbers, threads, progress, command(), shadows, methods)
     write_results(results, curves, out)
     write_report(results, out)
     Console().print(results_table(results))
