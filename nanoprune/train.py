@@ -8,7 +8,7 @@ ADMM splits the constraint off: the loop below is the W-step by stochastic gradi
 
 and at the end of each round of epochs come the Z-step and the U-step. Without a constraint it is ordinary training;
 with a mask it retrains the survivors of a pruned network. A weight decay d adds d/2 ||theta||^2 (in the optimiser).
-Where it is to be private, the gradient of L_D is that of DP-SGD, and all else that a step does sees only what is private.
+Where it is to be private, the gradient of L_D is that of DP-SGD, and what follows sees no record but through it.
 """
 
 from __future__ import annotations
@@ -80,9 +80,10 @@ def train(
     """Train `net` in place on its members (R, M), indices into `records`; return the mean loss L_D, (R, epochs).
 
     Replica r draws the order of its batches from generators[r]. With `admm`, its iterations are spread evenly over the
-    epochs. With `private`, batches are drawn by Poisson sampling, and all that is drawn, its own generators draw; its
-    losses are sums over a batch divided by the expected size. on_epoch(epoch, losses so far) is called after each
-    epoch; stop_after: end early, after so many. Raises ArgumentError where a game is to be private, and DivergenceError, naming method, replica and iteration, at the end of an epoch in which a loss was not finite.
+    epochs. With `private`, batches are Poisson samples, and its own generators draw all that is drawn; the losses are
+    then sums over a sample divided by its expected size. on_epoch(epoch, losses so far) is called after each epoch;
+    stop_after: end early, after so many. Raises DivergenceError, naming method, replica and iteration, at the end of an
+    epoch in which a loss was not finite, and ArgumentError where `DPSGD` does.
     """
     optimizer = SGD(plan.momentum, plan.weight_decay)
     rate, augment = plan.rate(net.replicas), augmentation(plan.augment)

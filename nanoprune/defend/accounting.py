@@ -1,10 +1,10 @@
 """What DP-SGD spends: (epsilon, delta) of the steps taken, by the dp-accounting library.
 
 Neighbouring data sets differ by one record that is added or removed. A step is the Gaussian mechanism on a Poisson
-sample, and steps compose; the library follows the distribution of the privacy loss (PLD: Koskela et al. 2020, Doroshenko
-et al. 2022; rounded upwards, so that its epsilon is an upper bound), and as a cross-check its Renyi moments (RDP:
-Mironov 2017), which bound it less tightly. What epsilon says: whatever is done with the network, the odds that a record
-was a member change by at most e^epsilon, but for a failure of probability delta.
+sample, and steps compose; the library follows the distribution of the privacy loss (PLD: Koskela et al. 2020,
+Doroshenko et al. 2022; rounded upwards, so that its epsilon is an upper bound), and as a cross-check its Renyi moments
+(RDP: Mironov 2017), a looser bound. What epsilon says: whatever is done with the network, the odds that a record was a
+member change by a factor of at most e^epsilon, but for a failure of probability delta.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MASKS = {  # where the support of a network that is trained with DP-SGD came fro
 }
 COVERED = "the network's parameters, for every member: all steps of DP-SGD that made them, in all phases together"
 NOT_COVERED = (
-    "the choice of recipe and hyperparameters; losses and accuracies on members that are reported; stopping or choosing "
-    "by such figures; other networks trained on the same members, such as the rest of a table"
+    "the choice of recipe and hyperparameters; losses and accuracies on members that are reported; stopping or "
+    "choosing by such figures; other networks trained on the same members, such as the rest of a table"
 )
 
 

@@ -23,8 +23,8 @@ class DPSGD:
         computes          g_i, the gradient of each record's loss
         clips             g_i <- g_i / max(1, ||g_i|| / C)
         adds noise        g <- 1/L (sum_i g_i + N(0, sigma^2 C^2 I))
-        descends          by whatever makes of g, theta and constants the next theta: momentum, weight decay, a mask, the
-                          penalty, projection and dual step of ADMM are post-processing, and free
+        descends          by whatever makes the next theta of g, theta and constants: momentum, weight decay, a mask,
+                          the penalty, projection and dual step of ADMM are post-processing, and free
 
     so that adding or removing one record moves the sum by at most C, against noise of standard deviation sigma C; what
     that is worth, `nanoprune.defend.accounting` says. M is the number of members, L the batch of the schedule, a

@@ -41,7 +41,7 @@ class Dense(Linear):
         if need_dW and not ws.keeps(self, dY, X):
             self.weight_gradient(dY, ws, X)
         if need_dX:
-            dX = ws.buffer(self, "dX", X.shape, X.dtype)
+            dX = ws.gradient(self, X.shape, X.dtype)
             return product(self.W.value.swapaxes(-1, -2), dY, out=dX)  # (R, in, N)
         return None
 

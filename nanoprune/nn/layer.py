@@ -110,12 +110,16 @@ class Layer:
         raise TypeError(f"{self!r} defines no forward pass")
 
     def backward(self, dY: Any, ws: Workspace) -> Any:
-        """dX = dL/dX from dY = dL/dY, both (R, ..., N). Layers with parameters also write their `grad`."""
+        """dX = dL/dX from dY = dL/dY, both (R, ..., N). Layers with parameters also write their `grad`.
+
+        dX lives in a buffer that other layers use after it (`Workspace.gradient`): whoever calls several layers copies
+        what it needs longer.
+        """
         raise TypeError(f"{self!r} defines no backward pass")
 
-    # The gradients of single records: dW = sum_n dW_n, and with dY scaled by a weight c_n for each record `weight_gradient`
-    # writes sum_n c_n dW_n. So records are clipped without their gradients ever being stored, in one backward pass (Bu
-    # et al. 2023, arXiv 2210.00038, "book-keeping"). saved: what `forward` saved.
+    # The gradients of single records: dW = sum_n dW_n, and from dY scaled by a weight c_n for each record, the layer's
+    # ordinary weight gradient is sum_n c_n dW_n. So records are clipped in one backward pass, and their gradients are
+    # never stored (Bu et al. 2023, arXiv 2210.00038, "book-keeping"). saved: what `forward` saved.
 
     def weight_gradient(self, dY: Any, ws: Workspace, *saved: Any) -> None:
         """Write the parameters' `grad` from dY (R, ..., N), which may be weighted record by record."""

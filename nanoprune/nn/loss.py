@@ -27,7 +27,8 @@ def cross_entropy(logits: Any, y: Any, count: int | None = None, weight: Any = N
     """L = -1/n sum_i log p(y_i | x_i), p = softmax(logits), and its gradient dL/dlogits = (p - onehot(y)) / n.
 
     logits (R, classes, N) and labels y (R, N) give L (R,), dL/dlogits (R, classes, N). count: n, where these samples
-    are a part of a batch of n (default N). weight (R, N): of each sample in the sum (default 1). log p = z - max z - log sum exp(z - max z) is finite for any finite logits.
+    are a part of a batch of n (default N). weight (R, N): how often each sample is in the sum (default once).
+    log p = z - max z - log sum exp(z - max z) is finite for any finite logits.
     """
     n = logits.shape[-1] if count is None else count
     z = logits - logits.max(axis=1, keepdims=True)  # (R, classes, N)

@@ -57,18 +57,19 @@ class Pointwise(Linear):
             self.weight_gradient(dY, ws, A)
         if not need_dX:
             return None
-        dA = product(self.W.value.swapaxes(-1, -2)[:, None], D, out=ws.buffer(self, "dA", A.shape, D.dtype))
-        dA = dA.reshape(R, OH, self.channels, OW, N)
+        dX = ws.gradient(self, X_shape, D.dtype)
+        dA = dX.reshape(A.shape) if self.stride == 1 else ws.scratch("dA", A.shape, D.dtype)
+        product(self.W.value.swapaxes(-1, -2)[:, None], D, out=dA)
         if self.stride == 1:
-            return dA
-        dX = ws.buffer(self, "dX", X_shape, dY.dtype)
+            return dX
+        dA = dA.reshape(R, OH, self.channels, OW, N)
         dX[...] = 0
         dX[:, :: self.stride, :, :: self.stride] = dA
         return dX
 
     def weight_gradient(self, dY: Any, ws: Workspace, A: Any) -> None:
         D = dY.reshape(*dY.shape[:3], -1)  # (R, OH, O, OW*N)
-        row = ws.buffer(self, "dW of a row", self.W.grad.shape, D.dtype)
+        row = ws.scratch("dW of a row", self.W.grad.shape, D.dtype)
         for y in range(D.shape[1]):
             product(D[:, y], A[:, y].swapaxes(-1, -2), out=row)  # (R, O, C)
             if y:
