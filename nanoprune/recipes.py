@@ -25,6 +25,35 @@ def keep_name(keep: Keep) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class Private:
+    """How networks are trained with DP-SGD, see `defend.DPSGD`: rows of a comparison, at each of the `epsilons`.
+
+    epochs: of dense training, of the W-steps of ADMM and of retraining; what is not pruned trains for all of them, so
+    that every row takes as many steps and, at equal epsilon, the same noise. batch: expected size of a sample.
+    """
+
+    epsilons: tuple[float, ...] = (8.0,)
+    delta: float = 1e-5
+    clip: float = 1.0
+    clipping: str = "flat"
+    epochs: tuple[int, int, int] = (10, 10, 10)
+    batch: int = 128
+    lr: float = 0.5
+    momentum: float = 0.0
+    rho: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not all(0 < epsilon < float("inf") for epsilon in self.epsilons):
+            raise ArgumentError(f"epsilon must be positive and finite, got {' '.join(map(str, self.epsilons))}")
+        if not 0 < self.delta < 1:
+            raise ArgumentError(f"delta must lie in (0, 1), got {self.delta}")
+
+    def plan(self, epochs: int) -> Schedule:
+        """The schedule of a phase."""
+        return Schedule(epochs, self.batch, self.lr, self.momentum)
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """Everything that a run depends on beside data, seeds and device.
 
@@ -35,6 +64,7 @@ class Recipe:
     the whole of `prune` (Ye et al. 2018, arXiv 1810.07378, "progressive"). scheme: what is pruned together, see
     `prune.scheme`. exempt: layers that one ratio for all leaves whole, see `prune.layer_ratios`.
     minmax: lambda of the game, 0 for none. inner_steps: of the adversary before each step of the classifier.
+    private: the training with DP-SGD.
     """
 
     network: str
@@ -54,6 +84,7 @@ class Recipe:
     via: tuple[float, ...] = ()
     scheme: str = "unstructured"
     exempt: tuple[str, ...] = ()
+    private: Private = dataclasses.field(default_factory=Private)
 
     def __post_init__(self) -> None:
         if self.scope not in ("layer", "global"):
@@ -101,7 +132,12 @@ class Recipe:
         game = {"minmax": lam, "inner_steps": self.inner_steps}
         return {"step": "train", "stop_after": stop_after} | game | dataclasses.asdict(self.dense)
 
-    def prune_step(self, keep: Keep, lam: float) -> dict[str, Any]:
+    def private_step(self, noise: float, way: str, keep: Keep | None) -> dict[str, Any]:
+        """How a network was trained with DP-SGD, as plain data; `Shard.private` explains the ways."""
+        own = {"noise": noise, "way": way, "keep": keep, "minmax": 0.0, "private": dataclasses.asdict(self.private)}
+        return self.prune_step(keep, 0.0) | {"step": "private", "dense": dataclasses.asdict(self.dense)} | own
+
+    def prune_step(self, keep: Keep | None, lam: float) -> dict[str, Any]:
         """How a dense network was pruned, as plain data."""
         done = {name: dataclasses.asdict(getattr(self, name)) for name in ("admm", "prune", "retrain")}
         game = {"minmax": lam, "inner_steps": self.inner_steps}

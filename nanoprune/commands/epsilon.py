@@ -36,7 +36,8 @@ def epsilon(records: int, batch: int, epochs: int, noise: float | None, target: 
     click.echo(f"neighbours: {spent['neighbours']}")
     click.echo(f"covers: {spent['covers']}")
     click.echo(f"does not cover: {spent['does_not_cover']}")
-    for name in ("epsilon", "epsilon_rdp"):
-        value = "infinite: there is no noise" if spent[name] is None else f"{spent[name]:.4g}"
-        click.echo(f"epsilon at delta {delta:g}, by {'RDP' if name == 'epsilon_rdp' else 'PLD'}: {value}")
-    click.echo("inf" if spent["epsilon"] is None else f"{spent['epsilon'] if target is None else noise:.6g}")
+    for name, by in (("epsilon", "PLD"), ("epsilon_rdp", "RDP, a cross-check")):
+        value = "infinite, there is no noise" if spent[name] is None else f"{spent[name]:.4g}"
+        click.echo(f"epsilon at delta {delta:g} by {by}: {value}")
+    answer = noise if target is not None else float("inf") if spent["epsilon"] is None else spent["epsilon"]
+    click.echo(f"{answer:.8g}")

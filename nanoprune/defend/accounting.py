@@ -142,6 +142,21 @@ def statement(
     }
 
 
+def summed_up(privacy: dict[str, Any]) -> str:
+    """A statement in one line, for tables."""
+    (spent, by_rdp), phases = (privacy[name] for name in ("epsilon", "epsilon_rdp")), privacy["phases"]
+    mask = privacy["covers"].removeprefix(f"{COVERED}; ")
+    return (
+        f"epsilon {_text(spent)} at delta {privacy['delta']:g} ({NEIGHBOURS}; by RDP {_text(by_rdp)}), "
+        f"{sum(of['steps'] for of in phases):,} steps on Poisson samples, noise {phases[0]['noise']:.4g} x clip "
+        f"{privacy['clip']:g}; {mask}" + (f"; {privacy['seeded']}" if privacy["seeded"] else "")
+    )
+
+
+def _text(epsilon: float | None) -> str:
+    return "infinite" if epsilon is None else f"{epsilon:.4g}"
+
+
 def _together(phases: Sequence[Phase]) -> tuple[Phase, ...]:
     """The phases with some steps, alike ones as one: composition has no order."""
     steps: dict[tuple[float, float], int] = {}
