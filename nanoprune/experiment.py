@@ -17,7 +17,7 @@ from nanoprune.attack import Outcome, Outputs, evaluate
 from nanoprune.backend import xp
 from nanoprune.batch import EVALUATION_BATCH, Records, accuracy, predict_fleet
 from nanoprune.data import Dataset, Split, make_split
-from nanoprune.defend.accounting import noise_for, phase, statement, summed_up
+from nanoprune.defend.accounting import summed_up
 from nanoprune.errors import ArgumentError
 from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
@@ -147,27 +147,22 @@ class Experiment:
 
     def private(self, method: str, epsilon: float, way: str = "dense", keep: Keep | None = None) -> Trained:
         """Networks trained with DP-SGD within `epsilon`, from their initial weights; `Shard.private` has the ways."""
-        of, members = self.recipe.private, self.indices("members").shape[1]
-        steps = phase(members, of.batch, 0.0, sum(of.epochs))
-        return self.private_by(method, noise_for(epsilon, of.delta, [steps]), way, keep)
+        members = self.indices("members").shape[1]
+        return self.private_by(method, self.recipe.private_noise(members, epsilon), way, keep)
 
     def private_by(self, method: str, noise: float, way: str = "dense", keep: Keep | None = None) -> Trained:
         """The same with this noise, whatever epsilon that is."""
-        of, members = self.recipe.private, self.indices("members").shape[1]
-        spent = [phase(members, of.batch, noise, sum(of.epochs))]
-        mask = {"dense": "none", "mask": "reference"}.get(way, "private")
-        privacy = statement(spent, of.delta, of.clip, of.clipping, seeded=False, mask=mask)
         net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
         ratios = None if keep is None else layer_ratios(net, keep, self.recipe.scope, self.recipe.exempt)
-        step = self.recipe.private_step(noise, way, keep) | {"privacy": privacy}
+        step = self.recipe.private_step(self.indices("members").shape[1], noise, way, keep)
         trained = self._fleet(
             method,
             net,
             [[step] for _ in self.seeds],
-            sum(of.epochs),
+            self.recipe.private.epochs,
             lambda shard, rows: shard.private(noise, way, ratios and [ratios] * shard.net.replicas),
         )
-        trained.privacy, trained.note = privacy, f"{method}: {summed_up(privacy)}"
+        trained.privacy, trained.note = step["privacy"], f"{method}: {summed_up(step['privacy'])}"
         return trained
 
     def accuracies(self, net: Network, part: str) -> np.ndarray:

@@ -94,13 +94,13 @@ class Shard:
         statuses where it ran.
         """
         of, admm = self.recipe.private, None
-        dense, prune, retrain = of.epochs
+        dense, prune, retrain = of.thirds
         private = DPSGD(of.clip, noise, of.clipping)
         if way == "mask":
             self.net.W[...] *= self._public_support(keep)
         if way in ("dense", "mask"):
             mask = Mask(self.net) if way == "mask" else None
-            self._train(of.plan(sum(of.epochs)), mask=mask, private=private)
+            self._train(of.plan(of.epochs), mask=mask, private=private)
             return None
         budget = Budget(self.net, keep, self.recipe.scope, self.recipe.scheme)
         self._train(of.plan(dense), private=private)

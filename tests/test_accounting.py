@@ -4,9 +4,11 @@ import json
 import math
 
 import pytest
+from click.testing import CliRunner
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+import cli
 from nanoprune.defend.accounting import Phase, epsilon, epsilon_rdp, noise_for, phase, statement
 from nanoprune.errors import ArgumentError
 
@@ -52,7 +54,7 @@ def test_phases_add_up_to_the_whole():
     assert epsilon([Phase(0.1, 2.0, 1), Phase(0.1, 0.0, 1)], DELTA) == math.inf
 
 
-@pytest.mark.parametrize("target", [0.3, 6.0])
+@pytest.mark.parametrize("target", [0.3, 2.0])
 @pytest.mark.parametrize("phases", [[Phase(0.1, 0, 100)], [Phase(0.25, 0, 20), Phase(0.05, 0, 40)]])
 def test_the_noise_for_a_target_never_spends_more(target, phases):
     noise = noise_for(target, DELTA, phases)
@@ -89,3 +91,41 @@ def test_what_cannot_be_accounted_is_refused():
     ):
         with pytest.raises(ArgumentError, match=message):
             call()
+
+
+# The command
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, ["epsilon", *map(str, arguments)])
+
+
+def test_the_command_ends_with_the_number_alone_and_says_what_it_covers():
+    sizes = ("--records", 100, "--batch", 10, "--epochs", 3)
+    result = run(*sizes, "--noise", 2, "--delta", 1e-6)
+    assert result.exit_code == 0
+    exact = epsilon([Phase(0.1, 2.0, 30)], 1e-6)
+    assert float(result.stdout.splitlines()[-1]) == pytest.approx(exact, rel=1e-6)
+    for words in ("add or remove one record", "Poisson", "30 steps", "does not cover: the choice of recipe", "by RDP"):
+        assert words in result.stdout
+    found = run(*sizes, "--epsilon", 1.0)
+    noise = float(found.stdout.splitlines()[-1])
+    assert 0.998 <= epsilon([Phase(0.1, noise, 30)], DELTA) <= 1.0
+    assert run(*sizes, "--noise", 0).stdout.splitlines()[-1] == "inf"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "one of --noise and --epsilon"),
+        (("--noise", 1, "--epsilon", 1), "one of --noise and --epsilon"),
+        (("--noise", -1), "noise must be finite"),
+        (("--noise", 1, "--delta", 0), "delta must lie"),
+        (("--epsilon", -1), "epsilon must be positive"),
+    ],
+)
+def test_the_command_refuses_in_one_line(more, message):
+    result = run("--records", 100, "--batch", 10, "--epochs", 3, *more)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
