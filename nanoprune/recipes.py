@@ -219,6 +219,7 @@ RECIPES = {
         prune=Schedule(epochs=30, batch=32, lr=0.05),
         retrain=Schedule(epochs=10, batch=32, lr=0.01),
         admm=ADMMSettings(rho=0.1),
+        private=Private(epochs=30, batch=40, lr=0.5),
     ),
     "location30": Recipe(
         network="mlp",
