@@ -219,7 +219,7 @@ RECIPES = {
         prune=Schedule(epochs=30, batch=32, lr=0.05),
         retrain=Schedule(epochs=10, batch=32, lr=0.01),
         admm=ADMMSettings(rho=0.1),
-        private=Private(epochs=30, batch=40, lr=0.5),
+        private=Private(epochs=30, batch=40, lr=0.25),
     ),
     "location30": Recipe(
         network="mlp",
@@ -235,6 +235,7 @@ RECIPES = {
         admm=ADMMSettings(rho=0.05),
         minmax=2.0,
         scope="global",
+        private=Private(epochs=30, batch=250, lr=0.7),
     ),
     "mnist": Recipe(
         network="lenet-5",
