@@ -29,14 +29,21 @@ def cross_entropy(logits: Any, y: Any, count: int | None = None) -> tuple[Any, A
     logits (R, classes, N) and labels y (R, N) give L (R,), dL/dlogits (R, classes, N). count: n, where these samples
     are a part of a batch of n (default N). log p = z - max z - log sum exp(z - max z) is finite for any finite logits.
     """
+    return soft_cross_entropy(logits, one_hot(y, logits.shape[1], logits.dtype), count)
+
+
+def soft_cross_entropy(logits: Any, t: Any, count: int | None = None) -> tuple[Any, Any]:
+    """L = -1/n sum_i sum_c t_ic log p_ic for targets t, and its gradient dL/dlogits = (p - t) / n.
+
+    t (R, classes, N) is taken for a constant; over the classes it sums to 1. Otherwise as `cross_entropy`.
+    """
     n = logits.shape[-1] if count is None else count
     z = logits - logits.max(axis=1, keepdims=True)  # (R, classes, N)
-    onehot = one_hot(y, logits.shape[1], logits.dtype)
     p = xp.exp(z)
     total = p.sum(axis=1)  # (R, N)
-    loss = (xp.log(total) - (z * onehot).sum(axis=1)).sum(axis=-1) / n  # (R,)
+    loss = (xp.log(total) - (z * t).sum(axis=1)).sum(axis=-1) / n  # (R,)
     p /= total[:, None]
-    p -= onehot
+    p -= t
     p /= n
     return loss, p
 
