@@ -17,12 +17,13 @@ from nanoprune.attack import Outcome, Outputs, evaluate
 from nanoprune.backend import xp
 from nanoprune.batch import EVALUATION_BATCH, Records, accuracy, predict_fleet
 from nanoprune.data import Dataset, Split, make_split
+from nanoprune.defend.accounting import summed_up
 from nanoprune.errors import ArgumentError
 from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
 from nanoprune.parallel import single_threaded_blas
 from nanoprune.prune import layer_ratios
-from nanoprune.recipes import Recipe
+from nanoprune.recipes import Keep, Recipe
 from nanoprune.shards import Advance, map_shards, sample_threads, shard_size, train_shards
 from nanoprune.zoo import build, describe
 
@@ -56,6 +57,7 @@ class Trained:
     status: list[str] | None = None  # of the solver, one a seed; None where nothing was pruned
     note: str | None = None  # what a reader of the results must know
     answer: Callable[[np.ndarray], np.ndarray] = probabilities
+    privacy: dict[str, Any] | None = None  # the budget that was spent, see `defend.accounting.statement`
 
 
 class Experiment:
@@ -169,6 +171,26 @@ class Experiment:
             for part in parts
         ]
 
+    def private(self, method: str, epsilon: float, way: str = "dense", keep: Keep | None = None) -> Trained:
+        """Networks trained with DP-SGD within `epsilon`, from their initial weights; `Shard.private` has the ways."""
+        members = self.indices("members").shape[1]
+        return self.private_by(method, self.recipe.private_noise(members, epsilon), way, keep)
+
+    def private_by(self, method: str, noise: float, way: str = "dense", keep: Keep | None = None) -> Trained:
+        """The same with this noise, whatever epsilon that is."""
+        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        ratios = None if keep is None else layer_ratios(net, keep, self.recipe.scope, self.recipe.exempt)
+        step = self.recipe.private_step(self.indices("members").shape[1], noise, way, keep)
+        trained = self._fleet(
+            method,
+            net,
+            [[step] for _ in self.seeds],
+            self.recipe.private.epochs,
+            lambda shard, rows: shard.private(noise, way, ratios and [ratios] * shard.net.replicas),
+        )
+        trained.privacy, trained.note = step["privacy"], f"{method}: {summed_up(step['privacy'])}"
+        return trained
+
     def accuracies(self, net: Network, part: str) -> np.ndarray:
         """Share of the records of `part` that the network of each seed classifies correctly, (seeds,)."""
         index = self.indices(part)
@@ -199,10 +221,8 @@ class Experiment:
         if share == "known":
             parts = [part[:, : min(p.shape[1] for p in parts)] for part in parts]
         index = np.concatenate(parts, axis=1)  # (seeds, n)
-        logits = (predict_fleet(of.net, self.records, index, self.threads) for of in trained)
-        p = np.concatenate(
-            [of.answer(z) for of, z in zip(trained, logits, strict=True)]
-        )  # (methods x seeds, n, classes)
+        answers = [of.answer(predict_fleet(of.net, self.records, index, self.threads)) for of in trained]
+        p = np.concatenate(answers)  # (methods x seeds, n, classes)
         y = np.tile(self.dataset.y[index], (len(trained), 1))  # (methods x seeds, n)
         return Outputs(p, y, np.repeat([True, False], [part.shape[1] for part in parts]))
 

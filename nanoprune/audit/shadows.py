@@ -23,7 +23,7 @@ from nanoprune.experiment import Experiment, Progress, Trained
 from nanoprune.model import Model
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import Recipe, recipe_for
+from nanoprune.recipes import Private, Recipe, recipe_for
 from nanoprune.train import Schedule
 from nanoprune.zoo import build, size_of
 
@@ -99,8 +99,10 @@ def undefended(model: Model) -> Model:
     Epochs and weight decay stay: they are a matter of training first.
     """
     description = {name: value for name, value in model.net.description.items() if name != "dropout"}
-    step = {name: value for name, value in model.steps[0].items() if name != "adversary"}
-    step |= {"minmax": 0.0} | ({"loss": CROSS_ENTROPY} if "loss" in step else {})
+    step = model.steps[0]
+    if step["step"] == "private":
+        step = {"step": "train", "stop_after": None, "inner_steps": step["inner_steps"]} | step["dense"]
+    step = step | {"minmax": 0.0} | ({"loss": CROSS_ENTROPY} if "loss" in step else {})
     return dataclasses.replace(model, net=build(description, replicas=0), steps=[step])
 
 
@@ -116,6 +118,8 @@ def train_shadows(model: Model, dataset: Dataset, shadows: int, threads: int, pr
         experiment = Experiment(dataset, recipe, seeds, threads, progress, splits)
         if step["step"] == "train":
             trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
+        elif step["step"] == "private":
+            trained = experiment.private_by("shadows", step["noise"], step["way"], step["keep"] and recipe.keep[0])
         else:
             trained = experiment.pruned(trained, recipe.keep, recipe.minmax)[0]
             paths = path_margins(trained.net, dataset, pool.scored, threads)
@@ -170,7 +174,7 @@ def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], R
         names = [step["step"] for step in model.steps]
         if "shrink" in names:
             raise DataError("the model was shrunk, which changes no output; attack the one that `shrink` read")
-        if names[:1] != ["train"] or set(names[1:]) - {"prune"}:
+        if names != ["private"] and (names[:1] != ["train"] or set(names[1:]) - {"prune"}):
             raise DataError(f"the model's steps are {names}, expected train and then prune; train it again")
         return _recipes(model, dataset)
     except (KeyError, TypeError, AttributeError, ArgumentError) as error:
@@ -186,23 +190,35 @@ def _recipes(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recip
         if step["step"] == "train":
             base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])
             recipe = dataclasses.replace(base, minmax=step["minmax"])
+        elif step["step"] == "private":
+            base = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
+            recipe = _private(base, step)
         else:
-            keep = tuple(step["keep"]) if isinstance(step["keep"], list) else step["keep"]
-            recipe = dataclasses.replace(
-                base,
-                keep=(keep,),
-                scope=step["scope"],
-                scheme=step.get("scheme", "unstructured"),  # files of before there were schemes do not say
-                exempt=tuple(step.get("exempt", ())),
-                via=tuple(step["via"]),
-                prune=_schedule(step["prune"]),
-                retrain=_schedule(step["retrain"]),
-                admm=ADMMSettings(**step["admm"]),
-                minmax=step["minmax"],
-                inner_steps=step["inner_steps"],
-            )
+            recipe = _pruning(base, step)
         found.append((step, recipe))
     return found
+
+
+def _pruning(base: Recipe, step: dict[str, Any]) -> Recipe:
+    return dataclasses.replace(
+        base,
+        keep=(tuple(step["keep"]) if isinstance(step["keep"], list) else step["keep"],),
+        scope=step["scope"],
+        scheme=step.get("scheme", "unstructured"),  # files of before there were schemes do not say
+        exempt=tuple(step.get("exempt", ())),
+        via=tuple(step["via"]),
+        prune=_schedule(step["prune"]),
+        retrain=_schedule(step["retrain"]),
+        admm=ADMMSettings(**step["admm"]),
+        minmax=step["minmax"],
+        inner_steps=step["inner_steps"],
+    )
+
+
+def _private(base: Recipe, step: dict[str, Any]) -> Recipe:
+    own = {name: tuple(value) if isinstance(value, list) else value for name, value in step["private"].items()}
+    recipe = base if step["keep"] is None else _pruning(base, step)
+    return dataclasses.replace(recipe, private=Private(**own))
 
 
 def _schedule(record: dict[str, Any]) -> Schedule:

@@ -15,6 +15,7 @@ from nanoprune.commands.options import (
     game_option,
     machine_options,
     network_options,
+    privacy_options,
     scheme_options,
     scope_option,
     split_options,
@@ -54,6 +55,7 @@ from nanoprune.console import Keep, ProgressBars
     metavar="NAME,...|default|all",
     help="The rows of the table; what a method needs runs too. all: the simple defences too.",
 )
+@privacy_options
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
 @machine_options
 def reproduce(
@@ -75,6 +77,9 @@ def reproduce(
     attacks: str,
     shadows: int,
     methods: str,
+    epsilon: tuple[float, ...],
+    delta: float | None,
+    clip: float | None,
     weight_decay: float | None,
     device: str,
     threads: int | None,
@@ -96,6 +101,7 @@ def reproduce(
     python cli.py reproduce cifar10 --network vgg16 --width 0.25
     python cli.py reproduce location30 --methods all
     python cli.py reproduce location30 --methods prune-0.05,relaxloss,dropout
+    python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
     """
     from nanoprune.files import check_writable
     from nanoprune.prune import read_keep_file
@@ -110,7 +116,10 @@ def reproduce(
         keep = (*keep, read_keep_file(keep_file, layer_names(data, members, network)))
     changes = {"keep": keep or None, "scope": scope, "minmax": minmax, "seeds": seeds, "scheme": scheme}
     recipe = recipe_for(data, members, **changes, **sizes, exempt=exempt, network=network, widths=width)
-    recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay))
+    private = changed(recipe.private, epsilons=epsilon or None, delta=delta, clip=clip)
+    recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay), private=private)
+    if epsilon and methods == "default":
+        methods = "default,private"
     out = out or pathlib.Path("results") / dataset
     check_writable(out)
     with ProgressBars() as progress:
