@@ -12,7 +12,7 @@ from nanoprune.zoo import build, describe
 
 
 def training_step(
-    network: str, shape: tuple[int, ...], classes: int, widths: list[int], batch: int, threads: int
+    network: str, shape: tuple[int, ...], classes: int, widths: list[int] | float, batch: int, threads: int
 ) -> Callable[[], None]:
     """A step of SGD with momentum on one random batch, whose samples are shared out to the threads."""
     threadpoolctl.threadpool_limits(1, user_api="blas")

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import platform
+from collections.abc import Collection
 from typing import Any
 
 import h5py
@@ -90,7 +91,7 @@ def roc_curves(experiment: Experiment, outcomes: dict[str, Outcome]) -> dict[str
     return curves
 
 
-def header(experiment: Experiment) -> dict[str, Any]:
+def header(experiment: Experiment, methods: Collection[str]) -> dict[str, Any]:
     """What the results say of the run beside the methods."""
     recipe, split = experiment.recipe, experiment.splits[0]
     parts = ("members", "reference", "nonmembers", "known_members", "known_nonmembers")
@@ -111,11 +112,11 @@ def header(experiment: Experiment) -> dict[str, Any]:
         "recipe": dataclasses.asdict(recipe),
         "data_sha256": experiment.dataset.sha256,
         "splits": {part: len(getattr(split, part)) for part in parts} | {"sha256": splits_sha256(experiment.splits)},
-        "notes": _notes(recipe, len(split.scored_nonmembers)),
+        "notes": _notes(recipe, len(split.scored_nonmembers), methods),
     }
 
 
-def _notes(recipe: Recipe, scored_nonmembers: int) -> list[str]:
+def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> list[str]:
     """What a reader of the table must know: refusals, and what the controls are controls of."""
     notes = [
         f"TPR at {fpr:.1%} FPR is refused: it needs at least {needed_nonmembers(fpr):,} scored non-members, "
@@ -138,10 +139,11 @@ def _notes(recipe: Recipe, scored_nonmembers: int) -> list[str]:
     if not recipe.minmax:
         notes.append("no Min-Max game was played: its lambda is 0")
     for suffix, keep in zip(["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])], recipe.keep, strict=True):
-        notes.append(
-            f"early-stop{suffix} is the baseline, stopped where its test accuracy reaches that of "
-            f"prune-{keep_name(keep)}, seed by seed; small-dense{suffix} has at most as many weights as that keeps"
-        )
+        if not {f"early-stop{suffix}", f"small-dense{suffix}"}.isdisjoint(methods):
+            notes.append(
+                f"early-stop{suffix} is the baseline, stopped where its test accuracy reaches that of "
+                f"prune-{keep_name(keep)}, seed by seed; small-dense{suffix} has at most as many weights as that keeps"
+            )
     return notes
 
 

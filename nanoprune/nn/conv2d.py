@@ -72,7 +72,7 @@ class Conv2D(Linear):
 
     def _weight_gradient(self, dY: Any, V: Any, ws: Workspace) -> None:
         R, OH, O, _ = dY.shape
-        rows = ws.buffer(self, "dW of rows", (R, OH, V.shape[2], O), dY.dtype)
+        rows = ws.scratch("dW of rows", (R, OH, V.shape[2], O), dY.dtype)
         product(V, dY.swapaxes(-1, -2), out=rows)  # dW^T: BLAS does V dY^T faster than dY V^T
         self.W.grad[...] = xp.sum(rows, axis=1).swapaxes(-1, -2)
         if self.b:
@@ -82,13 +82,13 @@ class Conv2D(Linear):
         R, H, C, _, N = X_shape
         OH, k, s, p = dY.shape[1], self.size, self.stride, self.padding
         OW = dY.shape[3] // N
-        dL = ws.buffer(self, "dL", (R, H + 2 * p, C * k, OW * N), dY.dtype)
-        dV = ws.buffer(self, "dV", (R, k * C * k, OW * N), dY.dtype)
+        dL = ws.scratch("dL", (R, H + 2 * p, C * k, OW * N), dY.dtype)
+        dV = ws.scratch("dV", (R, k * C * k, OW * N), dY.dtype)
         dL[...] = 0
         for i in range(OH):
             product(self.W.value.swapaxes(-1, -2), dY[:, i], out=dV)  # (R, kh*C*kw, OW*N)
             dL[:, s * i : s * i + k] += dV.reshape(R, k, C * k, OW * N)
-        dX = ws.buffer(self, "dX", X_shape, dY.dtype)
+        dX = ws.gradient(self, X_shape, dY.dtype)
         self._fold_columns(dL.reshape(R, H + 2 * p, C, k, OW, N)[:, p : p + H], out=dX)
         return dX
 

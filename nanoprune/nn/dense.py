@@ -42,7 +42,7 @@ class Dense(Linear):
             product(dY, X.swapaxes(-1, -2), out=self.W.grad)  # (R, out, in)
             xp.sum(dY, axis=-1, keepdims=True, out=self.b.grad)  # (R, out, 1)
         if need_dX:
-            dX = ws.buffer(self, "dX", X.shape, X.dtype)
+            dX = ws.gradient(self, X.shape, X.dtype)
             return product(self.W.value.swapaxes(-1, -2), dY, out=dX)  # (R, in, N)
         return None
 

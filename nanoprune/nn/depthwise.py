@@ -73,7 +73,7 @@ class DepthwiseConv2D(Layer):
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         P, X_shape = ws.saved(self)
         H, W, p = X_shape[1], X_shape[3], self.padding
-        dP = ws.buffer(self, "dP", P.shape, dY.dtype)
+        dP = ws.gradient(self, P.shape, dY.dtype)
         dP[...] = 0
         if need_dW:
             self.W.grad[...] = 0
@@ -94,7 +94,7 @@ class DepthwiseConv2D(Layer):
         cache through all taps, on a GPU all of them."""
         R, OH, *row = shape
         count = OH if xp._module is not np else max(1, min(OH, BLOCK // (R * math.prod(row))))
-        term = ws.buffer(self, "term", (R, count, *row), dtype)
+        term = ws.scratch("term", (R, count, *row), dtype)
         for y in range(0, OH, count):
             rows = slice(y, min(y + count, OH))
             yield rows, term[:, : rows.stop - y]

@@ -54,7 +54,7 @@ class GroupNorm(Layer):
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         x, inverse = ws.saved(self)
         D = self._grouped(dY)  # (R, H, G, C/G, W, N)
-        term = xp.multiply(D, x, out=ws.buffer(self, "term", x.shape, x.dtype))
+        term = xp.multiply(D, x, out=ws.scratch("term", x.shape, x.dtype))
         if need_dW:
             self.beta.grad[...], self.gamma.grad[...] = self._over_samples(D), self._over_samples(term)
         if not need_dX:
@@ -62,7 +62,7 @@ class GroupNorm(Layer):
         gamma = self._column(self.gamma.value)
         term *= gamma  # d x
         of_group = mean(term)  # (R, 1, G, 1, 1, N)
-        dX = xp.multiply(D, gamma, out=ws.buffer(self, "dX", x.shape, x.dtype))  # d
+        dX = xp.multiply(D, gamma, out=ws.gradient(self, x.shape, x.dtype))  # d
         dX -= mean(dX)
         dX -= xp.multiply(x, of_group, out=term)
         dX *= inverse

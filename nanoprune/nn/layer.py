@@ -108,7 +108,11 @@ class Layer:
         raise TypeError(f"{self!r} defines no forward pass")
 
     def backward(self, dY: Any, ws: Workspace) -> Any:
-        """dX = dL/dX from dY = dL/dY, both (R, ..., N). Layers with parameters also write their `grad`."""
+        """dX = dL/dX from dY = dL/dY, both (R, ..., N). Layers with parameters also write their `grad`.
+
+        dX lives in a buffer that other layers use after it (`Workspace.gradient`): whoever calls several layers copies
+        what it needs longer.
+        """
         raise TypeError(f"{self!r} defines no backward pass")
 
     # How a layer loses units. A unit is a channel of an image or a feature; c (units,) float64 has the value of each

@@ -53,7 +53,7 @@ class Pointwise(Linear):
         R, OH, O, OW, N = dY.shape
         D = dY.reshape(R, OH, O, OW * N)
         if need_dW:
-            row = ws.buffer(self, "dW of a row", self.W.grad.shape, D.dtype)
+            row = ws.scratch("dW of a row", self.W.grad.shape, D.dtype)
             for y in range(OH):
                 product(D[:, y], A[:, y].swapaxes(-1, -2), out=row)  # (R, O, C)
                 if y:
@@ -64,11 +64,12 @@ class Pointwise(Linear):
                 self.b.grad[...] = total(D)  # (R, O, 1)
         if not need_dX:
             return None
-        dA = product(self.W.value.swapaxes(-1, -2)[:, None], D, out=ws.buffer(self, "dA", A.shape, D.dtype))
-        dA = dA.reshape(R, OH, self.channels, OW, N)
+        dX = ws.gradient(self, X_shape, D.dtype)
+        dA = dX.reshape(A.shape) if self.stride == 1 else ws.scratch("dA", A.shape, D.dtype)
+        product(self.W.value.swapaxes(-1, -2)[:, None], D, out=dA)
         if self.stride == 1:
-            return dA
-        dX = ws.buffer(self, "dX", X_shape, dY.dtype)
+            return dX
+        dA = dA.reshape(R, OH, self.channels, OW, N)
         dX[...] = 0
         dX[:, :: self.stride, :, :: self.stride] = dA
         return dX

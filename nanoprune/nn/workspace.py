@@ -19,14 +19,17 @@ class Workspace:
 
     training: whether layers that behave differently in training (Dropout) do so.
     generators: one numpy.random.Generator per replica, for layers that draw random numbers.
+    keep_gradients: whether every dL/dX of a backward pass stays until the next one (`gradient`).
     meeting, place: where the samples of a batch are shared out among workers, who meet and in which order.
     """
 
-    def __init__(self, training: bool = True, generators: list | None = None) -> None:
+    def __init__(self, training: bool = True, generators: list | None = None, keep_gradients: bool = False) -> None:
         self.training = training
         self.generators = generators
+        self.keep_gradients = keep_gradients
         self.meeting: Meeting | None = None
         self.place = 0
+        self._turn = 0
         self._buffers: dict[tuple[Any, str], Any] = {}
         self._saved: dict[Any, tuple] = {}
 
@@ -41,6 +44,17 @@ class Workspace:
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
         """A `buffer` that all layers share: whoever asks for `name` next has it, so it is for use within one call."""
         return self.buffer(None, name, shape, dtype)
+
+    def gradient(self, owner: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        """A buffer for the dL/dX of `owner`: one of two that all layers take by turns, as dX follows from dY.
+
+        So it holds until the layer after the next one asks: a backward pass needs two gradients at a time, however deep
+        the network is. With `keep_gradients`, a `buffer` of the owner's own.
+        """
+        if self.keep_gradients:
+            return self.buffer(owner, "dX", shape, dtype)
+        self._turn = 1 - self._turn
+        return self.scratch(f"gradient {self._turn}", shape, dtype)
 
     @property
     def nbytes(self) -> int:

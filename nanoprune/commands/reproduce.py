@@ -1,0 +1,122 @@
+"""The paper's comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import click
+from rich.console import Console
+
+from nanoprune.commands.common import changed, command, prepare
+from nanoprune.commands.options import (
+    EPILOG,
+    game_option,
+    machine_options,
+    network_options,
+    scheme_options,
+    scope_option,
+    split_options,
+)
+from nanoprune.console import Keep, ProgressBars
+
+
+@click.command(epilog=EPILOG)
+@click.argument("dataset")
+@click.option(
+    "--out", type=click.Path(path_type=pathlib.Path), help="Folder of the results.  [default: results/DATASET]"
+)
+@click.option("--seeds", type=int, help="How many seeds, each with its own split and initial weights.")
+@click.option(
+    "--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The seeds count up from here."
+)
+@click.option("--keep", type=Keep(), multiple=True, help="Share of the weights to keep; may be repeated.")
+@scope_option
+@scheme_options
+@split_options
+@game_option
+@network_options
+@click.option(
+    "--attacks",
+    type=click.Choice(["standard", "full"]),
+    default="standard",
+    show_default=True,
+    help="full: shadow models against every network too, which takes long.",
+)
+@click.option(
+    "--shadows", type=int, default=16, show_default=True, help="Shadow models a network, where attacks are full."
+)
+@click.option(
+    "--methods",
+    default="default",
+    show_default=True,
+    metavar="NAME,...|default|all",
+    help="The rows of the table; what a method needs runs too. An unknown name lists all.",
+)
+@click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
+@machine_options
+def reproduce(
+    dataset: str,
+    out: pathlib.Path | None,
+    seeds: int | None,
+    first_seed: int,
+    keep: tuple[Any, ...],
+    scope: str | None,
+    keep_file: pathlib.Path | None,
+    scheme: str | None,
+    exempt: tuple[str, ...] | None,
+    members: int | str | None,
+    reference: int | None,
+    nonmembers: int | None,
+    minmax: float | None,
+    network: str | None,
+    width: float | None,
+    attacks: str,
+    shadows: int,
+    methods: str,
+    weight_decay: float | None,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Run the paper's comparison on DATASET: digits, mnist, location30, purchase100, texas100, cifar10 or cifar100.
+
+    Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense
+    of the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
+    results.json, curves.h5, plots and report.html to the folder --out and prints a table.
+
+    \b
+    python cli.py reproduce digits
+    python cli.py reproduce location30 --seeds 5 --keep 0.1 --keep 0.05 --keep 0.02
+    python cli.py reproduce mnist --members all --out results/mnist-all
+    python cli.py reproduce mnist --scheme filter --keep 0.5
+    python cli.py reproduce cifar10 --network vgg16 --width 0.25
+    python cli.py reproduce location30 --methods baseline,prune-0.05
+    """
+    from nanoprune.files import check_writable
+    from nanoprune.prune import read_keep_file
+    from nanoprune.recipes import layer_names, recipe_for
+    from nanoprune.report import results_table, write_report
+    from nanoprune.reproduce import reproduce as run
+    from nanoprune.results import write_results
+
+    data, threads = prepare(dataset, device, threads, data_dir)
+    sizes = {"reference": reference, "nonmembers": nonmembers}
+    if keep_file:
+        keep = (*keep, read_keep_file(keep_file, layer_names(data, members, network)))
+    changes = {"keep": keep or None, "scope": scope, "minmax": minmax, "seeds": seeds, "scheme": scheme}
+    recipe = recipe_for(data, members, **changes, **sizes, exempt=exempt, network=network, widths=width)
+    recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay))
+    out = out or pathlib.Path("results") / dataset
+    check_writable(out)
+    with ProgressBars() as progress:
+        numbers = range(first_seed, first_seed + recipe.seeds)
+        shadows = shadows if attacks == "full" else 0
+        results, curves = run(data, recipe, numbers, threads, progress, command(), shadows, methods)
+    write_results(results, curves, out)
+    write_report(results, out)
+    Console().print(results_table(results))
+    for note in results["notes"]:
+        click.echo(f"note: {note}")
+    click.echo(f"{results['seconds']:.0f} s; {out / 'report.html'}")

@@ -1,0 +1,60 @@
+"""One dense network."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import click
+
+from nanoprune.commands.common import changed, check_file, prepare
+from nanoprune.commands.options import EPILOG, game_option, machine_options, network_options, split_options
+from nanoprune.console import ProgressBars
+
+
+@click.command(epilog=EPILOG)
+@click.argument("dataset")
+@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
+@network_options
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the members.")
+@click.option("--lr", type=float, help="Learning rate.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@split_options
+@game_option
+@machine_options
+def train(
+    dataset: str,
+    out: pathlib.Path,
+    network: str | None,
+    width: float | None,
+    epochs: int | None,
+    lr: float | None,
+    seed: int,
+    members: int | str | None,
+    reference: int | None,
+    nonmembers: int | None,
+    minmax: float | None,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Train one dense network on DATASET and write it to a model file.
+
+    \b
+    python cli.py train location30 --out model.h5
+    python cli.py train mnist --members all --epochs 20 --out model.h5
+    python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
+    """
+    from nanoprune.model import save_model
+    from nanoprune.practice import summary_line, train_model
+    from nanoprune.recipes import recipe_for
+
+    data, threads = prepare(dataset, device, threads, data_dir)
+    sizes = {"reference": reference, "nonmembers": nonmembers}
+    recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, widths=width, **sizes)
+    recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, epochs=epochs, lr=lr))
+    check_file(out)
+    with ProgressBars() as progress:
+        model = train_model(data, recipe, seed, threads, progress)
+    save_model(model, out)
+    click.echo(summary_line(model, data))

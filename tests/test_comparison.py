@@ -1,0 +1,72 @@
+"""Which methods `reproduce` runs for a list of names, and in which order."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from nanoprune.comparison import chosen, train_methods
+from nanoprune.data import load
+from nanoprune.errors import ArgumentError
+from nanoprune.experiment import Experiment
+from nanoprune.prune import ADMMSettings
+from nanoprune.recipes import recipe_for
+from nanoprune.train import Schedule
+
+PLAN = Schedule(epochs=2, batch=16)
+
+
+def small(**changes):
+    """A recipe that takes a moment."""
+    recipe = recipe_for(load("digits"), members=40, reference=10, nonmembers=40)
+    quick = {"dense": PLAN, "prune": PLAN, "retrain": PLAN, "admm": ADMMSettings(rho=0.1, iterations=2)}
+    return dataclasses.replace(recipe, widths=(12, 8), **(quick | changes))
+
+
+def names(recipe, text):
+    return [method.name for method in chosen(recipe, text)]
+
+
+def test_the_default_is_the_papers_comparison_with_its_controls():
+    assert names(small(keep=(0.3, 0.1)), "default") == [
+        "baseline", "early-stop", "early-stop-0.1", "small-dense", "small-dense-0.1", "minmax",
+        "prune-0.3", "prune-0.3+minmax", "prune-0.1", "prune-0.1+minmax",
+    ]  # fmt: skip
+    assert names(small(minmax=0.0), "default") == ["baseline", "early-stop", "small-dense", "prune-0.1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("baseline", ["baseline"]),
+        ("minmax", ["baseline", "minmax"]),
+        ("early-stop", ["baseline", "early-stop", "prune-0.1"]),
+        ("small-dense,minmax", ["baseline", "small-dense", "minmax", "prune-0.1"]),
+        ("prune-0.1+minmax", ["baseline", "prune-0.1+minmax"]),
+    ],
+)
+def test_what_a_method_needs_runs_too_and_the_order_is_the_tables(text, expected):
+    assert names(small(), text) == expected
+
+
+def test_a_name_may_have_commas_itself():
+    recipe = small(keep=((0.2, 0.3, 0.4), 0.2), minmax=0.0)
+    assert names(recipe, "prune-0.2,0.3,0.4") == ["baseline", "prune-0.2,0.3,0.4"]
+    assert names(recipe, "prune-0.2,prune-0.2,0.3,0.4") == ["baseline", "prune-0.2,0.3,0.4", "prune-0.2"]
+
+
+@pytest.mark.parametrize("text", ["prune-0.2", "baseline,nothing", "", "default,", "minmax "])
+def test_an_unknown_name_is_refused_with_those_that_there_are(text):
+    with pytest.raises(ArgumentError, match=r"^methods must be of default, all, baseline, early-stop, small-dense, mi"):
+        chosen(small(), text)
+
+
+def test_methods_alone_are_the_same_bits_as_in_company():
+    """Nothing that is trained depends on what else is."""
+    recipe = small(keep=(0.3, 0.1))
+    together = train_methods(Experiment(load("digits"), recipe, [0, 1], 1))
+    for text in ("minmax", "prune-0.1", "small-dense-0.1", "early-stop"):
+        alone = train_methods(Experiment(load("digits"), recipe, [0, 1], 1), text)
+        assert set(alone) < set(together)
+        for name, trained in alone.items():
+            np.testing.assert_array_equal(trained.net.theta, together[name].net.theta, err_msg=name)
