@@ -77,7 +77,7 @@ def read_network(
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, it is no dict
     shapes = {name: shape for name, shape in shapes.items() if not name.endswith(COUNTER)}
     last = f"{NAMES[network](side)[-1]}.weight"
-    classes = shapes.get(last, (1,))[0]
+    classes = (shapes.get(last) or (1,))[0]
     description = describe(network, (side, 3, side), classes, width, standardise)
     expected = {name: shape for name, shape, *_ in tensors(layers_of(description), description)}
     for name, shape in expected.items():

@@ -63,6 +63,9 @@ def attack_model(
         found = cached(
             cache, made_by, lambda plain=plain: train_shadows(model, dataset, shadows, threads, progress, plain)
         )
+        expected = (shadows, len(pool.scored), target.classes)
+        if any(values.shape != expected for values in found.logits.values()):
+            raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
         views = _views(model, dense, dataset, pool, found, threads)
         progress.start(f"attack{suffix}", 1)
         attacked |= {name + suffix: of for name, of in _every_attack(target, views, threads).items()}
