@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
-from collections.abc import Callable
 from typing import Any
 
 import h5py
@@ -23,6 +23,8 @@ FREE = 1 << 28  # bytes that may be promised whatever their share in the file
 SHARE = 100  # above FREE: promised bytes a byte in the file
 JSON_LIMIT = 1 << 26  # bytes; results of a hundred seeds and networks have a few million
 REMEDY = "write it again"
+HEAP = b"GCOL\1"  # how a global heap starts
+KINDS = "biufS"  # of numbers and of text of one length; others refer to the global heap, or are none of ours
 H5 = h5py.h5z
 FILTERS = frozenset({H5.FILTER_DEFLATE, H5.FILTER_SHUFFLE, H5.FILTER_FLETCHER32, H5.FILTER_LZF})
 
@@ -81,8 +83,8 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
         if not isinstance(link, h5py.HardLink):
             raise DataError(f"{what} is {'missing' if link is None else 'a link to another place'}; {remedy}")
         item = item[part]
-    if not isinstance(item, h5py.Dataset) or item.shape is None:
-        raise DataError(f"{what} is no array; {remedy}")
+    if not isinstance(item, h5py.Dataset) or item.shape is None or item.dtype.kind not in KINDS:
+        raise DataError(f"{what} is no array of numbers; {remedy}")
     properties = item.id.get_create_plist()
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if item.is_virtual or item.external or set(filters) - FILTERS or len(set(filters)) < len(filters):
@@ -96,7 +98,11 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
 
 def text_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> str:
     """The attribute `name`, one text. Raises DataError, naming `path`, where it is missing or something else."""
-    value = _attribute(file, name, path, remedy, lambda dtype: h5py.check_string_dtype(dtype) is not None, "text")
+    dtype = _attribute_type(file, name, path, remedy)
+    if h5py.check_string_dtype(dtype) is None:
+        raise DataError(f"{path}: attribute {name} is {dtype}, expected a text; {remedy}")
+    _check_heaps(file, path, remedy)
+    value = file.attrs[name]
     try:
         return value if isinstance(value, str) else bytes(value).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -105,19 +111,41 @@ def text_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy: 
 
 def number_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> int:
     """The attribute `name`, one integer. Raises DataError, naming `path`, where it is missing or something else."""
-    return int(_attribute(file, name, path, remedy, lambda dtype: dtype.kind in "iu", "integer"))
+    dtype = _attribute_type(file, name, path, remedy)
+    if dtype.kind not in "iu":
+        raise DataError(f"{path}: attribute {name} is {dtype}, expected an integer; {remedy}")
+    return int(file.attrs[name])
 
 
-def _attribute(
-    file: h5py.File, name: str, path: str | os.PathLike, remedy: str, fits: Callable[[np.dtype], bool], kind: str
-) -> Any:
-    """One attribute, its type and shape looked at before it is read."""
+def _attribute_type(file: h5py.File, name: str, path: str | os.PathLike, remedy: str) -> np.dtype:
+    """The type of an attribute that is one value."""
     if name not in file.attrs:
         raise DataError(f"{path}: attribute {name} is missing; {remedy}")
     about = file.attrs.get_id(name)
-    if about.shape != () or not fits(about.dtype):
-        raise DataError(f"{path}: attribute {name} is {about.dtype} {about.shape}, expected one {kind}; {remedy}")
-    return file.attrs[name]
+    if about.shape != ():
+        raise DataError(f"{path}: attribute {name} has shape {about.shape}, expected one value; {remedy}")
+    return about.dtype
+
+
+def _check_heaps(file: h5py.File, path: str | os.PathLike, remedy: str) -> None:
+    """DataError unless the steps through each global heap, where texts lie, lead from its start to its end.
+
+    libhdf5 follows them without looking, and where one has no length it never comes back (HDFGroup/hdf5 issue 1707).
+    The form is that of the HDF5 File Format Specification, section III.E, with lengths of eight bytes.
+    """
+    if file.id.get_create_plist().get_sizes() != (8, 8):
+        raise DataError(f"{path}: has lengths of another size than eight bytes; {remedy}")
+    with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.find(HEAP)
+        while start >= 0:
+            stop, at = start + int.from_bytes(data[start + 8 : start + 16], "little"), start + 16
+            while at + 16 <= stop <= len(data):
+                index, size = (int.from_bytes(data[a:b], "little") for a, b in ((at, at + 2), (at + 8, at + 16)))
+                step = 16 + -(-size // 8) * 8 if index else size  # the free space counts its own header
+                if not 0 < step <= stop - at:
+                    raise DataError(f"{path}: its global heap at byte {start} is damaged; {remedy}")
+                at += step
+            start = data.find(HEAP, start + 1)
 
 
 def first_line(error: BaseException) -> str:

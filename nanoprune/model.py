@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import reprlib
 from typing import Any
 
 import h5py
@@ -94,7 +95,7 @@ def _read(file: h5py.File, path: str | os.PathLike) -> Model:
     about = json.loads(text_attribute(file, "model", path, REMEDY))
     for name, kind in FIELDS.items():
         if not isinstance(about[name], kind) or isinstance(about[name], bool):
-            raise DataError(f"{path}: model.{name} is {about[name]!r}; write the model again with `train`")
+            raise DataError(f"{path}: model.{name} is {reprlib.repr(about[name])}; write the model again with `train`")
     net = _network(json.loads(text_attribute(file, "network", path, REMEDY)), file, path)
     return Model(net, **{name: about[name] for name in FIELDS})
 
@@ -103,8 +104,10 @@ def _network(description: dict[str, Any], file: h5py.File, path: str | os.PathLi
     try:
         size = size_of(description)
         numbers = [*description["input_shape"], *(size if isinstance(size, tuple) else ()), description["classes"]]
-        if not all(isinstance(n, int) and 0 < n <= 1_000_000 for n in numbers):
-            raise DataError(f"{path}: the network's sizes are {numbers}, expected integers from 1 to 1,000,000")
+        if not all(type(n) is int and 0 < n <= 1_000_000 for n in numbers):
+            raise DataError(
+                f"{path}: the network's sizes are {reprlib.repr(numbers)}, expected integers from 1 to 1,000,000"
+            )
         shape = tuple(description["input_shape"])
         standardise = description.get("standardise")
         checked = describe(description["network"], shape, description["classes"], size, standardise)

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -15,32 +15,31 @@ REMEDY = "run `reproduce` to write it"
 MOST = 1_000_000  # values of one curve over all seeds
 
 
-class Curves(Mapping):
-    """A group of the file as a mapping: of groups and of arrays, float64 with one or two axes."""
+class Curves:
+    """A group of the file: `name in curves`, and curves[name], a group or an array, float64 with one or two axes."""
 
-    def __init__(self, group: h5py.Group, path: str | os.PathLike, inside: str = "") -> None:
-        self.group, self.path, self.inside = group, path, inside
+    def __init__(self, group: h5py.Group, path: str | os.PathLike) -> None:
+        self.group, self.path = group, path
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.group)
-
-    def __len__(self) -> int:
-        return len(self.group)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.group
+    def __contains__(self, name: str) -> bool:
+        """Raises DataError, naming the file, where the group itself is damaged."""
+        try:
+            return name in self.group
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{self.path}: cannot be read; {REMEDY}") from error
 
     def __getitem__(self, name: str) -> Any:
         """The curve or the group of that name. Raises DataError, naming the file, where it is no curve."""
+        what = f"{self.path}: {self.group.name.rstrip('/')}/{name}"
         try:
             if self.group.get(name, getclass=True) is h5py.Group:
-                return Curves(self.group[name], self.path, f"{self.inside}{name}/")
+                return Curves(self.group[name], self.path)
             item = stored_array(self.group, name, self.path, REMEDY)
             if item.dtype.kind not in "iuf" or item.ndim not in (1, 2) or not 0 < item.size <= MOST:
-                raise DataError(f"{self.path}: {self.inside}{name} is {item.dtype} {item.shape}, no curve; {REMEDY}")
+                raise DataError(f"{what} is {item.dtype} {item.shape}, no curve; {REMEDY}")
             return np.asarray(item[()], dtype=float)
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:  # from h5py, on damage
-            raise DataError(f"{self.path}: {self.inside}{name} cannot be read; {REMEDY}") from error
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:  # of h5py, on damage
+            raise DataError(f"{what} cannot be read; {REMEDY}") from error
 
 
 @contextlib.contextmanager
