@@ -12,6 +12,7 @@ from scipy.stats import mannwhitneyu
 from scoring import rates, some_scores
 
 from nanoprune.attack import auc, balanced_accuracy, roc, tpr_at_fpr
+from nanoprune.attack.metrics import needed_nonmembers
 from nanoprune.errors import ArgumentError
 
 quick = settings(deadline=None, max_examples=100)
@@ -61,6 +62,18 @@ def test_a_false_positive_rate_that_is_just_reached_counts(fpr, count):
     members = np.array([count - allowed, -1.0])  # as high as the last of the false positives allowed; below them all
     assert tpr_at_fpr(members, nonmembers, fpr) == 1 / 2
     assert tpr_at_fpr(members - 1, nonmembers, fpr) == 0
+
+
+@quick
+@given(st.integers(1, 2_000_000))
+def test_one_false_positive_in_k_needs_k_nonmembers(k):
+    """1 / (1 / k) is not k in floats for many k, such as 371,083: it must not be taken for more than k."""
+    assert needed_nonmembers(1 / k) == k
+
+
+@pytest.mark.parametrize("k", [49, 371_083, 372_137, 999_999])
+def test_one_false_positive_in_k_needs_k_nonmembers_where_rounding_is_hard(k):
+    assert needed_nonmembers(1 / k) == k
 
 
 @pytest.mark.parametrize("fpr", [0.0, -0.1, 1.5, math.nan])
