@@ -7,15 +7,17 @@ to `comparison`: its name is then known to --methods, and what it needs is train
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from nanoprune import defences
 from nanoprune.errors import ArgumentError
 from nanoprune.experiment import Experiment, Trained
-from nanoprune.recipes import Recipe, keep_name
-from nanoprune.zoo import narrowed
+from nanoprune.recipes import Keep, Recipe, keep_name
+from nanoprune.zoo import mixes_records, narrowed
 
 BASELINE = "baseline"  # every change is measured against it, so it always runs
+PRIVATE = "dp-"  # how the names of rows with DP-SGD begin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Method:
 
     train(experiment, done, [of, ...]) -> [Trained, ...]: methods that have the same `train` may be trained together, as
     one fleet; `of` says what tells them apart, done[name] has the methods that were trained before. needs: which of
-    those it takes. default: whether it runs where no methods are named.
+    those it takes. default: whether it runs where no methods are named. repeatable: whether shadow models can repeat
+    it; they cannot where it acts on the answers.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Method:
     of: Any = None
     needs: tuple[str, ...] = ()
     default: bool = True
+    repeatable: bool = True
 
 
 def comparison(recipe: Recipe) -> list[Method]:
@@ -48,16 +52,34 @@ def comparison(recipe: Recipe) -> list[Method]:
         methods.append(Method(name, _prune, keep, (BASELINE,)))
         if recipe.minmax:
             methods.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,)))
+    simple = {"train": _simple, "needs": (BASELINE,), "default": False}
+    methods += [Method(name, of=make, **simple) for name, make in defences.TRAINING.items()]
+    methods += [Method(name, of=make, **simple, repeatable=False) for name, make in defences.ANSWERS.items()]
+    if not mixes_records(recipe.network):
+        methods += [Method(of[0], _private, of, default=False) for of in _private_rows(recipe)]
     return methods
 
 
+def _private_rows(recipe: Recipe) -> Iterator[tuple[str, float, str, Keep | None]]:
+    """Name, epsilon, way and ratio of each row with DP-SGD."""
+    ways = ("mask", "admm", "magnitude") if recipe.reference else ("admm", "magnitude")
+    for epsilon in recipe.private.epsilons:
+        yield (f"{PRIVATE}{epsilon:g}", epsilon, "dense", None)
+        for keep in recipe.keep:
+            for way in ways:
+                yield (f"{PRIVATE}{epsilon:g}+{way}-{keep_name(keep)}", epsilon, way, keep)
+
+
 def chosen(recipe: Recipe, names: str = "default") -> list[Method]:
-    """The methods of a list such as "baseline,minmax", "default" or "all", with those that they need, in their order.
+    """The methods of a list such as "baseline,minmax", with those that they need, in their order.
+
+    "default" and "all" stand for several, "private" for those with DP-SGD.
 
     Raises ArgumentError, with the names that there are, on one that there is not.
     """
     methods = {method.name: method for method in comparison(recipe)}
     groups = {"default": [name for name, method in methods.items() if method.default], "all": list(methods)}
+    groups["private"] = [name for name in methods if name.startswith(PRIVATE)]
     wanted = {BASELINE}
     words = names.split(",")
     while words:  # a name may have commas itself: prune-0.2,0.08,0.009,0.07
@@ -73,6 +95,16 @@ def chosen(recipe: Recipe, names: str = "default") -> list[Method]:
         wanted |= more
         waiting += more
     return [method for name, method in methods.items() if name in wanted]
+
+
+def check_repeatable(methods: list[Method]) -> None:
+    """ArgumentError, with their names, where there are methods that shadow models cannot repeat."""
+    names = [method.name for method in methods if not method.repeatable]
+    if names:
+        raise ArgumentError(
+            f"attacks full cannot repeat {' and '.join(names)} with shadow models; name the --methods without it, or "
+            "leave the attacks at standard"
+        )
 
 
 def train_methods(experiment: Experiment, names: str = "default") -> dict[str, Trained]:
@@ -111,8 +143,16 @@ def _minmax(experiment: Experiment, done: dict[str, Trained], of: list[None]) ->
     return [experiment.dense("minmax", lam=experiment.recipe.minmax)]
 
 
+def _simple(experiment: Experiment, done: dict[str, Trained], of: list[Callable]) -> list[Trained]:
+    return [make(experiment, done[BASELINE]) for make in of]
+
+
 def _prune(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
     return experiment.pruned(done[BASELINE], of)
+
+
+def _private(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
+    return [experiment.private(*row) for row in of]
 
 
 def _prune_minmax(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:

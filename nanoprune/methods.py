@@ -1,4 +1,4 @@
-"""The methods that are compared, each as it trains one shard of a fleet: dense, stopped, pruned, with the game."""
+"""The methods that are compared, each as it trains one shard of a fleet: dense, stopped, pruned, in a game, private."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nanoprune.batch import Records, accuracy
-from nanoprune.defend import MinMax
+from nanoprune.defend import DPSGD, MinMax
 from nanoprune.nn import Network, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
 from nanoprune.recipes import Recipe
@@ -52,13 +52,33 @@ class Shard:
 
     def stopped(self, epochs: np.ndarray, last: int) -> None:
         """`last` epochs of ordinary training, of which replica r keeps what it was after epochs[r] of them."""
+        self._keeping(lambda epoch: epochs == epoch + 1, last)
+
+    def validated(self) -> None:
+        """Ordinary training, of which each replica keeps its best epoch on its reference records: the first of the
+        highest accuracy. The curve "stopped_after" has the number of epochs, "validation_accuracy" the accuracies."""
+        best, epochs = np.full(self.net.replicas, -1.0), np.zeros(self.net.replicas, np.int64)
+        accuracies = self.curves["validation_accuracy"] = []
+
+        def better(epoch: int) -> np.ndarray:
+            accuracies.append(accuracy(self.net, self.records, self.reference, self.evaluation))  # (R,)
+            now = accuracies[-1] > best
+            best[now], epochs[now] = accuracies[-1][now], epoch + 1
+            return now
+
+        self._keeping(better)
+        self.curves["stopped_after"] = [epochs]
+
+    def _keeping(self, keep: Callable[[int], np.ndarray], epochs: int | None = None) -> None:
+        """Ordinary training, of which each replica ends as it was after the last epoch for which keep(epoch) (R,) said
+        so; only the first `epochs` where that is given."""
         kept = self.net.copy()
 
-        def keep(epoch: int) -> None:
-            for r in np.flatnonzero(epochs == epoch + 1):
+        def look(epoch: int) -> None:
+            for r in np.flatnonzero(keep(epoch)):
                 kept.theta[r], kept.state[r] = self.net.theta[r], self.net.state[r]
 
-        self._train(self.recipe.dense, epochs=last, on_epoch=keep)
+        self._train(self.recipe.dense, epochs=epochs, on_epoch=look)
         self.net.theta[...], self.net.state[...] = kept.theta, kept.state
 
     def pruned(self, keep: Any, lam: float = 0.0) -> list[str]:
@@ -80,6 +100,43 @@ class Shard:
         self.curves["rho"] = [row.rho for row in history]
         self._train(self.recipe.retrain, game=game, mask=Mask(self.net))
         return [status.value for status in admm.status]
+
+    def private(self, noise: float, way: str, keep: Any = None) -> list[str] | None:
+        """DP-SGD with this noise in all epochs of `recipe.private`, from the initial weights. The ways to prune:
+
+        dense      none
+        mask       before: the support is that of a network which is trained, pruned and retrained on the reference set,
+                   taken to be public; of that network's weights nothing is used
+        admm       after the dense epochs, by ADMM whose W-step is DP-SGD; then the survivors are retrained
+        magnitude  after as many epochs without ADMM, the largest weights are kept and retrained
+
+        The projection and the dual step see what DP-SGD has released, so that they cost nothing. Returns the solver's
+        statuses where it ran.
+        """
+        of, admm = self.recipe.private, None
+        dense, prune, retrain = of.thirds
+        private = DPSGD(of.clip, noise, of.clipping)
+        if way == "mask":
+            self.net.W[...] *= self._public_support(keep)
+        if way in ("dense", "mask"):
+            mask = Mask(self.net) if way == "mask" else None
+            self._train(of.plan(of.epochs), mask=mask, private=private)
+            return None
+        budget = Budget(self.net, keep, self.recipe.scope, self.recipe.scheme)
+        self._train(of.plan(dense), private=private)
+        if way == "admm":
+            admm = ADMM(self.net, budget, dataclasses.replace(self.recipe.admm, rho=of.rho, iterations=prune))
+        self._train(of.plan(prune), admm=admm, private=private)
+        hard_prune(self.net, budget)
+        self._train(of.plan(retrain), mask=Mask(self.net), private=private)
+        return [status.value for status in admm.status] if admm else None
+
+    def _public_support(self, keep: Any) -> Any:
+        """1 where a network has weights that was trained on the reference set, as MIA-Pruning does it; (R, n)."""
+        public = dataclasses.replace(self, net=self.net.copy(), members=self.reference, advance=lambda steps: None)
+        public.dense()
+        public.pruned(keep)
+        return public.net.W != 0
 
     def recorded(self) -> dict[str, np.ndarray]:
         """The curves, name -> (R, n)."""
@@ -107,6 +164,7 @@ class Shard:
         game: MinMax | None = None,
         admm: ADMM | None = None,
         mask: Mask | None = None,
+        private: DPSGD | None = None,
         on_epoch: Callable[[int], None] | None = None,
     ) -> None:
         """`train` by `plan`, of which only the first `epochs` where that is given, recording the curves."""
@@ -135,6 +193,7 @@ class Shard:
             game,
             admm,
             mask,
+            private,
             threads=self.threads,
             on_epoch=record,
             method=self.method,

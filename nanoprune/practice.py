@@ -23,17 +23,34 @@ from nanoprune.shards import sample_threads
 from nanoprune.zoo import build, describe, widths_of
 
 
-def train_model(dataset: Dataset, recipe: Recipe, seed: int, threads: int, progress: Progress | None = None) -> Model:
-    """One dense network by the recipe, with the game where its lambda > 0, on the split that `seed` draws."""
+def train_model(
+    dataset: Dataset,
+    recipe: Recipe,
+    seed: int,
+    threads: int,
+    progress: Progress | None = None,
+    epsilon: float | None = None,
+) -> Model:
+    """One dense network by the recipe, with the game where its lambda > 0, on the split that `seed` draws.
+
+    epsilon: the budget, where it is to be trained with DP-SGD; what was spent is then in the model's step.
+    """
     progress = progress or Progress()
-    description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths)
+    size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
+    description = describe(recipe.network, *size, dropout=recipe.dropout)
     net = build(description).initialise(generators([seed], "initial"))
     model = Model(net, dataset.name, dataset.sha256, recipe.members, recipe.reference, recipe.nonmembers, seed, [])
     shard = _shard("train", model, dataset, recipe, threads, progress)
-    progress.start(f"train {recipe.network}", recipe.dense.epochs)
+    progress.start(f"train {recipe.network}", recipe.private.epochs if epsilon else recipe.dense.epochs)
     with single_threaded_blas():
-        shard.dense(recipe.minmax)
-    model.steps.append(recipe.train_step(recipe.minmax) | _adversary(shard))
+        if epsilon is None:
+            shard.dense(recipe.minmax)
+            model.steps.append(recipe.train_step(recipe.minmax) | _adversary(shard))
+        else:
+            members = shard.members.shape[1]
+            noise = recipe.private_noise(members, epsilon)
+            shard.private(noise, "dense")
+            model.steps.append(recipe.private_step(members, noise, "dense", None))
     return model
 
 
@@ -55,6 +72,11 @@ def prune_model(
     if model.net.input_shape != dataset.x.shape[1:] or model.net.output_shape != (dataset.classes,):
         raise DataError(
             f"the model maps {model.net.input_shape} to {model.net.output_shape}: not made for {dataset.name}"
+        )
+    if any(step["step"] == "private" for step in model.steps):
+        raise DataError(
+            "the model was trained with DP-SGD, and pruning it on its members would spend a budget that nobody counts; "
+            "`reproduce --methods private` prunes within one"
         )
     progress = progress or Progress()
     ratios = layer_ratios(model.net, keep, recipe.scope, recipe.exempt)

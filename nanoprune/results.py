@@ -19,7 +19,9 @@ from nanoprune.attack.evaluate import FALSE_POSITIVE_RATES
 from nanoprune.attack.metrics import needed_nonmembers, roc
 from nanoprune.backend import device_name, precision
 from nanoprune.bounded import read_json
+from nanoprune.comparison import PRIVATE
 from nanoprune.data import splits_sha256
+from nanoprune.defend.accounting import NOT_COVERED
 from nanoprune.errors import DataError
 from nanoprune.experiment import Experiment, Trained
 from nanoprune.files import atomic_path, write_json
@@ -45,6 +47,7 @@ def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, O
         "strongest_attack": name,
         "strongest_attack_accuracy": summary(outcomes[name].accuracy),
         **({"solver": {"status": trained.status}} if trained.status else {}),
+        **({"privacy": trained.privacy} if trained.privacy else {}),
     }
 
 
@@ -136,6 +139,8 @@ def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> 
         notes.append(f"scheme {recipe.scheme}: the ratio is one of groups of weights in each layer{whole}")
     if recipe.members is None:
         notes.append("the non-members are the official test set: what tells it from the training set counts as leakage")
+    if any(method.startswith(PRIVATE) for method in methods):
+        notes.append(f"no epsilon covers {NOT_COVERED}")
     if not recipe.minmax:
         notes.append("no Min-Max game was played: its lambda is 0")
     for suffix, keep in zip(["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])], recipe.keep, strict=True):

@@ -10,8 +10,9 @@ from nanoprune.data import load
 from nanoprune.errors import ArgumentError
 from nanoprune.experiment import Experiment
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import recipe_for
+from nanoprune.recipes import Private, recipe_for
 from nanoprune.train import Schedule
+from nanoprune.zoo import mixes_records
 
 PLAN = Schedule(epochs=2, batch=16)
 
@@ -49,6 +50,26 @@ def test_what_a_method_needs_runs_too_and_the_order_is_the_tables(text, expected
     assert names(small(), text) == expected
 
 
+def test_rows_with_dp_sgd_are_named_after_epsilon_and_ratio_and_run_where_they_are_asked_for():
+    recipe = small(keep=(0.3, 0.1), minmax=0.0, private=Private(epsilons=(8.0, 0.5)))
+    private = [
+        f"dp-{epsilon}{way}"
+        for epsilon in ("8", "0.5")
+        for way in ("", *(f"+{of}-{keep}" for keep in (0.3, 0.1) for of in ("mask", "admm", "magnitude")))
+    ]
+    assert names(recipe, "private") == ["baseline", *private]
+    assert names(recipe, "dp-8+admm-0.1") == ["baseline", "dp-8+admm-0.1"]
+    assert names(recipe, "all")[-len(private) :] == private
+    without = small(reference=0, minmax=0.0)
+    assert names(without, "private") == ["baseline", "dp-8", "dp-8+admm-0.1", "dp-8+magnitude-0.1"]  # no public mask
+
+
+def test_networks_that_mix_records_have_no_rows_with_dp_sgd():
+    assert mixes_records("resnet18")
+    assert not mixes_records("lenet-5")
+    assert not [name for name in names(small(network="resnet18"), "all") if name.startswith("dp-")]
+
+
 def test_a_name_may_have_commas_itself():
     recipe = small(keep=((0.2, 0.3, 0.4), 0.2), minmax=0.0)
     assert names(recipe, "prune-0.2,0.3,0.4") == ["baseline", "prune-0.2,0.3,0.4"]
@@ -57,7 +78,9 @@ def test_a_name_may_have_commas_itself():
 
 @pytest.mark.parametrize("text", ["prune-0.2", "baseline,nothing", "", "default,", "minmax "])
 def test_an_unknown_name_is_refused_with_those_that_there_are(text):
-    with pytest.raises(ArgumentError, match=r"^methods must be of default, all, baseline, early-stop, small-dense, mi"):
+    with pytest.raises(
+        ArgumentError, match=r"^methods must be of default, all, private, baseline, early-stop, small-dense, mi"
+    ):
         chosen(small(), text)
 
 

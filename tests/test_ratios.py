@@ -176,7 +176,7 @@ def test_a_model_says_its_scheme_and_shadows_repeat_it(changes, keep):
     data = load("digits")
     recipe = recipe_for(data, keep=(keep,), minmax=0.0, **changes)
     model = pruned_model(recipe, keep)
-    (_, _), (_, again) = recipe_steps(model, data, plain=False)
+    (_, _), (_, again) = recipe_steps(model, data)
     assert (again.scheme, again.exempt, again.keep) == (recipe.scheme, recipe.exempt, (keep,))
     assert again.budget(model.net, keep).k == recipe.budget(model.net, keep).k
     assert sparsity(model).outcome == "passed"
@@ -189,7 +189,7 @@ def test_models_of_before_there_were_schemes_are_unstructured():
     model = pruned_model(recipe_for(data, minmax=0.0), 0.1)
     for name in ("scheme", "exempt"):
         del model.steps[1][name]
-    (_, _), (_, again) = recipe_steps(model, data, plain=False)
+    (_, _), (_, again) = recipe_steps(model, data)
     assert (again.scheme, again.exempt) == ("unstructured", ())
     assert sparsity(model).outcome == "passed"
 

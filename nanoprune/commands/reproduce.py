@@ -15,6 +15,7 @@ from nanoprune.commands.options import (
     game_option,
     machine_options,
     network_options,
+    privacy_options,
     scheme_options,
     scope_option,
     split_options,
@@ -52,8 +53,9 @@ from nanoprune.console import Keep, ProgressBars
     default="default",
     show_default=True,
     metavar="NAME,...|default|all",
-    help="The rows of the table; what a method needs runs too. An unknown name lists all.",
+    help="The rows of the table; what a method needs runs too. all: the simple defences too.",
 )
+@privacy_options
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
 @machine_options
 def reproduce(
@@ -75,6 +77,9 @@ def reproduce(
     attacks: str,
     shadows: int,
     methods: str,
+    epsilon: tuple[float, ...],
+    delta: float | None,
+    clip: float | None,
     weight_decay: float | None,
     device: str,
     threads: int | None,
@@ -84,7 +89,9 @@ def reproduce(
 
     Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense
     of the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
-    results.json, curves.h5, plots and report.html to the folder --out and prints a table.
+    results.json, curves.h5, plots and report.html to the folder --out and prints a table. --methods chooses the rows;
+    beside these there are validation-stop (early stopping on the reference set), l2, dropout, label-smoothing,
+    relaxloss, memguard and temperature. An unknown name lists all.
 
     \b
     python cli.py reproduce digits
@@ -92,7 +99,9 @@ def reproduce(
     python cli.py reproduce mnist --members all --out results/mnist-all
     python cli.py reproduce mnist --scheme filter --keep 0.5
     python cli.py reproduce cifar10 --network vgg16 --width 0.25
-    python cli.py reproduce location30 --methods baseline,prune-0.05
+    python cli.py reproduce location30 --methods all
+    python cli.py reproduce location30 --methods prune-0.05,relaxloss,dropout
+    python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
     """
     from nanoprune.files import check_writable
     from nanoprune.prune import read_keep_file
@@ -107,7 +116,10 @@ def reproduce(
         keep = (*keep, read_keep_file(keep_file, layer_names(data, members, network)))
     changes = {"keep": keep or None, "scope": scope, "minmax": minmax, "seeds": seeds, "scheme": scheme}
     recipe = recipe_for(data, members, **changes, **sizes, exempt=exempt, network=network, widths=width)
-    recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay))
+    private = changed(recipe.private, epsilons=epsilon or None, delta=delta, clip=clip)
+    recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay), private=private)
+    if epsilon and methods == "default":
+        methods = "default,private"
     out = out or pathlib.Path("results") / dataset
     check_writable(out)
     with ProgressBars() as progress:

@@ -8,8 +8,16 @@ import pathlib
 import click
 
 from nanoprune.commands.common import changed, check_file, prepare
-from nanoprune.commands.options import EPILOG, game_option, machine_options, network_options, split_options
+from nanoprune.commands.options import (
+    EPILOG,
+    game_option,
+    machine_options,
+    network_options,
+    privacy_options,
+    split_options,
+)
 from nanoprune.console import ProgressBars
+from nanoprune.errors import ArgumentError
 
 
 @click.command(epilog=EPILOG)
@@ -21,6 +29,7 @@ from nanoprune.console import ProgressBars
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @split_options
 @game_option
+@privacy_options
 @machine_options
 def train(
     dataset: str,
@@ -34,6 +43,9 @@ def train(
     reference: int | None,
     nonmembers: int | None,
     minmax: float | None,
+    epsilon: tuple[float, ...],
+    delta: float | None,
+    clip: float | None,
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
@@ -43,6 +55,7 @@ def train(
     \b
     python cli.py train location30 --out model.h5
     python cli.py train mnist --members all --epochs 20 --out model.h5
+    python cli.py train mnist --members all --epsilon 2 --out private.h5
     python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
     """
     from nanoprune.model import save_model
@@ -54,7 +67,14 @@ def train(
     recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, widths=width, **sizes)
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, epochs=epochs, lr=lr))
     check_file(out)
+    if len(epsilon) > 1 or (epsilon and minmax):
+        raise ArgumentError("epsilon must be one number here, without a Min-Max game; leave out the others")
+    if not epsilon and (delta or clip):
+        raise ArgumentError("delta and clip are for training with DP-SGD; give --epsilon")
+    if epsilon:
+        private = changed(recipe.private, epsilons=epsilon, delta=delta, clip=clip, lr=lr, epochs=epochs)
+        recipe = dataclasses.replace(recipe, private=private)
     with ProgressBars() as progress:
-        model = train_model(data, recipe, seed, threads, progress)
+        model = train_model(data, recipe, seed, threads, progress, *epsilon)
     save_model(model, out)
     click.echo(summary_line(model, data))

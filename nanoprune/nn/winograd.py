@@ -9,6 +9,7 @@ import numpy as np
 from nanoprune.backend import to_device, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.conv2d import Conv2D
+from nanoprune.nn.records import records_first
 from nanoprune.nn.workspace import Workspace
 
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluated, beside infinity
@@ -94,6 +95,13 @@ class WinogradConv2D(Conv2D):
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         (X,) = ws.saved(self)
+        now = need_dW and not ws.keeps(self, dY, X)
+        return self._gradients(dY, ws, X, need_dX, now) if need_dX or now else None
+
+    def weight_gradient(self, dY: Any, ws: Workspace, X: Any) -> None:
+        self._gradients(dY, ws, X, need_dX=False, need_dW=True)
+
+    def _gradients(self, dY: Any, ws: Workspace, X: Any, need_dX: bool, need_dW: bool) -> Any:
         R, OH, O, OW, N = dY.shape
         A, G, B = self._filter(X.dtype)
         t, CK = len(G), X.shape[2] * self.size
@@ -123,6 +131,21 @@ class WinogradConv2D(Conv2D):
         if need_dW and self.b:
             self.b.grad[..., 0] = xp.sum(xp.sum(dY.reshape(R, OH, O, OW * N), axis=-1), axis=1)  # (R, O)
         return dX
+
+    def _lowered_records(self, block: slice, ws: Workspace, X: Any) -> Any:
+        """As in `Conv2D`, but from X, of which there is no L: (R, b, H + 2p, OW, kw*C)."""
+        X = records_first(X[..., block], (0, 4, 1, 3, 2), "X", ws)  # (R, b, H, W, C)
+        R, b, H, W, C = X.shape
+        p, OW = self.padding, self._positions(W)
+        L = ws.scratch("L of records", (R, b, H + 2 * p, OW, self.size, C), X.dtype)
+        L[:, :, :p] = 0
+        L[:, :, p + H :] = 0
+        for j in range(self.size):
+            x, columns = self._overlap(j, W, OW)
+            L[:, :, p : p + H, : x.start, j] = 0
+            L[:, :, p : p + H, x.stop :, j] = 0
+            L[:, :, p : p + H, x, j] = X[:, :, :, columns]
+        return L.reshape(R, b, H + 2 * p, OW, self.size * C)
 
     def _lowered(self, X: Any, tile: Tile, OW: int, ws: Workspace) -> Any:
         """L = lower(B X) of one tile, (R, t, C*kw, OW*N)."""
