@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nanoprune import defences
 from nanoprune.errors import ArgumentError
 from nanoprune.experiment import Experiment, Trained
 from nanoprune.recipes import Keep, Recipe, keep_name
@@ -25,7 +26,8 @@ class Method:
 
     train(experiment, done, [of, ...]) -> [Trained, ...]: methods that have the same `train` may be trained together, as
     one fleet; `of` says what tells them apart, done[name] has the methods that were trained before. needs: which of
-    those it takes. default: whether it runs where no methods are named.
+    those it takes. default: whether it runs where no methods are named. repeatable: whether shadow models can repeat
+    it; they cannot where it acts on the answers.
     """
 
     name: str
@@ -33,10 +35,12 @@ class Method:
     of: Any = None
     needs: tuple[str, ...] = ()
     default: bool = True
+    repeatable: bool = True
 
 
 def comparison(recipe: Recipe) -> list[Method]:
-    """Every method that there is for a recipe; without a game where its lambda is 0."""
+    """Every method that there is for a recipe; without the game where its lambda is 0, and without those that take
+    reference records where there are too few."""
     prunes = [f"prune-{keep_name(keep)}" for keep in recipe.keep]
     suffixes = ["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])]  # the first ratio's controls have bare names
     controls = list(zip(suffixes, prunes, strict=True))
@@ -49,6 +53,9 @@ def comparison(recipe: Recipe) -> list[Method]:
         methods.append(Method(name, _prune, keep, (BASELINE,)))
         if recipe.minmax:
             methods.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,)))
+    for name, make in (defences.TRAINING | defences.ANSWERS).items():
+        if recipe.reference >= defences.REFERENCE.get(name, 0):
+            methods.append(Method(name, _simple, make, (BASELINE,), False, name in defences.TRAINING))
     if not mixes_records(recipe.network):
         methods += [Method(of[0], _private, of, default=False) for of in _private_rows(recipe)]
     return methods
@@ -67,12 +74,12 @@ def _private_rows(recipe: Recipe) -> Iterator[tuple[str, float, str, Keep | None
 def chosen(recipe: Recipe, names: str = "default") -> list[Method]:
     """The methods of a list such as "baseline,minmax", with those that they need, in their order.
 
-    "default" and "all" stand for several, "private" for those with DP-SGD.
-
+    "default" and "all" stand for several, "simple" for the simple defences, "private" for the rows with DP-SGD.
     Raises ArgumentError, with the names that there are, on one that there is not.
     """
     methods = {method.name: method for method in comparison(recipe)}
     groups = {"default": [name for name, method in methods.items() if method.default], "all": list(methods)}
+    groups["simple"] = [name for name in methods if name in defences.TRAINING | defences.ANSWERS]
     groups["private"] = [name for name in methods if name.startswith(PRIVATE)]
     wanted = {BASELINE}
     words = names.split(",")
@@ -89,6 +96,16 @@ def chosen(recipe: Recipe, names: str = "default") -> list[Method]:
         wanted |= more
         waiting += more
     return [method for name, method in methods.items() if name in wanted]
+
+
+def check_repeatable(methods: list[Method]) -> None:
+    """ArgumentError, with their names, where there are methods that shadow models cannot repeat."""
+    names = [method.name for method in methods if not method.repeatable]
+    if names:
+        raise ArgumentError(
+            f"attacks full cannot repeat {' and '.join(names)} with shadow models; name the --methods without it, or "
+            "leave the attacks at standard"
+        )
 
 
 def train_methods(experiment: Experiment, names: str = "default") -> dict[str, Trained]:
@@ -125,6 +142,10 @@ def _small_dense(experiment: Experiment, done: dict[str, Trained], of: list[tupl
 
 def _minmax(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:
     return [experiment.dense("minmax", lam=experiment.recipe.minmax)]
+
+
+def _simple(experiment: Experiment, done: dict[str, Trained], of: list[Callable]) -> list[Trained]:
+    return [make(experiment, done[BASELINE]) for make in of]
 
 
 def _prune(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:

@@ -52,13 +52,33 @@ class Shard:
 
     def stopped(self, epochs: np.ndarray, last: int) -> None:
         """`last` epochs of ordinary training, of which replica r keeps what it was after epochs[r] of them."""
+        self._keeping(lambda epoch: epochs == epoch + 1, last)
+
+    def validated(self) -> None:
+        """Ordinary training, of which each replica keeps its best epoch on its reference records: the first of the
+        highest accuracy. The curve "stopped_after" has the number of epochs, "validation_accuracy" the accuracies."""
+        best, epochs = np.full(self.net.replicas, -1.0), np.zeros(self.net.replicas, np.int64)
+        accuracies = self.curves["validation_accuracy"] = []
+
+        def better(epoch: int) -> np.ndarray:
+            accuracies.append(accuracy(self.net, self.records, self.reference, self.evaluation))  # (R,)
+            now = accuracies[-1] > best
+            best[now], epochs[now] = accuracies[-1][now], epoch + 1
+            return now
+
+        self._keeping(better)
+        self.curves["stopped_after"] = [epochs]
+
+    def _keeping(self, keep: Callable[[int], np.ndarray], epochs: int | None = None) -> None:
+        """Ordinary training, of which each replica ends as it was after the last epoch for which keep(epoch) (R,) said
+        so; only the first `epochs` where that is given."""
         kept = self.net.copy()
 
-        def keep(epoch: int) -> None:
-            for r in np.flatnonzero(epochs == epoch + 1):
+        def look(epoch: int) -> None:
+            for r in np.flatnonzero(keep(epoch)):
                 kept.theta[r], kept.state[r] = self.net.theta[r], self.net.state[r]
 
-        self._train(self.recipe.dense, epochs=last, on_epoch=keep)
+        self._train(self.recipe.dense, epochs=epochs, on_epoch=look)
         self.net.theta[...], self.net.state[...] = kept.theta, kept.state
 
     def pruned(self, keep: Any, lam: float = 0.0) -> list[str]:

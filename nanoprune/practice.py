@@ -36,7 +36,8 @@ def train_model(
     epsilon: the budget, where it is to be trained with DP-SGD; what was spent is then in the model's step.
     """
     progress = progress or Progress()
-    description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths)
+    size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
+    description = describe(recipe.network, *size, dropout=recipe.dropout)
     net = build(description).initialise(generators([seed], "initial"))
     model = Model(net, dataset.name, dataset.sha256, recipe.members, recipe.reference, recipe.nonmembers, seed, [])
     shard = _shard("train", model, dataset, recipe, threads, progress)

@@ -12,7 +12,7 @@ import numpy as np
 from nanoprune.audit.fleet import attack_methods
 from nanoprune.audit.shadows import check_shadows
 from nanoprune.audit.validity import comparison_checks
-from nanoprune.comparison import train_methods
+from nanoprune.comparison import check_repeatable, chosen, train_methods
 from nanoprune.data import Dataset
 from nanoprune.experiment import Experiment, Progress
 from nanoprune.recipes import Recipe
@@ -36,15 +36,16 @@ def reproduce(
     minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of the others end in
     -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network is also attacked
     with so many shadow models, which takes about as many times as long. Raises ArgumentError on a method that there is
-    not, DivergenceError if a loss stops being finite.
+    not or that shadow models cannot repeat, DivergenceError if a loss stops being finite.
     """
     began = time.perf_counter()
     experiment = Experiment(dataset, recipe, seeds, threads, progress)
     if shadows:
         check_shadows(shadows)
+        check_repeatable(chosen(recipe, methods))
     trained = train_methods(experiment, methods)
     entries = {}
-    outcomes = experiment.attack({method: t.net for method, t in trained.items()})
+    outcomes = experiment.attack(trained)
     for method, t in trained.items():
         entries[method] = method_entry(experiment, t, outcomes[method])
         t.curves |= roc_curves(experiment, outcomes[method])
