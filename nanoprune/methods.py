@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from nanoprune.batch import Records, accuracy
+from nanoprune.checkpoint import Saved, Slot
+from nanoprune.course import Course
 from nanoprune.defend import MinMax
-from nanoprune.nn import Network, Workspace
+from nanoprune.nn import SGD, Network, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
 from nanoprune.recipes import Recipe
 from nanoprune.train import Schedule, train
@@ -27,6 +29,7 @@ class Shard:
 
     members, reference, nonmembers (R, n): indices into `records`. threads: workers that share the samples of a batch.
     advance(steps) is called after each epoch with the number of replicas, solved(iteration) after each ADMM iteration.
+    slot: where its checkpoints are kept, if anywhere; saved: the one to go on from.
     """
 
     method: str
@@ -40,11 +43,15 @@ class Shard:
     threads: int = 1
     advance: Callable[[int], None] = lambda steps: None
     solved: Callable[[Any], None] = lambda iteration: None
+    slot: Slot | None = None
+    saved: Saved | None = None
 
     def __post_init__(self) -> None:
         self.generators = generators(self.seeds, "train")
         self.evaluation = Workspace(training=False)
         self.curves: dict[str, list[np.ndarray]] = {"loss": [], "test_accuracy": []}  # each entry (R,)
+        self.kept: Network | None = None  # what `stopped` has kept so far
+        self.course = Course(self, self.slot, self.saved)
 
     def dense(self, lam: float = 0.0, epochs: int | None = None) -> None:
         """Ordinary training, or the Min-Max game where lambda > 0; only the first `epochs` where that is given."""
@@ -52,7 +59,7 @@ class Shard:
 
     def stopped(self, epochs: np.ndarray, last: int) -> None:
         """`last` epochs of ordinary training, of which replica r keeps what it was after epochs[r] of them."""
-        kept = self.net.copy()
+        kept = self.kept = self.net.copy()
 
         def keep(epoch: int) -> None:
             for r in np.flatnonzero(epochs == epoch + 1):
@@ -111,6 +118,15 @@ class Shard:
     ) -> None:
         """`train` by `plan`, of which only the first `epochs` where that is given, recording the curves."""
 
+        count = plan.epochs if epochs is None else epochs
+        if self.course.passes_over(count, admm):
+            return
+
+        def begin(optimizer: SGD, losses: np.ndarray) -> int:
+            first = self.course.begin(optimizer, losses, game=game, admm=admm, mask=mask)
+            self._last_iteration = admm.history[-1] if admm and admm.history else None
+            return first
+
         def record(epoch: int, losses: np.ndarray) -> None:
             self.curves["loss"].append(losses[:, -1])
             self.curves["test_accuracy"].append(accuracy(self.net, self.records, self.nonmembers, self.evaluation))
@@ -123,9 +139,9 @@ class Shard:
                 self.solved(self._last_iteration)
             if on_epoch:
                 on_epoch(epoch)
+            self.course.end_epoch(epoch)
             self.advance(self.net.replicas)
 
-        self._last_iteration = None
         train(
             self.net,
             self.records,
@@ -139,4 +155,5 @@ class Shard:
             on_epoch=record,
             method=self.method,
             stop_after=epochs,
+            begin=begin,
         )

@@ -13,12 +13,14 @@ import numpy as np
 
 import nanoprune
 from nanoprune.backend import to_device, to_host
-from nanoprune.errors import ArgumentError, DataError
+from nanoprune.errors import ArgumentError, DataError, VersionError
 from nanoprune.files import atomic_path
+from nanoprune.hdf5 import Sparse, dense, packed, read_array, write_array
 from nanoprune.nn import Network
 from nanoprune.zoo import build, describe, size_of
 
-FORMAT = 1
+DENSE, SPARSE = 1, 2  # formats: all parameters, or those that are not zero
+FORMATS = (DENSE, SPARSE)
 ARRAYS = ("theta", "state")  # of the network, each (1, n) there; state is empty where no layer remembers anything
 MAX_PARAMETERS = 2_000_000_000  # of one model; a description that asks for more is damaged or hostile
 
@@ -53,17 +55,21 @@ FIELDS = {
 
 
 def save_model(model: Model, path: str | os.PathLike) -> None:
-    """Write `model` to `path`, whole or not at all. Raises DataError where that cannot be written."""
+    """Write `model` to `path`, whole or not at all, and without zeros where that is smaller.
+
+    Raises DataError where it cannot be written.
+    """
     about = {name: getattr(model, name) for name in FIELDS}
+    arrays = {name: packed(to_host(getattr(model.net, name))[0]) for name in ARRAYS}
+    is_sparse = any(isinstance(array, Sparse) for array in arrays.values())
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"] = FORMAT
+        file.attrs["format"] = SPARSE if is_sparse else DENSE
         file.attrs["nanoprune"] = nanoprune.__version__
         file.attrs["network"] = json.dumps(model.net.description)
         file.attrs["model"] = json.dumps(about)
-        for name in ARRAYS:
-            values = to_host(getattr(model.net, name))[0]
-            if values.size:
-                file.create_dataset(name, data=values, compression="gzip", shuffle=True)
+        for name, array in arrays.items():
+            if array.shape != (0,):
+                write_array(file, name, array, compression="gzip", shuffle=True)
 
 
 def load_model(path: str | os.PathLike) -> Model:
@@ -87,8 +93,10 @@ def load_model(path: str | os.PathLike) -> Model:
 
 def _read(file: h5py.File, path: str | os.PathLike) -> Model:
     version = file.attrs["format"]
-    if version != FORMAT:
-        raise DataError(f"{path}: format {version}, this version reads {FORMAT}; use a nanoprune that wrote it")
+    if version not in FORMATS:
+        reads = " and ".join(map(str, FORMATS))
+        by = file.attrs.get("nanoprune", "that wrote it")
+        raise VersionError(f"{path}: format {version}, this version reads {reads}; use nanoprune {by}")
     about = json.loads(file.attrs["model"])
     for name, kind in FIELDS.items():
         if not isinstance(about[name], kind) or isinstance(about[name], bool):
@@ -122,10 +130,12 @@ def _values(file: h5py.File, name: str, size: int, path: str | os.PathLike) -> n
     """The array `name` (size,) of a file, checked before memory is taken for it."""
     if not size and name not in file:
         return np.empty(0, np.float32)
-    stored = file[name]
-    if stored.shape != (size,) or stored.dtype != np.float32 or size > MAX_PARAMETERS:
-        raise DataError(f"{path}: {name} is {stored.dtype} {stored.shape}, its network has ({size},) float32 values")
-    values = stored[()]
+    if size > MAX_PARAMETERS:
+        raise DataError(f"{path}: its network has {size:,} values of {name}, at most {MAX_PARAMETERS:,} are read")
+    try:
+        values = dense(read_array(file, name), name, (size,), np.float32)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; write the model again") from error
     if not np.isfinite(values).all():
         raise DataError(f"{path}: {name} holds NaN or infinity; train the model again")
     return values

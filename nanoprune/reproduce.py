@@ -15,7 +15,8 @@ from nanoprune.audit.validity import comparison_checks
 from nanoprune.data import Dataset
 from nanoprune.experiment import Experiment, Progress, Trained
 from nanoprune.recipes import Recipe, keep_name
-from nanoprune.results import header, method_entry, roc_curves, with_changes
+from nanoprune.results import header, method_entry, read_results, roc_curves, with_changes
+from nanoprune.run import Run, identity
 from nanoprune.zoo import narrowed
 
 
@@ -27,27 +28,37 @@ def reproduce(
     progress: Progress | None = None,
     command: str = "",
     shadows: int = 0,
+    run: Run | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Train and attack every method. Returns the results, as results.json has them, and the curves by method.
 
     The methods, in order: baseline; for each keep ratio K early-stop and small-dense, the controls of equal accuracy
     and of equal size; minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of
     the others end in -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network
-    is also attacked with so many shadow models, which takes about as many times as long. Raises DivergenceError if a
-    loss stops being finite.
+    is also attacked with so many shadow models, which takes about as many times as long. With a `run` it goes on where
+    that was interrupted; of one that is finished the results are read, and there are no curves. A seed whose loss stops
+    being finite in a method is left out of all of them; raises DivergenceError where that happens to every seed.
     """
     began = time.perf_counter()
     experiment = Experiment(dataset, recipe, seeds, threads, progress)
     if shadows:
         check_shadows(shadows)
+    if run:
+        run.begin(identity(dataset, recipe, seeds, threads, experiment.splits, shadows=shadows))
+        experiment.checkpoints = run.checkpoints
+        if run.finished:
+            return read_results(run.folder), {}
     trained = train_methods(experiment)
+    if experiment.dropped:
+        experiment, trained = experiment.without_dropped(trained)
     methods = {}
     outcomes = experiment.attack({method: t.net for method, t in trained.items()})
     for method, t in trained.items():
         methods[method] = method_entry(experiment, t, outcomes[method])
         t.curves |= roc_curves(experiment, outcomes[method])
     if shadows:
-        for method, entry in attack_methods(experiment, trained, shadows).items():
+        cache = run.checkpoints.folder / "shadows" if run else None
+        for method, entry in attack_methods(experiment, trained, shadows, cache).items():
             methods[method]["shadow_attacks"] = entry
     about = header(experiment)
     about["notes"] += [t.note for t in trained.values() if t.note]

@@ -14,26 +14,39 @@ import numpy as np
 
 import nanoprune
 from nanoprune.audit.shadows import STAGES, Shadows
+from nanoprune.checkpoint import Checkpoints
 from nanoprune.errors import DataError
 from nanoprune.files import atomic_path
+from nanoprune.run import Run
 
 FORMAT = 1
 
 
-def cached(folder: str | os.PathLike | None, made_by: dict[str, Any], train: Callable[[], Shadows]) -> Shadows:
+def cached(
+    folder: str | os.PathLike | None, made_by: dict[str, Any], train: Callable[[Checkpoints | None], Shadows]
+) -> Shadows:
     """The shadows that `made_by` describes: from their file in `folder`, else trained by `train` and kept there.
 
-    made_by: plain data that says everything the predictions depend on. Without a folder nothing is kept. Raises
-    DataError, naming the file, where it is damaged or was made by something else: it is never used then.
+    made_by: plain data that says everything the predictions depend on. train is given a place for its checkpoints, so
+    that it goes on where an earlier one was interrupted. Without a folder nothing is kept. Raises DataError, naming the
+    file, where it is damaged or was made by something else: it is never used then.
     """
     if folder is None:
-        return train()
+        return train(None)
     recipe = json.dumps({"format": FORMAT, "nanoprune": nanoprune.__version__} | made_by, sort_keys=True)
     digest = hashlib.sha256(recipe.encode()).hexdigest()
     path = pathlib.Path(folder) / f"shadows-{digest[:16]}.h5"
     if path.exists():
         return _read(path, recipe)
-    shadows = train()
+    with Run(path.with_suffix(".run"), resume=True, temporary=True, again="the same command goes on") as run:
+        run.begin(json.loads(recipe))
+        shadows = train(run.checkpoints)
+        _write(path, recipe, shadows)
+        run.finish()
+    return shadows
+
+
+def _write(path: pathlib.Path, recipe: str, shadows: Shadows) -> None:
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["made_by"] = recipe
         file["inside"] = shadows.inside
@@ -43,7 +56,6 @@ def cached(folder: str | os.PathLike | None, made_by: dict[str, Any], train: Cal
         if shadows.paths is not None:
             file["paths"] = shadows.paths
         file.attrs["content"] = _content(file)
-    return shadows
 
 
 def _read(path: pathlib.Path, recipe: str) -> Shadows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import time
@@ -60,9 +61,8 @@ def attack_model(
     results: dict[str, Any] = {}
     for suffix, plain in attackers.items():
         made_by = _made_by(model, dataset, pool, shadows, plain)
-        found = cached(
-            cache, made_by, lambda plain=plain: train_shadows(model, dataset, shadows, threads, progress, plain)
-        )
+        arguments = (model, dataset, shadows, threads, progress, plain)
+        found = cached(cache, made_by, functools.partial(train_shadows, *arguments))
         views = _views(model, dense, dataset, pool, found, threads)
         progress.start(f"attack{suffix}", 1)
         attacked |= {name + suffix: of for name, of in _every_attack(target, views, threads).items()}

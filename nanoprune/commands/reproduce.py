@@ -15,6 +15,7 @@ from nanoprune.commands.options import (
     game_option,
     machine_options,
     network_options,
+    resume_options,
     scheme_options,
     scope_option,
     split_options,
@@ -48,6 +49,7 @@ from nanoprune.console import Keep, ProgressBars
     "--shadows", type=int, default=16, show_default=True, help="Shadow models a network, where attacks are full."
 )
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
+@resume_options
 @machine_options
 def reproduce(
     dataset: str,
@@ -68,6 +70,9 @@ def reproduce(
     attacks: str,
     shadows: int,
     weight_decay: float | None,
+    resume: bool,
+    overwrite: bool,
+    checkpoint_every: float,
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
@@ -76,7 +81,8 @@ def reproduce(
 
     Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense
     of the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
-    results.json, curves.h5, plots and report.html to the folder --out and prints a table.
+    results.json, curves.h5, plots and report.html to the folder --out and prints a table. Interrupted, by Ctrl-C or a
+    power cut, it goes on where it was with the same command and --resume, and ends with the same results.
 
     \b
     python cli.py reproduce digits
@@ -85,12 +91,12 @@ def reproduce(
     python cli.py reproduce mnist --scheme filter --keep 0.5
     python cli.py reproduce cifar10 --network vgg16 --width 0.25
     """
-    from nanoprune.files import check_writable
     from nanoprune.prune import read_keep_file
     from nanoprune.recipes import layer_names, recipe_for
     from nanoprune.report import results_table, write_report
-    from nanoprune.reproduce import reproduce as run
+    from nanoprune.reproduce import reproduce as compare
     from nanoprune.results import write_results
+    from nanoprune.run import Run
 
     data, threads = prepare(dataset, device, threads, data_dir)
     sizes = {"reference": reference, "nonmembers": nonmembers}
@@ -100,12 +106,14 @@ def reproduce(
     recipe = recipe_for(data, members, **changes, **sizes, exempt=exempt, network=network, widths=width)
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay))
     out = out or pathlib.Path("results") / dataset
-    check_writable(out)
-    with ProgressBars() as progress:
-        numbers = range(first_seed, first_seed + recipe.seeds)
-        results, curves = run(data, recipe, numbers, threads, progress, command(), shadows if attacks == "full" else 0)
-    write_results(results, curves, out)
-    write_report(results, out)
+    numbers, shadows = range(first_seed, first_seed + recipe.seeds), shadows if attacks == "full" else 0
+    with Run(out, resume, overwrite, checkpoint_every) as run:
+        with ProgressBars() as progress:
+            results, curves = compare(data, recipe, numbers, threads, progress, command(), shadows, run)
+        if not run.finished:
+            write_results(results, curves, out)
+            write_report(results, out)
+            run.finish()
     Console().print(results_table(results))
     for note in results["notes"]:
         click.echo(f"note: {note}")

@@ -7,8 +7,15 @@ import pathlib
 
 import click
 
-from nanoprune.commands.common import changed, check_file, prepare
-from nanoprune.commands.options import EPILOG, game_option, machine_options, network_options, split_options
+from nanoprune.commands.common import changed, model_run, prepare
+from nanoprune.commands.options import (
+    EPILOG,
+    game_option,
+    machine_options,
+    network_options,
+    resume_options,
+    split_options,
+)
 from nanoprune.console import ProgressBars
 
 
@@ -21,6 +28,7 @@ from nanoprune.console import ProgressBars
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @split_options
 @game_option
+@resume_options
 @machine_options
 def train(
     dataset: str,
@@ -34,11 +42,14 @@ def train(
     reference: int | None,
     nonmembers: int | None,
     minmax: float | None,
+    resume: bool,
+    overwrite: bool,
+    checkpoint_every: float,
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
 ) -> None:
-    """Train one dense network on DATASET and write it to a model file.
+    """Train one dense network on DATASET and write it to a model file. Interrupted, it goes on with --resume.
 
     \b
     python cli.py train location30 --out model.h5
@@ -53,8 +64,8 @@ def train(
     sizes = {"reference": reference, "nonmembers": nonmembers}
     recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, widths=width, **sizes)
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, epochs=epochs, lr=lr))
-    check_file(out)
-    with ProgressBars() as progress:
-        model = train_model(data, recipe, seed, threads, progress)
-    save_model(model, out)
+    with model_run(out, resume, overwrite, checkpoint_every) as run:
+        with ProgressBars() as progress:
+            model = train_model(data, recipe, seed, threads, progress, run)
+        save_model(model, out)
     click.echo(summary_line(model, data))
