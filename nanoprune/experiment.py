@@ -20,6 +20,7 @@ from nanoprune.checkpoint import Checkpoints, Saved
 from nanoprune.data import Dataset, Split, make_split
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.fleet import Ended, train_shard
+from nanoprune.memory import check_memory
 from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
 from nanoprune.parallel import single_threaded_blas
@@ -93,6 +94,8 @@ class Experiment:
         net = build(self.description, replicas=1)
         for keep in self.recipe.keep:
             self.recipe.budget(net, keep)
+        replicas = len(self.seeds) * len(self.recipe.keep)
+        check_memory(net, replicas, self.recipe, self.threads, getattr(self.dataset.x, "nbytes", 0))
         known = min(len(self.splits[0].known_members), len(self.splits[0].known_nonmembers))
         if drawn and known < 4:
             raise ArgumentError(f"members and nonmembers must leave the attacker at least 4 of each, he knows {known}")

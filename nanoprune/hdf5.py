@@ -25,8 +25,8 @@ RATIO = 1032  # the most that deflate packs into a byte (zlib's technical detail
 class Sparse:
     """An array of `shape` as its entries that are not zero, in rows of `columns` entries of the flat array (CSR).
 
-    indptr (rows + 1,): entries indptr[i]:indptr[i + 1] are of row i. It is never packed in a file, so that a file has at
-    least 8 bytes for each 65,536 entries of what it asks for. indices (n,): their columns, ascending in a row.
+    indptr (rows + 1,): entries indptr[i]:indptr[i + 1] are of row i; it is never packed in a file, so that a file has
+    at least 8 bytes for each 65,536 entries that it asks for. indices (n,): their columns, ascending in a row.
     values (n,); None for a bool array, where all of them are True.
     """
 
@@ -104,6 +104,8 @@ def read_array(group: h5py.Group, name: str) -> np.ndarray | Sparse:
     item = _own(group, name)
     if isinstance(item, h5py.Dataset):
         return _read(item, name)
+    if not isinstance(item, h5py.Group) or "shape" not in item.attrs or "columns" not in item.attrs:
+        raise DataError(f"{name} is no array")
     shape, columns = (np.asarray(item.attrs[key]) for key in ("shape", "columns"))
     if shape.dtype != np.int64 or shape.ndim != 1 or len(shape) > 8 or columns.dtype != np.int64 or columns.ndim:
         raise DataError(f"{name}: shape and columns are {shape.dtype} {shape.shape} and {columns.dtype}")

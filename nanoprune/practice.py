@@ -14,6 +14,7 @@ from nanoprune.data import Dataset, Split, make_split
 from nanoprune.errors import DataError, DivergenceError
 from nanoprune.experiment import Progress
 from nanoprune.fleet import Ended, train_shard
+from nanoprune.memory import check_memory
 from nanoprune.methods import Shard, generators
 from nanoprune.model import Model
 from nanoprune.parallel import single_threaded_blas
@@ -134,6 +135,7 @@ def _train(
     made: plain data, how it is made.
     """
     split, slot = _split(model, dataset), None
+    check_memory(model.net, 1, recipe, threads, getattr(dataset.x, "nbytes", 0))
     if run:
         weights = hashlib.sha256(to_host(model.net.theta).tobytes()).hexdigest()  # what it begins with
         run.begin(identity(dataset, recipe, [model.seed], threads, [split], made=made, begins_with=weights))
