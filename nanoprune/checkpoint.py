@@ -23,8 +23,8 @@ import numpy as np
 import nanoprune
 from nanoprune import interrupt
 from nanoprune.errors import DataError, VersionError
-from nanoprune.files import atomic_path, flush_folder
-from nanoprune.hdf5 import Sparse, dense, packed, read_array, write_array
+from nanoprune.files import flush_folder
+from nanoprune.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
 
 FORMAT = 1
 EVERY = 30.0  # seconds between two checkpoints of a shard
@@ -110,7 +110,7 @@ def write_checkpoint(path: str | os.PathLike, about: dict[str, Any], state: Stat
     Raises DataError where that cannot be written.
     """
     arrays, values = _divided(state)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_file(path) as file:
         file.attrs["format"], file.attrs["nanoprune"] = FORMAT, nanoprune.__version__
         file.attrs["about"], file.attrs["values"] = (json.dumps(x, allow_nan=False) for x in (about, values))
         _write(file.create_group("state"), arrays)

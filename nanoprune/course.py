@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nanoprune import interrupt
 from nanoprune.backend import to_device, to_host
 from nanoprune.checkpoint import Saved, Slot, State, generators_state, restore_generators
 from nanoprune.errors import DataError
@@ -67,9 +68,10 @@ class Course:
             raise DataError(f"{saved.where}: cannot be gone on from ({error}); delete it") from error
 
     def end_epoch(self, epoch: int) -> None:
-        """Write a checkpoint where it is time for one."""
+        """Write a checkpoint where it is time for one. Raises Stopped, after that, where a signal asked for it."""
         if self.slot and self.slot.due():
             self.slot.save(self.state(epoch + 1))
+        interrupt.refuse_if_asked()
 
     def state(self, epoch: int) -> State:
         """Everything that the epochs after the first `epoch` of this phase depend on, and what was recorded before."""

@@ -122,15 +122,17 @@ class Experiment:
         stopped, and no epoch's weights need to be stored.
         """
         reached = baseline.curves["test_accuracy"] >= target[:, None]  # (seeds, epochs)
+        lost = self._lost()
         epochs = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, reached.shape[1])
+        epochs[lost] = 1
         net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
         last = int(epochs.max())
         steps = [[self.recipe.train_step(0.0, int(e))] for e in epochs]
         trained = self._fleet(method, net, steps, last, lambda shard, rows: shard.stopped(epochs[rows], last))
         trained.curves["stopped_after"] = epochs[:, None]
-        missed = int((~reached.any(axis=1)).sum())
+        missed = int((~reached.any(axis=1) & ~lost).sum())
         if missed:
-            trained.note = f"{method}: not reached in {missed} of {len(target)} seeds, which kept the last epoch"
+            trained.note = f"{method}: not reached in {missed} of {(~lost).sum()} seeds, which kept the last epoch"
         return trained
 
     def pruned(self, dense: Trained, keeps: Sequence[Any], lam: float = 0.0) -> list[Trained]:
@@ -158,10 +160,13 @@ class Experiment:
             for part in parts
         ]
 
+    def _lost(self) -> np.ndarray:
+        """Which seeds have been dropped, (seeds,) bool."""
+        return np.isin(self.seeds, [record["seed"] for record in self.dropped])
+
     def without_dropped(self, trained: dict[str, Trained]) -> tuple[Experiment, dict[str, Trained]]:
         """The comparison of the seeds that no method has lost, so that differences stay paired by seed."""
-        lost = {record["seed"] for record in self.dropped}
-        left = [i for i, seed in enumerate(self.seeds) if seed not in lost]
+        left = np.flatnonzero(~self._lost()).tolist()
         seeds, splits = ([of[i] for i in left] for of in (self.seeds, self.splits))
         experiment = Experiment(self.dataset, self.recipe, seeds, self.threads, self.progress, splits)
         experiment.dropped = self.dropped
@@ -211,7 +216,7 @@ class Experiment:
         """
         S, spread = len(self.seeds), sample_threads(net, self.recipe.dense.batch, self.threads)
         parts = [self.indices(part) for part in ("members", "reference", "nonmembers")]
-        lost = {record["seed"] for record in self.dropped}
+        lost = self._lost()
 
         def train(rows: slice, advance: Advance) -> Ended | None:
             def make(replicas: list[int], saved: Saved | None) -> Shard:
@@ -220,7 +225,7 @@ class Experiment:
                 about = (self.recipe, spread, advance)
                 return Shard(method, net.copy(replicas), seeds, *records, *about, slot=slot, saved=saved)
 
-            replicas = [r for r in range(net.replicas)[rows] if self.seeds[r % S] not in lost]
+            replicas = [r for r in range(net.replicas)[rows] if not lost[r % S]]
             slot = self.checkpoints and self.checkpoints.slot(method, rows, steps[rows])
             return train_shard(net, replicas, make, run, slot) if replicas else None
 
@@ -235,7 +240,7 @@ class Experiment:
         left = [r for shard in shards for r in shard.left]
         for r, reason in (item for shard in shards for item in shard.dropped.items()):
             seed = self.seeds[r % len(self.seeds)]
-            if seed not in {record["seed"] for record in self.dropped}:
+            if not self._lost()[r % len(self.seeds)]:
                 self.dropped.append({"seed": seed, "method": method, "reason": reason})
         if len(self.dropped) == len(self.seeds):
             raise DivergenceError(self.dropped[-1]["reason"])  # no seed is left to compare

@@ -6,14 +6,17 @@ a thousand times its size. So a shape is compared with the bytes that lie in the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
 from nanoprune.errors import DataError
+from nanoprune.files import atomic_path
 
 COLUMNS = 1 << 16  # of a sparse array's rows: their indices are two bytes
 TYPES = frozenset(map(np.dtype, ("bool", "u1", "u2", "u4", "u8", "i8", "f4", "f8")))
@@ -71,6 +74,17 @@ def sparse(array: np.ndarray) -> Sparse:
     indices = (places % columns).astype(np.min_scalar_type(columns - 1))
     values = None if flat.dtype == bool else flat[places]
     return Sparse(array.shape, columns, np.searchsorted(places, stops).astype(np.int64), indices, values, flat.dtype)
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike) -> Iterator[h5py.File]:
+    """An HDF5 file to write to, which appears whole or not at all (`atomic_path`).
+
+    HDF5 writes through Python's file: where its own writing fails, on a full disk, it can neither close the file nor
+    say so without a RuntimeError.
+    """
+    with atomic_path(path) as temporary, open(temporary, "w+b") as plain, h5py.File(plain, "w") as file:
+        yield file
 
 
 def packed(array: np.ndarray) -> np.ndarray | Sparse:

@@ -14,8 +14,7 @@ import numpy as np
 import nanoprune
 from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError, DataError, VersionError
-from nanoprune.files import atomic_path
-from nanoprune.hdf5 import Sparse, dense, packed, read_array, write_array
+from nanoprune.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
 from nanoprune.nn import Network
 from nanoprune.zoo import build, describe, size_of
 
@@ -62,7 +61,7 @@ def save_model(model: Model, path: str | os.PathLike) -> None:
     about = {name: getattr(model, name) for name in FIELDS}
     arrays = {name: packed(to_host(getattr(model.net, name))[0]) for name in ARRAYS}
     is_sparse = any(isinstance(array, Sparse) for array in arrays.values())
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_file(path) as file:
         file.attrs["format"] = SPARSE if is_sparse else DENSE
         file.attrs["nanoprune"] = nanoprune.__version__
         file.attrs["network"] = json.dumps(model.net.description)

@@ -8,7 +8,6 @@ import os
 import pathlib
 from typing import Any
 
-import h5py
 import numpy as np
 
 from nanoprune.attack import ATTACKS, Outcome, strongest
@@ -18,7 +17,8 @@ from nanoprune.backend import device_name, precision
 from nanoprune.data import splits_sha256
 from nanoprune.errors import DataError
 from nanoprune.experiment import Experiment, Trained
-from nanoprune.files import atomic_path, write_json
+from nanoprune.files import write_json
+from nanoprune.hdf5 import new_file
 from nanoprune.recipes import Recipe, keep_name
 from nanoprune.run import versions
 from nanoprune.statistics import paired_difference, summary
@@ -149,7 +149,7 @@ def _notes(recipe: Recipe, scored_nonmembers: int) -> list[str]:
 def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarray]], out: str | os.PathLike) -> None:
     """Write results.json and curves.h5 to the folder `out`, each whole or not at all."""
     out = pathlib.Path(out)
-    with atomic_path(out / "curves.h5") as temporary, h5py.File(temporary, "w") as file:
+    with new_file(out / "curves.h5") as file:
         for method, arrays in curves.items():
             for name, values in sorted(arrays.items()):  # the order of the file, too, is that of no interruption
                 file.create_dataset(f"{method}/{name}", data=values)

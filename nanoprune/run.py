@@ -65,6 +65,7 @@ class Run:
             raise ArgumentError("--resume and --overwrite exclude each other: go on, or begin again")
         self.resume, self.overwrite = resume, overwrite
         self.finished = False
+        self.begun = False  # by this process, and no earlier one
         self.identity: dict[str, Any] = {}
         self.stack = contextlib.ExitStack()
 
@@ -102,6 +103,7 @@ class Run:
         path = self.folder / "run.json"
         if not path.exists():
             write_json({"format": FORMAT, "finished": False, "identity": self.identity}, path)
+            self.begun = True
             return
         found = _read(path)
         different = differences(found["identity"], self.identity)
@@ -130,22 +132,21 @@ class Run:
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         try:
             if isinstance(error, Stopped):
-                stopped = Stopped(
-                    f"{error}; {self.folder} has what was done: {self.again} to go on".replace(".; ", "; ")
-                )
+                text = str(error).partition(";")[0]
+                stopped = Stopped(f"{text}; what was done is in {self.folder}: {self.again}")
                 stopped.signal = error.signal
                 raise stopped from None
             if error is not None and not any(self.folder.glob("checkpoints/**/*.h5")):
-                self._nothing_done()
+                self._remove_begun()
         finally:
             self.stack.close()
 
-    def _nothing_done(self) -> None:
-        """An error before the first checkpoint leaves nothing to go on with."""
-        if not self.finished and not (self.folder / "results.json").exists():
+    def _remove_begun(self) -> None:
+        """An error before the first checkpoint leaves nothing to go on with, and nothing of this process."""
+        if self.begun and not (self.folder / "results.json").exists():
             self._remove()
-            if self.new:
-                self._remove_empty()
+        if self.new:
+            self._remove_empty()
 
     def _remove(self) -> None:
         for name in ("run.json", "results.json", "curves.h5"):

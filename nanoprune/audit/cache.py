@@ -16,7 +16,7 @@ import nanoprune
 from nanoprune.audit.shadows import STAGES, Shadows
 from nanoprune.checkpoint import Checkpoints
 from nanoprune.errors import DataError
-from nanoprune.files import atomic_path
+from nanoprune.hdf5 import new_file
 from nanoprune.run import Run
 
 FORMAT = 1
@@ -47,7 +47,7 @@ def cached(
 
 
 def _write(path: pathlib.Path, recipe: str, shadows: Shadows) -> None:
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_file(path) as file:
         file.attrs["made_by"] = recipe
         file["inside"] = shadows.inside
         for kind in ("logits", "population"):
