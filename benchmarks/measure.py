@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import pathlib
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +135,26 @@ def report(measure: str, ours: Times, peer: Times | None, peer_name: str | None,
     parts += [f"{row['share_of_limit']:.0%} of the limit"] if limit else []
     print("   ".join(parts), flush=True)
     keep(row)
+
+
+def peak_memory(module: str, factory: str, *arguments: Any, steps: int = 10) -> int:
+    """Peak resident set, in bytes, of a process that imports benchmarks/MODULE.py and does steps of factory(...)."""
+    program = f"""
+import resource, sys
+sys.path.insert(0, {str(RESULTS.parent)!r})
+from {module} import {factory} as make
+step = make(*{arguments!r})
+for _ in range({steps}):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # Linux counts in KiB
+"""
+    return int(subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE).stdout)
+
+
+def report_memory(measure: str, ours: int, peer: str, theirs: int) -> None:
+    """Print a measure of memory, in bytes, and keep it in results.json."""
+    print(f"{measure:18} nanoprune {ours / 1e6:.0f} MB   {peer} {theirs / 1e6:.0f} MB   ratio {ours / theirs:.2f}")
+    keep({"measure": measure, "ours_bytes": ours, "peer": peer, "peer_bytes": theirs, "ratio": ours / theirs})
 
 
 def keep(row: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ TARGETS = {
     "reproduce-location30": 0.5,
     "projection": 1.0,
     "memory-lenet5": 0.5,
+    "dp-lenet5-step": 0.5,
 }
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import threadpoolctl
 
 from nanoprune.batch import Records
+from nanoprune.defend import DPSGD
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy
 from nanoprune.parallel import Passes
 from nanoprune.zoo import build, describe
 
 
 def training_step(
-    network: str, shape: tuple[int, ...], classes: int, widths: list[int], batch: int, threads: int
+    network: str, shape: tuple[int, ...], classes: int, widths: list[int] | float, batch: int, threads: int
 ) -> Callable[[], None]:
     """A step of SGD with momentum on one random batch, whose samples are shared out to the threads."""
     threadpoolctl.threadpool_limits(1, user_api="blas")
@@ -36,6 +37,30 @@ def training_step(
 
 def lenet5_step(batch: int, threads: int) -> Callable[[], None]:
     return training_step("lenet-5", (28, 1, 28), 10, [20, 50, 500], batch, threads)
+
+
+def lenet5_private_step(batch: int, threads: int) -> Callable[[], None]:
+    """The same step with DP-SGD: every record's gradient clipped, and noise for all parameters."""
+    threadpoolctl.threadpool_limits(1, user_api="blas")
+    x, y = random_batch(batch)
+    net = build(describe("lenet-5", (28, 1, 28), 10, [20, 50, 500])).initialise([np.random.default_rng(0)])
+    records, optimizer, private = Records(x, y), SGD(momentum=0.9), DPSGD(clip=1.5, noise=1.0)
+    private.begin(net, np.arange(60_000)[None], batch)
+    passes, index = Passes(net, threads, keep_gradients=True), np.arange(batch)[None]
+
+    def objective(net: Network, ws: Workspace, index: np.ndarray, count: int) -> np.ndarray:
+        X, labels = records.batch(index, ws)
+        loss, dlogits = cross_entropy(net.forward(X, ws), labels, private.batch, index >= 0)
+        net.backward(dlogits, ws)
+        private.clip(net, ws)
+        return loss
+
+    def step() -> None:
+        passes.run(objective, index)
+        private.add_noise(net)
+        optimizer.step(net, 1e-3)
+
+    return step
 
 
 def random_batch(batch: int, shape: tuple[int, ...] = (28, 1, 28), classes: int = 10) -> tuple[np.ndarray, np.ndarray]:

@@ -238,6 +238,15 @@ class Slot:
         self.beside: State = {}
         self.written = time.monotonic()  # which no change of the clock reaches
 
+    def part(self, name: str) -> Slot:
+        """A slot beside this one, for a training inside of this one."""
+        return Slot(self.path.parent, f"{self.path.stem}-{name}", self.about | {"part": name}, self.every)
+
+    def saved(self, replicas: int) -> Saved | None:
+        """The last state, to be taken back by so many replicas; None where there is none."""
+        state = self.load()
+        return None if state is None else Saved(state, replicas, str(self.path))
+
     def due(self) -> bool:
         """Is it time for the next one, or has a signal asked for it?"""
         return interrupt.asked() or time.monotonic() - self.written >= self.every

@@ -18,6 +18,7 @@ from nanoprune.backend import to_device
 from nanoprune.batch import EVALUATION_BATCH, Records, accuracy, predict_fleet
 from nanoprune.checkpoint import Checkpoints, Saved
 from nanoprune.data import Dataset, Split, make_split
+from nanoprune.defend.accounting import summed_up
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.fleet import Ended, train_shard
 from nanoprune.memory import check_memory
@@ -25,7 +26,7 @@ from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
 from nanoprune.parallel import single_threaded_blas
 from nanoprune.prune import layer_ratios
-from nanoprune.recipes import Recipe
+from nanoprune.recipes import Keep, Recipe
 from nanoprune.shards import Advance, map_shards, sample_threads, shard_size, train_shards
 from nanoprune.zoo import build, describe
 
@@ -52,12 +53,14 @@ class Trained:
     steps: list[list[dict[str, Any]]]
     status: list[str] | None = None  # of the solver, one a seed; None where nothing was pruned
     note: str | None = None  # what a reader of the results must know
+    privacy: dict[str, Any] | None = None  # the budget that was spent, see `defend.accounting.statement`
 
     def of(self, rows: list[int]) -> Trained:
         """Some of the seeds."""
         curves = {name: values[rows] for name, values in self.curves.items()}
         steps, status = [self.steps[r] for r in rows], self.status and [self.status[r] for r in rows]
-        return Trained(self.net.copy(rows), curves, steps, status, self.note)
+        net = self.net.copy(rows)
+        return dataclasses.replace(self, net=net, curves=curves, steps=steps, status=status)
 
 
 class Experiment:
@@ -159,6 +162,26 @@ class Experiment:
             )
             for part in parts
         ]
+
+    def private(self, method: str, epsilon: float, way: str = "dense", keep: Keep | None = None) -> Trained:
+        """Networks trained with DP-SGD within `epsilon`, from their initial weights; `Shard.private` has the ways."""
+        members = self.indices("members").shape[1]
+        return self.private_by(method, self.recipe.private_noise(members, epsilon), way, keep)
+
+    def private_by(self, method: str, noise: float, way: str = "dense", keep: Keep | None = None) -> Trained:
+        """The same with this noise, whatever epsilon that is."""
+        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        ratios = None if keep is None else layer_ratios(net, keep, self.recipe.scope, self.recipe.exempt)
+        step = self.recipe.private_step(self.indices("members").shape[1], noise, way, keep)
+        trained = self._fleet(
+            method,
+            net,
+            [[step] for _ in self.seeds],
+            self.recipe.private.epochs,
+            lambda shard, rows: shard.private(noise, way, ratios and [ratios] * shard.net.replicas),
+        )
+        trained.privacy, trained.note = step["privacy"], f"{method}: {summed_up(step['privacy'])}"
+        return trained
 
     def _lost(self) -> np.ndarray:
         """Which seeds have been dropped, (seeds,) bool."""

@@ -1,4 +1,4 @@
-"""The methods that are compared, each as it trains one shard of a fleet: dense, stopped, pruned, with the game."""
+"""The methods that are compared, each as it trains one shard of a fleet: dense, stopped, pruned, in a game, private."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from nanoprune.batch import Records, accuracy
 from nanoprune.checkpoint import Saved, Slot
 from nanoprune.course import Course
-from nanoprune.defend import MinMax
+from nanoprune.defend import DPSGD, MinMax
 from nanoprune.nn import SGD, Network, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
 from nanoprune.recipes import Recipe
@@ -88,6 +88,45 @@ class Shard:
         self._train(self.recipe.retrain, game=game, mask=Mask(self.net))
         return [status.value for status in admm.status]
 
+    def private(self, noise: float, way: str, keep: Any = None) -> list[str] | None:
+        """DP-SGD with this noise in all epochs of `recipe.private`, from the initial weights. The ways to prune:
+
+        dense      none
+        mask       before: the support is that of a network which is trained, pruned and retrained on the reference set,
+                   taken to be public; of that network's weights nothing is used
+        admm       after the dense epochs, by ADMM whose W-step is DP-SGD; then the survivors are retrained
+        magnitude  after as many epochs without ADMM, the largest weights are kept and retrained
+
+        The projection and the dual step see what DP-SGD has released, so that they cost nothing. Returns the solver's
+        statuses where it ran.
+        """
+        of, admm = self.recipe.private, None
+        dense, prune, retrain = of.thirds
+        private = DPSGD(of.clip, noise, of.clipping)
+        if way == "mask" and not self.saved:  # else what is saved has the mask
+            self.net.W[...] *= self._public_support(keep)
+        if way in ("dense", "mask"):
+            mask = Mask(self.net) if way == "mask" else None
+            self._train(of.plan(of.epochs), mask=mask, private=private)
+            return None
+        budget = Budget(self.net, keep, self.recipe.scope, self.recipe.scheme)
+        self._train(of.plan(dense), private=private)
+        if way == "admm":
+            admm = ADMM(self.net, budget, dataclasses.replace(self.recipe.admm, rho=of.rho, iterations=prune))
+        self._train(of.plan(prune), admm=admm, private=private)
+        hard_prune(self.net, budget)
+        self._train(of.plan(retrain), mask=Mask(self.net), private=private)
+        return [status.value for status in admm.status] if admm else None
+
+    def _public_support(self, keep: Any) -> Any:
+        """1 where a network has weights that was trained on the reference set, as MIA-Pruning does it; (R, n)."""
+        slot = self.slot and self.slot.part(f"public-{self.net.replicas}")
+        of = {"slot": slot, "saved": slot and slot.saved(self.net.replicas), "advance": lambda steps: None}
+        public = dataclasses.replace(self, net=self.net.copy(), members=self.reference, **of)
+        public.dense()
+        public.pruned(keep)
+        return public.net.W != 0
+
     def recorded(self) -> dict[str, np.ndarray]:
         """The curves, name -> (R, n)."""
         return {name: np.stack(values, axis=1) for name, values in self.curves.items()}
@@ -114,6 +153,7 @@ class Shard:
         game: MinMax | None = None,
         admm: ADMM | None = None,
         mask: Mask | None = None,
+        private: DPSGD | None = None,
         on_epoch: Callable[[int], None] | None = None,
     ) -> None:
         """`train` by `plan`, of which only the first `epochs` where that is given, recording the curves."""
@@ -123,7 +163,7 @@ class Shard:
             return
 
         def begin(optimizer: SGD, losses: np.ndarray) -> int:
-            first = self.course.begin(optimizer, losses, game=game, admm=admm, mask=mask)
+            first = self.course.begin(optimizer, losses, game=game, admm=admm, mask=mask, private=private)
             self._last_iteration = admm.history[-1] if admm and admm.history else None
             return first
 
@@ -151,6 +191,7 @@ class Shard:
             game,
             admm,
             mask,
+            private,
             threads=self.threads,
             on_epoch=record,
             method=self.method,

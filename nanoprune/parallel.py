@@ -42,12 +42,20 @@ class Passes:
     """Forward and backward passes over batches, the samples of each batch shared out among `threads` workers.
 
     Each worker has a workspace and a twin of the network, whose gradient is added to the network's at the end. One
-    thread is the plain case: a network and a workspace.
+    thread is the plain case: a network and a workspace. keep_gradients: see `Workspace`.
     """
 
-    def __init__(self, net: Network, threads: int = 1, generators: list[np.random.Generator] | None = None) -> None:
+    def __init__(
+        self,
+        net: Network,
+        threads: int = 1,
+        generators: list[np.random.Generator] | None = None,
+        keep_gradients: bool = False,
+    ) -> None:
         self.nets = [net] + [net.twin() for _ in range(threads - 1)]
-        self.workspaces = [Workspace(generators=generators if threads == 1 else None) for _ in self.nets]
+        self.workspaces = [
+            Workspace(generators=generators if threads == 1 else None, keep_gradients=keep_gradients) for _ in self.nets
+        ]
         # an overflow is reported as a loss that is not finite, by name, so NumPy need not warn of it (see `train`)
         quiet = functools.partial(np.seterr, over="ignore", invalid="ignore")
         self.pool = ThreadPoolExecutor(threads - 1, initializer=quiet) if threads > 1 else None

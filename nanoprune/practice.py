@@ -32,21 +32,30 @@ def train_model(
     seed: int,
     threads: int,
     progress: Progress | None = None,
+    epsilon: float | None = None,
     run: Run | None = None,
 ) -> Model:
     """One dense network by the recipe, with the game where its lambda > 0, on the split that `seed` draws.
 
-    With a `run` it goes on where that was interrupted.
+    epsilon: the budget, where it is to be trained with DP-SGD; what was spent is then in the model's step. With a `run`
+    it goes on where that was interrupted.
     """
     progress = progress or Progress()
     description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths)
     net = build(description).initialise(generators([seed], "initial"))
     model = Model(net, dataset.name, dataset.sha256, recipe.members, recipe.reference, recipe.nonmembers, seed, [])
-    progress.start(f"train {recipe.network}", recipe.dense.epochs)
-    step = recipe.train_step(recipe.minmax)
-    ended = _train(
-        "train", model, dataset, recipe, threads, progress, lambda shard: shard.dense(recipe.minmax), run, step
-    )
+    progress.start(f"train {recipe.network}", recipe.private.epochs if epsilon else recipe.dense.epochs)
+    if epsilon is None:
+        step = recipe.train_step(recipe.minmax)
+    else:
+        members = len(_split(model, dataset).members)
+        noise = recipe.private_noise(members, epsilon)
+        step = recipe.private_step(members, noise, "dense", None)
+
+    def train(shard: Shard) -> None:
+        shard.dense(recipe.minmax) if epsilon is None else shard.private(noise, "dense")
+
+    ended = _train("train", model, dataset, recipe, threads, progress, train, run, step)
     model.steps.append(step | _adversary(ended))
     return model
 
@@ -71,6 +80,11 @@ def prune_model(
     if model.net.input_shape != dataset.x.shape[1:] or model.net.output_shape != (dataset.classes,):
         raise DataError(
             f"the model maps {model.net.input_shape} to {model.net.output_shape}: not made for {dataset.name}"
+        )
+    if any(step["step"] == "private" for step in model.steps):
+        raise DataError(
+            "the model was trained with DP-SGD, and pruning it on its members would spend a budget that nobody counts; "
+            "`reproduce --methods private` prunes within one"
         )
     progress = progress or Progress()
     ratios = layer_ratios(model.net, keep, recipe.scope, recipe.exempt)

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 from nanoprune.data import Dataset
+from nanoprune.defend.accounting import noise_for, phase, statement
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings, Budget, layer_ratios, parse_scheme
@@ -25,6 +26,44 @@ def keep_name(keep: Keep) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class Private:
+    """How networks are trained with DP-SGD, see `defend.DPSGD`: rows of a comparison, at each of the `epsilons`.
+
+    epochs: of every row, so that all take as many steps and, at equal epsilon, the same noise; where a network is
+    pruned on the way, a third each is dense training, the W-steps of ADMM and retraining. batch: expected size of a
+    sample. rho: of ADMM, whose gradient of the loss is clipped.
+    """
+
+    epsilons: tuple[float, ...] = (8.0,)
+    delta: float = 1e-5
+    clip: float = 1.0
+    clipping: str = "flat"
+    epochs: int = 30
+    batch: int = 128
+    lr: float = 0.5
+    momentum: float = 0.0
+    rho: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not all(0 < epsilon < float("inf") for epsilon in self.epsilons):
+            raise ArgumentError(f"epsilon must be positive and finite, got {' '.join(map(str, self.epsilons))}")
+        if not 0 < self.delta < 1:
+            raise ArgumentError(f"delta must lie in (0, 1), got {self.delta}")
+        if not isinstance(self.epochs, int) or self.epochs < 3:
+            raise ArgumentError(f"epochs of DP-SGD must be at least 3, got {self.epochs}")
+
+    @property
+    def thirds(self) -> tuple[int, int, int]:
+        """The epochs of dense training, of ADMM and of retraining."""
+        third = self.epochs // 3
+        return self.epochs - 2 * third, third, third
+
+    def plan(self, epochs: int) -> Schedule:
+        """The schedule of a phase."""
+        return Schedule(epochs, self.batch, self.lr, self.momentum)
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """Everything that a run depends on beside data, seeds and device.
 
@@ -35,6 +74,7 @@ class Recipe:
     the whole of `prune` (Ye et al. 2018, arXiv 1810.07378, "progressive"). scheme: what is pruned together, see
     `prune.scheme`. exempt: layers that one ratio for all leaves whole, see `prune.layer_ratios`.
     minmax: lambda of the game, 0 for none. inner_steps: of the adversary before each step of the classifier.
+    private: the training with DP-SGD.
     """
 
     network: str
@@ -54,6 +94,7 @@ class Recipe:
     via: tuple[float, ...] = ()
     scheme: str = "unstructured"
     exempt: tuple[str, ...] = ()
+    private: Private = dataclasses.field(default_factory=Private)
 
     def __post_init__(self) -> None:
         if self.scope not in ("layer", "global"):
@@ -101,7 +142,20 @@ class Recipe:
         game = {"minmax": lam, "inner_steps": self.inner_steps}
         return {"step": "train", "stop_after": stop_after} | game | dataclasses.asdict(self.dense)
 
-    def prune_step(self, keep: Keep, lam: float) -> dict[str, Any]:
+    def private_noise(self, members: int, epsilon: float) -> float:
+        """The noise with which DP-SGD on so many members spends at most `epsilon`."""
+        steps = phase(members, self.private.batch, 0.0, self.private.epochs)
+        return noise_for(epsilon, self.private.delta, [steps])
+
+    def private_step(self, members: int, noise: float, way: str, keep: Keep | None) -> dict[str, Any]:
+        """How a network was trained with DP-SGD, as plain data, and what that spends; `Shard.private` has the ways."""
+        of, mask = self.private, {"dense": "none", "mask": "reference"}.get(way, "private")
+        steps = phase(members, of.batch, noise, of.epochs)
+        privacy = statement([steps], of.delta, of.clip, of.clipping, seeded=False, mask=mask)
+        own = {"noise": noise, "way": way, "private": dataclasses.asdict(of), "privacy": privacy}
+        return self.prune_step(keep, 0.0) | {"step": "private", "dense": dataclasses.asdict(self.dense)} | own
+
+    def prune_step(self, keep: Keep | None, lam: float) -> dict[str, Any]:
         """How a dense network was pruned, as plain data."""
         done = {name: dataclasses.asdict(getattr(self, name)) for name in ("admm", "prune", "retrain")}
         game = {"minmax": lam, "inner_steps": self.inner_steps}
@@ -165,6 +219,7 @@ RECIPES = {
         prune=Schedule(epochs=30, batch=32, lr=0.05),
         retrain=Schedule(epochs=10, batch=32, lr=0.01),
         admm=ADMMSettings(rho=0.1),
+        private=Private(epochs=30, batch=40, lr=0.5),
     ),
     "location30": Recipe(
         network="mlp",

@@ -12,12 +12,12 @@ import numpy as np
 from nanoprune.audit.fleet import attack_methods
 from nanoprune.audit.shadows import check_shadows
 from nanoprune.audit.validity import comparison_checks
+from nanoprune.comparison import chosen, train_methods
 from nanoprune.data import Dataset
-from nanoprune.experiment import Experiment, Progress, Trained
-from nanoprune.recipes import Recipe, keep_name
+from nanoprune.experiment import Experiment, Progress
+from nanoprune.recipes import Recipe
 from nanoprune.results import header, method_entry, read_results, roc_curves, with_changes
 from nanoprune.run import Run, identity
-from nanoprune.zoo import narrowed
 
 
 def reproduce(
@@ -28,69 +28,48 @@ def reproduce(
     progress: Progress | None = None,
     command: str = "",
     shadows: int = 0,
+    methods: str = "default",
     run: Run | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
-    """Train and attack every method. Returns the results, as results.json has them, and the curves by method.
+    """Train and attack the methods that are named. Returns the results, as results.json has them, and curves by method.
 
-    The methods, in order: baseline; for each keep ratio K early-stop and small-dense, the controls of equal accuracy
-    and of equal size; minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of
-    the others end in -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network
-    is also attacked with so many shadow models, which takes about as many times as long. With a `run` it goes on where
-    that was interrupted; of one that is finished the results are read, and there are no curves. A seed whose loss stops
-    being finite in a method is left out of all of them; raises DivergenceError where that happens to every seed.
+    methods: names with commas between them, "default" or "all", see `nanoprune.comparison`. The default, in order:
+    baseline; for each keep ratio K early-stop and small-dense, the controls of equal accuracy and of equal size;
+    minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of the others end in
+    -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network is also attacked
+    with so many shadow models, which takes about as many times as long. With a `run` it goes on where that was
+    interrupted; of one that is finished the results are read, and there are no curves. A seed whose loss stops being
+    finite in a method is left out of all of them. Raises ArgumentError on a method that there is not, DivergenceError
+    where no seed is left.
     """
     began = time.perf_counter()
     experiment = Experiment(dataset, recipe, seeds, threads, progress)
     if shadows:
         check_shadows(shadows)
+    chosen(recipe, methods)
     if run:
-        run.begin(identity(dataset, recipe, seeds, threads, experiment.splits, shadows=shadows))
+        run.begin(identity(dataset, recipe, seeds, threads, experiment.splits, shadows=shadows, methods=methods))
         experiment.checkpoints = run.checkpoints
         if run.finished:
             return read_results(run.folder), {}
-    trained = train_methods(experiment)
+    trained = train_methods(experiment, methods)
     if experiment.dropped:
         experiment, trained = experiment.without_dropped(trained)
-    methods = {}
+    entries = {}
     outcomes = experiment.attack({method: t.net for method, t in trained.items()})
     for method, t in trained.items():
-        methods[method] = method_entry(experiment, t, outcomes[method])
+        entries[method] = method_entry(experiment, t, outcomes[method])
         t.curves |= roc_curves(experiment, outcomes[method])
     if shadows:
         cache = run.checkpoints.folder / "shadows" if run else None
         for method, entry in attack_methods(experiment, trained, shadows, cache).items():
-            methods[method]["shadow_attacks"] = entry
-    about = header(experiment)
+            entries[method]["shadow_attacks"] = entry
+    about = header(experiment, trained)
     about["notes"] += [t.note for t in trained.values() if t.note]
     results = about | {
         "command": command,
         "seconds": round(time.perf_counter() - began, 2),
         "validity": [asdict(check) for check in comparison_checks(experiment, trained)],
-        "methods": with_changes(methods),
+        "methods": with_changes(entries),
     }
     return results, {method: t.curves for method, t in trained.items()}
-
-
-def train_methods(experiment: Experiment) -> dict[str, Trained]:
-    """Every method's networks, in the order of the results."""
-    recipe = experiment.recipe
-    baseline = experiment.dense("baseline")
-    names = [keep_name(keep) for keep in recipe.keep]
-    suffixes = ["", *(f"-{name}" for name in names[1:])]
-    pruned = experiment.pruned(baseline, recipe.keep)
-    trained = {"baseline": baseline}
-    for suffix, of in zip(suffixes, pruned, strict=True):
-        target = experiment.accuracies(of.net, "nonmembers")
-        trained[f"early-stop{suffix}"] = experiment.stopped(f"early-stop{suffix}", target, baseline)
-    for suffix, of in zip(suffixes, pruned, strict=True):
-        description = narrowed(experiment.description, int(of.net.nonzero().max()))
-        trained[f"small-dense{suffix}"] = experiment.dense(f"small-dense{suffix}", description)
-    games = [None] * len(pruned)
-    if recipe.minmax:
-        trained["minmax"] = experiment.dense("minmax", lam=recipe.minmax)
-        games = experiment.pruned(baseline, recipe.keep, recipe.minmax)
-    for name, alone, with_game in zip(names, pruned, games, strict=True):
-        trained[f"prune-{name}"] = alone
-        if with_game:
-            trained[f"prune-{name}+minmax"] = with_game
-    return trained

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from nanoprune.attack import ATTACKS, Outcome, strongest
 from nanoprune.attack.evaluate import FALSE_POSITIVE_RATES
 from nanoprune.attack.metrics import needed_nonmembers, roc
 from nanoprune.backend import device_name, precision
+from nanoprune.comparison import PRIVATE
 from nanoprune.data import splits_sha256
+from nanoprune.defend.accounting import NOT_COVERED
 from nanoprune.errors import DataError
 from nanoprune.experiment import Experiment, Trained
 from nanoprune.files import write_json
@@ -42,6 +45,7 @@ def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, O
         "strongest_attack": name,
         "strongest_attack_accuracy": summary(outcomes[name].accuracy),
         **({"solver": {"status": trained.status}} if trained.status else {}),
+        **({"privacy": trained.privacy} if trained.privacy else {}),
     }
 
 
@@ -88,7 +92,7 @@ def roc_curves(experiment: Experiment, outcomes: dict[str, Outcome]) -> dict[str
     return curves
 
 
-def header(experiment: Experiment) -> dict[str, Any]:
+def header(experiment: Experiment, methods: Collection[str]) -> dict[str, Any]:
     """What the results say of the run beside the methods."""
     recipe, split = experiment.recipe, experiment.splits[0]
     parts = ("members", "reference", "nonmembers", "known_members", "known_nonmembers")
@@ -103,7 +107,7 @@ def header(experiment: Experiment) -> dict[str, Any]:
         "recipe": dataclasses.asdict(recipe),
         "data_sha256": experiment.dataset.sha256,
         "splits": {part: len(getattr(split, part)) for part in parts} | {"sha256": splits_sha256(experiment.splits)},
-        "notes": [*_notes(recipe, len(split.scored_nonmembers)), *_losses(experiment)],
+        "notes": [*_notes(recipe, len(split.scored_nonmembers), methods), *_losses(experiment)],
         "dropped": experiment.dropped,
     }
 
@@ -116,7 +120,7 @@ def _losses(experiment: Experiment) -> list[str]:
     return [f"dropped, from all methods, so that differences stay paired by seed: {lost}"]
 
 
-def _notes(recipe: Recipe, scored_nonmembers: int) -> list[str]:
+def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> list[str]:
     """What a reader of the table must know: refusals, and what the controls are controls of."""
     notes = [
         f"TPR at {fpr:.1%} FPR is refused: it needs at least {needed_nonmembers(fpr):,} scored non-members, "
@@ -136,13 +140,16 @@ def _notes(recipe: Recipe, scored_nonmembers: int) -> list[str]:
         notes.append(f"scheme {recipe.scheme}: the ratio is one of groups of weights in each layer{whole}")
     if recipe.members is None:
         notes.append("the non-members are the official test set: what tells it from the training set counts as leakage")
+    if any(method.startswith(PRIVATE) for method in methods):
+        notes.append(f"no epsilon covers {NOT_COVERED}")
     if not recipe.minmax:
         notes.append("no Min-Max game was played: its lambda is 0")
     for suffix, keep in zip(["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])], recipe.keep, strict=True):
-        notes.append(
-            f"early-stop{suffix} is the baseline, stopped where its test accuracy reaches that of "
-            f"prune-{keep_name(keep)}, seed by seed; small-dense{suffix} has at most as many weights as that keeps"
-        )
+        if not {f"early-stop{suffix}", f"small-dense{suffix}"}.isdisjoint(methods):
+            notes.append(
+                f"early-stop{suffix} is the baseline, stopped where its test accuracy reaches that of "
+                f"prune-{keep_name(keep)}, seed by seed; small-dense{suffix} has at most as many weights as that keeps"
+            )
     return notes
 
 

@@ -8,6 +8,7 @@ ADMM splits the constraint off: the loop below is the W-step by stochastic gradi
 
 and at the end of each round of epochs come the Z-step and the U-step. Without a constraint it is ordinary training;
 with a mask it retrains the survivors of a pruned network. A weight decay d adds d/2 ||theta||^2 (in the optimiser).
+Where it is to be private, the gradient of L_D is that of DP-SGD, and what follows sees no record but through it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from nanoprune.augment import augmentation
 from nanoprune.backend import to_host, xp
 from nanoprune.batch import Records, shuffled
-from nanoprune.defend import MinMax
+from nanoprune.defend import DPSGD, MinMax
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy, schedule
 from nanoprune.nn.layer import positive
@@ -70,6 +71,7 @@ def train(
     game: MinMax | None = None,
     admm: ADMM | None = None,
     mask: Mask | None = None,
+    private: DPSGD | None = None,
     threads: int = 1,
     on_epoch: Callable[[int, np.ndarray], None] | None = None,
     method: str = "training",
@@ -79,35 +81,47 @@ def train(
     """Train `net` in place on its members (R, M), indices into `records`; return the mean loss L_D, (R, epochs).
 
     Replica r draws the order of its batches from generators[r]. With `admm`, its iterations are spread evenly over the
-    epochs. on_epoch(epoch, losses so far) is called after each epoch; stop_after: end early, after so many.
-    begin(optimizer, losses) is called before the first epoch and returns which one that is: where an earlier run was
-    interrupted, it fills both with what they were (`nanoprune.course`).
-    Raises DivergenceError, naming method, replica and iteration, at the end of an epoch in which a loss was not finite.
+    epochs. With `private`, batches are Poisson samples, and its own generators draw all that is drawn; the losses are
+    then sums over a sample divided by its expected size. on_epoch(epoch, losses so far) is called after each epoch;
+    stop_after: end early, after so many. begin(optimizer, losses) is called before the first epoch and says which one
+    that is: where an earlier run was interrupted, it fills both with what they were (`nanoprune.course`). Raises
+    DivergenceError, naming method, replica and iteration, at the end of an epoch in which a loss was not finite, and
+    ArgumentError where `DPSGD` does.
     """
     optimizer = SGD(plan.momentum, plan.weight_decay)
     rate, augment = plan.rate(net.replicas), augmentation(plan.augment)
     updates = _update_epochs(plan.epochs, admm.settings.iterations) if admm else set()
     epochs = plan.epochs if stop_after is None else min(stop_after, plan.epochs)
     losses = np.empty((net.replicas, epochs))
+    if private:
+        generators = private.begin(net, members, plan.batch, mask, game)
     first = begin(optimizer, losses) if begin else 0
 
     def objective(net: Network, ws: Workspace, index: Any, drawn: Any, count: int) -> Any:
         x, y = records.batch(index, ws)  # (R, ..., N), (R, N)
         logits = net.forward(augment(x, drawn, ws), ws)  # (R, classes, N)
-        loss, dlogits = cross_entropy(logits, y, count)  # L_D(W)
+        if private:
+            loss, dlogits = cross_entropy(logits, y, private.batch, index >= 0)  # L_D(W)
+        else:
+            loss, dlogits = cross_entropy(logits, y, count)  # L_D(W)
         if game:
             dlogits += game.lam * game.gain_gradient(logits, y, ws, count)  # + lambda max_h G_W(h)
         net.backward(dlogits, ws)
+        if private:
+            private.clip(net, ws)  # sum_i of each record's gradient, at most C long
         return loss  # (R,)
 
-    with Passes(net, threads, generators) as passes, np.errstate(over="ignore", invalid="ignore"):
+    with Passes(net, threads, generators, private is not None) as passes, np.errstate(over="ignore", invalid="ignore"):
         for epoch in range(first, epochs):
             step_losses, sizes = [], []
-            for index in shuffled(members, plan.batch, generators, records.block):  # (R, B)
+            batches = private.batches() if private else shuffled(members, plan.batch, generators, records.block)
+            for index in batches:  # (R, B)
                 if game:
                     game.strengthen(net)  # h <- argmax_h G_W(h), some steps towards it
                 step_losses.append(passes.run(objective, index, augment.draw(generators, index.shape[1])))
-                sizes.append(index.shape[1])
+                sizes.append(private.batch if private else index.shape[1])
+                if private:
+                    private.add_noise(net)  # + N(0, sigma^2 C^2)
                 if admm:
                     admm.add_penalty_gradient(net)  # + rho (W - Z + U)
                 if mask:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nanoprune.audit.shadows import train_shadows
+from nanoprune.comparison import train_methods
 from nanoprune.data import Dataset
 from nanoprune.errors import ArgumentError
 from nanoprune.experiment import Experiment, Progress
@@ -14,7 +15,6 @@ from nanoprune.nn import Network
 from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings, Budget, hard_prune
 from nanoprune.recipes import FULL, RECIPES, recipe_for
-from nanoprune.reproduce import train_methods
 from nanoprune.train import Schedule
 from nanoprune.zoo import build, describe
 

@@ -19,7 +19,7 @@ from nanoprune.audit import attack_model
 from nanoprune.backend import device_name, module_name, product, require, to_device, to_host, use_device, xp
 from nanoprune.batch import Records, accuracy, predict, predict_fleet
 from nanoprune.data.digits import load_digits
-from nanoprune.defend import MinMax
+from nanoprune.defend import DPSGD, MinMax
 from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
 from nanoprune.model import load_model, save_model
 from nanoprune.nn import (
@@ -27,12 +27,17 @@ from nanoprune.nn import (
     Adam,
     Conv2D,
     Dense,
+    DepthwiseConv2D,
     Dropout,
     Flatten,
+    GroupNorm,
     Network,
+    Pointwise,
     ReLU,
+    Residual,
     Sequential,
     Tanh,
+    WinogradConv2D,
     Workspace,
     cross_entropy,
     log_loss,
@@ -549,6 +554,26 @@ def test_training_with_game_admm_and_mask(threads):
         losses += [train(net, records, members, plan, seeded(seed=3), game=game, mask=Mask(net), threads=threads)]
         found = [predict(net, records, others), predict_fleet(net, records, others, 1), accuracy(net, records, others)]
         return [losses, net.theta, net.nonzero(), admm.history, game.history, found]
+
+    both(body)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("clipping", ["flat", "layer"])
+def test_dp_sgd_with_and_without_a_mask(clipping, threads):
+    """Every layer that has gradients of single records, of images and after them."""
+
+    def body():
+        block = Residual(Sequential(Conv2D(4, 4, 3, padding=1), GroupNorm(2, 4), ReLU()), Pointwise(4, 4))
+        layers = [WinogradConv2D(1, 3, 3), DepthwiseConv2D(3, 3, 2), Pointwise(3, 4), block, Flatten(), Dense(16, 3)]
+        net = Network(Sequential(*layers), (7, 1, 7), R).initialise(seeded())
+        records, (members,) = Records(draw(60, 7, 1, 7), np.arange(60) % 3), parts(20)
+        private, plan = DPSGD(0.1, 0.5, clipping, seeds=[1, 2]), Schedule(2, batch=5)
+        losses = [train(net, records, members, plan, [], private=private, threads=threads)]
+        budget = Budget(net, 0.5)
+        hard_prune(net, budget)
+        losses += [train(net, records, members, plan, [], mask=Mask(net), private=private, threads=threads)]
+        return net.theta, losses, private.steps
 
     both(body)
 

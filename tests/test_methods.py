@@ -9,11 +9,13 @@ import nanoprune.methods as methods
 from nanoprune.audit.shadows import train_shadows
 from nanoprune.batch import Records
 from nanoprune.data import load
-from nanoprune.errors import ArgumentError
-from nanoprune.experiment import Progress
+from nanoprune.defend import DPSGD
+from nanoprune.errors import ArgumentError, DataError
+from nanoprune.experiment import Experiment, Progress
+from nanoprune.model import load_model, save_model
 from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import recipe_for
+from nanoprune.recipes import Private, recipe_for
 from nanoprune.train import Schedule
 from nanoprune.zoo import build, describe
 
@@ -128,3 +130,73 @@ def test_ratios_of_each_layer_choose_the_layer_scope():
     location = dataclasses.replace(load("digits"), name="location30")
     assert recipe_for(location).scope == "global"
     assert recipe_for(location, keep=((0.1, 0.2, 0.3, 0.4),)).scope == "layer"
+
+
+# DP-SGD
+
+
+QUICK = Private(epsilons=(8.0,), epochs=6, batch=10, lr=0.2)
+
+
+def private_experiment(seeds=(0, 1), **changes):
+    return Experiment(load("digits"), small(private=dataclasses.replace(QUICK, **changes)), seeds, threads=1)
+
+
+@pytest.mark.parametrize("way", ["dense", "mask", "admm", "magnitude"])
+def test_every_way_takes_the_steps_that_its_statement_counts_and_keeps_what_it_may(way, monkeypatch):
+    """Every step of DP-SGD on the members adds noise; nothing else is trained on them."""
+    taken, trained_on = [], []
+
+    def spy(self, net, real=DPSGD.add_noise):
+        taken.append(self.sigma)
+        real(self, net)
+
+    def train(net, records, members, plan, *rest, real=methods.train, **named):
+        trained_on.append((members.tolist(), rest[4] is not None))
+        return real(net, records, members, plan, *rest, **named)
+
+    monkeypatch.setattr(DPSGD, "add_noise", spy)
+    monkeypatch.setattr(methods, "train", train)
+    experiment = private_experiment()
+    keep = None if way == "dense" else 0.25
+    trained = experiment.private("dp", 8.0, way, keep)
+    (phase,) = trained.privacy["phases"]
+    assert taken == [phase["noise"]] * phase["steps"]
+    assert phase["steps"] == 6 * 4
+    assert 0.998 * 8 <= trained.privacy["epsilon"] <= 8
+    members = experiment.indices("members").tolist()
+    assert all(private for of, private in trained_on if of == members)
+    assert [of for of, private in trained_on if not private] == (
+        [experiment.indices("reference").tolist()] * 3 if way == "mask" else []
+    )
+    sizes = [64 * 12, 12 * 8, 8 * 10]
+    kept = sum(sizes) if way == "dense" else sum(int(0.25 * n) for n in sizes)
+    assert trained.net.nonzero().tolist() == [kept, kept]
+    assert (trained.status is None) == (way != "admm")
+    assert f"epsilon {trained.privacy['epsilon']:.4g}" in trained.note
+    assert ("reference set" in trained.note) == (way == "mask")
+    assert [step["step"] for steps in trained.steps for step in steps] == ["private"] * 2
+
+
+def test_a_private_model_file_says_what_was_spent_and_is_pruned_by_nobody(tmp_path):
+    recipe = small(private=QUICK)
+    model = train_model(load("digits"), recipe, 0, 1, epsilon=4.0)
+    save_model(model, tmp_path / "private.h5")
+    found = load_model(tmp_path / "private.h5")
+    (step,) = found.steps
+    assert 0.998 * 4 <= step["privacy"]["epsilon"] <= 4
+    with pytest.raises(DataError, match="trained with DP-SGD"):
+        prune_model(found, load("digits"), recipe, 0.5, 1)
+    shadows = train_shadows(found, load("digits"), 6, 1, Progress())  # the adaptive attacker trains in private too
+    assert list(shadows.logits) == ["private"]
+    plain = train_shadows(found, load("digits"), 6, 1, Progress(), plain=True)
+    assert list(plain.logits) == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"epochs": 2}, "at least 3"), ({"delta": 1.0}, "delta must"), ({"epsilons": (-1.0,)}, "epsilon must")],
+)
+def test_a_private_recipe_is_checked(changes, message):
+    with pytest.raises(ArgumentError, match=message):
+        dataclasses.replace(QUICK, **changes)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -16,6 +17,7 @@ from nanoprune.audit.shadows import train_shadows
 from nanoprune.batch import Records
 from nanoprune.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.data import load
+from nanoprune.defend import DPSGD
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.experiment import Experiment, Progress
 from nanoprune.fleet import train_shard
@@ -24,7 +26,7 @@ from nanoprune.methods import Shard
 from nanoprune.nn import Dense, Network, ReLU, Sequential
 from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import recipe_for
+from nanoprune.recipes import Private, recipe_for
 from nanoprune.reproduce import reproduce
 from nanoprune.run import Run
 from nanoprune.train import Schedule
@@ -41,6 +43,7 @@ def quick(**changes):
     recipe = recipe_for(load("digits"), members=40, reference=10, nonmembers=40)
     admm = ADMMSettings(rho=0.1, iterations=2, adaptive=True, ratio=1.0)
     plans = {"dense": plan, "prune": plan, "retrain": plan, "admm": admm, "via": (0.5,), "inner_steps": 2}
+    plans["private"] = Private(epochs=6, batch=16)
     return dataclasses.replace(recipe, widths=(12, 8), **(plans | changes))
 
 
@@ -56,6 +59,7 @@ def small_attackers():
         patch.setattr(nanoprune.defend.minmax, "attacker", small)
         patch.setattr(nanoprune.attack.network, "attacker", small)
         patch.setattr(nanoprune.attack.network, "PATIENCE", 3)
+        patch.setattr(nanoprune.methods, "DPSGD", functools.partial(DPSGD, seeds=[5, 6]))  # for once, to be repeated
         yield
 
 
@@ -65,6 +69,10 @@ METHODS = {
     "stopped": lambda shard: shard.stopped(np.array([1, 3]), 3),
     "pruned": lambda shard: shard.pruned(0.2),
     "pruned, with the game": lambda shard: shard.pruned(0.2, 1.0),
+    "private": lambda shard: shard.private(1.0, "dense"),
+    "private, with a public mask": lambda shard: shard.private(1.0, "mask", 0.2),
+    "private, by ADMM": lambda shard: shard.private(1.0, "admm", 0.2),
+    "private, by magnitude": lambda shard: shard.private(1.0, "magnitude", 0.2),
 }
 NETWORKS = {
     "mlp": describe("mlp", (64,), 10, [12, 8]),
@@ -115,7 +123,8 @@ def test_cut_after_any_epochs_it_ends_with_the_same_bits(method, cuts, every, tm
             go("mlp", method, recipe, slot, min(cut, epochs))
     resumed, _, again = go("mlp", method, recipe, slot)
     assert resumed == undisturbed
-    assert again == rows  # the solver's table is whole
+    if "public" not in method:  # whose table is of a network that is not needed again
+        assert again == rows  # the solver's table is whole
 
 
 @pytest.mark.parametrize(("network", "method"), [("resnet18", "stopped"), ("resnet18", "pruned"), ("vgg16", "dense")])

@@ -73,13 +73,13 @@ def test_a_bias_gradient_that_is_slightly_off_is_reported(monkeypatch):
 
 
 def test_mixed_up_replicas_are_reported(monkeypatch):
-    backward = Conv2D._weight_gradient
+    backward = Conv2D.weight_gradient
 
-    def swapped(self, dY, V, ws):
-        backward(self, dY, V, ws)
+    def swapped(self, dY, ws, *saved):
+        backward(self, dY, ws, *saved)
         self.W.grad[...] = self.W.grad[::-1].copy()
 
-    monkeypatch.setattr(Conv2D, "_weight_gradient", swapped)
+    monkeypatch.setattr(Conv2D, "weight_gradient", swapped)
     assert "gradient of Conv2D stride 2 padding 1, parameters" in failed()
 
 

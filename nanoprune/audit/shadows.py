@@ -23,7 +23,7 @@ from nanoprune.experiment import Experiment, Progress, Trained
 from nanoprune.model import Model
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import Recipe, recipe_for
+from nanoprune.recipes import Private, Recipe, recipe_for
 from nanoprune.train import Schedule
 from nanoprune.zoo import size_of
 
@@ -115,6 +115,8 @@ def train_shadows(
         experiment = Experiment(dataset, recipe, seeds, threads, progress, splits, checkpoints)
         if step["step"] == "train":
             trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
+        elif step["step"] == "private":
+            trained = experiment.private_by("shadows", step["noise"], step["way"], step["keep"] and recipe.keep[0])
         else:
             trained = experiment.pruned(trained, recipe.keep, recipe.minmax)[0]
             paths = path_margins(trained.net, dataset, pool.scored, threads)
@@ -171,7 +173,7 @@ def recipe_steps(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict
         names = [step["step"] for step in model.steps]
         if "shrink" in names:
             raise DataError("the model was shrunk, which changes no output; attack the one that `shrink` read")
-        if names[:1] != ["train"] or set(names[1:]) - {"prune"}:
+        if names != ["private"] and (names[:1] != ["train"] or set(names[1:]) - {"prune"}):
             raise DataError(f"the model's steps are {names}, expected train and then prune; train it again")
         return _recipes(model, dataset, plain)
     except (KeyError, TypeError, AttributeError, ArgumentError) as error:
@@ -186,25 +188,38 @@ def _recipes(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str
         if step["step"] == "train":
             base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])
             recipe = dataclasses.replace(base, minmax=0.0 if plain else step["minmax"])
+        elif step["step"] == "private":
+            base = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
+            recipe = base if plain else _private(base, step)
+            step = base.train_step(0.0) if plain else step
         elif plain:
             continue
         else:
-            keep = tuple(step["keep"]) if isinstance(step["keep"], list) else step["keep"]
-            recipe = dataclasses.replace(
-                base,
-                keep=(keep,),
-                scope=step["scope"],
-                scheme=step.get("scheme", "unstructured"),  # files of before there were schemes do not say
-                exempt=tuple(step.get("exempt", ())),
-                via=tuple(step["via"]),
-                prune=_schedule(step["prune"]),
-                retrain=_schedule(step["retrain"]),
-                admm=ADMMSettings(**step["admm"]),
-                minmax=step["minmax"],
-                inner_steps=step["inner_steps"],
-            )
+            recipe = _pruning(base, step)
         found.append((step, recipe))
     return found
+
+
+def _pruning(base: Recipe, step: dict[str, Any]) -> Recipe:
+    return dataclasses.replace(
+        base,
+        keep=(tuple(step["keep"]) if isinstance(step["keep"], list) else step["keep"],),
+        scope=step["scope"],
+        scheme=step.get("scheme", "unstructured"),  # files of before there were schemes do not say
+        exempt=tuple(step.get("exempt", ())),
+        via=tuple(step["via"]),
+        prune=_schedule(step["prune"]),
+        retrain=_schedule(step["retrain"]),
+        admm=ADMMSettings(**step["admm"]),
+        minmax=step["minmax"],
+        inner_steps=step["inner_steps"],
+    )
+
+
+def _private(base: Recipe, step: dict[str, Any]) -> Recipe:
+    own = {name: tuple(value) if isinstance(value, list) else value for name, value in step["private"].items()}
+    recipe = base if step["keep"] is None else _pruning(base, step)
+    return dataclasses.replace(recipe, private=Private(**own))
 
 
 def _schedule(record: dict[str, Any]) -> Schedule:

@@ -133,7 +133,7 @@ def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int, plain: bo
     """Everything that the shadows' predictions depend on."""
     pool_sha256 = hashlib.sha256(b"".join(a.tobytes() for a in (pool.scored, pool.rest, pool.population))).hexdigest()
     steps = [model.steps[0] | {"minmax": 0.0}] if plain else model.steps
-    outcomes = ("adversary", "status")  # what came of a step is no part of the recipe
+    outcomes = ("adversary", "status", "privacy")  # what came of a step is no part of the recipe
     return {
         "network": model.net.description,
         "steps": [{name: value for name, value in step.items() if name not in outcomes} for step in steps],

@@ -93,7 +93,7 @@ def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> li
 def _method_checks(method: str, trained: Trained) -> list[Check]:
     """Of a pruned method what was left, of one with the game what became of its adversary."""
     checks, step, curves = [], trained.steps[0][-1], trained.curves
-    if step["step"] == "prune":
+    if step.get("keep") is not None:
         asked, left = _most(trained.net, step), int(trained.net.nonzero().max())
         found = f"{method}: at most {left:,} weights are not zero, {asked:,} were asked for"
         checks.append(Check("sparsity", "passed" if left <= asked else "void", found))
@@ -135,7 +135,7 @@ def same_records(dataset: Dataset, pool: Pool) -> Check:
 
 def sparsity(model: Model) -> Check:
     """The weights that pruning left against those that it was to leave."""
-    steps = [step for step in model.steps if step["step"] == "prune"]
+    steps = [step for step in model.steps if step.get("keep") is not None]
     if not steps:
         return Check("sparsity", "passed", "not pruned")
     asked = _most(model.net, steps[-1])

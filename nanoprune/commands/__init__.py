@@ -8,6 +8,7 @@ import nanoprune
 from nanoprune.commands.attack import attack
 from nanoprune.commands.audit import audit
 from nanoprune.commands.data import data
+from nanoprune.commands.epsilon import epsilon
 from nanoprune.commands.import_ import import_
 from nanoprune.commands.info import info
 from nanoprune.commands.options import EPILOG
@@ -38,9 +39,10 @@ def main() -> None:
     python cli.py report results/digits         the plots, the page and the table again
     python cli.py import FILE --network resnet18 --out model.h5
     python cli.py info resnet18                 the layers of a network or a model file
+    python cli.py epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15  what DP-SGD spends
     python cli.py verify                        every formula against an independent calculation
     """
 
 
-for command in (reproduce, train, prune, shrink, report, audit, attack, info, import_, verify, data):
+for command in (reproduce, train, prune, shrink, report, audit, attack, info, import_, epsilon, verify, data):
     main.add_command(command)

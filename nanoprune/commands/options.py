@@ -57,6 +57,13 @@ network_options = options(
         "--width", type=float, help="Width multiplier of vgg16, mobilenetv2 and resnet18.  [default: the recipe's]"
     ),
 )
+privacy_options = options(
+    click.option(
+        "--epsilon", type=float, multiple=True, help="Budget of the rows with DP-SGD, which then run; may be repeated."
+    ),
+    click.option("--delta", type=float, help="Of these rows.  [default: the recipe's]"),
+    click.option("--clip", type=float, help="Norm that DP-SGD clips gradients to.  [default: the recipe's]"),
+)
 scope_option = click.option(
     "--scope",
     type=click.Choice(["layer", "global"]),

@@ -15,6 +15,7 @@ from nanoprune.commands.options import (
     game_option,
     machine_options,
     network_options,
+    privacy_options,
     resume_options,
     scheme_options,
     scope_option,
@@ -48,6 +49,14 @@ from nanoprune.console import Keep, ProgressBars
 @click.option(
     "--shadows", type=int, default=16, show_default=True, help="Shadow models a network, where attacks are full."
 )
+@click.option(
+    "--methods",
+    default="default",
+    show_default=True,
+    metavar="NAME,...|default|all",
+    help="The rows of the table; what a method needs runs too. An unknown name lists all.",
+)
+@privacy_options
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
 @resume_options
 @machine_options
@@ -69,6 +78,10 @@ def reproduce(
     width: float | None,
     attacks: str,
     shadows: int,
+    methods: str,
+    epsilon: tuple[float, ...],
+    delta: float | None,
+    clip: float | None,
     weight_decay: float | None,
     resume: bool,
     overwrite: bool,
@@ -90,6 +103,8 @@ def reproduce(
     python cli.py reproduce mnist --members all --out results/mnist-all
     python cli.py reproduce mnist --scheme filter --keep 0.5
     python cli.py reproduce cifar10 --network vgg16 --width 0.25
+    python cli.py reproduce location30 --methods baseline,prune-0.05
+    python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
     """
     from nanoprune.prune import read_keep_file
     from nanoprune.recipes import layer_names, recipe_for
@@ -104,12 +119,15 @@ def reproduce(
         keep = (*keep, read_keep_file(keep_file, layer_names(data, members, network)))
     changes = {"keep": keep or None, "scope": scope, "minmax": minmax, "seeds": seeds, "scheme": scheme}
     recipe = recipe_for(data, members, **changes, **sizes, exempt=exempt, network=network, widths=width)
-    recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay))
+    private = changed(recipe.private, epsilons=epsilon or None, delta=delta, clip=clip)
+    recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay), private=private)
+    if epsilon and methods == "default":
+        methods = "default,private"
     out = out or pathlib.Path("results") / dataset
     numbers, shadows = range(first_seed, first_seed + recipe.seeds), shadows if attacks == "full" else 0
     with Run(out, resume, overwrite, checkpoint_every) as run:
         with ProgressBars() as progress:
-            results, curves = compare(data, recipe, numbers, threads, progress, command(), shadows, run)
+            results, curves = compare(data, recipe, numbers, threads, progress, command(), shadows, methods, run)
         if not run.finished:
             write_results(results, curves, out)
             write_report(results, out)

@@ -13,10 +13,12 @@ from nanoprune.commands.options import (
     game_option,
     machine_options,
     network_options,
+    privacy_options,
     resume_options,
     split_options,
 )
 from nanoprune.console import ProgressBars
+from nanoprune.errors import ArgumentError
 
 
 @click.command(epilog=EPILOG)
@@ -28,6 +30,7 @@ from nanoprune.console import ProgressBars
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @split_options
 @game_option
+@privacy_options
 @resume_options
 @machine_options
 def train(
@@ -42,6 +45,9 @@ def train(
     reference: int | None,
     nonmembers: int | None,
     minmax: float | None,
+    epsilon: tuple[float, ...],
+    delta: float | None,
+    clip: float | None,
     resume: bool,
     overwrite: bool,
     checkpoint_every: float,
@@ -54,6 +60,7 @@ def train(
     \b
     python cli.py train location30 --out model.h5
     python cli.py train mnist --members all --epochs 20 --out model.h5
+    python cli.py train mnist --members all --epsilon 2 --out private.h5
     python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
     """
     from nanoprune.model import save_model
@@ -64,8 +71,15 @@ def train(
     sizes = {"reference": reference, "nonmembers": nonmembers}
     recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, widths=width, **sizes)
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, epochs=epochs, lr=lr))
+    if len(epsilon) > 1 or (epsilon and minmax):
+        raise ArgumentError("epsilon must be one number here, without a Min-Max game; leave out the others")
+    if not epsilon and (delta or clip):
+        raise ArgumentError("delta and clip are for training with DP-SGD; give --epsilon")
+    if epsilon:
+        private = changed(recipe.private, epsilons=epsilon, delta=delta, clip=clip, lr=lr, epochs=epochs)
+        recipe = dataclasses.replace(recipe, private=private)
     with model_run(out, resume, overwrite, checkpoint_every) as run:
         with ProgressBars() as progress:
-            model = train_model(data, recipe, seed, threads, progress, run)
+            model = train_model(data, recipe, seed, threads, progress, *epsilon, run=run)
         save_model(model, out)
     click.echo(summary_line(model, data))

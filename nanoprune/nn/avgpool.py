@@ -40,8 +40,8 @@ class AvgPool(Elementwise):
     def backward(self, dY: Any, ws: Workspace) -> Any:
         (shape,) = ws.saved(self)
         k, (OH, OW) = self.size, (dY.shape[1], dY.shape[3])
-        dX = ws.buffer(self, "dX", shape, dY.dtype)
-        share = xp.multiply(dY, 1 / k**2, out=ws.buffer(self, "share", dY.shape, dY.dtype))  # (R, OH, C, OW, N)
+        dX = ws.gradient(self, shape, dY.dtype)
+        share = xp.multiply(dY, 1 / k**2, out=ws.scratch("share", dY.shape, dY.dtype))  # (R, OH, C, OW, N)
         dX[:, k * OH :] = 0  # what fills no window has no influence
         dX[:, :, :, k * OW :] = 0
         for i in range(k):

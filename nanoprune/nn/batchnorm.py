@@ -67,7 +67,7 @@ class BatchNorm(Layer):
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         X, mu, inverse, m = ws.saved(self)  # m: values of a channel in the batch; None in evaluation
         A, D = flat(X), flat(dY)  # (R, H, C, W*N)
-        dX = ws.buffer(self, "dX", A.shape, X.dtype)
+        dX = ws.gradient(self, A.shape, X.dtype)
         if need_dW or m:
             xp.subtract(A, mu[:, None], out=dX)
             dbeta = total(D)  # (R, C, 1)

@@ -42,9 +42,10 @@ class Branches(Layer):
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         (outputs,) = ws.saved(self)
-        dX, start = [], 0
+        dY, dX, start = dY.copy(), [], 0  # the branches reuse its memory, and each the last one's
         for (_, layer), size in zip(self.branches, outputs, strict=True):
-            dX.append(layer.backward(dY[:, start : start + size], ws, need_dX=need_dX, need_dW=need_dW))
+            of_branch = layer.backward(dY[:, start : start + size], ws, need_dX=need_dX, need_dW=need_dW)
+            dX.append(of_branch.copy() if need_dX else None)
             start += size
         return xp.concatenate(dX, axis=1) if need_dX else None
 

@@ -7,6 +7,7 @@ import numpy as np
 from nanoprune.backend import product, windows, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.layer import Parameter, he, positive
+from nanoprune.nn.records import blocks, pair_norms, records_first
 from nanoprune.nn.units import Linear
 from nanoprune.nn.workspace import Workspace
 
@@ -65,30 +66,51 @@ class Conv2D(Linear):
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         L, X_shape = ws.saved(self)
         R, OH, O, OW, N = dY.shape
-        dY = dY.reshape(R, OH, O, OW * N)
-        if need_dW:
-            self._weight_gradient(dY, self._rows(L), ws)
-        return self._input_gradient(dY, X_shape, ws) if need_dX else None
+        if need_dW and not ws.keeps(self, dY, L, X_shape):
+            self.weight_gradient(dY, ws, L, X_shape)
+        return self._input_gradient(dY.reshape(R, OH, O, OW * N), X_shape, ws) if need_dX else None
 
-    def _weight_gradient(self, dY: Any, V: Any, ws: Workspace) -> None:
-        R, OH, O, _ = dY.shape
-        rows = ws.buffer(self, "dW of rows", (R, OH, V.shape[2], O), dY.dtype)
+    def weight_gradient(self, dY: Any, ws: Workspace, L: Any, X_shape: tuple[int, ...]) -> None:
+        R, OH, O, OW, N = dY.shape
+        V, dY = self._rows(L), dY.reshape(R, OH, O, OW * N)
+        rows = ws.scratch("dW of rows", (R, OH, V.shape[2], O), dY.dtype)
         product(V, dY.swapaxes(-1, -2), out=rows)  # dW^T: BLAS does V dY^T faster than dY V^T
         self.W.grad[...] = xp.sum(rows, axis=1).swapaxes(-1, -2)
         if self.b:
             self.b.grad[..., 0] = xp.sum(xp.sum(dY, axis=-1), axis=1)  # (R, O)
 
+    def record_norms(self, dY: Any, ws: Workspace, *saved: Any) -> Any:
+        """Of dW_n: row i of the kernels has the gradient D^T A_i, with A_i the rows i, s + i, 2s + i, ... of L."""
+        R, OH, O, OW, N = dY.shape
+        k, s, CK, T = self.size, self.stride, self.channels * self.size, OH * OW
+        M = self.W.support
+        if M is not None:
+            M = M.reshape(R, O, k, -1, k).transpose(0, 2, 1, 4, 3).reshape(R, k, O, CK)  # (R, kh, O, kw*C)
+        norms = xp.empty((R, N), dY.dtype)
+        for block in blocks(N, R * (s * T * CK + T * O + O * CK)):
+            L = self._lowered_records(block, ws, *saved)  # (R, b, H + 2p, OW, kw*C)
+            D = records_first(dY[..., block], (0, 4, 1, 3, 2), "D", ws)  # (R, b, OH, OW, O)
+            b = D.shape[1]
+            A = [L[:, :, i : i + s * (OH - 1) + 1 : s].reshape(R, b, T, CK) for i in range(k)]
+            norms[:, block] = pair_norms(A, D.reshape(R, b, T, O), self.b is not None, M, ws)
+        return norms
+
+    def _lowered_records(self, block: slice, ws: Workspace, L: Any, X_shape: tuple[int, ...]) -> Any:
+        """L of a block of records, which come first: (R, b, H + 2p, OW, kw*C)."""
+        L = records_first(L[..., block], (0, 5, 1, 4, 3, 2), "L", ws)  # (R, b, H + 2p, OW, kw, C)
+        return L.reshape(*L.shape[:4], -1)
+
     def _input_gradient(self, dY: Any, X_shape: tuple[int, ...], ws: Workspace) -> Any:
         R, H, C, _, N = X_shape
         OH, k, s, p = dY.shape[1], self.size, self.stride, self.padding
         OW = dY.shape[3] // N
-        dL = ws.buffer(self, "dL", (R, H + 2 * p, C * k, OW * N), dY.dtype)
-        dV = ws.buffer(self, "dV", (R, k * C * k, OW * N), dY.dtype)
+        dL = ws.scratch("dL", (R, H + 2 * p, C * k, OW * N), dY.dtype)
+        dV = ws.scratch("dV", (R, k * C * k, OW * N), dY.dtype)
         dL[...] = 0
         for i in range(OH):
             product(self.W.value.swapaxes(-1, -2), dY[:, i], out=dV)  # (R, kh*C*kw, OW*N)
             dL[:, s * i : s * i + k] += dV.reshape(R, k, C * k, OW * N)
-        dX = ws.buffer(self, "dX", X_shape, dY.dtype)
+        dX = ws.gradient(self, X_shape, dY.dtype)
         self._fold_columns(dL.reshape(R, H + 2 * p, C, k, OW, N)[:, p : p + H], out=dX)
         return dX
 

@@ -72,9 +72,34 @@ class DepthwiseConv2D(Layer):
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         P, X_shape = ws.saved(self)
+        now = need_dW and not ws.keeps(self, dY, P, X_shape)
+        return self._gradients(dY, ws, P, X_shape, need_dX, now) if need_dX or now else None
+
+    def weight_gradient(self, dY: Any, ws: Workspace, P: Any, X_shape: tuple[int, ...]) -> None:
+        self._gradients(dY, ws, P, X_shape, need_dX=False, need_dW=True)
+
+    def record_norms(self, dY: Any, ws: Workspace, P: Any, X_shape: tuple[int, ...]) -> Any:
+        """Of dW_n[c, i, j] = sum_yx dY T_ij, one tap after another."""
+        R, N = dY.shape[0], dY.shape[-1]
+        norms = xp.zeros((R, N), dY.dtype)
+        for tap in range(self.size**2):
+            dW = xp.zeros((R, self.channels, N), dY.dtype)
+            for rows, term in self._blocks(dY.shape, dY.dtype, ws):
+                T = self._view(P, tap, rows, dY.shape)
+                dW += xp.sum(xp.multiply(dY[:, rows], T, out=term), axis=(1, 3))
+            if self.W.support is not None:
+                dW *= self.W.support[:, :, tap, None]
+            norms += xp.sum(dW * dW, axis=1)
+        if self.b:
+            db = xp.sum(dY, axis=(1, 3))  # (R, C, N)
+            norms += xp.sum(db * db, axis=1)
+        return norms
+
+    def _gradients(self, dY: Any, ws: Workspace, P: Any, X_shape: tuple[int, ...], need_dX: bool, need_dW: bool) -> Any:
         H, W, p = X_shape[1], X_shape[3], self.padding
-        dP = ws.buffer(self, "dP", P.shape, dY.dtype)
-        dP[...] = 0
+        if need_dX:
+            dP = ws.gradient(self, P.shape, dY.dtype)
+            dP[...] = 0
         if need_dW:
             self.W.grad[...] = 0
             if self.b:
@@ -94,7 +119,7 @@ class DepthwiseConv2D(Layer):
         cache through all taps, on a GPU all of them."""
         R, OH, *row = shape
         count = OH if xp._module is not np else max(1, min(OH, BLOCK // (R * math.prod(row))))
-        term = ws.buffer(self, "term", (R, count, *row), dtype)
+        term = ws.scratch("term", (R, count, *row), dtype)
         for y in range(0, OH, count):
             rows = slice(y, min(y + count, OH))
             yield rows, term[:, : rows.stop - y]

@@ -35,7 +35,7 @@ class Dropout(Elementwise):
 
     def backward(self, dY: Any, ws: Workspace) -> Any:
         (scale,) = ws.saved(self)
-        return dY if scale is None else xp.multiply(dY, scale, out=ws.buffer(self, "dX", dY.shape, dY.dtype))
+        return dY if scale is None else xp.multiply(dY, scale, out=ws.gradient(self, dY.shape, dY.dtype))
 
     def __repr__(self) -> str:
         return f"Dropout({self.rate})"

@@ -24,7 +24,7 @@ class GlobalAvgPool(Elementwise):
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         R, H, C, W, N = X.shape
-        rows = xp.sum(X, axis=1, out=ws.buffer(self, "rows", (R, C, W, N), X.dtype))
+        rows = xp.sum(X, axis=1, out=ws.scratch("rows", (R, C, W, N), X.dtype))
         Y = xp.sum(rows, axis=2, out=ws.buffer(self, "Y", (R, C, N), X.dtype))
         Y *= 1 / (H * W)
         ws.save(self, X.shape)
@@ -32,6 +32,6 @@ class GlobalAvgPool(Elementwise):
 
     def backward(self, dY: Any, ws: Workspace) -> Any:
         (shape,) = ws.saved(self)
-        dX = ws.buffer(self, "dX", shape, dY.dtype)
+        dX = ws.gradient(self, shape, dY.dtype)
         dX[...] = (dY * (1 / (shape[1] * shape[3])))[:, None, :, None]  # (R, 1, C, 1, N)
         return dX

@@ -54,19 +54,28 @@ class GroupNorm(Layer):
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         x, inverse = ws.saved(self)
         D = self._grouped(dY)  # (R, H, G, C/G, W, N)
-        term = xp.multiply(D, x, out=ws.buffer(self, "term", x.shape, x.dtype))
-        if need_dW:
+        term = xp.multiply(D, x, out=ws.scratch("term", x.shape, x.dtype))
+        if need_dW and not ws.keeps(self, dY, x):
             self.beta.grad[...], self.gamma.grad[...] = self._over_samples(D), self._over_samples(term)
         if not need_dX:
             return None
         gamma = self._column(self.gamma.value)
         term *= gamma  # d x
         of_group = mean(term)  # (R, 1, G, 1, 1, N)
-        dX = xp.multiply(D, gamma, out=ws.buffer(self, "dX", x.shape, x.dtype))  # d
+        dX = xp.multiply(D, gamma, out=ws.gradient(self, x.shape, x.dtype))  # d
         dX -= mean(dX)
         dX -= xp.multiply(x, of_group, out=term)
         dX *= inverse
         return dX.reshape(dY.shape)
+
+    def weight_gradient(self, dY: Any, ws: Workspace, x: Any) -> None:
+        D = self._grouped(dY)  # (R, H, G, C/G, W, N)
+        self.beta.grad[...], self.gamma.grad[...] = self._over_samples(D), self._over_samples(D * x)
+
+    def record_norms(self, dY: Any, ws: Workspace, x: Any) -> Any:
+        D = self._grouped(dY)  # (R, H, G, C/G, W, N)
+        dbeta, dgamma = xp.sum(D, axis=(1, 4)), xp.sum(D * x, axis=(1, 4))  # (R, G, C/G, N)
+        return xp.sum(dbeta * dbeta + dgamma * dgamma, axis=(1, 2))
 
     def _grouped(self, X: Any) -> Any:
         """(R, H, C, W, N) as (R, H, G, C/G, W, N), and (R, C, N) as (R, 1, G, C/G, 1, N)."""

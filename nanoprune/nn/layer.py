@@ -19,7 +19,8 @@ class Parameter:
     shape: without the replica axis. Initial values are normal, with mean `start` and standard deviation `std`.
     prunable: True for weights, False for biases. window: of a convolution's weights (O, kh*C*kw), (kh, C, kw); None for
     others. depthwise: whether each row of them reads an input channel of its own. value and grad, both (R, *shape), are
-    views into the network's flat parameter vector `theta` and its gradient; `Network` sets them.
+    views into the network's flat parameter vector `theta` and its gradient; `Network` sets them. support: 1 where an
+    entry is trained and 0 where it is not, (R, *shape), for `record_norms`; None where all are (`Network.restrict`).
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Parameter:
         self.start = start
         self.value: Any = None
         self.grad: Any = None
+        self.support: Any = None
 
 
 class Statistic:
@@ -108,8 +110,24 @@ class Layer:
         raise TypeError(f"{self!r} defines no forward pass")
 
     def backward(self, dY: Any, ws: Workspace) -> Any:
-        """dX = dL/dX from dY = dL/dY, both (R, ..., N). Layers with parameters also write their `grad`."""
+        """dX = dL/dX from dY = dL/dY, both (R, ..., N). Layers with parameters also write their `grad`.
+
+        dX lives in a buffer that other layers use after it (`Workspace.gradient`): whoever calls several layers copies
+        what it needs longer.
+        """
         raise TypeError(f"{self!r} defines no backward pass")
+
+    # The gradients of single records: dW = sum_n dW_n, and from dY scaled by a weight c_n for each record, the layer's
+    # ordinary weight gradient is sum_n c_n dW_n. So records are clipped in one backward pass, and their gradients are
+    # never stored (Bu et al. 2023, arXiv 2210.00038, "book-keeping"). saved: what `forward` saved.
+
+    def weight_gradient(self, dY: Any, ws: Workspace, *saved: Any) -> None:
+        """Write the parameters' `grad` from dY (R, ..., N), which may be weighted record by record."""
+        raise TypeError(f"{self!r} defines no gradient of its own")
+
+    def record_norms(self, dY: Any, ws: Workspace, *saved: Any) -> Any:
+        """The squared norm of each record's gradient of all parameters, on their `support`; (R, N)."""
+        raise TypeError(f"{self!r} defines no gradient of a single record")
 
     # How a layer loses units. A unit is a channel of an image or a feature; c (units,) float64 has the value of each
     # input unit that is the same for every sample and position, and NaN for the others. One replica, on the host.

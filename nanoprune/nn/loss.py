@@ -23,22 +23,26 @@ def one_hot(y: Any, classes: int, dtype: Any) -> Any:
     return (xp.arange(classes)[None, :, None] == y[:, None, :]).astype(dtype)
 
 
-def cross_entropy(logits: Any, y: Any, count: int | None = None) -> tuple[Any, Any]:
+def cross_entropy(logits: Any, y: Any, count: int | None = None, weight: Any = None) -> tuple[Any, Any]:
     """L = -1/n sum_i log p(y_i | x_i), p = softmax(logits), and its gradient dL/dlogits = (p - onehot(y)) / n.
 
     logits (R, classes, N) and labels y (R, N) give L (R,), dL/dlogits (R, classes, N). count: n, where these samples
-    are a part of a batch of n (default N). log p = z - max z - log sum exp(z - max z) is finite for any finite logits.
+    are a part of a batch of n (default N). weight (R, N): how often each sample is in the sum (default once).
+    log p = z - max z - log sum exp(z - max z) is finite for any finite logits.
     """
     n = logits.shape[-1] if count is None else count
     z = logits - logits.max(axis=1, keepdims=True)  # (R, classes, N)
     onehot = one_hot(y, logits.shape[1], logits.dtype)
     p = xp.exp(z)
     total = p.sum(axis=1)  # (R, N)
-    loss = (xp.log(total) - (z * onehot).sum(axis=1)).sum(axis=-1) / n  # (R,)
+    losses = xp.log(total) - (z * onehot).sum(axis=1)  # (R, N)
     p /= total[:, None]
     p -= onehot
+    if weight is not None:
+        losses *= weight
+        p *= weight[:, None]
     p /= n
-    return loss, p
+    return losses.sum(axis=-1) / n, p
 
 
 def log_loss(z: Any, t: Any, count: int | None = None) -> tuple[Any, Any]:

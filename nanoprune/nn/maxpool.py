@@ -50,23 +50,23 @@ class MaxPool(Elementwise):
     def backward(self, dY: Any, ws: Workspace) -> Any:
         P, A, Y = ws.saved(self)
         OH, OW, p = Y.shape[1], Y.shape[3], self.padding
-        dA = ws.buffer(self, "dA", A.shape, A.dtype)
-        dP = ws.buffer(self, "dP", P.shape, P.dtype)
+        dA = ws.scratch("dA", A.shape, A.dtype)
+        dP = ws.gradient(self, P.shape, P.dtype)
         if self.stride == self.size:
             dA[:, :, :, self.size * OW :] = 0  # what fills no window has no influence
             dP[:, self.size * OH :] = 0
         else:  # overlapping windows add up, or leave gaps
             dA[...] = 0
             dP[...] = 0
-        self._spread(self._columns(A, OW), Y, dY, self._columns(dA, OW), "columns", ws)
-        self._spread(self._rows(P, OH), A, dA, self._rows(dP, OH), "rows", ws)
+        self._spread(self._columns(A, OW), Y, dY, self._columns(dA, OW), ws)
+        self._spread(self._rows(P, OH), A, dA, self._rows(dP, OH), ws)
         return dP[:, p : P.shape[1] - p, :, p : P.shape[3] - p]
 
-    def _spread(self, terms: list, Y: Any, dY: Any, out: list, name: str, ws: Workspace) -> None:
+    def _spread(self, terms: list, Y: Any, dY: Any, out: list, ws: Workspace) -> None:
         """`maximum_backward` into the views `out`: written where they are disjoint, else added."""
         overlap = self.stride < self.size
-        parts = [ws.buffer(self, f"{name} {j}", Y.shape, Y.dtype) for j in range(self.size)] if overlap else out
-        maximum_backward(terms, Y, dY, out=parts, owner=(self, name), ws=ws)
+        parts = [ws.scratch(f"part {j}", Y.shape, Y.dtype) for j in range(self.size)] if overlap else out
+        maximum_backward(terms, Y, dY, out=parts, ws=ws)
         if overlap:
             for view, part in zip(out, parts, strict=True):
                 view += part
@@ -104,16 +104,16 @@ def maximum(terms: list, out: Any) -> None:
         xp.maximum(out, term, out=out)
 
 
-def maximum_backward(terms: list, Y: Any, dY: Any, out: list, owner: Any, ws: Workspace) -> None:
+def maximum_backward(terms: list, Y: Any, dY: Any, out: list, ws: Workspace) -> None:
     """Give dY to the first of the terms that equals Y = max(terms), elementwise, and 0 to the others.
 
     The last term takes what the others left: dY - dY or dY - 0, both exact.
     """
-    is_first = ws.buffer(owner, "is_first", Y.shape, bool)
+    is_first = ws.scratch("is_first", Y.shape, bool)
     left = dY
     for j, (term, d) in enumerate(zip(terms[:-1], out[:-1], strict=True)):
         xp.equal(term, Y, out=is_first)
         xp.multiply(left, is_first, out=d)
-        left = xp.subtract(left, d, out=out[-1] if j == len(terms) - 2 else ws.buffer(owner, "left", Y.shape, Y.dtype))
+        left = xp.subtract(left, d, out=out[-1] if j == len(terms) - 2 else ws.scratch("left", Y.shape, Y.dtype))
     if len(terms) == 1:
         out[0][...] = dY

@@ -57,6 +57,15 @@ class Network:
             p.grad = self.grad[:, start : start + p.size].reshape(-1, *p.shape)
             start += p.size
         self._lay_out_state(state)
+        self.restrict(None)
+
+    def restrict(self, support: Any) -> None:
+        """Say which weights are trained, for `Layer.record_norms`: support (R, n) of 1 and 0, or None for all."""
+        self.support, start = support, 0
+        for p in self.weights:
+            stop = start + p.size
+            p.support = None if support is None else support[:, start:stop].reshape(-1, *p.shape)
+            start = stop
 
     def _lay_out_state(self, state: Any) -> None:
         """Make state and seen, and the layers' statistics views into both."""
@@ -132,7 +141,9 @@ class Network:
 
     def twin(self) -> Network:
         """The same parameters and state with `grad` and `seen` of its own, for a second pass in flight."""
-        return self._over(self.theta, xp.zeros_like(self.grad), self.state)
+        twin = self._over(self.theta, xp.zeros_like(self.grad), self.state)
+        twin.restrict(self.support)
+        return twin
 
     def copy(self, replicas: Any = slice(None)) -> Network:
         """A network with its own copy of theta and state of `replicas`: a slice, or a list that may repeat some."""

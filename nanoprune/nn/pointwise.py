@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from nanoprune.backend import product
+from nanoprune.backend import product, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.channels import total
 from nanoprune.nn.layer import Parameter, he, positive
+from nanoprune.nn.records import blocks, pair_norms, records_first
 from nanoprune.nn.units import Linear
 from nanoprune.nn.workspace import Workspace
 
@@ -52,26 +53,43 @@ class Pointwise(Linear):
         A, X_shape = ws.saved(self)
         R, OH, O, OW, N = dY.shape
         D = dY.reshape(R, OH, O, OW * N)
-        if need_dW:
-            row = ws.buffer(self, "dW of a row", self.W.grad.shape, D.dtype)
-            for y in range(OH):
-                product(D[:, y], A[:, y].swapaxes(-1, -2), out=row)  # (R, O, C)
-                if y:
-                    self.W.grad += row
-                else:
-                    self.W.grad[...] = row
-            if self.b:
-                self.b.grad[...] = total(D)  # (R, O, 1)
+        if need_dW and not ws.keeps(self, dY, A):
+            self.weight_gradient(dY, ws, A)
         if not need_dX:
             return None
-        dA = product(self.W.value.swapaxes(-1, -2)[:, None], D, out=ws.buffer(self, "dA", A.shape, D.dtype))
-        dA = dA.reshape(R, OH, self.channels, OW, N)
+        dX = ws.gradient(self, X_shape, D.dtype)
+        dA = dX.reshape(A.shape) if self.stride == 1 else ws.scratch("dA", A.shape, D.dtype)
+        product(self.W.value.swapaxes(-1, -2)[:, None], D, out=dA)
         if self.stride == 1:
-            return dA
-        dX = ws.buffer(self, "dX", X_shape, dY.dtype)
+            return dX
+        dA = dA.reshape(R, OH, self.channels, OW, N)
         dX[...] = 0
         dX[:, :: self.stride, :, :: self.stride] = dA
         return dX
+
+    def weight_gradient(self, dY: Any, ws: Workspace, A: Any) -> None:
+        D = dY.reshape(*dY.shape[:3], -1)  # (R, OH, O, OW*N)
+        row = ws.scratch("dW of a row", self.W.grad.shape, D.dtype)
+        for y in range(D.shape[1]):
+            product(D[:, y], A[:, y].swapaxes(-1, -2), out=row)  # (R, O, C)
+            if y:
+                self.W.grad += row
+            else:
+                self.W.grad[...] = row
+        if self.b:
+            self.b.grad[...] = total(D)  # (R, O, 1)
+
+    def record_norms(self, dY: Any, ws: Workspace, A: Any) -> Any:
+        """Of dW_n = D^T A, with A and D a record's T pixels before and after."""
+        R, OH, O, OW, N = dY.shape
+        C, T = self.channels, OH * OW
+        M = None if self.W.support is None else self.W.support[:, None]  # (R, 1, O, C)
+        norms, A = xp.empty((R, N), dY.dtype), A.reshape(R, OH, C, OW, N)
+        for block in blocks(N, R * (T * C + T * O + O * C)):
+            X = records_first(A[..., block], (0, 4, 1, 3, 2), "X", ws).reshape(R, -1, T, C)
+            D = records_first(dY[..., block], (0, 4, 1, 3, 2), "D", ws).reshape(R, -1, T, O)
+            norms[:, block] = pair_norms([X], D, self.b is not None, M, ws)
+        return norms
 
     def resized(self, inputs: int, outputs: int) -> "Pointwise":
         return Pointwise(inputs, outputs, self.stride, self.b is not None)

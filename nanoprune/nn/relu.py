@@ -17,5 +17,5 @@ class ReLU(Elementwise):
 
     def backward(self, dY: Any, ws: Workspace) -> Any:
         (Y,) = ws.saved(self)
-        positive = xp.greater(Y, 0, out=ws.buffer(self, "positive", Y.shape, bool))  # (R, ..., N); Y > 0 iff X > 0
-        return xp.multiply(dY, positive, out=ws.buffer(self, "dX", Y.shape, Y.dtype))
+        positive = xp.greater(Y, 0, out=ws.scratch("positive", Y.shape, bool))  # (R, ..., N); Y > 0 iff X > 0
+        return xp.multiply(dY, positive, out=ws.gradient(self, dY.shape, dY.dtype))

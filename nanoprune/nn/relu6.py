@@ -19,7 +19,7 @@ class ReLU6(Elementwise):
 
     def backward(self, dY: Any, ws: Workspace) -> Any:
         (Y,) = ws.saved(self)  # 0 < Y < 6 iff 0 < X < 6
-        inside = xp.greater(Y, 0, out=ws.buffer(self, "inside", Y.shape, bool))  # (R, ..., N)
-        below = xp.less(Y, 6, out=ws.buffer(self, "below", Y.shape, bool))  # (R, ..., N)
+        inside = xp.greater(Y, 0, out=ws.scratch("inside", Y.shape, bool))  # (R, ..., N)
+        below = xp.less(Y, 6, out=ws.scratch("below", Y.shape, bool))  # (R, ..., N)
         xp.logical_and(inside, below, out=inside)
-        return xp.multiply(dY, inside, out=ws.buffer(self, "dX", Y.shape, Y.dtype))
+        return xp.multiply(dY, inside, out=ws.gradient(self, dY.shape, dY.dtype))

@@ -44,12 +44,20 @@ class Residual(Layer):
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         ws.saved(self)
-        dF, dG = (self._backward(layer, dY, ws, need_dX, need_dW) for layer in (self.body, self.shortcut))
-        return xp.add(dF, dG, out=ws.buffer(self, "dX", dF.shape, dF.dtype)) if need_dX else None
+        kept = self._kept(dY, "dY", ws)  # the layers of the body reuse its memory
+        dX = self._backward(self.body, dY, ws, need_dX, need_dW)
+        if self.shortcut:
+            dF = self._kept(dX, "dF", ws) if need_dX else None
+            dX, kept = self._backward(self.shortcut, kept, ws, need_dX, need_dW), dF
+        return xp.add(dX, kept, out=dX) if need_dX else None
 
-    def _backward(self, layer: Layer | None, dY: Any, ws: Workspace, need_dX: bool, need_dW: bool) -> Any:
-        if layer is None:
-            return dY
+    def _kept(self, A: Any, name: str, ws: Workspace) -> Any:
+        """A copy of a gradient that lasts through the backward passes of the layers inside."""
+        copy = ws.buffer(self, name, A.shape, A.dtype)
+        copy[...] = A
+        return copy
+
+    def _backward(self, layer: Layer, dY: Any, ws: Workspace, need_dX: bool, need_dW: bool) -> Any:
         if not layer.parameters():
             return layer.backward(dY, ws)
         return layer.backward(dY, ws, need_dX=need_dX, need_dW=need_dW)

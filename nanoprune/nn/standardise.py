@@ -48,7 +48,7 @@ class Standardise(Elementwise):
 
     def backward(self, dY: Any, ws: Workspace) -> Any:
         ws.saved(self)
-        return xp.divide(dY, column(self.std, dY.dtype), out=ws.buffer(self, "dX", dY.shape, dY.dtype))
+        return xp.divide(dY, column(self.std, dY.dtype), out=ws.gradient(self, dY.shape, dY.dtype))
 
     def __repr__(self) -> str:
         return f"Standardise({list(self.mean)}, {list(self.std)})"

@@ -17,7 +17,7 @@ class Tanh(Elementwise):
 
     def backward(self, dY: Any, ws: Workspace) -> Any:
         (Y,) = ws.saved(self)
-        dX = xp.multiply(Y, Y, out=ws.buffer(self, "dX", Y.shape, Y.dtype))
+        dX = xp.multiply(Y, Y, out=ws.gradient(self, Y.shape, Y.dtype))
         xp.subtract(1, dX, out=dX)
         dX *= dY
         return dX

@@ -9,6 +9,7 @@ import numpy as np
 from nanoprune.backend import to_device, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.conv2d import Conv2D
+from nanoprune.nn.records import records_first
 from nanoprune.nn.workspace import Workspace
 
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluated, beside infinity
@@ -76,13 +77,11 @@ class WinogradConv2D(Conv2D):
             raise ArgumentError(f"size must be at most {len(POINTS) + 2 - TILE} here, got {size}; use Conv2D")
 
     def forward(self, X: Any, ws: Workspace) -> Any:
-        R, H, C, _, N = X.shape
+        R, H, N = X.shape[0], X.shape[1], X.shape[-1]
         OH, O, OW = self.output_shape(X.shape[1:4])
         A, G, _ = self._filter(X.dtype)
-        t, CK = len(G), C * self.size
-        GW = ws.buffer(self, "GW", (R, O, t, CK), X.dtype)
-        xp.matmul(G, self.W.value.reshape(R, O, self.size, CK), out=GW)
-        M = ws.scratch("M", (R, t, O, OW * N), X.dtype)
+        GW = self._transformed(ws)  # (R, O, t, C*kw)
+        M = ws.scratch("M", (R, len(G), O, OW * N), X.dtype)
         Y = ws.buffer(self, "Y", (R, OH, O, OW, N), X.dtype)
         for tile in self._tiles(H, OH):
             L = self._lowered(X, tile, OW, ws)  # (R, t, C*kw, OW*N)
@@ -91,17 +90,25 @@ class WinogradConv2D(Conv2D):
             xp.matmul(A.T[: rows.shape[1]], _flat(M), out=_flat(rows))
             if self.b:
                 rows += self.b.value[:, None, :, :, None]
-        ws.save(self, X, GW)
+        ws.save(self, X)
         return Y
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
-        X, GW = ws.saved(self)
+        (X,) = ws.saved(self)
+        now = need_dW and not ws.keeps(self, dY, X)
+        return self._gradients(dY, ws, X, need_dX, now) if need_dX or now else None
+
+    def weight_gradient(self, dY: Any, ws: Workspace, X: Any) -> None:
+        self._gradients(dY, ws, X, need_dX=False, need_dW=True)
+
+    def _gradients(self, dY: Any, ws: Workspace, X: Any, need_dX: bool, need_dW: bool) -> Any:
         R, OH, O, OW, N = dY.shape
         A, G, B = self._filter(X.dtype)
-        t, CK = GW.shape[2:]
+        t, CK = len(G), X.shape[2] * self.size
+        GW = self._transformed(ws) if need_dX else None  # (R, O, t, C*kw); to make it twice is cheaper than to keep it
         dM = ws.scratch("M", (R, t, O, OW * N), X.dtype)
         dGW = ws.scratch("dGW", (R, t, O, CK), X.dtype)
-        dX = ws.buffer(self, "dX", X.shape, X.dtype) if need_dX else None
+        dX = ws.gradient(self, X.shape, X.dtype) if need_dX else None
         if need_dX:
             dX[...] = 0
         for i, tile in enumerate(self._tiles(X.shape[1], OH)):
@@ -125,6 +132,21 @@ class WinogradConv2D(Conv2D):
             self.b.grad[..., 0] = xp.sum(xp.sum(dY.reshape(R, OH, O, OW * N), axis=-1), axis=1)  # (R, O)
         return dX
 
+    def _lowered_records(self, block: slice, ws: Workspace, X: Any) -> Any:
+        """As in `Conv2D`, but from X, of which there is no L: (R, b, H + 2p, OW, kw*C)."""
+        X = records_first(X[..., block], (0, 4, 1, 3, 2), "X", ws)  # (R, b, H, W, C)
+        R, b, H, W, C = X.shape
+        p, OW = self.padding, self._positions(W)
+        L = ws.scratch("L of records", (R, b, H + 2 * p, OW, self.size, C), X.dtype)
+        L[:, :, :p] = 0
+        L[:, :, p + H :] = 0
+        for j in range(self.size):
+            x, columns = self._overlap(j, W, OW)
+            L[:, :, p : p + H, : x.start, j] = 0
+            L[:, :, p : p + H, x.stop :, j] = 0
+            L[:, :, p : p + H, x, j] = X[:, :, :, columns]
+        return L.reshape(R, b, H + 2 * p, OW, self.size * C)
+
     def _lowered(self, X: Any, tile: Tile, OW: int, ws: Workspace) -> Any:
         """L = lower(B X) of one tile, (R, t, C*kw, OW*N)."""
         R, _, C, W, N = X.shape
@@ -141,6 +163,13 @@ class WinogradConv2D(Conv2D):
         dZ = ws.scratch("Z", (R, dL.shape[1], C, W, N), dL.dtype)
         self._fold_columns(dL.reshape(R, dL.shape[1], C, self.size, -1, N), out=dZ)
         return dZ
+
+    def _transformed(self, ws: Workspace) -> Any:
+        """G W, (R, O, t, C*kw)."""
+        W = self.W.value
+        _, G, _ = self._filter(W.dtype)
+        taps = W.reshape(*W.shape[:2], self.size, -1)  # (R, O, kh, C*kw)
+        return xp.matmul(G, taps, out=ws.scratch("GW", (*W.shape[:2], len(G), taps.shape[3]), W.dtype))
 
     def _filter(self, dtype: Any) -> list:
         """A (t, m), G (t, k), B (t, t) on the device."""

@@ -19,16 +19,21 @@ class Workspace:
 
     training: whether layers that behave differently in training (Dropout) do so.
     generators: one numpy.random.Generator per replica, for layers that draw random numbers.
+    keep_gradients: whether every dL/dX of a backward pass, and what the layers saved, stays until the next one, so that
+    layers can leave their weight gradients until those of single records have been clipped (`gradient`, `keeps`).
     meeting, place: where the samples of a batch are shared out among workers, who meet and in which order.
     """
 
-    def __init__(self, training: bool = True, generators: list | None = None) -> None:
+    def __init__(self, training: bool = True, generators: list | None = None, keep_gradients: bool = False) -> None:
         self.training = training
         self.generators = generators
+        self.keep_gradients = keep_gradients
         self.meeting: Meeting | None = None
         self.place = 0
+        self._turn = 0
         self._buffers: dict[tuple[Any, str], Any] = {}
         self._saved: dict[Any, tuple] = {}
+        self._kept: list[tuple[Any, Any, tuple]] = []
 
     def buffer(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
         """An uninitialised C-contiguous array that `owner` keeps under `name` until its next call with that name."""
@@ -41,6 +46,17 @@ class Workspace:
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
         """A `buffer` that all layers share: whoever asks for `name` next has it, so it is for use within one call."""
         return self.buffer(None, name, shape, dtype)
+
+    def gradient(self, owner: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        """A buffer for the dL/dX of `owner`: one of two that all layers take by turns, as dX follows from dY.
+
+        So it holds until the layer after the next one asks: a backward pass needs two gradients at a time, however deep
+        the network is. With `keep_gradients`, a `buffer` of the owner's own.
+        """
+        if self.keep_gradients:
+            return self.buffer(owner, "dX", shape, dtype)
+        self._turn = 1 - self._turn
+        return self.scratch(f"gradient {self._turn}", shape, dtype)
 
     @property
     def nbytes(self) -> int:
@@ -63,6 +79,17 @@ class Workspace:
             raise WorkspaceError(
                 f"{layer!r}: backward without its forward pass, or twice; call forward with this workspace first"
             ) from None
+
+    def keeps(self, layer: Any, dY: Any, *saved: Any) -> bool:
+        """Whether `layer` leaves its weight gradient for later; then what it takes is in `kept`."""
+        if self.keep_gradients:
+            self._kept.append((layer, dY, saved))
+        return self.keep_gradients
+
+    def kept(self) -> list[tuple[Any, Any, tuple]]:
+        """Hand out, once, what the layers kept in this backward pass: (layer, dY, what it saved) each."""
+        kept, self._kept = self._kept, []
+        return kept
 
     @cached_property
     def evaluation(self) -> Workspace:

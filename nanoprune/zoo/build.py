@@ -90,6 +90,11 @@ def layers_of(description: dict[str, Any]) -> Layer:
     return body if standardise is None else Sequential(Standardise(*standardise), body)
 
 
+def mixes_records(name: str) -> bool:
+    """Whether layers of network `name` mix the records of a batch and remember it: then DP-SGD cannot train it."""
+    return bool(layers_of(describe(name, architecture(name).input_shape, classes=10)).statistics())
+
+
 def build(description: dict[str, Any], replicas: int = 1, dtype: str = "float32") -> Network:
     """The network of a description, all parameters zero; `Network.initialise` draws them."""
     return Network(layers_of(description), tuple(description["input_shape"]), replicas, dtype, description)

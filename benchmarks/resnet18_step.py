@@ -1,0 +1,85 @@
+"""One training step of ResNet18 (its form for 32x32) on 32 images, and the memory that it takes, against PyTorch.
+
+The peer is torchvision's network with the same stem, written out below, in the faster of PyTorch's two memory formats,
+with the same number of threads; by turns, A B A B ... , each in a process of its own. Memory is the peak resident set
+of a process that imports what it needs and trains for some steps; PyTorch's is the smaller of its two formats'.
+
+    python benchmarks/resnet18_step.py
+"""
+
+from collections.abc import Callable
+
+import torch
+from measure import in_turn, peak_memory, report, report_memory, sgemm_rate
+from torch import nn
+from torch.nn import functional
+from training import random_batch, training_step
+
+from nanoprune.parallel import default_threads
+from nanoprune.zoo import build, describe
+
+SHAPE, CLASSES, BATCH = (32, 3, 32), 10, 32
+LAYOUTS = ("contiguous_format", "channels_last")
+
+
+class Block(nn.Module):
+    def __init__(self, channels: int, kernels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, kernels, 3, stride, 1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(kernels), nn.BatchNorm2d(kernels)
+        self.conv2 = nn.Conv2d(kernels, kernels, 3, 1, 1, bias=False)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride > 1:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, kernels, 1, stride, bias=False), nn.BatchNorm2d(kernels)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        y += self.downsample(x) if self.downsample else x
+        return self.relu(y)
+
+
+def peer() -> nn.Module:
+    layers = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+    channels = 64
+    for kernels, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        layers += [Block(channels, kernels, stride), Block(kernels, kernels, 1)]
+        channels = kernels
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, CLASSES))
+
+
+def peer_step(threads: int, layout: str) -> Callable[[], None]:
+    torch.set_num_threads(threads)
+    memory_format = getattr(torch, layout)
+    x, y = random_batch(BATCH, SHAPE, CLASSES)
+    net = peer().to(memory_format=memory_format)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
+    inputs = torch.tensor(x).permute(0, 2, 1, 3).contiguous(memory_format=memory_format)  # (N, C, H, W)
+    labels = torch.tensor(y)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(net(inputs), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def main() -> None:
+    threads = default_threads()
+    ours = ("resnet18", SHAPE, CLASSES, 1.0, BATCH, threads)
+    times, *theirs = in_turn(
+        (training_step, *ours), *((peer_step, threads, layout) for layout in LAYOUTS), rounds=6, steps=3, warmup=3
+    )
+    seconds, layout = min(zip(theirs, LAYOUTS, strict=True), key=lambda pair: pair[0].median)
+    macs = build(describe("resnet18", SHAPE, CLASSES, 1.0), replicas=0).body.macs(SHAPE)
+    report("resnet18-step-32", times, seconds, f"torch {layout}", 6 * macs * BATCH / sgemm_rate(threads))
+    our_peak = peak_memory("training", "training_step", *ours)
+    peaks = [peak_memory("resnet18_step", "peer_step", threads, layout) for layout in LAYOUTS]
+    report_memory("memory-resnet18", our_peak, "torch", min(peaks))
+
+
+if __name__ == "__main__":
+    main()

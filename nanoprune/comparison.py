@@ -1,0 +1,139 @@
+"""The methods that `reproduce` compares, one record each, in the order of the results.
+
+A method's `train` makes its networks from the experiment and from the methods that it needs. To add one, add a record
+to `comparison`: its name is then known to --methods, and what it needs is trained before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nanoprune.errors import ArgumentError
+from nanoprune.experiment import Experiment, Trained
+from nanoprune.recipes import Keep, Recipe, keep_name
+from nanoprune.zoo import mixes_records, narrowed
+
+BASELINE = "baseline"  # every change is measured against it, so it always runs
+PRIVATE = "dp-"  # how the names of rows with DP-SGD begin
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A row of the results.
+
+    train(experiment, done, [of, ...]) -> [Trained, ...]: methods that have the same `train` may be trained together, as
+    one fleet; `of` says what tells them apart, done[name] has the methods that were trained before. needs: which of
+    those it takes. default: whether it runs where no methods are named.
+    """
+
+    name: str
+    train: Callable[[Experiment, dict[str, Trained], list[Any]], list[Trained]]
+    of: Any = None
+    needs: tuple[str, ...] = ()
+    default: bool = True
+
+
+def comparison(recipe: Recipe) -> list[Method]:
+    """Every method that there is for a recipe; without a game where its lambda is 0."""
+    prunes = [f"prune-{keep_name(keep)}" for keep in recipe.keep]
+    suffixes = ["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])]  # the first ratio's controls have bare names
+    controls = list(zip(suffixes, prunes, strict=True))
+    methods = [Method(BASELINE, _dense)]
+    methods += [Method(name := f"early-stop{s}", _early_stop, (name, of), (BASELINE, of)) for s, of in controls]
+    methods += [Method(name := f"small-dense{s}", _small_dense, (name, of), (of,)) for s, of in controls]
+    if recipe.minmax:
+        methods.append(Method("minmax", _minmax))
+    for name, keep in zip(prunes, recipe.keep, strict=True):
+        methods.append(Method(name, _prune, keep, (BASELINE,)))
+        if recipe.minmax:
+            methods.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,)))
+    if not mixes_records(recipe.network):
+        methods += [Method(of[0], _private, of, default=False) for of in _private_rows(recipe)]
+    return methods
+
+
+def _private_rows(recipe: Recipe) -> Iterator[tuple[str, float, str, Keep | None]]:
+    """Name, epsilon, way and ratio of each row with DP-SGD."""
+    ways = ("mask", "admm", "magnitude") if recipe.reference else ("admm", "magnitude")
+    for epsilon in recipe.private.epsilons:
+        yield (f"{PRIVATE}{epsilon:g}", epsilon, "dense", None)
+        for keep in recipe.keep:
+            for way in ways:
+                yield (f"{PRIVATE}{epsilon:g}+{way}-{keep_name(keep)}", epsilon, way, keep)
+
+
+def chosen(recipe: Recipe, names: str = "default") -> list[Method]:
+    """The methods of a list such as "baseline,minmax", with those that they need, in their order.
+
+    "default" and "all" stand for several, "private" for those with DP-SGD.
+
+    Raises ArgumentError, with the names that there are, on one that there is not.
+    """
+    methods = {method.name: method for method in comparison(recipe)}
+    groups = {"default": [name for name, method in methods.items() if method.default], "all": list(methods)}
+    groups["private"] = [name for name in methods if name.startswith(PRIVATE)]
+    wanted = {BASELINE}
+    words = names.split(",")
+    while words:  # a name may have commas itself: prune-0.2,0.08,0.009,0.07
+        n = next((n for n in range(len(words), 0, -1) if ",".join(words[:n]) in methods | groups), 0)
+        name = ",".join(words[:n])
+        if not n:
+            raise ArgumentError(f"methods must be of {', '.join([*groups, *methods])}, got {words[0]!r}")
+        wanted.update(groups.get(name, [name]))
+        words = words[n:]
+    waiting = list(wanted)
+    while waiting:
+        more = set(methods[waiting.pop()].needs) - wanted
+        wanted |= more
+        waiting += more
+    return [method for name, method in methods.items() if name in wanted]
+
+
+def train_methods(experiment: Experiment, names: str = "default") -> dict[str, Trained]:
+    """The networks of the methods that `chosen` finds, in the order of the results."""
+    methods = chosen(experiment.recipe, names)
+    done: dict[str, Trained] = {}
+    while waiting := [method for method in methods if method.name not in done]:
+        ready = [method for method in waiting if set(method.needs) <= set(done)]
+        fleet = [method for method in ready if method.train is ready[0].train]
+        trained = fleet[0].train(experiment, done, [method.of for method in fleet])
+        done |= {method.name: of for method, of in zip(fleet, trained, strict=True)}
+    return {method.name: done[method.name] for method in methods}
+
+
+def _dense(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:
+    return [experiment.dense(BASELINE)]
+
+
+def _early_stop(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str, str]]) -> list[Trained]:
+    """The control of equal accuracy: the baseline stopped at the test accuracy of a pruned network, seed by seed."""
+    return [
+        experiment.stopped(name, experiment.accuracies(done[pruned].net, "nonmembers"), done[BASELINE])
+        for name, pruned in of
+    ]
+
+
+def _small_dense(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str, str]]) -> list[Trained]:
+    """The control of equal size: a dense network of at most as many weights as the pruned one keeps."""
+    return [
+        experiment.dense(name, narrowed(experiment.description, int(done[pruned].net.nonzero().max())))
+        for name, pruned in of
+    ]
+
+
+def _minmax(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:
+    return [experiment.dense("minmax", lam=experiment.recipe.minmax)]
+
+
+def _prune(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
+    return experiment.pruned(done[BASELINE], of)
+
+
+def _private(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
+    return [experiment.private(*row) for row in of]
+
+
+def _prune_minmax(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
+    return experiment.pruned(done[BASELINE], of, experiment.recipe.minmax)

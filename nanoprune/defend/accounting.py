@@ -1,0 +1,192 @@
+"""What DP-SGD spends: (epsilon, delta) of the steps taken, by the dp-accounting library.
+
+Neighbouring data sets differ by one record that is added or removed. A step is the Gaussian mechanism on a Poisson
+sample, and steps compose; the library follows the distribution of the privacy loss (PLD: Koskela et al. 2020,
+Doroshenko et al. 2022; rounded upwards, so that its epsilon is an upper bound), and as a cross-check its Renyi moments
+(RDP: Mironov 2017), a looser bound. What epsilon says: whatever is done with the network, the odds that a record was a
+member change by a factor of at most e^epsilon, but for a failure of probability delta.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from scipy.optimize import brentq
+
+from nanoprune.errors import ArgumentError
+
+LEAST_NOISE, MOST_NOISE = 0.05, 1e4  # that are tried
+LEAST_USED = 0.998  # share of a target that `noise_for` uses at least
+
+NEIGHBOURS = "add or remove one record"
+MASKS = {  # where the support of a network that is trained with DP-SGD came from, and what that costs
+    "none": "there is no mask",
+    "reference": "the mask comes from the reference set, which is taken to be public: its records have no protection",
+    "private": "the mask is made of the iterates of DP-SGD alone: post-processing, and free",
+}
+COVERED = "the network's parameters, for every member: all steps of DP-SGD that made them, in all phases together"
+NOT_COVERED = (
+    "the choice of recipe and hyperparameters; losses and accuracies on members that are reported; stopping or "
+    "choosing by such figures; other networks trained on the same members, such as the rest of a table"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """So many steps of DP-SGD: each takes every record with probability `sampling`; noise: sigma, in units of C."""
+
+    sampling: float
+    noise: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sampling <= 1:
+            raise ArgumentError(f"batch / records must lie in (0, 1], got {self.sampling:g}")
+        if not 0 <= self.noise < math.inf:
+            raise ArgumentError(f"noise must be finite and not negative, got {self.noise}")
+        if self.steps < 0:
+            raise ArgumentError(f"steps must not be negative, got {self.steps}")
+
+
+def phase(records: int, batch: int, noise: float, epochs: int) -> Phase:
+    """`epochs` of training by `DPSGD` on so many records: round(records / batch) steps each."""
+    if records < 1 or not 1 <= batch <= records or epochs < 1:
+        raise ArgumentError(
+            f"batch must lie in 1..records and epochs be at least 1, got {batch} of {records} records, {epochs} epochs"
+        )
+    return Phase(batch / records, noise, epochs * round(records / batch))
+
+
+def epsilon(phases: Sequence[Phase], delta: float) -> float:
+    """Epsilon at `delta` of all phases together, by PLD: never below the true one. Infinite without noise."""
+    return _epsilon(_together(phases), delta, "pld")
+
+
+def epsilon_rdp(phases: Sequence[Phase], delta: float) -> float:
+    """The same by RDP, a looser bound by another way of calculation."""
+    return _epsilon(_together(phases), delta, "rdp")
+
+
+def noise_for(target: float, delta: float, phases: Sequence[Phase]) -> float:
+    """The noise with which the steps of all phases together have an epsilon of at most `target`, and over 0.998 of it.
+
+    The phases' own noise does not count. PLD takes seconds where RDP of whole orders takes a moment, and their ratio
+    hardly depends on the noise: so RDP finds the noise, for the ratio that was seen last. Raises ArgumentError where
+    target is not positive and finite, or so small or large that no such noise is found.
+    """
+    if not 0 < target < math.inf:
+        raise ArgumentError(f"epsilon must be positive and finite, got {target}")
+    ratio = 1.0
+    for _ in range(20):
+        noise = _noise_by_rdp(target * (1 + LEAST_USED) / 2 / ratio, delta, phases)
+        spent = epsilon(_with(noise, phases), delta)
+        if LEAST_USED * target <= spent <= target:
+            return noise
+        ratio = spent / _quick(noise, delta, phases)
+    raise ArgumentError(f"epsilon {target:g}: no noise was found for it; ask for one nearer to 1, or for other steps")
+
+
+def _noise_by_rdp(target: float, delta: float, phases: Sequence[Phase]) -> float:
+    """The noise with which RDP gives `target`, to 5 digits."""
+
+    def above(noise: float) -> float:
+        return math.log(_quick(noise, delta, phases) / target)
+
+    low = high = 1.0
+    while above(high) > 0:
+        low, high = high, 2 * high
+        if high > MOST_NOISE:
+            raise ArgumentError(
+                f"epsilon {target:g} is too small: not reached with noise {MOST_NOISE:g}; take fewer steps"
+            )
+    while above(low) <= 0:
+        low, high = low / 1.5, low
+        if low < LEAST_NOISE:
+            raise ArgumentError(f"epsilon {target:g} is too large: noise below {LEAST_NOISE:g} hides nothing")
+    return float(brentq(above, low, high, rtol=1e-5))
+
+
+def _quick(noise: float, delta: float, phases: Sequence[Phase]) -> float:
+    """A bound on epsilon that is looser still, and falls with the noise as the others do."""
+    return _epsilon(_together(_with(noise, phases)), delta, "rdp of whole orders")
+
+
+def _with(noise: float, phases: Sequence[Phase]) -> list[Phase]:
+    return [dataclasses.replace(phase, noise=noise) for phase in phases]
+
+
+def statement(
+    phases: Sequence[Phase], delta: float, clip: float, clipping: str, seeded: bool, mask: str
+) -> dict[str, Any]:
+    """The budget that was spent, as results and model files have it: with all that an epsilon means nothing without.
+
+    mask: a key of MASKS. epsilon is None where there is no noise, which JSON has no number for.
+    """
+    spent, cross_check = epsilon(phases, delta), epsilon_rdp(phases, delta)
+    return {
+        "epsilon": spent if math.isfinite(spent) else None,
+        "epsilon_rdp": cross_check if math.isfinite(cross_check) else None,
+        "delta": delta,
+        "neighbours": NEIGHBOURS,
+        "mechanism": "DP-SGD: Gaussian noise on the sum of clipped gradients of a Poisson sample",
+        "clip": clip,
+        "clipping": clipping,
+        "phases": [dataclasses.asdict(phase) for phase in phases],
+        "covers": f"{COVERED}; {MASKS[mask]}",
+        "does_not_cover": NOT_COVERED,
+        "seeded": "seeded: not private" if seeded else None,
+    }
+
+
+def summed_up(privacy: dict[str, Any]) -> str:
+    """A statement in one line, for tables."""
+    (spent, by_rdp), phases = (privacy[name] for name in ("epsilon", "epsilon_rdp")), privacy["phases"]
+    mask = privacy["covers"].removeprefix(f"{COVERED}; ")
+    return (
+        f"epsilon {_text(spent)} at delta {privacy['delta']:g} ({NEIGHBOURS}; by RDP {_text(by_rdp)}), "
+        f"{sum(of['steps'] for of in phases):,} steps on Poisson samples, noise {phases[0]['noise']:.4g} x clip "
+        f"{privacy['clip']:g}; {mask}" + (f"; {privacy['seeded']}" if privacy["seeded"] else "")
+    )
+
+
+def _text(epsilon: float | None) -> str:
+    return "infinite" if epsilon is None else f"{epsilon:.4g}"
+
+
+def _together(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The phases with some steps, alike ones as one: composition has no order."""
+    steps: dict[tuple[float, float], int] = {}
+    for of in phases:
+        if of.steps:
+            steps[of.sampling, of.noise] = steps.get((of.sampling, of.noise), 0) + of.steps
+    return tuple(Phase(*key, count) for key, count in sorted(steps.items()))
+
+
+@functools.lru_cache
+def _epsilon(phases: tuple[Phase, ...], delta: float, by: str) -> float:
+    if not 0 < delta < 1:
+        raise ArgumentError(f"delta must lie in (0, 1), got {delta}")
+    if not phases:
+        return 0.0
+    if any(phase.noise == 0 for phase in phases):
+        return math.inf
+    import dp_accounting as dp  # takes a second: only where an epsilon is asked for
+    from absl import logging
+    from dp_accounting.pld import PLDAccountant
+    from dp_accounting.rdp import RdpAccountant
+
+    orders = [*range(2, 64), 128, 256, 512, 1024] if by == "rdp of whole orders" else None
+    accountant = PLDAccountant() if by == "pld" else RdpAccountant(orders)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # it warns of orders of RDP that it leaves out; the bound holds without them
+    try:
+        for phase in phases:
+            step = dp.PoissonSampledDpEvent(phase.sampling, dp.GaussianDpEvent(phase.noise))
+            accountant.compose(dp.SelfComposedDpEvent(step, phase.steps))
+        return float(accountant.get_epsilon(delta))
+    finally:
+        logging.set_verbosity(verbosity)

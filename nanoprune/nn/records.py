@@ -1,0 +1,74 @@
+"""Norms of single records' gradients where a weight is used at many places of an image.
+
+A record's gradient is D^T A, of its T places in rows: A (T, K) has the inputs, D (T, O) has dY. The records come first
+here, so that the matrices of each lie in one piece, and are taken a block at a time: what is made of a block stays in
+the cache, and never is it the gradients of all records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nanoprune.backend import product, xp
+from nanoprune.nn.workspace import Workspace
+
+BLOCK = 1 << 20  # elements made for a block of records on a CPU
+BLOCK_GPU = 1 << 26
+
+
+def blocks(N: int, elements: int) -> Iterator[slice]:
+    """The N records in blocks, of which each record takes so many `elements`; at least one record a block."""
+    count = max(1, (BLOCK if xp._module is np else BLOCK_GPU) // elements)
+    for start in range(0, N, count):
+        yield slice(start, min(start + count, N))
+
+
+def records_first(A: Any, axes: tuple[int, ...], name: str, ws: Workspace) -> Any:
+    """A with its axes in another order, copied to a scratch buffer."""
+    out = ws.scratch(name + " of records", tuple(A.shape[axis] for axis in axes), A.dtype)
+    out[...] = A.transpose(*axes)
+    return out
+
+
+def pair_norms(A: list, D: Any, bias: bool, M: Any, ws: Workspace) -> Any:
+    """sum_i ||D^T A_i||^2, and ||sum_t d_t||^2 where there is a bias, of each record; (R, b).
+
+    A: the parts (R, b, T, K_i) of the inputs, D (R, b, T, O). M: (R, parts, O, K_i), 1 at the entries that count and 0
+    at the others, or None for all. By whichever takes fewer multiplications: from the gradient D^T A_i itself or,
+    where all entries count, from the Gram matrices of the places, ||D^T A||^2 = <A A^T, D D^T>.
+    """
+    (R, b, T, O), K = D.shape, sum(part.shape[-1] for part in A)
+    if M is None and T * (K + O) < K * O:
+        AA, DD = _gram(A[0], "AA", ws), _gram(D, "DD", ws)  # (R, b, T, T)
+        for part in A[1:]:
+            AA += _gram(part, "AA of a part", ws)
+        if bias:
+            AA += 1  # b is the weight of an input that is 1
+        return _inner(AA, DD)
+    norms = xp.zeros((R, b), D.dtype)
+    for i, part in enumerate(A):
+        dW = ws.scratch("dW of records", (R, b, O, part.shape[-1]), D.dtype)
+        product(D.swapaxes(-1, -2), part, out=dW)
+        if M is not None:
+            dW *= M[:, i, None]
+        norms += _inner(dW, dW)
+    if bias:
+        ones, db = xp.ones((1, 1, 1, T), D.dtype), ws.scratch("db of records", (R, b, 1, O), D.dtype)
+        product(ones, D, out=db)
+        norms += _inner(db, db)
+    return norms
+
+
+def _gram(A: Any, name: str, ws: Workspace) -> Any:
+    """A A^T of each record, (R, b, T, T)."""
+    R, b, T, _ = A.shape
+    return product(A, A.swapaxes(-1, -2), out=ws.scratch(name, (R, b, T, T), A.dtype))
+
+
+def _inner(A: Any, B: Any) -> Any:
+    """<A, B> of each record, both (R, b, m, n) in one piece; (R, b)."""
+    R, b = A.shape[:2]
+    return xp.matmul(A.reshape(R, b, 1, -1), B.reshape(R, b, -1, 1))[..., 0, 0]

@@ -1,0 +1,95 @@
+"""Which methods `reproduce` runs for a list of names, and in which order."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from nanoprune.comparison import chosen, train_methods
+from nanoprune.data import load
+from nanoprune.errors import ArgumentError
+from nanoprune.experiment import Experiment
+from nanoprune.prune import ADMMSettings
+from nanoprune.recipes import Private, recipe_for
+from nanoprune.train import Schedule
+from nanoprune.zoo import mixes_records
+
+PLAN = Schedule(epochs=2, batch=16)
+
+
+def small(**changes):
+    """A recipe that takes a moment."""
+    recipe = recipe_for(load("digits"), members=40, reference=10, nonmembers=40)
+    quick = {"dense": PLAN, "prune": PLAN, "retrain": PLAN, "admm": ADMMSettings(rho=0.1, iterations=2)}
+    return dataclasses.replace(recipe, widths=(12, 8), **(quick | changes))
+
+
+def names(recipe, text):
+    return [method.name for method in chosen(recipe, text)]
+
+
+def test_the_default_is_the_papers_comparison_with_its_controls():
+    assert names(small(keep=(0.3, 0.1)), "default") == [
+        "baseline", "early-stop", "early-stop-0.1", "small-dense", "small-dense-0.1", "minmax",
+        "prune-0.3", "prune-0.3+minmax", "prune-0.1", "prune-0.1+minmax",
+    ]  # fmt: skip
+    assert names(small(minmax=0.0), "default") == ["baseline", "early-stop", "small-dense", "prune-0.1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("baseline", ["baseline"]),
+        ("minmax", ["baseline", "minmax"]),
+        ("early-stop", ["baseline", "early-stop", "prune-0.1"]),
+        ("small-dense,minmax", ["baseline", "small-dense", "minmax", "prune-0.1"]),
+        ("prune-0.1+minmax", ["baseline", "prune-0.1+minmax"]),
+    ],
+)
+def test_what_a_method_needs_runs_too_and_the_order_is_the_tables(text, expected):
+    assert names(small(), text) == expected
+
+
+def test_rows_with_dp_sgd_are_named_after_epsilon_and_ratio_and_run_where_they_are_asked_for():
+    recipe = small(keep=(0.3, 0.1), minmax=0.0, private=Private(epsilons=(8.0, 0.5)))
+    private = [
+        f"dp-{epsilon}{way}"
+        for epsilon in ("8", "0.5")
+        for way in ("", *(f"+{of}-{keep}" for keep in (0.3, 0.1) for of in ("mask", "admm", "magnitude")))
+    ]
+    assert names(recipe, "private") == ["baseline", *private]
+    assert names(recipe, "dp-8+admm-0.1") == ["baseline", "dp-8+admm-0.1"]
+    assert names(recipe, "all")[-len(private) :] == private
+    without = small(reference=0, minmax=0.0)
+    assert names(without, "private") == ["baseline", "dp-8", "dp-8+admm-0.1", "dp-8+magnitude-0.1"]  # no public mask
+
+
+def test_networks_that_mix_records_have_no_rows_with_dp_sgd():
+    assert mixes_records("resnet18")
+    assert not mixes_records("lenet-5")
+    assert not [name for name in names(small(network="resnet18"), "all") if name.startswith("dp-")]
+
+
+def test_a_name_may_have_commas_itself():
+    recipe = small(keep=((0.2, 0.3, 0.4), 0.2), minmax=0.0)
+    assert names(recipe, "prune-0.2,0.3,0.4") == ["baseline", "prune-0.2,0.3,0.4"]
+    assert names(recipe, "prune-0.2,prune-0.2,0.3,0.4") == ["baseline", "prune-0.2,0.3,0.4", "prune-0.2"]
+
+
+@pytest.mark.parametrize("text", ["prune-0.2", "baseline,nothing", "", "default,", "minmax "])
+def test_an_unknown_name_is_refused_with_those_that_there_are(text):
+    with pytest.raises(
+        ArgumentError, match=r"^methods must be of default, all, private, baseline, early-stop, small-dense, mi"
+    ):
+        chosen(small(), text)
+
+
+def test_methods_alone_are_the_same_bits_as_in_company():
+    """Nothing that is trained depends on what else is."""
+    recipe = small(keep=(0.3, 0.1))
+    together = train_methods(Experiment(load("digits"), recipe, [0, 1], 1))
+    for text in ("minmax", "prune-0.1", "small-dense-0.1", "early-stop"):
+        alone = train_methods(Experiment(load("digits"), recipe, [0, 1], 1), text)
+        assert set(alone) < set(together)
+        for name, trained in alone.items():
+            np.testing.assert_array_equal(trained.net.theta, together[name].net.theta, err_msg=name)

@@ -1,0 +1,416 @@
+"""DP-SGD against loops over single records, and its sampling and noise against their distributions."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from test_layers import conv_cases, depthwise_cases, group_cases, pointwise_cases
+
+from nanoprune.batch import Records, predict
+from nanoprune.defend import DPSGD, MinMax
+from nanoprune.defend.accounting import Phase, epsilon
+from nanoprune.errors import ArgumentError
+from nanoprune.nn import (
+    BatchNorm,
+    Branches,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GroupNorm,
+    MaxPool,
+    Network,
+    Pointwise,
+    ReLU,
+    Residual,
+    Sequential,
+    Tanh,
+    WinogradConv2D,
+    Workspace,
+    cross_entropy,
+)
+from nanoprune.parallel import Passes, single_threaded_blas
+from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune
+from nanoprune.statistics.epsilon import epsilon_lower_bound
+from nanoprune.train import Schedule, train
+
+SEEDS = st.integers(0, 2**32 - 1)
+SMALL = st.integers(1, 3)
+CLASSES = 4
+
+
+@pytest.fixture(autouse=True)
+def _one_blas_thread():
+    with single_threaded_blas():
+        yield
+
+
+@st.composite
+def dense_cases(draw):
+    inputs = draw(st.integers(1, 6))
+    return Dense(inputs, draw(st.integers(1, 6))), (draw(SMALL), inputs, draw(SMALL))
+
+
+def network(body, shape, rng, replicas):
+    net = Network(body, shape, replicas, np.float64)
+    net.theta[...] = rng.standard_normal(net.theta.shape)
+    return net
+
+
+def single_gradients(net, X, dY):
+    """The gradient of each record by itself, (N, R, P), from passes over one record."""
+    ws, found = Workspace(), []
+    for n in range(X.shape[-1]):
+        net.forward(np.ascontiguousarray(X[..., n : n + 1]), ws)
+        net.backward(np.ascontiguousarray(dY[..., n : n + 1]), ws)
+        found.append(net.grad.copy())
+    return np.stack(found)
+
+
+def check_layer(layer, shape, masked, rng):
+    """Norms of a layer's records, and a weighted sum of their gradients, beside the loop."""
+    net = network(layer, shape[1:-1], rng, shape[0])
+    X = rng.standard_normal(shape)
+    dY = rng.standard_normal((shape[0], *net.output_shape, shape[-1]))
+    weight = rng.standard_normal((shape[0], shape[-1]))  # (R, N)
+    single = single_gradients(net, X, dY)
+    support = np.ones(net.theta.shape)
+    if masked:
+        support[:, : net.weight_count] = rng.random(net.W.shape) < 0.5
+        net.restrict(support[:, : net.weight_count])
+    ws = Workspace(keep_gradients=True)
+    net.forward(X, ws)
+    net.backward(dY, ws, need_dX=True)
+    ((layer, kept, saved),) = ws.kept()
+    close(layer.record_norms(kept, ws, *saved), ((single * support) ** 2).sum(axis=-1).T)
+    layer.weight_gradient(kept * weight.reshape(len(weight), *[1] * (kept.ndim - 2), -1), ws, *saved)
+    close(net.grad, np.einsum("nrp,rn->rp", single, weight))
+
+
+def close(ours, oracle):
+    np.testing.assert_allclose(ours, oracle, rtol=0, atol=1e-11 * max(1.0, np.abs(oracle).max()))
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.one_of(conv_cases(), depthwise_cases(), pointwise_cases(), group_cases(), dense_cases()), st.booleans(), SEEDS
+)
+def test_norms_and_weighted_sums_are_those_of_a_loop_over_records(case, masked, seed):
+    check_layer(*case, masked, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("block", [1, 300, 1 << 20])
+@pytest.mark.parametrize(
+    ("layer", "side"),
+    [
+        (Conv2D(8, 8, 3), 4),  # 4 places: by their Gram matrices
+        (Conv2D(8, 8, 3, 2, 1, bias=False), 4),
+        (WinogradConv2D(8, 8, 3), 4),
+        (Conv2D(2, 3, 3, 2, 1), 9),  # 25 places: by the gradients
+        (WinogradConv2D(2, 3, 3, 1), 9),
+        (Pointwise(8, 8), 1),
+        (Pointwise(2, 3, 2), 9),
+    ],
+)
+def test_both_forms_of_a_convolution_in_blocks_of_records(layer, side, block, masked, monkeypatch):
+    monkeypatch.setattr("nanoprune.nn.records.BLOCK", block)
+    check_layer(layer, (2, side, layer.channels, side, 5), masked, np.random.default_rng(0))
+
+
+def image_network():
+    """Every layer with parameters that DP-SGD takes, beside and after each other; of images (8, 2, 8)."""
+    block = Residual(Sequential(WinogradConv2D(4, 4, 3, 1), GroupNorm(2, 4), ReLU()))
+    reduced = Residual(Conv2D(4, 4, 3, 2, 1, bias=False), Pointwise(4, 4, 2))
+    layers = [Conv2D(2, 3, 3, 2, 1), Tanh(), DepthwiseConv2D(3, 3, 1, 1), Pointwise(3, 4), block, reduced, MaxPool(2)]
+    heads = Branches((2, Dense(2, 3)), (2, Sequential(Dense(2, 5), ReLU(), Dense(5, 3))))
+    return Sequential(*layers, Flatten(), heads, Dense(6, CLASSES)), (8, 2, 8)
+
+
+def feature_network():
+    return Sequential(Dense(6, 8), ReLU(), Dense(8, CLASSES)), (6,)
+
+
+def clipped_sum(net, X, y, private, threads=1):
+    """What `private` makes of the records X, y in one step without noise, and the gradients of single records."""
+
+    def objective(net, ws, index, count):
+        labels = np.take_along_axis(y, index, axis=1)
+        _, dlogits = cross_entropy(net.forward(X[..., index[0]], ws), labels, private.batch, index >= 0)
+        net.backward(dlogits, ws)
+        private.clip(net, ws)
+        return 0
+
+    with Passes(net, threads, keep_gradients=True) as passes:
+        passes.run(objective, np.tile(np.arange(X.shape[-1]), (len(X), 1)))
+    return net.grad.copy()
+
+
+def loop(net, X, y, C, batch, clipping="flat", support=None):
+    """1/L sum of g / max(1, |g| / C), record by record; "layer": of each layer's part of g, with C / sqrt(layers)."""
+    ws, total = Workspace(), np.zeros_like(net.grad)
+    layers = [layer.parameters() for layer, _ in net.body.leaves(net.input_shape) if layer.parameters()]
+    for n in range(X.shape[-1]):
+        _, dlogits = cross_entropy(net.forward(np.ascontiguousarray(X[..., n : n + 1]), ws), y[:, n : n + 1])
+        net.backward(dlogits, ws)
+        if support is not None:
+            net.dW[...] *= support
+        for of in layers if clipping == "layer" else [net.body.parameters()]:
+            norm = np.sqrt(sum((p.grad**2).sum(axis=(1, 2)) for p in of))  # (R,)
+            bound = C / np.sqrt(len(layers)) if clipping == "layer" else C
+            for p in of:
+                p.grad[...] /= np.maximum(1, norm / bound)[:, None, None]
+        total += net.grad / batch
+    return total
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("clipping", ["flat", "layer"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", [image_network, feature_network])
+def test_the_clipped_sum_of_a_network_is_that_of_a_loop(kind, masked, clipping, threads):
+    rng, (body, shape), R, N = np.random.default_rng(0), kind(), 2, 7
+    net = network(body, shape, rng, R)
+    if masked:
+        net.W[...] *= rng.random(net.W.shape) < 0.5
+    X, y = rng.standard_normal((R, *shape, N)), rng.integers(0, CLASSES, (R, N))
+    norms = np.linalg.norm(loop(net, X[..., :1], y[:, :1], np.inf, 1), axis=1)
+    private, mask = DPSGD(clip := float(norms.mean()), 0.0, clipping), Mask(net) if masked else None
+    private.begin(net, np.zeros((R, 50), int), 4, mask)
+    ours = clipped_sum(net, X, y, private, threads)
+    if mask:
+        ours[:, : net.weight_count] *= mask.M
+    expected = loop(net, X, y, clip, 4, clipping, mask and mask.M)
+    close(ours, expected)
+    assert np.abs(expected - loop(net, X, y, np.inf, 4)).max() > 1e-3  # something was clipped
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from([image_network, feature_network]), st.floats(1e-3, 1e3), st.sampled_from(["flat", "layer"]), SEEDS
+)
+def test_one_record_moves_the_sum_by_at_most_the_clip(kind, scale, clipping, seed):
+    rng, (body, shape), N, C, L = np.random.default_rng(seed), kind(), 4, 0.7, 3
+    net = network(body, shape, rng, 2)
+    X, y = scale * rng.standard_normal((2, *shape, N)), rng.integers(0, CLASSES, (2, N))
+    private = DPSGD(C, 0.0, clipping)
+    private.begin(net, np.zeros((2, 50), int), L)
+    whole, without = (clipped_sum(net, X[..., :n], y[:, :n], private) for n in (N, N - 1))
+    assert (np.linalg.norm(whole - without, axis=1) <= C / L * (1 + 1e-9)).all()
+
+
+def test_a_place_without_a_record_has_no_gradient():
+    rng, (body, shape) = np.random.default_rng(0), feature_network()
+    net = network(body, shape, rng, 1)
+    ws = Workspace(keep_gradients=True)
+    private = DPSGD(1.0, 0.0)
+    private.begin(net, np.zeros((1, 9), int), 3)
+    X, y = rng.standard_normal((1, *shape, 3)), rng.integers(0, CLASSES, (1, 3))
+    found = []
+    for weight in (np.array([[True, True, False]]), np.array([[True, True]])):
+        n = weight.shape[1]
+        loss, dlogits = cross_entropy(net.forward(X[..., :n], ws), y[:, :n], 3, weight)
+        net.backward(dlogits, ws)
+        private.clip(net, ws)
+        found.append((loss, net.grad.copy()))
+    for ours, oracle in zip(*found, strict=True):
+        close(ours, oracle)
+
+
+# Sampling and noise
+
+
+def sampler(M, batch, replicas=2):
+    private, (body, shape) = DPSGD(1.0, 1.0, seeds=list(range(replicas))), feature_network()
+    private.begin(network(body, shape, np.random.default_rng(0), replicas), np.tile(np.arange(M), (replicas, 1)), batch)
+    return private
+
+
+def test_every_record_is_in_a_sample_by_a_coin_of_its_own():
+    """Inclusions are binomial for each record, sizes for each sample, and pairs are independent. One chance in 1e9."""
+    M, batch, epochs = 40, 10, 200
+    private, q = sampler(M, batch), 10 / 40
+    seen = []
+    for _ in range(epochs):
+        for index in private.batches():
+            inside = np.zeros((2, M + 1), int)
+            for r in range(2):
+                assert len(set(index[r][index[r] >= 0])) == (index[r] >= 0).sum()  # nobody twice
+                inside[r, index[r]] = 1  # -1 is the last place
+            seen.append(inside[:, :M])
+    seen = np.concatenate(seen, axis=1).reshape(2, -1, M)  # (R, steps, M)
+    steps = epochs * round(M / batch)
+    assert seen.shape[1] == steps
+    low, high = stats.binom.interval(1 - 1e-9 / 80, steps, q)
+    assert ((low <= seen.sum(axis=1)) & (seen.sum(axis=1) <= high)).all()
+    spread = seen.sum(axis=2).var(axis=1) / (M * q * (1 - q))  # of the sizes, which a shuffled epoch does not vary
+    assert (np.abs(spread - 1) < 6 * np.sqrt(2 / steps)).all()
+    together = (seen[:, :, 0] & seen[:, :, 1]).sum(axis=1)
+    low, high = stats.binom.interval(1 - 1e-9, steps, q**2)
+    assert ((low <= together) & (together <= high)).all()
+    assert (seen[0] != seen[1]).any()  # replicas draw their own
+
+
+def test_samples_may_be_empty_and_then_a_step_is_noise_alone():
+    private = sampler(M=3, batch=1, replicas=1)
+    empty = [index for _ in range(20) for index in private.batches() if (index == -1).all()]
+    assert empty
+    assert {index.shape for index in empty} == {(1, 1)}
+    net, records = fresh(), problem()
+    private = DPSGD(1.0, 2.0, seeds=[5])
+    train(net, records, np.full((1, 8), -1), Schedule(epochs=1, batch=8, momentum=0.0, lr=1.0), [], private=private)
+    again = np.random.default_rng(5)
+    again.random(8)  # the sample
+    close(net.theta - fresh().theta, -2.0 / 8 * again.standard_normal(net.size)[None])
+
+
+def test_noise_has_the_standard_deviation_sigma_c_over_l_in_each_replica():
+    net = Network(Dense(200, 100), (200,), 3)
+    private = DPSGD(1.5, 0.8, seeds=[0, 1, 2])
+    private.begin(net, np.zeros((3, 100), int), 10)
+    private.add_noise(net)
+    assert private.steps == 1
+    squares = (net.grad.astype(np.float64) ** 2).sum(axis=1) / (0.8 * 1.5 / 10) ** 2  # chi-squared, P degrees
+    low, high = stats.chi2.interval(1 - 1e-9, net.size)
+    assert ((low < squares) & (squares < high)).all()
+    correlation = np.corrcoef(net.grad)[np.triu_indices(3, 1)]
+    assert (np.abs(correlation) < 6 / np.sqrt(net.size)).all()
+
+
+def test_without_seeds_two_runs_differ_and_with_them_they_do_not():
+    def run(seeds):
+        net = fresh()
+        private = DPSGD(1.0, 1.0, seeds=seeds)
+        train(net, problem(), np.arange(20)[None], Schedule(epochs=2, batch=5), [], private=private)
+        return net.theta
+
+    assert (run(None) != run(None)).any()
+    np.testing.assert_array_equal(run([3]), run([3]))
+
+
+# Training
+
+
+def problem(count=30):
+    rng = np.random.default_rng(7)
+    return Records(rng.standard_normal((count, 6)), rng.integers(0, CLASSES, count))
+
+
+def fresh(replicas=1, body=None):
+    rng = np.random.default_rng(1)
+    return network(body or feature_network()[0], (6,), rng, replicas)
+
+
+def test_without_noise_and_clipping_a_sample_of_all_is_gradient_descent():
+    """Sampling with probability 1: the same as ordinary training in one batch, momentum, decay and rates included."""
+    members = np.stack([np.arange(20), np.arange(10, 30)])
+    plan = Schedule(epochs=5, batch=20, lr=0.1, weight_decay=0.01, decay="cosine")
+    nets = [fresh(2), fresh(2)]
+    generators = [np.random.default_rng(r) for r in range(2)]
+    losses = [
+        train(net, problem(), members, plan, generators, private=private)
+        for net, private in zip(nets, (None, DPSGD(1e6, 0.0)), strict=True)
+    ]
+    close(nets[1].theta, nets[0].theta)
+    close(losses[1], losses[0])
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_nothing_but_rounding(threads):
+    members = np.stack([np.arange(20), np.arange(10, 30)])
+    found = []
+    for workers in (1, threads):
+        net = fresh(2)
+        private = DPSGD(0.5, 1.0, seeds=[1, 2])
+        train(net, problem(), members, Schedule(epochs=3, batch=6), [], private=private, threads=workers)
+        found.append(net.theta)
+    close(found[1], found[0])
+
+
+def test_a_mask_holds_and_admm_prunes_in_private():
+    net, members = fresh(2), np.tile(np.arange(20), (2, 1))
+    plan, private = Schedule(epochs=4, batch=5), DPSGD(1.0, 0.5, seeds=[0, 1])
+    budget = Budget(net, 0.25)
+    admm = ADMM(net, budget, ADMMSettings(rho=0.1, iterations=2))
+    train(net, problem(), members, plan, [], admm=admm, private=private)
+    hard_prune(net, budget)
+    zeros, before = net.W == 0, net.theta.copy()
+    train(net, problem(), members, plan, [], mask=Mask(net), private=private)
+    assert len(admm.history) == 2
+    assert (net.W[zeros] == 0).all()
+    assert (net.theta != before).any(axis=1).all()
+    assert private.steps == 2 * 4 * 4
+    assert net.support is not None
+    train(net, problem(), members, plan, [], private=private)
+    assert net.support is None  # all weights are trained again, and all count
+
+
+def test_dropout_and_augmentation_draw_in_secret():
+    """They draw from the generators of DP-SGD: with public ones, places in a batch could be told apart."""
+    body = Sequential(Dense(6, 8), Dropout(0.5), Dense(8, CLASSES))
+    members, plan = np.arange(20)[None], Schedule(epochs=1, batch=20, lr=1.0)
+    thetas = []
+    for seed in (1, 2):
+        net = fresh(body=body)
+        train(net, problem(), members, plan, [np.random.default_rng(0)], private=DPSGD(1.0, 0.0, seeds=[seed]))
+        thetas.append(net.theta)
+    assert (thetas[0] != thetas[1]).any()
+
+
+def test_what_cannot_be_private_is_refused_by_name():
+    members, plan, records = np.arange(20)[None], Schedule(epochs=1, batch=5), problem()
+    net = fresh(body=Sequential(Dense(6, 8), BatchNorm(8), ReLU(), Dense(8, CLASSES)))
+    with pytest.raises(ArgumentError, match=r"BatchNorm\(8\) mixes the records .* use GroupNorm"):
+        train(net, records, members, plan, [], private=DPSGD(1.0, 1.0))
+    game = MinMax(records, CLASSES, members, members, [np.random.default_rng(0)])
+    with pytest.raises(ArgumentError, match="Min-Max game"):
+        train(fresh(), records, members, plan, [], game=game, private=DPSGD(1.0, 1.0))
+    with pytest.raises(ArgumentError, match=r"batch must lie in 1\.\.20"):
+        train(fresh(), records, members, Schedule(epochs=1, batch=21), [], private=DPSGD(1.0, 1.0))
+    with pytest.raises(ArgumentError, match="seeds must be one for each of 1 replicas, got 2"):
+        train(fresh(), records, members, plan, [], private=DPSGD(1.0, 1.0, seeds=[1, 2]))
+    for arguments, message in (
+        ((0.0, 1.0), "clip must be positive"),
+        ((1.0, -1.0), "noise must be finite"),
+        ((1.0, float("inf")), "noise must be finite"),
+        ((1.0, 1.0, "none"), "clipping must be one of flat, layer"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            DPSGD(*arguments)
+
+
+# The claim against an attack
+
+
+def audited(monkeypatch, broken):
+    """The epsilon that is claimed, and a lower bound from an attack on 500 networks, half of them with a canary."""
+    R, others, steps = 500, 11, 6
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.standard_normal((others, 6)), 100 * np.eye(6)[:1]])  # the canary is large, and alone
+    y = np.concatenate([rng.integers(0, CLASSES, others), [0]])
+    is_in = rng.random(R) < 0.5
+    members = np.tile(np.arange(others + 1), (R, 1))
+    members[~is_in, -1] = -1  # no record
+    net = Network(Dense(6, CLASSES), (6,), R)
+    if broken == "clip":
+        monkeypatch.setattr(DPSGD, "_factor", lambda self, squares, bound: np.ones_like(squares))
+    sigma = 4.0
+    private = DPSGD(1.0, sigma / (others + 1) if broken == "noise" else sigma, seeds=list(range(R)))
+    train(net, Records(x.astype(np.float32), y), members, Schedule(steps, others + 1, 0.1, 0.0), [], private=private)
+    logits = predict(net, Records(x.astype(np.float32), y), np.full((R, 1), others))[:, 0]  # (R, classes)
+    score = logits[:, 0] - logits[:, 1:].mean(axis=1)
+    claimed = epsilon([Phase(1.0, sigma, steps)], 1e-5)
+    return claimed, epsilon_lower_bound(score[is_in], score[~is_in])
+
+
+def test_an_attack_stays_below_the_claimed_epsilon(monkeypatch):
+    claimed, bound = audited(monkeypatch, None)
+    assert 0 < bound < claimed  # the attack sees something, and no more than it may
+
+
+@pytest.mark.parametrize("broken", ["clip", "noise"])
+def test_an_attack_finds_a_clip_or_noise_that_is_broken(broken, monkeypatch):
+    claimed, bound = audited(monkeypatch, broken)
+    assert bound > claimed
