@@ -243,7 +243,7 @@ def test_models_that_were_cut_are_the_same(tmp_path):
                 model = make(After(cut), run)
         return model
 
-    again = resumed(lambda progress, run: train_model(data, recipe, 3, 1, progress, run), tmp_path / "a")
+    again = resumed(lambda progress, run: train_model(data, recipe, 3, 1, progress, run=run), tmp_path / "a")
     assert again.net.theta.tobytes() == dense.net.theta.tobytes()
     assert again.steps == dense.steps
     again = resumed(lambda progress, run: prune_model(dense, data, recipe, 0.1, 1, progress, run=run), tmp_path / "b")
