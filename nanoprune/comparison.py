@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nanoprune import defences
 from nanoprune.errors import ArgumentError
 from nanoprune.experiment import Experiment, Trained
 from nanoprune.recipes import Keep, Recipe, keep_name
@@ -25,7 +26,8 @@ class Method:
 
     train(experiment, done, [of, ...]) -> [Trained, ...]: methods that have the same `train` may be trained together, as
     one fleet; `of` says what tells them apart, done[name] has the methods that were trained before. needs: which of
-    those it takes. default: whether it runs where no methods are named.
+    those it takes. default: whether it runs where no methods are named. repeatable: whether shadow models can repeat
+    it; they cannot where it acts on the answers.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Method:
     of: Any = None
     needs: tuple[str, ...] = ()
     default: bool = True
+    repeatable: bool = True
 
 
 def comparison(recipe: Recipe) -> list[Method]:
@@ -49,6 +52,9 @@ def comparison(recipe: Recipe) -> list[Method]:
         methods.append(Method(name, _prune, keep, (BASELINE,)))
         if recipe.minmax:
             methods.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,)))
+    simple = {"train": _simple, "needs": (BASELINE,), "default": False}
+    methods += [Method(name, of=make, **simple) for name, make in defences.TRAINING.items()]
+    methods += [Method(name, of=make, **simple, repeatable=False) for name, make in defences.ANSWERS.items()]
     if not mixes_records(recipe.network):
         methods += [Method(of[0], _private, of, default=False) for of in _private_rows(recipe)]
     return methods
@@ -91,6 +97,16 @@ def chosen(recipe: Recipe, names: str = "default") -> list[Method]:
     return [method for name, method in methods.items() if name in wanted]
 
 
+def check_repeatable(methods: list[Method]) -> None:
+    """ArgumentError, with their names, where there are methods that shadow models cannot repeat."""
+    names = [method.name for method in methods if not method.repeatable]
+    if names:
+        raise ArgumentError(
+            f"attacks full cannot repeat {' and '.join(names)} with shadow models; name the --methods without it, or "
+            "leave the attacks at standard"
+        )
+
+
 def train_methods(experiment: Experiment, names: str = "default") -> dict[str, Trained]:
     """The networks of the methods that `chosen` finds, in the order of the results."""
     methods = chosen(experiment.recipe, names)
@@ -125,6 +141,10 @@ def _small_dense(experiment: Experiment, done: dict[str, Trained], of: list[tupl
 
 def _minmax(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:
     return [experiment.dense("minmax", lam=experiment.recipe.minmax)]
+
+
+def _simple(experiment: Experiment, done: dict[str, Trained], of: list[Callable]) -> list[Trained]:
+    return [make(experiment, done[BASELINE]) for make in of]
 
 
 def _prune(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:

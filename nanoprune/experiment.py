@@ -16,7 +16,7 @@ from scipy.special import softmax
 from nanoprune.attack import Outcome, Outputs, evaluate
 from nanoprune.backend import to_device
 from nanoprune.batch import EVALUATION_BATCH, Records, accuracy, predict_fleet
-from nanoprune.checkpoint import Checkpoints, Saved
+from nanoprune.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.data import Dataset, Split, make_split
 from nanoprune.defend.accounting import summed_up
 from nanoprune.errors import ArgumentError, DivergenceError
@@ -41,11 +41,17 @@ class Progress:
         """Some steps of the stage are done; called from worker threads."""
 
 
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """softmax over the last axis, in float64: fewer ties among the confident."""
+    return softmax(logits.astype(np.float64), axis=-1)
+
+
 @dataclasses.dataclass
 class Trained:
     """The networks of one method, a replica a seed, and what was recorded: curves, name -> (seeds, n).
 
-    steps: for each seed how its network was made, as a model file says it.
+    steps: for each seed how its network was made, as a model file says it. answer: what the attacker gets to see of the
+    logits (seeds, n, classes): probabilities alike in float64.
     """
 
     net: Network
@@ -53,14 +59,25 @@ class Trained:
     steps: list[list[dict[str, Any]]]
     status: list[str] | None = None  # of the solver, one a seed; None where nothing was pruned
     note: str | None = None  # what a reader of the results must know
+    answer: Callable[[np.ndarray], np.ndarray] = probabilities
     privacy: dict[str, Any] | None = None  # the budget that was spent, see `defend.accounting.statement`
 
     def of(self, rows: list[int]) -> Trained:
         """Some of the seeds."""
         curves = {name: values[rows] for name, values in self.curves.items()}
         steps, status = [self.steps[r] for r in rows], self.status and [self.status[r] for r in rows]
-        net = self.net.copy(rows)
-        return dataclasses.replace(self, net=net, curves=curves, steps=steps, status=status)
+        changes = {"curves": curves, "steps": steps, "status": status, "answer": self._answer_of(rows)}
+        return dataclasses.replace(self, net=self.net.copy(rows), **changes)
+
+    def _answer_of(self, rows: list[int]) -> Callable[[np.ndarray], np.ndarray]:
+        """`answer` for some of the seeds alone: it may be another one for each seed."""
+
+        def answer(logits: np.ndarray) -> np.ndarray:
+            of_all = np.zeros((self.net.replicas, *logits.shape[1:]), logits.dtype)  # (seeds, n, classes)
+            of_all[rows] = logits
+            return self.answer(of_all)[rows]
+
+        return answer
 
 
 class Experiment:
@@ -89,7 +106,8 @@ class Experiment:
         sizes = (recipe.members, recipe.reference, recipe.nonmembers)
         self.splits = list(splits) if splits else [make_split(dataset, *sizes, seed) for seed in self.seeds]
         self.records = Records(dataset.x, dataset.y)
-        self.description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths)
+        size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
+        self.description = describe(recipe.network, *size, dropout=recipe.dropout)
         self._check(drawn=not splits)
 
     def _check(self, drawn: bool) -> None:
@@ -104,6 +122,14 @@ class Experiment:
             raise ArgumentError(f"members and nonmembers must leave the attacker at least 4 of each, he knows {known}")
         if self.recipe.minmax and self.recipe.reference < 2:
             raise ArgumentError(f"reference must be at least 2 for the Min-Max game, got {self.recipe.reference}")
+
+    def by(self, recipe: Recipe) -> Experiment:
+        """The same records, splits and seeds by another recipe."""
+        experiment = Experiment(
+            self.dataset, recipe, self.seeds, self.threads, self.progress, self.splits, self.checkpoints
+        )
+        experiment.dropped = self.dropped  # the same list: what one of them loses is lost in both
+        return experiment
 
     def indices(self, part: str) -> np.ndarray:
         """The records of one part of the splits, such as "members"; (seeds, n)."""
@@ -137,6 +163,20 @@ class Experiment:
         if missed:
             trained.note = f"{method}: not reached in {missed} of {(~lost).sum()} seeds, which kept the last epoch"
         return trained
+
+    def validated(self, method: str) -> Trained:
+        """Dense networks, each as it was after its best epoch on the reference set, see `Shard.validated`."""
+        if self.recipe.reference < 1:
+            raise ArgumentError(f"reference must be at least 1 for {method}, which validates on it, got 0")
+        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        trained = self._fleet(method, net, [], self.recipe.dense.epochs, lambda shard, _: shard.validated())
+        trained.steps = [[self.recipe.train_step(0.0, int(e))] for e in trained.curves["stopped_after"][:, 0]]
+        return trained
+
+    def outputs(self, net: Network, part: str) -> np.ndarray:
+        """Logits (seeds, n, classes) of the records of one part of the splits."""
+        with single_threaded_blas():
+            return predict_fleet(net, self.records, self.indices(part), self.threads)
 
     def pruned(self, dense: Trained, keeps: Sequence[Any], lam: float = 0.0) -> list[Trained]:
         """The dense networks pruned to each keep ratio (a number, or one a layer), as one fleet; a result a ratio."""
@@ -191,7 +231,7 @@ class Experiment:
         """The comparison of the seeds that no method has lost, so that differences stay paired by seed."""
         left = np.flatnonzero(~self._lost()).tolist()
         seeds, splits = ([of[i] for i in left] for of in (self.seeds, self.splits))
-        experiment = Experiment(self.dataset, self.recipe, seeds, self.threads, self.progress, splits)
+        experiment = Experiment(self.dataset, self.recipe, seeds, self.threads, self.progress, splits, self.checkpoints)
         experiment.dropped = self.dropped
         return experiment, {method: of.of(left) for method, of in trained.items()}
 
@@ -205,29 +245,32 @@ class Experiment:
             )
         return np.concatenate(shards)
 
-    def attack(self, nets: dict[str, Network]) -> dict[str, dict[str, Outcome]]:
-        """Every attack on the networks of every method: fitted on the known records, measured on the scored ones.
+    def attack(self, trained: dict[str, Trained]) -> dict[str, dict[str, Outcome]]:
+        """Every attack on the answers of every method: fitted on the known records, measured on the scored ones.
 
         The same generators, seed by seed, for every method: all meet the same attacker.
         """
         S = len(self.seeds)
-        self.progress.start("attack", S * len(nets))
-        sources = [generator for _ in nets for generator in generators(self.seeds, "attack")]
+        self.progress.start("attack", S * len(trained))
+        sources = [generator for _ in trained for generator in generators(self.seeds, "attack")]
         with single_threaded_blas():
-            known, scored = (self._outputs(list(nets.values()), share) for share in ("known", "scored"))
-            outcomes = evaluate(known, scored, sources, self.threads, self.progress.advance)
-        rows = {method: slice(i * S, (i + 1) * S) for i, method in enumerate(nets)}
+            known, scored = (self._outputs(list(trained.values()), share) for share in ("known", "scored"))
+            outcomes = evaluate(known, scored, sources, self.threads, self.progress.advance, self._attack_slot)
+        rows = {method: slice(i * S, (i + 1) * S) for i, method in enumerate(trained)}
         return {method: {name: o.of(of) for name, o in outcomes.items()} for method, of in rows.items()}
 
-    def _outputs(self, nets: list[Network], share: str) -> Outputs:
-        """Predictions for one share of the splits; of the known records as many members as non-members."""
+    def _attack_slot(self, r: int, outputs: str) -> Slot | None:
+        return self.checkpoints and self.checkpoints.slot("attack", slice(r, r + 1), outputs)
+
+    def _outputs(self, trained: list[Trained], share: str) -> Outputs:
+        """What the methods answer for one share of the splits; of the known records as many members as non-members."""
         parts = [self.indices(f"{share}_{part}") for part in ("members", "nonmembers")]
         if share == "known":
             parts = [part[:, : min(p.shape[1] for p in parts)] for part in parts]
         index = np.concatenate(parts, axis=1)  # (seeds, n)
-        logits = np.concatenate([predict_fleet(net, self.records, index, self.threads) for net in nets])
-        p = softmax(logits.astype(np.float64), axis=2)  # in float64: fewer ties among the confident
-        y = np.tile(self.dataset.y[index], (len(nets), 1))  # (nets x seeds, n)
+        answers = [of.answer(predict_fleet(of.net, self.records, index, self.threads)) for of in trained]
+        p = np.concatenate(answers)  # (methods x seeds, n, classes)
+        y = np.tile(self.dataset.y[index], (len(trained), 1))  # (methods x seeds, n)
         return Outputs(p, y, np.repeat([True, False], [part.shape[1] for part in parts]))
 
     def _fleet(

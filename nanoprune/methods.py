@@ -59,13 +59,30 @@ class Shard:
 
     def stopped(self, epochs: np.ndarray, last: int) -> None:
         """`last` epochs of ordinary training, of which replica r keeps what it was after epochs[r] of them."""
+        self._keeping(lambda epoch: epochs == epoch + 1, last)
+
+    def validated(self) -> None:
+        """Ordinary training, of which each replica keeps its best epoch on its reference records: the first of the
+        highest accuracy. The curve "stopped_after" has the number of epochs, "validation_accuracy" the accuracies."""
+
+        def better(epoch: int) -> np.ndarray:
+            so_far = self.curves.setdefault("validation_accuracy", [])  # (R,) each
+            so_far.append(accuracy(self.net, self.records, self.reference, self.evaluation))
+            return np.argmax(so_far, axis=0) == epoch
+
+        self._keeping(better)
+        self.curves["stopped_after"] = [np.argmax(self.curves["validation_accuracy"], axis=0) + 1]
+
+    def _keeping(self, keep: Callable[[int], np.ndarray], epochs: int | None = None) -> None:
+        """Ordinary training, of which each replica ends as it was after the last epoch for which keep(epoch) (R,) said
+        so; only the first `epochs` where that is given."""
         kept = self.kept = self.net.copy()
 
-        def keep(epoch: int) -> None:
-            for r in np.flatnonzero(epochs == epoch + 1):
+        def look(epoch: int) -> None:
+            for r in np.flatnonzero(keep(epoch)):
                 kept.theta[r], kept.state[r] = self.net.theta[r], self.net.state[r]
 
-        self._train(self.recipe.dense, epochs=last, on_epoch=keep)
+        self._train(self.recipe.dense, epochs=epochs, on_epoch=look)
         self.net.theta[...], self.net.state[...] = kept.theta, kept.state
 
     def pruned(self, keep: Any, lam: float = 0.0) -> list[str]:

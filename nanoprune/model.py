@@ -111,8 +111,8 @@ def _network(description: dict[str, Any], file: h5py.File, path: str | os.PathLi
         if not all(isinstance(n, int) and 0 < n <= 1_000_000 for n in numbers):
             raise DataError(f"{path}: the network's sizes are {numbers}, expected integers from 1 to 1,000,000")
         shape = tuple(description["input_shape"])
-        standardise = description.get("standardise")
-        checked = describe(description["network"], shape, description["classes"], size, standardise)
+        kept = {"standardise": description.get("standardise"), "dropout": description.get("dropout", 0.0)}
+        checked = describe(description["network"], shape, description["classes"], size, **kept)
         layout = build(checked, replicas=0)  # the layout alone: no memory for parameters yet
     except ArgumentError as error:
         raise DataError(f"{path}: {error}") from error

@@ -41,7 +41,8 @@ def train_model(
     it goes on where that was interrupted.
     """
     progress = progress or Progress()
-    description = describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths)
+    size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
+    description = describe(recipe.network, *size, dropout=recipe.dropout)
     net = build(description).initialise(generators([seed], "initial"))
     model = Model(net, dataset.name, dataset.sha256, recipe.members, recipe.reference, recipe.nonmembers, seed, [])
     progress.start(f"train {recipe.network}", recipe.private.epochs if epsilon else recipe.dense.epochs)

@@ -26,6 +26,30 @@ def keep_name(keep: Keep) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class DefenceSettings:
+    """What the simple defences of `nanoprune.defences` are told. How the numbers were found: docs/results.md.
+
+    l2: weight decay of the dense training. dropout: rate. smoothing: the share of a label that all classes have in
+    equal parts. relaxloss: alpha, the loss at which the members are held. temperature: T > 1, by which logits are
+    divided. memguard: the budget, most of the expected L1 distance of an answer from the network's own; 2 and more is
+    no limit.
+    """
+
+    l2: float = 5e-3
+    dropout: float = 0.5
+    smoothing: float = 0.1
+    relaxloss: float = 0.5
+    temperature: float = 4.0
+    memguard: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1.0 < self.temperature < float("inf"):
+            raise ArgumentError(f"temperature must be above 1, got {self.temperature}")
+        if not 0.0 <= self.memguard < float("inf"):
+            raise ArgumentError(f"memguard must be a budget of at least 0, got {self.memguard}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Private:
     """How networks are trained with DP-SGD, see `defend.DPSGD`: rows of a comparison, at each of the `epsilons`.
 
@@ -74,6 +98,7 @@ class Recipe:
     the whole of `prune` (Ye et al. 2018, arXiv 1810.07378, "progressive"). scheme: what is pruned together, see
     `prune.scheme`. exempt: layers that one ratio for all leaves whole, see `prune.layer_ratios`.
     minmax: lambda of the game, 0 for none. inner_steps: of the adversary before each step of the classifier.
+    dropout: rate of the layers that `zoo.with_dropout` puts in. defences: what the simple defences are told.
     private: the training with DP-SGD.
     """
 
@@ -94,6 +119,8 @@ class Recipe:
     via: tuple[float, ...] = ()
     scheme: str = "unstructured"
     exempt: tuple[str, ...] = ()
+    dropout: float = 0.0
+    defences: DefenceSettings = dataclasses.field(default_factory=DefenceSettings)
     private: Private = dataclasses.field(default_factory=Private)
 
     def __post_init__(self) -> None:

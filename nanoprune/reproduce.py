@@ -12,7 +12,7 @@ import numpy as np
 from nanoprune.audit.fleet import attack_methods
 from nanoprune.audit.shadows import check_shadows
 from nanoprune.audit.validity import comparison_checks
-from nanoprune.comparison import chosen, train_methods
+from nanoprune.comparison import check_repeatable, chosen, train_methods
 from nanoprune.data import Dataset
 from nanoprune.experiment import Experiment, Progress
 from nanoprune.recipes import Recipe
@@ -39,14 +39,15 @@ def reproduce(
     -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network is also attacked
     with so many shadow models, which takes about as many times as long. With a `run` it goes on where that was
     interrupted; of one that is finished the results are read, and there are no curves. A seed whose loss stops being
-    finite in a method is left out of all of them. Raises ArgumentError on a method that there is not, DivergenceError
-    where no seed is left.
+    finite in a method is left out of all of them. Raises ArgumentError on a method that there is not or that shadow
+    models cannot repeat, DivergenceError where no seed is left.
     """
     began = time.perf_counter()
     experiment = Experiment(dataset, recipe, seeds, threads, progress)
     if shadows:
         check_shadows(shadows)
-    chosen(recipe, methods)
+        check_repeatable(chosen(recipe, methods))
+    chosen(recipe, methods)  # refused before the run begins
     if run:
         run.begin(identity(dataset, recipe, seeds, threads, experiment.splits, shadows=shadows, methods=methods))
         experiment.checkpoints = run.checkpoints
@@ -56,7 +57,7 @@ def reproduce(
     if experiment.dropped:
         experiment, trained = experiment.without_dropped(trained)
     entries = {}
-    outcomes = experiment.attack({method: t.net for method, t in trained.items()})
+    outcomes = experiment.attack(trained)
     for method, t in trained.items():
         entries[method] = method_entry(experiment, t, outcomes[method])
         t.curves |= roc_curves(experiment, outcomes[method])

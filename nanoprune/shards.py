@@ -24,6 +24,7 @@ import numpy as np
 from nanoprune import interrupt
 from nanoprune.backend import free_memory, xp
 from nanoprune.errors import ArgumentError, Interrupted, WorkerError
+from nanoprune.nn.dropout import Dropout
 from nanoprune.nn.network import Network
 from nanoprune.nn.workspace import Workspace
 
@@ -202,8 +203,11 @@ def shard_size(net: Network, samples: int, threads: int) -> int:
 def sample_threads(net: Network, batch: int, threads: int) -> int:
     """How many of the threads share the samples of each batch: those that whole replicas leave idle.
 
-    One where a step is so small that handing it out takes longer (benchmarks/threads.py).
+    One where a step is so small that handing it out takes longer (benchmarks/threads.py), and where a layer draws
+    random numbers, which must not depend on threads.
     """
+    if any(isinstance(layer, Dropout) for layer, _ in net.body.leaves(net.input_shape)):
+        return 1
     if net.body.macs(net.input_shape) * batch < SMALL:
         return 1
     return max(1, threads // net.replicas)

@@ -23,6 +23,7 @@ from nanoprune.augment import augmentation
 from nanoprune.backend import to_host, xp
 from nanoprune.batch import Records, shuffled
 from nanoprune.defend import DPSGD, MinMax
+from nanoprune.defend.losses import CROSS_ENTROPY, loss_function
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy, schedule
 from nanoprune.nn.layer import positive
@@ -35,7 +36,7 @@ class Schedule:
     """epochs of SGD in batches of `batch`, the last one smaller; learning rate `lr` over the epochs as `decay` says.
 
     lr: a number, or a tuple of one a replica.
-    augment: what images of training batches pass through, see `augmentation`.
+    augment: what images of training batches pass through, see `augmentation`. loss: L_D by name, see `loss_function`.
     """
 
     epochs: int
@@ -45,6 +46,7 @@ class Schedule:
     weight_decay: float = 0.0
     decay: str = "constant"
     augment: str = "none"
+    loss: str = CROSS_ENTROPY
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
@@ -54,6 +56,7 @@ class Schedule:
             raise ArgumentError(f"momentum must lie in [0, 1) and weight_decay be at least 0, got {found}")
         self.rate(len(self.lr) if isinstance(self.lr, tuple) else 1)
         augmentation(self.augment)
+        loss_function(self.loss)
 
     def rate(self, replicas: int) -> Callable[[float], Any]:
         """The learning rate by epoch: a number, or (R,). Raises ArgumentError unless there is one for each replica."""
@@ -89,10 +92,12 @@ def train(
     ArgumentError where `DPSGD` does.
     """
     optimizer = SGD(plan.momentum, plan.weight_decay)
-    rate, augment = plan.rate(net.replicas), augmentation(plan.augment)
+    rate, augment, L_D = plan.rate(net.replicas), augmentation(plan.augment), loss_function(plan.loss)
     updates = _update_epochs(plan.epochs, admm.settings.iterations) if admm else set()
     epochs = plan.epochs if stop_after is None else min(stop_after, plan.epochs)
     losses = np.empty((net.replicas, epochs))
+    if private and plan.loss != CROSS_ENTROPY:
+        raise ArgumentError(f"loss must be {CROSS_ENTROPY} with DP-SGD, got {plan.loss}")
     if private:
         generators = private.begin(net, members, plan.batch, mask, game)
     first = begin(optimizer, losses) if begin else 0
@@ -103,7 +108,7 @@ def train(
         if private:
             loss, dlogits = cross_entropy(logits, y, private.batch, index >= 0)  # L_D(W)
         else:
-            loss, dlogits = cross_entropy(logits, y, count)  # L_D(W)
+            loss, dlogits = L_D(logits, y, count, ws, epoch)  # L_D(W)
         if game:
             dlogits += game.lam * game.gain_gradient(logits, y, ws, count)  # + lambda max_h G_W(h)
         net.backward(dlogits, ws)

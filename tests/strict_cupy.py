@@ -171,6 +171,9 @@ class ndarray:
     def max(self, axis=None, out=None, keepdims=False):
         return into(out, self._host.max(axis=axis, out=target(out), keepdims=keepdims))
 
+    def argmax(self, axis=None, out=None, dtype=None, keepdims=False):
+        return into(out, self._host.argmax(axis=axis, out=target(out), keepdims=keepdims))
+
     def all(self, axis=None, out=None, keepdims=False):
         return into(out, self._host.all(axis=axis, out=target(out), keepdims=keepdims))
 
@@ -196,6 +199,8 @@ def _binary(name):
         setattr(ndarray, f"__i{name}__", assigned)
 
 
+ndarray.__and__ = lambda self, other: wrap(self._host & operand(other))
+ndarray.__neg__ = lambda self: wrap(-self._host)
 ndarray.__matmul__ = lambda self, other: matmul(self, other)
 for _name in ("add", "sub", "mul", "truediv", "pow", "eq", "ne", "gt", "ge", "lt"):
     _binary(_name)
@@ -213,7 +218,7 @@ module.ndarray = ndarray
 
 UFUNCS = (
     *("absolute", "add", "divide", "equal", "exp", "greater", "isfinite", "less", "log", "logaddexp", "logical_and"),
-    *("maximum", "minimum", "multiply", "sqrt", "subtract", "tanh"),
+    *("maximum", "minimum", "multiply", "sign", "sqrt", "subtract", "tanh"),
 )
 
 
@@ -310,6 +315,11 @@ def broadcast_to(array, shape):
 @function
 def sum(a, axis=None, dtype=None, out=None, keepdims=False):
     return into(out, np.sum(unwrap(a), axis, dtype, target(out), keepdims))
+
+
+@function
+def where(condition, x=None, y=None):
+    return wrap(np.where(operand(condition), operand(x), operand(y)))
 
 
 @function

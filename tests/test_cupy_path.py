@@ -19,7 +19,8 @@ from nanoprune.audit import attack_model
 from nanoprune.backend import device_name, module_name, product, require, to_device, to_host, use_device, xp
 from nanoprune.batch import Records, accuracy, predict, predict_fleet
 from nanoprune.data.digits import load_digits
-from nanoprune.defend import DPSGD, MinMax
+from nanoprune.defend import DPSGD, MinMax, memguard
+from nanoprune.defend.losses import loss_function
 from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
 from nanoprune.model import load_model, save_model
 from nanoprune.nn import (
@@ -59,7 +60,7 @@ from nanoprune.reproduce import reproduce
 from nanoprune.shards import footprint, shard_size
 from nanoprune.train import Schedule, train
 from nanoprune.verify import certificate, run
-from nanoprune.zoo import build, describe
+from nanoprune.zoo import attacker, build, describe
 
 R = 2  # replicas
 SOURCES = sorted(pathlib.Path(certificate.__file__).parents[1].rglob("*.py"))
@@ -419,8 +420,11 @@ def test_losses(count):
     y, t = np.arange(2 * 4).reshape(R, 4) % 3, np.linspace(0, 1, 8).reshape(R, 1, 4).astype(np.float32)
 
     def body():
+        logits, labels = to_device(draw(R, 3, 4)), to_device(y)
+        named = ("label-smoothing:0.1", "relaxloss:100", "relaxloss:0.1", "relaxloss:1.2")
         return [
-            cross_entropy(to_device(draw(R, 3, 4)), to_device(y), count),
+            cross_entropy(logits, labels, count),
+            [loss_function(name)(logits, labels, 9, Workspace(), epoch) for name in named for epoch in (0, 1)],
             log_loss(to_device(draw(R, 1, 4)), to_device(t), count),
         ]
 
@@ -558,6 +562,16 @@ def test_training_with_game_admm_and_mask(threads):
     both(body)
 
 
+def test_noise_on_answers(monkeypatch):
+    monkeypatch.setattr(memguard, "STEPS", 3)
+    z = 3 * draw(R, 3, 20)
+
+    def body():
+        h = attacker(3, R).initialise(seeded())
+        h.theta[...] = to_device(draw(*h.theta.shape) / 20)
+        return [memguard.find_noise(h, to_device(z)), memguard.MemGuard(h, 0.5, [b"", b""])(z.swapaxes(1, 2))]
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("clipping", ["flat", "layer"])
 def test_dp_sgd_with_and_without_a_mask(clipping, threads):
@@ -592,6 +606,7 @@ def test_divergence_is_told(backend):
 def quick_attack(monkeypatch):
     monkeypatch.setattr(network, "RATES", (1e-3,))
     monkeypatch.setattr(network, "PATIENCE", 2)
+    monkeypatch.setattr(memguard, "STEPS", 3)
 
 
 @pytest.mark.usefixtures("quick_attack")
@@ -622,7 +637,8 @@ def recipe():
 @pytest.mark.usefixtures("quick_attack")
 def test_reproduce(recipe):
     def body():
-        results, curves = reproduce(load_digits(), recipe, [0, 1], default_threads() if xp._module is not np else 1)
+        threads = default_threads() if xp._module is not np else 1
+        results, curves = reproduce(load_digits(), recipe, [0, 1], threads, methods="all")
         assert results.pop("seconds") > 0
         assert results.pop("device") == ("cpu" if xp._module is np else "gpu (Stand-in)")
         return [results, curves]

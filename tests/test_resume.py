@@ -67,6 +67,7 @@ METHODS = {
     "dense": lambda shard: shard.dense(),
     "the game": lambda shard: shard.dense(lam=1.0),
     "stopped": lambda shard: shard.stopped(np.array([1, 3]), 3),
+    "stopped by validation": lambda shard: shard.validated(),
     "pruned": lambda shard: shard.pruned(0.2),
     "pruned, with the game": lambda shard: shard.pruned(0.2, 1.0),
     "private": lambda shard: shard.private(1.0, "dense"),
@@ -195,7 +196,7 @@ def thawed(value):
 
 
 class After(Progress):
-    """Raises Cut after so many steps."""
+    """Raises Cut after so many steps, which are what an earlier life has not made."""
 
     def __init__(self, steps):
         self.left = steps
@@ -212,13 +213,14 @@ def told(results):
 
 def test_a_comparison_cut_in_every_stage_has_the_same_results(tmp_path):
     """Every method, curve and attack of `reproduce`, cut again and again, each life a few epochs long."""
-    data, recipe = load("digits"), quick(via=(), keep=(0.3, 0.1))
-    results, curves = reproduce(data, recipe, [0, 1], 1)
+    data, recipe = load("digits"), quick(via=(), keep=(0.3,))
+    methods = "default,relaxloss,validation-stop,temperature"
+    results, curves = reproduce(data, recipe, [0, 1], 1, methods=methods)
     lives = 0
     while True:
         try:
             with Run(tmp_path / "run", resume=True, every=0) as run:
-                again, curves_again = reproduce(data, recipe, [0, 1], 1, After(24), run=run)
+                again, curves_again = reproduce(data, recipe, [0, 1], 1, After(22), run=run, methods=methods)
                 run.finish()
             break
         except Cut:
@@ -292,11 +294,12 @@ def poison(monkeypatch, seed_place, replicas):
 def test_a_seed_that_diverges_is_dropped_from_all_methods_and_the_others_are_as_without_it(
     threads, monkeypatch, tmp_path
 ):
-    data, recipe = load("digits"), quick(via=(), keep=(0.3, 0.1))
-    expected, curves = reproduce(data, recipe, [4, 6], threads)
+    data, recipe = load("digits"), quick(via=(), keep=(0.3,))
+    methods = "default,l2,memguard"
+    expected, curves = reproduce(data, recipe, [4, 6], threads, methods=methods)
     poison(monkeypatch, 1, 3)
     with Run(tmp_path, every=0) as run:
-        found, curves_found = reproduce(data, recipe, [4, 5, 6], threads, run=run)
+        found, curves_found = reproduce(data, recipe, [4, 5, 6], threads, run=run, methods=methods)
     assert found["seeds"] == [4, 6]
     ((dropped),) = found["dropped"]
     assert (dropped["seed"], dropped["method"]) == (5, "baseline")
@@ -308,7 +311,7 @@ def test_a_seed_that_diverges_is_dropped_from_all_methods_and_the_others_are_as_
         for name, values in arrays.items():
             assert values.tobytes() == curves_found[method][name].tobytes(), (method, name)
     with Run(tmp_path, resume=True) as run:  # what was dropped stays so
-        again, _ = reproduce(data, recipe, [4, 5, 6], threads, run=run)
+        again, _ = reproduce(data, recipe, [4, 5, 6], threads, run=run, methods=methods)
     assert told(again) == told(found)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from nanoprune.batch import Records, predict_fleet
 from nanoprune.checkpoint import Checkpoints
 from nanoprune.data import Dataset, Split, make_split
+from nanoprune.defend.losses import CROSS_ENTROPY
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.experiment import Experiment, Progress, Trained
 from nanoprune.model import Model
@@ -25,7 +26,7 @@ from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings
 from nanoprune.recipes import Private, Recipe, recipe_for
 from nanoprune.train import Schedule
-from nanoprune.zoo import size_of
+from nanoprune.zoo import build, size_of
 
 STREAM = int.from_bytes(b"shadow", "big")
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
@@ -92,16 +93,29 @@ def check_shadows(shadows: int) -> None:
         raise ArgumentError(f"shadows must be an even number of at least {FEWEST}, got {shadows}")
 
 
+def undefended(model: Model) -> Model:
+    """The model as one would train it who knows of no defence: the layout of its network, and of its steps the dense
+    training alone, without game and dropout, on the cross-entropy.
+
+    Epochs and weight decay stay: they are a matter of training first.
+    """
+    description = {name: value for name, value in model.net.description.items() if name != "dropout"}
+    step = model.steps[0]
+    if step["step"] == "private":
+        step = {"step": "train", "stop_after": None, "inner_steps": step["inner_steps"]} | step["dense"]
+    step = step | {"minmax": 0.0} | ({"loss": CROSS_ENTROPY} if "loss" in step else {})
+    return dataclasses.replace(model, net=build(description, replicas=0), steps=[step])
+
+
 def train_shadows(
     model: Model,
     dataset: Dataset,
     shadows: int,
     threads: int,
     progress: Progress,
-    plain: bool = False,
     checkpoints: Checkpoints | None = None,
 ) -> Shadows:
-    """K shadows by the recipe of `model`, every step of it; with `plain` only the training, without the game.
+    """K shadows by the recipe of `model`, every step of it.
 
     checkpoints: where their training is kept and taken up again. Raises DivergenceError where one of them diverges.
     """
@@ -111,7 +125,7 @@ def train_shadows(
     splits = [_split(pool, row) for row in inside]
     logits, population, paths = {}, {}, None
     trained: Trained | None = None
-    for step, recipe in recipe_steps(model, dataset, plain):
+    for step, recipe in recipe_steps(model, dataset):
         experiment = Experiment(dataset, recipe, seeds, threads, progress, splits, checkpoints)
         if step["step"] == "train":
             trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
@@ -164,7 +178,7 @@ def _split(pool: Pool, inside: np.ndarray) -> Split:
     return Split(members, pool.reference, pool.scored[~inside], none, none, none, none)
 
 
-def recipe_steps(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str, Any], Recipe]]:
+def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recipe]]:
     """The steps that made the model, each with the recipe that it ran by.
 
     Raises DataError where the model does not say how it was made.
@@ -175,25 +189,23 @@ def recipe_steps(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict
             raise DataError("the model was shrunk, which changes no output; attack the one that `shrink` read")
         if names != ["private"] and (names[:1] != ["train"] or set(names[1:]) - {"prune"}):
             raise DataError(f"the model's steps are {names}, expected train and then prune; train it again")
-        return _recipes(model, dataset, plain)
+        return _recipes(model, dataset)
     except (KeyError, TypeError, AttributeError, ArgumentError) as error:
         raise DataError(f"the model's steps cannot be repeated ({error!r}); train it again with `train`") from error
 
 
-def _recipes(model: Model, dataset: Dataset, plain: bool) -> list[tuple[dict[str, Any], Recipe]]:
+def _recipes(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recipe]]:
     description, found = model.net.description, []
     base = recipe_for(dataset, "all" if model.members is None else model.members, network=description["network"])
-    base = dataclasses.replace(base, widths=size_of(description), reference=model.reference)
+    layout = {"widths": size_of(description), "dropout": description.get("dropout", 0.0)}
+    base = dataclasses.replace(base, **layout, reference=model.reference)
     for step in model.steps:
         if step["step"] == "train":
             base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])
-            recipe = dataclasses.replace(base, minmax=0.0 if plain else step["minmax"])
+            recipe = dataclasses.replace(base, minmax=step["minmax"])
         elif step["step"] == "private":
             base = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
-            recipe = base if plain else _private(base, step)
-            step = base.train_step(0.0) if plain else step
-        elif plain:
-            continue
+            recipe = _private(base, step)
         else:
             recipe = _pruning(base, step)
         found.append((step, recipe))
@@ -223,5 +235,5 @@ def _private(base: Recipe, step: dict[str, Any]) -> Recipe:
 
 
 def _schedule(record: dict[str, Any]) -> Schedule:
-    record = {"augment": "none"} | record  # model files of before there was one do not name it
+    record = {"augment": "none", "loss": CROSS_ENTROPY} | record  # older model files do not name them
     return Schedule(**{field.name: record[field.name] for field in dataclasses.fields(Schedule)})

@@ -19,7 +19,16 @@ from nanoprune.audit.cache import cached
 from nanoprune.audit.exposure import exposure, exposure_change, fleet_change
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadow_attacks import BOTH, Views, attack_target, shadow_attacks
-from nanoprune.audit.shadows import Pool, Shadows, make_pool, outputs, path_margins, recipe_steps, train_shadows
+from nanoprune.audit.shadows import (
+    Pool,
+    Shadows,
+    make_pool,
+    outputs,
+    path_margins,
+    recipe_steps,
+    train_shadows,
+    undefended,
+)
 from nanoprune.audit.validity import model_checks, shadow_accuracy
 from nanoprune.data import Dataset, make_split
 from nanoprune.errors import DataError
@@ -50,28 +59,28 @@ def attack_model(
     check_alpha(alpha)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)
-    recipe_steps(model, dataset, plain=False)  # refused now, not after the training
+    recipe_steps(model, dataset)  # refused now, not after the training
     pool = make_pool(model, dataset)
     y = dataset.y[pool.scored]
-    defended = len(model.steps) > 1 or model.steps[0]["minmax"] > 0
-    attackers = {"": False} | ({PLAIN: True} if defended else {})
+    plain = undefended(model)
+    made_by = {"": _made_by(model, dataset, pool, shadows), PLAIN: _made_by(plain, dataset, pool, shadows)}
+    attackers = {"": model} | ({PLAIN: plain} if made_by[PLAIN] != made_by[""] else {})
     logits = outputs(model.net, dataset, pool.scored, threads)[0]
     target = Predictions(softmax(logits.astype(np.float64), axis=1), y, pool.member)
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}
-    for suffix, plain in attackers.items():
-        made_by = _made_by(model, dataset, pool, shadows, plain)
-        arguments = (model, dataset, shadows, threads, progress, plain)
-        found = cached(cache, made_by, functools.partial(train_shadows, *arguments))
+    for suffix, of in attackers.items():
+        train = functools.partial(train_shadows, of, dataset, shadows, threads, progress)
+        found = cached(cache, made_by[suffix], train)
         views = _views(model, dense, dataset, pool, found, threads)
         progress.start(f"attack{suffix}", 1)
         attacked |= {name + suffix: of for name, of in _every_attack(target, views, threads).items()}
         progress.advance()
-        if not plain and len(found.logits) > 1:
+        if of is model and len(found.logits) > 1:
             before, after = (exposure(found.logits[stage], y, found.inside) for stage in found.logits)
             results["exposure"] = exposure_change(before, after, y, target.classes, alpha)
             results["exposure"] |= fleet_change(*found.logits.values(), y, found.inside, alpha)
-        if not plain:
+        if of is model:
             train, test = _accuracies(found, y)
             alike = shadow_accuracy(target, train, test)
             results["shadows"] = {
@@ -129,14 +138,13 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
     return Views(found.inside, logits, population, paths, dataset.y[pool.scored], dataset.y[pool.population])
 
 
-def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int, plain: bool) -> dict[str, Any]:
-    """Everything that the shadows' predictions depend on."""
+def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:
+    """Everything that the predictions of the shadows of `model` depend on."""
     pool_sha256 = hashlib.sha256(b"".join(a.tobytes() for a in (pool.scored, pool.rest, pool.population))).hexdigest()
-    steps = [model.steps[0] | {"minmax": 0.0}] if plain else model.steps
     outcomes = ("adversary", "status", "privacy")  # what came of a step is no part of the recipe
     return {
         "network": model.net.description,
-        "steps": [{name: value for name, value in step.items() if name not in outcomes} for step in steps],
+        "steps": [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps],
         "shadows": shadows,
         "seed": model.seed,
         "members": model.members,

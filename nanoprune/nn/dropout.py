@@ -18,7 +18,7 @@ class Dropout(Elementwise):
     """
 
     def __init__(self, rate: float) -> None:
-        if not 0.0 <= rate < 1.0:
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.0 <= rate < 1.0:
             raise ArgumentError(f"rate must lie in [0, 1), got {rate!r}")
         self.rate = rate
 

@@ -30,14 +30,21 @@ def cross_entropy(logits: Any, y: Any, count: int | None = None, weight: Any = N
     are a part of a batch of n (default N). weight (R, N): how often each sample is in the sum (default once).
     log p = z - max z - log sum exp(z - max z) is finite for any finite logits.
     """
+    return soft_cross_entropy(logits, one_hot(y, logits.shape[1], logits.dtype), count, weight)
+
+
+def soft_cross_entropy(logits: Any, t: Any, count: int | None = None, weight: Any = None) -> tuple[Any, Any]:
+    """L = -1/n sum_i sum_c t_ic log p_ic for targets t, and its gradient dL/dlogits = (p - t) / n.
+
+    t (R, classes, N) is taken for a constant; over the classes it sums to 1. Otherwise as `cross_entropy`.
+    """
     n = logits.shape[-1] if count is None else count
     z = logits - logits.max(axis=1, keepdims=True)  # (R, classes, N)
-    onehot = one_hot(y, logits.shape[1], logits.dtype)
     p = xp.exp(z)
     total = p.sum(axis=1)  # (R, N)
-    losses = xp.log(total) - (z * onehot).sum(axis=1)  # (R, N)
+    losses = xp.log(total) - (z * t).sum(axis=1)  # (R, N)
     p /= total[:, None]
-    p -= onehot
+    p -= t
     if weight is not None:
         losses *= weight
         p *= weight[:, None]

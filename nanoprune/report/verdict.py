@@ -8,6 +8,15 @@ from nanoprune.statistics import paired_difference
 
 SAME_ACCURACY = 0.01  # test accuracies this close, as fractions, count as the same
 CONTROLS = {"early-stop": "stopping the dense network early", "small-dense": "a small dense network"}
+DEFENCES = {
+    "validation-stop": "early stopping on the reference set",
+    "l2": "weight decay",
+    "dropout": "dropout",
+    "label-smoothing": "label smoothing",
+    "relaxloss": "RelaxLoss",
+    "memguard": "MemGuard's noise on the answers",
+    "temperature": "a temperature on the answers",
+}
 
 Summary = Mapping[str, Any]
 
@@ -24,8 +33,8 @@ def in_words(method: str) -> str:
     """A method's name as the start of a sentence: prune-0.1 is "Pruning to 10% of the weights"."""
     kind = family(method)
     if not kind.startswith("prune"):
-        words = {"baseline": "No defence", "minmax": "The Min-Max game"} | CONTROLS
-        text = words.get(kind, method)
+        words = {"baseline": "No defence", "minmax": "The Min-Max game"} | CONTROLS | DEFENCES
+        text = words.get(kind, words.get(method, method))
         return text[0].upper() + text[1:] if text else text
     keep = method.removesuffix("+minmax").removeprefix("prune").removeprefix("-")
     try:

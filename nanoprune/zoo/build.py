@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nanoprune.errors import ArgumentError
-from nanoprune.nn import Layer, Network, Sequential, Standardise
+from nanoprune.nn import Dense, Dropout, Layer, Network, Sequential, Standardise
 from nanoprune.zoo.lenet import lenet5, lenet300
 from nanoprune.zoo.mlp import mlp
 from nanoprune.zoo.mobilenet import mobilenetv2, mobilenetv2_widths
@@ -18,7 +18,7 @@ from nanoprune.zoo.vgg import vgg16, vgg16_widths
 class Architecture:
     """layers(input_shape, classes, widths) makes the layers; size: what sizes there are; input_shape: the usual one."""
 
-    layers: Callable[[tuple[int, ...], int, list[int]], Layer]
+    layers: Callable[[tuple[int, ...], int, list[int]], Sequential]
     size: Widths | Multiplier
     input_shape: tuple[int, ...]
 
@@ -48,13 +48,15 @@ def describe(
     classes: int,
     size: Size | None = None,
     standardise: list[list[float]] | None = None,
+    dropout: float = 0.0,
 ) -> dict[str, Any]:
     """The description of network `name` for inputs (F,) or (H, C, W); `build` makes the network from it.
 
     size: the widths of the hidden layers; for vgg16, mobilenetv2 and resnet18 the width multiplier, or the widths of
     all layers with weights but the last (shortcuts and depthwise convolutions included), in their order. standardise:
-    mean and standard deviation of each channel, where the network is to see standardised images. Raises ArgumentError
-    on an unknown name, on a size that does not fit it, and on inputs that it cannot take.
+    mean and standard deviation of each channel, where the network is to see standardised images. dropout: the rate of
+    the layers that `with_dropout` puts in. Raises ArgumentError on an unknown name, on a size that does not fit it, on
+    inputs that it cannot take, and on a rate outside [0, 1).
     """
     found = architecture(name)
     if len(found.input_shape) == 3 and len(input_shape) != 3:
@@ -62,7 +64,8 @@ def describe(
     size = found.size.checked(name, input_shape, size)
     description = {"network": name, "input_shape": list(input_shape), "classes": classes}
     description["widths" if isinstance(size, list) else "width"] = size
-    return description if standardise is None else description | {"standardise": standardise}
+    description |= {} if standardise is None else {"standardise": standardise}
+    return description | ({"dropout": dropout} if Dropout(dropout).rate else {})
 
 
 def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
@@ -86,8 +89,20 @@ def layers_of(description: dict[str, Any]) -> Layer:
     """The layers of a description, without memory for their parameters."""
     layers = architecture(description["network"]).layers
     body = layers(tuple(description["input_shape"]), description["classes"], widths_of(description))
+    if description.get("dropout"):
+        body = with_dropout(body, description["dropout"])
     standardise = description.get("standardise")
     return body if standardise is None else Sequential(Standardise(*standardise), body)
+
+
+def with_dropout(body: Sequential, rate: float) -> Sequential:
+    """The layers with Dropout before every dense one, but not before one that reads the records themselves."""
+    layers: list[Layer] = []
+    for layer in body.layers:
+        if isinstance(layer, Dense) and any(before.parameters() for before in layers):
+            layers.append(Dropout(rate))
+        layers.append(layer)
+    return Sequential(*layers)
 
 
 def mixes_records(name: str) -> bool:
