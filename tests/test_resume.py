@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nanoprune.attack.network
+import nanoprune.defend.memguard
 import nanoprune.defend.minmax
 import nanoprune.methods
 from nanoprune.audit.shadows import train_shadows
@@ -56,8 +57,9 @@ def small_attackers():
         return Network(body, (2 * classes,), replicas, dtype)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nanoprune.defend.minmax, "attacker", small)
-        patch.setattr(nanoprune.attack.network, "attacker", small)
+        for module in (nanoprune.defend.minmax, nanoprune.defend.memguard, nanoprune.attack.network):
+            patch.setattr(module, "attacker", small)
+        patch.setattr(nanoprune.defend.memguard, "STEPS", 3)
         patch.setattr(nanoprune.attack.network, "PATIENCE", 3)
         patch.setattr(nanoprune.methods, "DPSGD", functools.partial(DPSGD, seeds=[5, 6]))  # for once, to be repeated
         yield
