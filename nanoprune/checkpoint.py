@@ -22,6 +22,7 @@ import numpy as np
 
 import nanoprune
 from nanoprune import interrupt
+from nanoprune.bounded import first_line, number_attribute, text_attribute
 from nanoprune.errors import DataError, VersionError
 from nanoprune.files import flush_folder
 from nanoprune.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
@@ -52,10 +53,7 @@ class Saved:
         array = self.values.get(name)
         if not isinstance(array, (np.ndarray, Sparse)):
             raise DataError(f"{self.where}: {name} is missing")
-        try:
-            array = dense(array, name, shape, dtype)
-        except DataError as error:
-            raise DataError(f"{self.where}: {error}") from error
+        array = dense(array, shape, dtype, f"{self.where}: {name}")
         if finite and not np.isfinite(array).all():
             raise DataError(f"{self.where}: {name} holds NaN or infinity")
         return array
@@ -112,9 +110,9 @@ def write_checkpoint(path: str | os.PathLike, about: dict[str, Any], state: Stat
     arrays, values = _divided(state)
     with new_file(path) as file:
         file.attrs["format"], file.attrs["nanoprune"] = FORMAT, nanoprune.__version__
-        file.attrs["about"], file.attrs["values"] = (json.dumps(x, allow_nan=False) for x in (about, values))
+        texts = file.attrs["about"], file.attrs["values"] = [json.dumps(x, allow_nan=False) for x in (about, values)]
         _write(file.create_group("state"), arrays)
-        file.attrs["content"] = _content(file.attrs, arrays)
+        file.attrs["content"] = _content(*texts, arrays)
 
 
 def _divided(state: State) -> tuple[State, State]:
@@ -146,36 +144,33 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
     """
     try:
         with h5py.File(path, "r") as file:
-            version = file.attrs["format"]
+            version = number_attribute(file, "format", path)
+            by, content = (text_attribute(file, name, path) for name in ("nanoprune", "content"))
             if version != FORMAT:
-                by = file.attrs.get("nanoprune", "that wrote it")
                 raise VersionError(f"{path}: format {version}, this version reads {FORMAT}; use nanoprune {by}")
-            about, plain = (json.loads(file.attrs[name]) for name in ("about", "values"))
-            arrays = _arrays(file, "state", [0], 0)
-            if file.attrs["content"] != _content(file.attrs, arrays):
-                raise DataError("changed since it was written")
+            texts = [text_attribute(file, name, path) for name in ("about", "values")]
+            arrays = _arrays(file, "state", path, [0])
+        about, plain = map(json.loads, texts)
+        if content != _content(*texts, arrays):
+            raise DataError(f"{path}: changed since it was written")
         if not isinstance(about, dict):
-            raise DataError("does not say what it is of")
+            raise DataError(f"{path}: does not say what it is of")
         return about, _joined(arrays, plain)
-    except VersionError:
-        raise
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path}: no checkpoint of nanoprune ({error})".replace("\n", " ")) from error
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise DataError(f"{path}: no checkpoint of nanoprune ({first_line(error)})") from error
 
 
-def _arrays(parent: h5py.Group, name: str, seen: list[int], depth: int) -> State:
+def _arrays(parent: h5py.Group, name: str, path: str | os.PathLike, seen: list[int], depth: int = 0) -> State:
     """The arrays of a group, and of the groups in it that are not arrays themselves."""
     if not isinstance(parent.get(name, getlink=True), h5py.HardLink) or not isinstance(parent[name], h5py.Group):
-        raise DataError(f"{name} is no group")
+        raise DataError(f"{path}: {name} is no group")
     group, found = parent[name], {}
     for key in group:
         seen[0] += 1
         if seen[0] > MAX_ITEMS or depth > MAX_DEPTH:
-            raise DataError("has more arrays than any checkpoint")
-        nested = group.get(key, getclass=True, getlink=False) is h5py.Group and "indptr" not in group[key]
-        found[key] = _arrays(group, key, seen, depth + 1) if nested else read_array(group, key)
+            raise DataError(f"{path}: has more arrays than any checkpoint")
+        nested = group.get(key, getclass=True) is h5py.Group and "indptr" not in group[key]
+        found[key] = _arrays(group, key, path, seen, depth + 1) if nested else read_array(group, key, path)
     return found
 
 
@@ -194,9 +189,9 @@ def _joined(arrays: State, plain: Any) -> State:
     return state
 
 
-def _content(attributes: Any, arrays: State) -> str:
+def _content(about: str, values: str, arrays: State) -> str:
     """SHA-256 over what the file says and over the names, types, shapes and values of all arrays."""
-    digest = hashlib.sha256(f"{attributes['format']}\n{attributes['about']}\n{attributes['values']}\n".encode())
+    digest = hashlib.sha256(f"{FORMAT}\n{about}\n{values}\n".encode())
 
     def add(name: str, value: Any) -> None:
         if isinstance(value, (dict, Sparse)):

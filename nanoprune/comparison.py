@@ -39,7 +39,8 @@ class Method:
 
 
 def comparison(recipe: Recipe) -> list[Method]:
-    """Every method that there is for a recipe; without a game where its lambda is 0."""
+    """Every method that there is for a recipe; without the game where its lambda is 0, and without those that take
+    reference records where there are too few."""
     prunes = [f"prune-{keep_name(keep)}" for keep in recipe.keep]
     suffixes = ["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])]  # the first ratio's controls have bare names
     controls = list(zip(suffixes, prunes, strict=True))
@@ -52,9 +53,9 @@ def comparison(recipe: Recipe) -> list[Method]:
         methods.append(Method(name, _prune, keep, (BASELINE,)))
         if recipe.minmax:
             methods.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,)))
-    simple = {"train": _simple, "needs": (BASELINE,), "default": False}
-    methods += [Method(name, of=make, **simple) for name, make in defences.TRAINING.items()]
-    methods += [Method(name, of=make, **simple, repeatable=False) for name, make in defences.ANSWERS.items()]
+    for name, make in (defences.TRAINING | defences.ANSWERS).items():
+        if recipe.reference >= defences.REFERENCE.get(name, 0):
+            methods.append(Method(name, _simple, make, (BASELINE,), False, name in defences.TRAINING))
     if not mixes_records(recipe.network):
         methods += [Method(of[0], _private, of, default=False) for of in _private_rows(recipe)]
     return methods
@@ -73,12 +74,12 @@ def _private_rows(recipe: Recipe) -> Iterator[tuple[str, float, str, Keep | None
 def chosen(recipe: Recipe, names: str = "default") -> list[Method]:
     """The methods of a list such as "baseline,minmax", with those that they need, in their order.
 
-    "default" and "all" stand for several, "private" for those with DP-SGD.
-
+    "default" and "all" stand for several, "simple" for the simple defences, "private" for the rows with DP-SGD.
     Raises ArgumentError, with the names that there are, on one that there is not.
     """
     methods = {method.name: method for method in comparison(recipe)}
     groups = {"default": [name for name, method in methods.items() if method.default], "all": list(methods)}
+    groups["simple"] = [name for name in methods if name in defences.TRAINING | defences.ANSWERS]
     groups["private"] = [name for name in methods if name.startswith(PRIVATE)]
     wanted = {BASELINE}
     words = names.split(",")

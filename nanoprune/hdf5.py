@@ -1,8 +1,4 @@
-"""Arrays in HDF5 files, dense or sparse, that are checked before memory is taken for them. docs/format.md has the form.
-
-A dataset may promise more than the file holds: 1 KB can name a shape of 100 GB, point into another file, or unpack to
-a thousand times its size. So a shape is compared with the bytes that lie in the file before anything is allocated.
-"""
+"""Arrays in HDF5 files, dense or without their zeros. docs/format.md has the form, `nanoprune.bounded` its limits."""
 
 from __future__ import annotations
 
@@ -15,13 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nanoprune.bounded import REMEDY, stored_array
 from nanoprune.errors import DataError
 from nanoprune.files import atomic_path
 
 COLUMNS = 1 << 16  # of a sparse array's rows: their indices are two bytes
-TYPES = frozenset(map(np.dtype, ("bool", "u1", "u2", "u4", "u8", "i8", "f4", "f8")))
-DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
-RATIO = 1032  # the most that deflate packs into a byte (zlib's technical details)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,69 +98,47 @@ def write_array(group: h5py.Group, name: str, array: np.ndarray | Sparse, **filt
         return
     inside = group.create_group(name)
     inside.attrs["shape"], inside.attrs["columns"] = np.array(array.shape, np.int64), array.columns
-    inside.create_dataset("indptr", data=array.indptr)  # not packed: 8 bytes in the file for each row, see `_read`
+    inside.create_dataset("indptr", data=array.indptr)  # not packed: 8 bytes in the file for each row
     for part, values in list(array.parts().items())[1:]:
         write_array(inside, part, values, **filters)
 
 
-def read_array(group: h5py.Group, name: str) -> np.ndarray | Sparse:
+def read_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> np.ndarray | Sparse:
     """What `write_array` wrote: an array, or a `Sparse` whose own arrays alone have been read.
 
-    Memory is taken only for what lies in the file. Raises DataError, without the file's name, where there is no such
-    array or the file does not hold what it promises.
+    Memory is taken only for what lies in the file (`stored_array`). Raises DataError, naming `path`, where there is no
+    such array or the file does not hold what it promises.
     """
-    item = _own(group, name)
-    if isinstance(item, h5py.Dataset):
-        return _read(item, name)
-    if not isinstance(item, h5py.Group) or "shape" not in item.attrs or "columns" not in item.attrs:
-        raise DataError(f"{name} is no array")
-    shape, columns = (np.asarray(item.attrs[key]) for key in ("shape", "columns"))
-    if shape.dtype != np.int64 or shape.ndim != 1 or len(shape) > 8 or columns.dtype != np.int64 or columns.ndim:
-        raise DataError(f"{name}: shape and columns are {shape.dtype} {shape.shape} and {columns.dtype}")
-    if (shape < 1).any() or not 1 <= columns <= COLUMNS:
-        raise DataError(f"{name}: has the shape {shape.tolist()} and {columns} columns")
-    indptr = _read(_own(item, "indptr"), f"{name}/indptr", 1, filters=set())
-    indices = _read(_own(item, "indices"), f"{name}/indices", 1)
-    values = _read(_own(item, "values"), f"{name}/values", 1) if "values" in item else None
-    if indptr.dtype != np.int64 or indices.dtype.kind != "u" or len(indptr) < 2:
-        raise DataError(f"{name}: indptr and indices are {indptr.dtype} and {indices.dtype}")
-    if values is not None and len(values) != len(indices):
-        raise DataError(f"{name}: has {len(values)} values and {len(indices)} indices")
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink) or not isinstance(group[name], h5py.Group):
+        return stored_array(group, name, path, remedy)[()]
+    what, item = f"{path}: {name}", group[name]
+    shape, columns = (_small_attribute(item, key, what, remedy) for key in ("shape", "columns"))
+    if shape.ndim != 1 or columns.ndim or (shape < 1).any() or not 1 <= columns <= COLUMNS:
+        raise DataError(f"{what} has the shape {shape.tolist()} and {columns} columns; {remedy}")
+    names = ["indptr", "indices", *(["values"] if "values" in item else [])]
+    stored = {part: stored_array(item, part, path, remedy) for part in names}
+    if any(array.ndim != 1 for array in stored.values()) or stored["indptr"].chunks or not len(stored["indptr"]):
+        raise DataError(f"{what} is no sparse array: its parts have one axis, and indptr is in one piece; {remedy}")
+    indptr, indices, values = (stored[part][()] if part in stored else None for part in ("indptr", "indices", "values"))
+    if indptr.dtype != np.int64 or indices.dtype.kind != "u" or (values is not None and len(values) != len(indices)):
+        raise DataError(f"{what} has {indptr.dtype} pointers and {len(indices)} {indices.dtype} indices; {remedy}")
     dtype = np.dtype(bool) if values is None else values.dtype
     return Sparse(tuple(shape.tolist()), int(columns), indptr, indices, values, dtype)
 
 
-def dense(array: np.ndarray | Sparse, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """The array itself, if it is of that shape and type. Raises DataError, without the file's name, if it is not."""
+def _small_attribute(item: h5py.Group, name: str, what: str, remedy: str) -> np.ndarray:
+    """An attribute of at most eight int64. Raises DataError where it is none."""
+    about = item.attrs.get_id(name) if name in item.attrs else None
+    if about is None or about.dtype != np.int64 or about.shape is None or len(about.shape) > 1 or sum(about.shape) > 8:
+        raise DataError(f"{what}: attribute {name} is not of at most eight integers; {remedy}")
+    return np.asarray(item.attrs[name])
+
+
+def dense(array: np.ndarray | Sparse, shape: tuple[int, ...], dtype: Any, what: str) -> np.ndarray:
+    """The array itself, if it is of that shape and type. Raises DataError, naming `what`, if it is not."""
     if array.shape != shape or array.dtype != dtype:
-        raise DataError(f"{name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
+        raise DataError(f"{what} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
     try:
         return array.dense() if isinstance(array, Sparse) else array
     except ValueError as error:
-        raise DataError(f"{name}: {error}") from error
-
-
-def _own(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group:
-    """An item of this very file: links to elsewhere are refused."""
-    link = group.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise DataError(f"{name} is {'missing' if link is None else 'a link'}")
-    return group[name]
-
-
-def _read(item: Any, name: str, axes: int | None = None, filters: Any = frozenset((DEFLATE, SHUFFLE))) -> np.ndarray:
-    """The values of a dataset, if what it promises lies in the file, packed by `filters` or not at all."""
-    if not isinstance(item, h5py.Dataset):
-        raise DataError(f"{name} is no dataset")
-    if item.shape is None or item.dtype not in TYPES or (axes is not None and item.ndim != axes):
-        raise DataError(f"{name} is {item.dtype} {item.shape}, which is not expected here")
-    properties = item.id.get_create_plist()
-    used = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
-    if item.is_virtual or item.external or set(used) - set(filters) or len(set(used)) < len(used):
-        raise DataError(f"{name} lies elsewhere or is packed in another way than nanoprune does")
-    if item.chunks and any(c > max(n, 1) for c, n in zip(item.chunks, item.shape, strict=True)):
-        raise DataError(f"{name} is in chunks of {item.chunks}, larger than itself")
-    stored = min(item.id.get_storage_size(), os.path.getsize(item.file.filename))
-    if item.nbytes > stored * (RATIO if DEFLATE in used else 1):
-        raise DataError(f"{name} asks for {item.nbytes:,} bytes, the file holds {stored:,} of it")
-    return item[()]
+        raise DataError(f"{what}: {error}") from error

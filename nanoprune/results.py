@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Collection
@@ -15,6 +14,7 @@ from nanoprune.attack import ATTACKS, Outcome, strongest
 from nanoprune.attack.evaluate import FALSE_POSITIVE_RATES
 from nanoprune.attack.metrics import needed_nonmembers, roc
 from nanoprune.backend import device_name, precision
+from nanoprune.bounded import read_json
 from nanoprune.comparison import PRIVATE
 from nanoprune.data import splits_sha256
 from nanoprune.defend.accounting import NOT_COVERED
@@ -166,12 +166,7 @@ def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarra
 def read_results(folder: str | os.PathLike) -> dict[str, Any]:
     """The results.json of a folder. Raises DataError, naming the file, where it is missing or no JSON object."""
     path = pathlib.Path(folder) / "results.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); name a folder that `reproduce` wrote") from error
-    except ValueError as error:
-        raise DataError(f"{path}: no JSON ({error}); run `reproduce` again") from error
+    results = read_json(path, "name a folder that `reproduce` wrote")
     if not isinstance(results, dict):
         raise DataError(f"{path}: holds a {type(results).__name__}, expected an object; run `reproduce` again")
     return results

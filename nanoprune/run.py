@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -27,6 +29,7 @@ import threadpoolctl
 import nanoprune
 from nanoprune import interrupt
 from nanoprune.backend import device_name, precision
+from nanoprune.bounded import read_json
 from nanoprune.checkpoint import EVERY, Checkpoints, differences
 from nanoprune.data import Dataset, Split, splits_sha256
 from nanoprune.errors import ArgumentError, DataError, Stopped, VersionError
@@ -40,6 +43,7 @@ except ImportError:  # Windows has no such lock
 
 FORMAT = 1
 PATIENCE = 5.0  # seconds to wait for the lock: the workers of a run that was killed end a moment after it
+REMEDY = "give --overwrite to begin again"
 TRACES = ("run.json", "results.json", "checkpoints")
 
 
@@ -159,16 +163,14 @@ class Run:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
-    """The content of a run.json. Raises DataError, naming it, where it is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version, identity, finished = content["format"], content["identity"], content["finished"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}: no run.json of nanoprune ({error!r}); give --overwrite to begin again") from error
-    if version != FORMAT:
+    """The content of a run.json. Raises DataError, naming it, where it is none, VersionError on another format."""
+    content = read_json(path, REMEDY)
+    form = {"format": int, "identity": dict, "finished": bool}
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in form.items()):
+        raise DataError(f"{path}: is no run.json of nanoprune; {REMEDY}")
+    if content["format"] != FORMAT:
+        version = content["format"]
         raise VersionError(f"{path}: format {version}, this version reads {FORMAT}; use the nanoprune that wrote it")
-    if not isinstance(identity, dict) or not isinstance(finished, bool):
-        raise DataError(f"{path}: damaged; give --overwrite to begin again")
     return content
 
 
@@ -211,6 +213,15 @@ def blas() -> list[str]:
     return sorted({" ".join(str(library.get(name)) for name in of) for library in libraries})
 
 
+@functools.cache
+def code_sha256() -> str:
+    """SHA-256 of this package's source: a run is not to go on by other code than it began by."""
+    folder, digest = pathlib.Path(nanoprune.__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def identity(
     dataset: Dataset, recipe: Recipe, seeds: Sequence[int], threads: int, splits: Sequence[Split], **more: Any
 ) -> dict[str, Any]:
@@ -223,6 +234,6 @@ def identity(
         "threads": threads,
         "device": device_name(),
         "precision": precision(),
-        "versions": versions() | {"blas": blas()},
+        "versions": versions() | {"blas": blas(), "code": code_sha256()},
         "recipe": dataclasses.asdict(recipe),
     } | more

@@ -49,7 +49,7 @@ def test_an_array_comes_back_to_the_bit_dense_or_sparse(array, tmp_path_factory)
         write_array(file, "sparse", sparse(array))
     with h5py.File(path) as file:
         for name in ("as it is", "packed", "sparse"):
-            assert bits(dense(read_array(file, name), name, array.shape, array.dtype)) == bits(array)
+            assert bits(dense(read_array(file, name, path), array.shape, array.dtype, name)) == bits(array)
 
 
 def test_others_can_read_a_sparse_array_with_scipy():
@@ -79,7 +79,7 @@ def hostile(path, write):
     tracemalloc.start()
     try:
         with h5py.File(path) as file, pytest.raises(DataError) as error:
-            dense(read_array(file, "x"), "x", (1,), np.float32)
+            dense(read_array(file, "x", path), (1,), np.float32, "x")
         assert "\n" not in str(error.value)
         assert tracemalloc.get_traced_memory()[1] < 5e6
     finally:
@@ -203,7 +203,7 @@ def same(a, b, at=""):
         for name in a:
             same(a[name], b[name], f"{at}/{name}")
     elif isinstance(a, np.ndarray):
-        assert bits(dense(b, at, a.shape, a.dtype)) == bits(a), at
+        assert bits(dense(b, a.shape, a.dtype, at)) == bits(a), at
     else:
         assert a == b, at
 

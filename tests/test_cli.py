@@ -21,6 +21,7 @@ from click.testing import CliRunner
 import cli
 from nanoprune.backend import use_device
 from nanoprune.errors import DeviceError
+from nanoprune.experiment import Experiment
 from nanoprune.model import load_model
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -38,6 +39,25 @@ def reproduced(tmp_path_factory):
     result = run("reproduce", "digits", "--out", out, "--keep", 0.3, "--keep", 0.1, *SMALL)
     assert result.exit_code == 0, result.output
     return out, result
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "prune-0.1,nothing"], "methods must be of default, all, simple, private, baseline, "),
+        (
+            ["--methods", "simple", "--attacks", "full"],
+            "attacks full cannot repeat memguard and temperature with shadow",
+        ),
+        (["--methods", "memguard", "--reference", "3", "--minmax", "0"], "got 'memguard'"),
+    ],
+)
+def test_methods_that_cannot_be_are_refused_before_anything_is_trained(options, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(Experiment, "dense", None)
+    result = run("reproduce", "digits", "--out", tmp_path, *SMALL, *options)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.splitlines()) == 1
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_a_name_may_have_commas_itself():
 @pytest.mark.parametrize("text", ["prune-0.2", "baseline,nothing", "", "default,", "minmax "])
 def test_an_unknown_name_is_refused_with_those_that_there_are(text):
     with pytest.raises(
-        ArgumentError, match=r"^methods must be of default, all, private, baseline, early-stop, small-dense, mi"
+        ArgumentError, match=r"^methods must be of default, all, simple, private, baseline, early-stop, small-dense, mi"
     ):
         chosen(small(), text)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nanoprune.methods as methods
-from nanoprune.audit.shadows import train_shadows
+from nanoprune.audit.shadows import train_shadows, undefended
 from nanoprune.batch import Records
 from nanoprune.data import load
 from nanoprune.defend import DPSGD
@@ -189,7 +189,7 @@ def test_a_private_model_file_says_what_was_spent_and_is_pruned_by_nobody(tmp_pa
         prune_model(found, load("digits"), recipe, 0.5, 1)
     shadows = train_shadows(found, load("digits"), 6, 1, Progress())  # the adaptive attacker trains in private too
     assert list(shadows.logits) == ["private"]
-    plain = train_shadows(found, load("digits"), 6, 1, Progress(), plain=True)
+    plain = train_shadows(undefended(found), load("digits"), 6, 1, Progress())
     assert list(plain.logits) == ["train"]
 
 

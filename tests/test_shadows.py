@@ -31,7 +31,7 @@ from nanoprune.audit.cache import cached
 from nanoprune.audit.exposure import exposure, exposure_change, fleet_change
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadow_attacks import Views, attack_target, others
-from nanoprune.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows
+from nanoprune.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows, undefended
 from nanoprune.audit.target import PLAIN
 from nanoprune.batch import Records
 from nanoprune.data import Dataset, load, make_split
@@ -907,7 +907,7 @@ def test_a_file_that_hdf5_itself_gives_up_on_is_refused_by_name(kept, monkeypatc
 
 
 def fleet(model, dataset, shadows: int = K, plain: bool = False) -> Shadows:
-    return train_shadows(model, dataset, shadows, 1, Progress(), plain)
+    return train_shadows(undefended(model) if plain else model, dataset, shadows, 1, Progress())
 
 
 def trained_as_the_target(monkeypatch, model, dataset, plain: bool = False) -> dict[str, np.ndarray]:

@@ -72,6 +72,9 @@ def attack_model(
     for suffix, of in attackers.items():
         train = functools.partial(train_shadows, of, dataset, shadows, threads, progress)
         found = cached(cache, made_by[suffix], train)
+        expected = (shadows, len(pool.scored), target.classes)
+        if any(values.shape != expected for values in found.logits.values()):
+            raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
         views = _views(model, dense, dataset, pool, found, threads)
         progress.start(f"attack{suffix}", 1)
         attacked |= {name + suffix: of for name, of in _every_attack(target, views, threads).items()}

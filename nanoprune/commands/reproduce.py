@@ -54,7 +54,7 @@ from nanoprune.console import Keep, ProgressBars
     default="default",
     show_default=True,
     metavar="NAME,...|default|all",
-    help="The rows of the table; what a method needs runs too. all: the simple defences too.",
+    help="The rows of the table; what a method needs runs too.",
 )
 @privacy_options
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
@@ -95,9 +95,10 @@ def reproduce(
     Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense
     of the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
     results.json, curves.h5, plots and report.html to the folder --out and prints a table. --methods chooses the rows;
-    beside these there are validation-stop (early stopping on the reference set), l2, dropout, label-smoothing,
-    relaxloss, memguard and temperature. An unknown name lists all. Interrupted, by Ctrl-C or a power cut, it goes on
-    where it was with the same command and --resume, and ends with the same results.
+    besides there are the simple defences (validation-stop, which is early stopping on the reference set, l2, dropout,
+    label-smoothing, relaxloss, memguard, temperature) and those with DP-SGD; the names simple and private stand for all
+    of either. An unknown name lists what there is. Interrupted, by Ctrl-C or a power cut, it goes on where it was with
+    the same command and --resume, and ends with the same results.
 
     \b
     python cli.py reproduce digits
@@ -105,7 +106,7 @@ def reproduce(
     python cli.py reproduce mnist --members all --out results/mnist-all
     python cli.py reproduce mnist --scheme filter --keep 0.5
     python cli.py reproduce cifar10 --network vgg16 --width 0.25
-    python cli.py reproduce location30 --methods all
+    python cli.py reproduce location30 --methods default,simple
     python cli.py reproduce location30 --methods prune-0.05,relaxloss,dropout
     python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
     """
