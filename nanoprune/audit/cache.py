@@ -15,35 +15,47 @@ import numpy as np
 import nanoprune
 from nanoprune.audit.shadows import STAGES, Shadows
 from nanoprune.bounded import first_line, stored_array, text_attribute
+from nanoprune.checkpoint import Checkpoints
 from nanoprune.errors import DataError
-from nanoprune.files import atomic_path
+from nanoprune.hdf5 import new_file
+from nanoprune.run import Run
 
 FORMAT = 1
 KINDS = ("logits", "population")
 REMEDY = "delete it"
 
 
-def cached(folder: str | os.PathLike | None, made_by: dict[str, Any], train: Callable[[], Shadows]) -> Shadows:
+def cached(
+    folder: str | os.PathLike | None, made_by: dict[str, Any], train: Callable[[Checkpoints | None], Shadows]
+) -> Shadows:
     """The shadows that `made_by` describes: from their file in `folder`, else trained by `train` and kept there.
 
-    made_by: plain data that says everything the predictions depend on. Without a folder nothing is kept. Raises
-    DataError, naming the file, where it is damaged or was made by something else: it is never used then.
+    made_by: plain data that says everything the predictions depend on. train is given a place for its checkpoints, so
+    that it goes on where an earlier one was interrupted. Without a folder nothing is kept. Raises DataError, naming the
+    file, where it is damaged or was made by something else: it is never used then.
     """
     if folder is None:
-        return train()
+        return train(None)
     recipe = json.dumps({"format": FORMAT, "nanoprune": nanoprune.__version__} | made_by, sort_keys=True)
     digest = hashlib.sha256(recipe.encode()).hexdigest()
     path = pathlib.Path(folder) / f"shadows-{digest[:16]}.h5"
     if path.exists():
         return _read(path, recipe)
-    shadows = train()
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with Run(path.with_suffix(".run"), resume=True, temporary=True, again="the same command goes on") as run:
+        run.begin(json.loads(recipe))
+        shadows = train(run.checkpoints)
+        _write(path, recipe, shadows)
+        run.finish()
+    return shadows
+
+
+def _write(path: pathlib.Path, recipe: str, shadows: Shadows) -> None:
+    with new_file(path) as file:
         file.attrs["made_by"] = recipe
         arrays = _arrays(shadows)
         for name, values in arrays.items():
             file[name] = values
         file.attrs["content"] = _content(arrays)
-    return shadows
 
 
 def _read(path: pathlib.Path, recipe: str) -> Shadows:
