@@ -31,6 +31,8 @@ TARGETS = {
     "reproduce-location30": 0.5,
     "projection": 1.0,
     "memory-lenet5": 0.5,
+    "resnet18-step": 1.3,
+    "memory-resnet18": 1.2,
     "dp-lenet5-step": 0.5,
 }
 

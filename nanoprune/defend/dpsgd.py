@@ -85,7 +85,7 @@ class DPSGD:
         return self.generators
 
     def state(self) -> dict[str, Any]:
-        """The generators: who has them knows the noise to come, and that of the steps back to the last one kept."""
+        """The generators: who has them can run them both ways, and knows the noise of all steps of this training."""
         return {"generators": generators_state(self.generators), "steps": self.steps}
 
     def restore(self, saved: Any, net: Network) -> None:
