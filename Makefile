@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
 ONLY ?=
+N ?= 200
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench kill clean
 
 demo: $(VENV)/installed
-	$(VENV)/bin/python cli.py reproduce digits --out results/digits
+	$(VENV)/bin/python cli.py reproduce digits --out results/digits --overwrite
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
@@ -18,6 +19,9 @@ lint: $(VENV)/installed
 
 bench: $(BENCH)/installed
 	PYTHONPATH=. $(BENCH)/bin/python benchmarks/run.py $(ONLY)
+
+kill: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/kill_resume.py $(N)
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from nanoprune.errors import NanopruneError
+from nanoprune.errors import NanopruneError, Stopped
 
 
 class ProgressBars:
@@ -68,6 +68,8 @@ class Commands(click.Group):
             status = _fail(error.format_message(), error.exit_code)
         except (click.Abort, KeyboardInterrupt):
             status = _fail("interrupted", 130)
+        except Stopped as error:
+            status = _fail(str(error), 128 + error.signal)
         except NanopruneError as error:
             status = _fail(str(error), 2)
         except BrokenPipeError:  # whoever read our output, such as head, has gone

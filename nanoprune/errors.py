@@ -13,6 +13,10 @@ class DataError(NanopruneError):
     """A data set, model or results file is missing, damaged or not what it should be."""
 
 
+class VersionError(DataError):
+    """A file is of a format that this version does not read."""
+
+
 class DeviceError(NanopruneError):
     """The device that was asked for is not there, or an array lives on another one."""
 
@@ -25,9 +29,17 @@ class Interrupted(NanopruneError):
     """The work was ended because another part of it failed."""
 
 
+class Stopped(NanopruneError):
+    """A signal, SIGINT or SIGTERM, asked the work to stop; the exit status is 128 + `signal`."""
+
+    signal = 2
+
+
 class WorkerError(NanopruneError):
     """A worker process did not live to tell its result."""
 
 
 class DivergenceError(NanopruneError, ArithmeticError):
-    """A loss stopped being a finite number."""
+    """A loss stopped being a finite number. `replicas`: those of the fleet that it happened to, where that is known."""
+
+    replicas: tuple[int, ...] = ()

@@ -14,11 +14,14 @@ import numpy as np
 from scipy.special import softmax
 
 from nanoprune.attack import Outcome, Outputs, evaluate
-from nanoprune.backend import xp
+from nanoprune.backend import to_device
 from nanoprune.batch import EVALUATION_BATCH, Records, accuracy, predict_fleet
+from nanoprune.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.data import Dataset, Split, make_split
 from nanoprune.defend.accounting import summed_up
-from nanoprune.errors import ArgumentError
+from nanoprune.errors import ArgumentError, DivergenceError
+from nanoprune.fleet import Ended, train_shard
+from nanoprune.memory import check_memory
 from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
 from nanoprune.parallel import single_threaded_blas
@@ -59,11 +62,30 @@ class Trained:
     answer: Callable[[np.ndarray], np.ndarray] = probabilities
     privacy: dict[str, Any] | None = None  # the budget that was spent, see `defend.accounting.statement`
 
+    def of(self, rows: list[int]) -> Trained:
+        """Some of the seeds."""
+        curves = {name: values[rows] for name, values in self.curves.items()}
+        steps, status = [self.steps[r] for r in rows], self.status and [self.status[r] for r in rows]
+        changes = {"curves": curves, "steps": steps, "status": status, "answer": self._answer_of(rows)}
+        return dataclasses.replace(self, net=self.net.copy(rows), **changes)
+
+    def _answer_of(self, rows: list[int]) -> Callable[[np.ndarray], np.ndarray]:
+        """`answer` for some of the seeds alone: it may be another one for each seed."""
+
+        def answer(logits: np.ndarray) -> np.ndarray:
+            of_all = np.zeros((self.net.replicas, *logits.shape[1:]), logits.dtype)  # (seeds, n, classes)
+            of_all[rows] = logits
+            return self.answer(of_all)[rows]
+
+        return answer
+
 
 class Experiment:
     """A data set, a recipe and seeds; the methods below train fleets. The order of the calls changes no result.
 
-    Each seed draws its split, unless the `splits` are given, one a seed.
+    Each seed draws its split, unless the `splits` are given, one a seed. checkpoints: where training is kept and taken
+    up again, if anywhere. dropped: what was lost of the seeds, a record for each seed with a replica that diverged;
+    `without_dropped` is the comparison of the others.
     """
 
     def __init__(
@@ -74,11 +96,13 @@ class Experiment:
         threads: int,
         progress: Progress | None = None,
         splits: Sequence[Split] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         if not seeds:
             raise ArgumentError("seeds must be at least 1, got 0")
         self.dataset, self.recipe, self.seeds, self.threads = dataset, recipe, list(seeds), threads
-        self.progress = progress or Progress()
+        self.progress, self.checkpoints = progress or Progress(), checkpoints
+        self.dropped: list[dict[str, Any]] = []
         sizes = (recipe.members, recipe.reference, recipe.nonmembers)
         self.splits = list(splits) if splits else [make_split(dataset, *sizes, seed) for seed in self.seeds]
         self.records = Records(dataset.x, dataset.y)
@@ -91,6 +115,8 @@ class Experiment:
         net = build(self.description, replicas=1)
         for keep in self.recipe.keep:
             self.recipe.budget(net, keep)
+        replicas = len(self.seeds) * len(self.recipe.keep)
+        check_memory(net, replicas, self.recipe, self.threads, getattr(self.dataset.x, "nbytes", 0))
         known = min(len(self.splits[0].known_members), len(self.splits[0].known_nonmembers))
         if drawn and known < 4:
             raise ArgumentError(f"members and nonmembers must leave the attacker at least 4 of each, he knows {known}")
@@ -99,7 +125,11 @@ class Experiment:
 
     def by(self, recipe: Recipe) -> Experiment:
         """The same records, splits and seeds by another recipe."""
-        return Experiment(self.dataset, recipe, self.seeds, self.threads, self.progress, self.splits)
+        experiment = Experiment(
+            self.dataset, recipe, self.seeds, self.threads, self.progress, self.splits, self.checkpoints
+        )
+        experiment.dropped = self.dropped  # the same list: what one of them loses is lost in both
+        return experiment
 
     def indices(self, part: str) -> np.ndarray:
         """The records of one part of the splits, such as "members"; (seeds, n)."""
@@ -121,15 +151,17 @@ class Experiment:
         stopped, and no epoch's weights need to be stored.
         """
         reached = baseline.curves["test_accuracy"] >= target[:, None]  # (seeds, epochs)
+        lost = self._lost()
         epochs = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, reached.shape[1])
+        epochs[lost] = 1
         net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
         last = int(epochs.max())
         steps = [[self.recipe.train_step(0.0, int(e))] for e in epochs]
         trained = self._fleet(method, net, steps, last, lambda shard, rows: shard.stopped(epochs[rows], last))
         trained.curves["stopped_after"] = epochs[:, None]
-        missed = int((~reached.any(axis=1)).sum())
+        missed = int((~reached.any(axis=1) & ~lost).sum())
         if missed:
-            trained.note = f"{method}: not reached in {missed} of {len(target)} seeds, which kept the last epoch"
+            trained.note = f"{method}: not reached in {missed} of {(~lost).sum()} seeds, which kept the last epoch"
         return trained
 
     def validated(self, method: str) -> Trained:
@@ -158,7 +190,7 @@ class Experiment:
             net,
             steps,
             self.recipe.pruning_epochs,
-            lambda shard, rows: shard.pruned(keep[rows], lam),
+            lambda shard, rows: shard.pruned([keep[r] for r in rows], lam),
         )
         parts = [slice(j * S, (j + 1) * S) for j in range(len(keeps))]
         return [
@@ -191,6 +223,18 @@ class Experiment:
         trained.privacy, trained.note = step["privacy"], f"{method}: {summed_up(step['privacy'])}"
         return trained
 
+    def _lost(self) -> np.ndarray:
+        """Which seeds have been dropped, (seeds,) bool."""
+        return np.isin(self.seeds, [record["seed"] for record in self.dropped])
+
+    def without_dropped(self, trained: dict[str, Trained]) -> tuple[Experiment, dict[str, Trained]]:
+        """The comparison of the seeds that no method has lost, so that differences stay paired by seed."""
+        left = np.flatnonzero(~self._lost()).tolist()
+        seeds, splits = ([of[i] for i in left] for of in (self.seeds, self.splits))
+        experiment = Experiment(self.dataset, self.recipe, seeds, self.threads, self.progress, splits, self.checkpoints)
+        experiment.dropped = self.dropped
+        return experiment, {method: of.of(left) for method, of in trained.items()}
+
     def accuracies(self, net: Network, part: str) -> np.ndarray:
         """Share of the records of `part` that the network of each seed classifies correctly, (seeds,)."""
         index = self.indices(part)
@@ -211,9 +255,12 @@ class Experiment:
         sources = [generator for _ in trained for generator in generators(self.seeds, "attack")]
         with single_threaded_blas():
             known, scored = (self._outputs(list(trained.values()), share) for share in ("known", "scored"))
-            outcomes = evaluate(known, scored, sources, self.threads, self.progress.advance)
+            outcomes = evaluate(known, scored, sources, self.threads, self.progress.advance, self._attack_slot)
         rows = {method: slice(i * S, (i + 1) * S) for i, method in enumerate(trained)}
         return {method: {name: o.of(of) for name, o in outcomes.items()} for method, of in rows.items()}
+
+    def _attack_slot(self, r: int, outputs: str) -> Slot | None:
+        return self.checkpoints and self.checkpoints.slot("attack", slice(r, r + 1), outputs)
 
     def _outputs(self, trained: list[Trained], share: str) -> Outputs:
         """What the methods answer for one share of the splits; of the known records as many members as non-members."""
@@ -227,34 +274,52 @@ class Experiment:
         return Outputs(p, y, np.repeat([True, False], [part.shape[1] for part in parts]))
 
     def _fleet(
-        self, method: str, net: Network, steps: list, epochs: int, run: Callable[[Shard, slice], list[str] | None]
+        self, method: str, net: Network, steps: list, epochs: int, run: Callable[[Shard, list[int]], list[str] | None]
     ) -> Trained:
-        """Run `run` on every shard of the fleet, replicas (k x seeds), and put together what was recorded."""
-        members, reference, nonmembers = map(self.indices, ("members", "reference", "nonmembers"))
-        spread = sample_threads(net, self.recipe.dense.batch, self.threads)
+        """Run `run` on every shard of the fleet, replicas (k x seeds), and put together what was recorded.
 
-        def train_shard(rows: slice, advance: Advance) -> tuple[Any, Any, dict[str, np.ndarray], list[str] | None]:
-            of = np.arange(net.replicas)[rows] % len(self.seeds)  # replica -> its seed's place
-            shard = Shard(
-                method,
-                net.shard(rows),
-                [self.seeds[i] for i in of],
-                self.records,
-                members[of],
-                reference[of],
-                nonmembers[of],
-                self.recipe,
-                spread,
-                advance,
-            )
-            status = run(shard, rows)
-            return shard.net.theta, shard.net.state, shard.recorded(), status
+        A seed that has been dropped before is not trained any more.
+        """
+        S, spread = len(self.seeds), sample_threads(net, self.recipe.dense.batch, self.threads)
+        parts = [self.indices(part) for part in ("members", "reference", "nonmembers")]
+        lost = self._lost()
+
+        def train(rows: slice, advance: Advance) -> Ended | None:
+            def make(replicas: list[int], saved: Saved | None) -> Shard:
+                of = np.array(replicas) % S  # replica -> its seed's place
+                seeds, records = [self.seeds[i] for i in of], (self.records, *(part[of] for part in parts))
+                about = (self.recipe, spread, advance)
+                return Shard(method, net.copy(replicas), seeds, *records, *about, slot=slot, saved=saved)
+
+            replicas = [r for r in range(net.replicas)[rows] if not lost[r % S]]
+            slot = self.checkpoints and self.checkpoints.slot(method, rows, steps[rows])
+            return train_shard(net, replicas, make, run, slot) if replicas else None
 
         self.progress.start(f"train {method}", epochs * net.replicas)
         with single_threaded_blas():
             size = shard_size(net, max(self.recipe.dense.batch, EVALUATION_BATCH), self.threads)
-            shards = train_shards(train_shard, net.replicas, self.threads, size, self.progress.advance)
-        theta, state, curves, status = zip(*shards, strict=True)
-        net.theta[...], net.state[...] = xp.concatenate(theta), xp.concatenate(state)
-        together = {name: np.concatenate([shard[name] for shard in curves]) for name in curves[0]}
-        return Trained(net, together, steps, None if status[0] is None else [s for part in status for s in part])
+            ended = train_shards(train, net.replicas, self.threads, size, self.progress.advance)
+        return self._together(method, net, steps, [shard for shard in ended if shard])
+
+    def _together(self, method: str, net: Network, steps: list, shards: list[Ended]) -> Trained:
+        """The fleet of the shards. Replicas that were dropped are zero there, and their curves NaN or 0."""
+        left = [r for shard in shards for r in shard.left]
+        for r, reason in (item for shard in shards for item in shard.dropped.items()):
+            seed = self.seeds[r % len(self.seeds)]
+            if not self._lost()[r % len(self.seeds)]:
+                self.dropped.append({"seed": seed, "method": method, "reason": reason})
+        if len(self.dropped) == len(self.seeds):
+            raise DivergenceError(self.dropped[-1]["reason"])  # no seed is left to compare
+        shards = [shard for shard in shards if shard.left]
+        for name in ("theta", "state"):
+            values = getattr(net, name)
+            values[...] = 0
+            values[left] = to_device(np.concatenate([getattr(shard, name) for shard in shards]))
+        curves = {}
+        for name in shards[0].curves:
+            rows = np.concatenate([shard.curves[name] for shard in shards])  # (left, n)
+            curves[name] = np.full((net.replicas, rows.shape[1]), np.nan if rows.dtype.kind == "f" else 0, rows.dtype)
+            curves[name][left] = rows
+        statuses = dict(zip(left, [s for shard in shards for s in shard.status or []], strict=False))
+        status = [statuses.get(r, "dropped") for r in range(net.replicas)] if statuses else None
+        return Trained(net, curves, steps, status)

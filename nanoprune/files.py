@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -41,11 +42,29 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes the file private; the final file has the usual permissions
         os.replace(temporary, path)
+        flush_folder(path.parent)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}); name a place that can be") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def flush_folder(folder: str | os.PathLike) -> None:
+    """Flush the names in a folder to disk: without it a renamed file may be gone, or the old one, when power fails."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_temporaries(folder: str | os.PathLike) -> None:
+    """Remove what `atomic_path` left half-written in a folder when its process was killed."""
+    for path in pathlib.Path(folder).glob(".*"):
+        if re.fullmatch(r"\..+(\.[^.]+)\.[a-z0-9_]{8}\1", path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_json(value: Any, path: str | os.PathLike) -> None:

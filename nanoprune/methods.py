@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from nanoprune.batch import Records, accuracy
+from nanoprune.checkpoint import Saved, Slot
+from nanoprune.course import Course
 from nanoprune.defend import DPSGD, MinMax
-from nanoprune.nn import Network, Workspace
+from nanoprune.nn import SGD, Network, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
 from nanoprune.recipes import Recipe
 from nanoprune.train import Schedule, train
@@ -27,6 +29,7 @@ class Shard:
 
     members, reference, nonmembers (R, n): indices into `records`. threads: workers that share the samples of a batch.
     advance(steps) is called after each epoch with the number of replicas, solved(iteration) after each ADMM iteration.
+    slot: where its checkpoints are kept, if anywhere; saved: the one to go on from.
     """
 
     method: str
@@ -40,11 +43,15 @@ class Shard:
     threads: int = 1
     advance: Callable[[int], None] = lambda steps: None
     solved: Callable[[Any], None] = lambda iteration: None
+    slot: Slot | None = None
+    saved: Saved | None = None
 
     def __post_init__(self) -> None:
         self.generators = generators(self.seeds, "train")
         self.evaluation = Workspace(training=False)
         self.curves: dict[str, list[np.ndarray]] = {"loss": [], "test_accuracy": []}  # each entry (R,)
+        self.kept: Network | None = None  # what `stopped` has kept so far
+        self.course = Course(self, self.slot, self.saved)
 
     def dense(self, lam: float = 0.0, epochs: int | None = None) -> None:
         """Ordinary training, or the Min-Max game where lambda > 0; only the first `epochs` where that is given."""
@@ -57,22 +64,19 @@ class Shard:
     def validated(self) -> None:
         """Ordinary training, of which each replica keeps its best epoch on its reference records: the first of the
         highest accuracy. The curve "stopped_after" has the number of epochs, "validation_accuracy" the accuracies."""
-        best, epochs = np.full(self.net.replicas, -1.0), np.zeros(self.net.replicas, np.int64)
-        accuracies = self.curves["validation_accuracy"] = []
 
         def better(epoch: int) -> np.ndarray:
-            accuracies.append(accuracy(self.net, self.records, self.reference, self.evaluation))  # (R,)
-            now = accuracies[-1] > best
-            best[now], epochs[now] = accuracies[-1][now], epoch + 1
-            return now
+            so_far = self.curves.setdefault("validation_accuracy", [])  # (R,) each
+            so_far.append(accuracy(self.net, self.records, self.reference, self.evaluation))
+            return np.argmax(so_far, axis=0) == epoch
 
         self._keeping(better)
-        self.curves["stopped_after"] = [epochs]
+        self.curves["stopped_after"] = [np.argmax(self.curves["validation_accuracy"], axis=0) + 1]
 
     def _keeping(self, keep: Callable[[int], np.ndarray], epochs: int | None = None) -> None:
         """Ordinary training, of which each replica ends as it was after the last epoch for which keep(epoch) (R,) said
         so; only the first `epochs` where that is given."""
-        kept = self.net.copy()
+        kept = self.kept = self.net.copy()
 
         def look(epoch: int) -> None:
             for r in np.flatnonzero(keep(epoch)):
@@ -116,7 +120,7 @@ class Shard:
         of, admm = self.recipe.private, None
         dense, prune, retrain = of.thirds
         private = DPSGD(of.clip, noise, of.clipping)
-        if way == "mask":
+        if way == "mask" and not self.saved:  # else what is saved has the mask
             self.net.W[...] *= self._public_support(keep)
         if way in ("dense", "mask"):
             mask = Mask(self.net) if way == "mask" else None
@@ -133,7 +137,9 @@ class Shard:
 
     def _public_support(self, keep: Any) -> Any:
         """1 where a network has weights that was trained on the reference set, as MIA-Pruning does it; (R, n)."""
-        public = dataclasses.replace(self, net=self.net.copy(), members=self.reference, advance=lambda steps: None)
+        slot = self.slot and self.slot.part(f"public-{self.net.replicas}")
+        of = {"slot": slot, "saved": slot and slot.saved(self.net.replicas), "advance": lambda steps: None}
+        public = dataclasses.replace(self, net=self.net.copy(), members=self.reference, **of)
         public.dense()
         public.pruned(keep)
         return public.net.W != 0
@@ -169,6 +175,15 @@ class Shard:
     ) -> None:
         """`train` by `plan`, of which only the first `epochs` where that is given, recording the curves."""
 
+        count = plan.epochs if epochs is None else epochs
+        if self.course.passes_over(count, admm):
+            return
+
+        def begin(optimizer: SGD, losses: np.ndarray) -> int:
+            first = self.course.begin(optimizer, losses, game=game, admm=admm, mask=mask, private=private)
+            self._last_iteration = admm.history[-1] if admm and admm.history else None
+            return first
+
         def record(epoch: int, losses: np.ndarray) -> None:
             self.curves["loss"].append(losses[:, -1])
             self.curves["test_accuracy"].append(accuracy(self.net, self.records, self.nonmembers, self.evaluation))
@@ -181,9 +196,9 @@ class Shard:
                 self.solved(self._last_iteration)
             if on_epoch:
                 on_epoch(epoch)
+            self.course.end_epoch(epoch)
             self.advance(self.net.replicas)
 
-        self._last_iteration = None
         train(
             self.net,
             self.records,
@@ -198,4 +213,5 @@ class Shard:
             on_epoch=record,
             method=self.method,
             stop_after=epochs,
+            begin=begin,
         )

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import reprlib
 from typing import Any
 
 import h5py
@@ -13,13 +14,16 @@ import numpy as np
 
 import nanoprune
 from nanoprune.backend import to_device, to_host
-from nanoprune.errors import ArgumentError, DataError
-from nanoprune.files import atomic_path
+from nanoprune.bounded import first_line, number_attribute, text_attribute
+from nanoprune.errors import ArgumentError, DataError, VersionError
+from nanoprune.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
 from nanoprune.nn import Network
 from nanoprune.zoo import build, describe, size_of
 
-FORMAT = 1
+DENSE, SPARSE = 1, 2  # formats: all parameters, or those that are not zero
+FORMATS = (DENSE, SPARSE)
 ARRAYS = ("theta", "state")  # of the network, each (1, n) there; state is empty where no layer remembers anything
+REMEDY = "write it again with `train`"
 MAX_PARAMETERS = 2_000_000_000  # of one model; a description that asks for more is damaged or hostile
 
 
@@ -53,17 +57,21 @@ FIELDS = {
 
 
 def save_model(model: Model, path: str | os.PathLike) -> None:
-    """Write `model` to `path`, whole or not at all. Raises DataError where that cannot be written."""
+    """Write `model` to `path`, whole or not at all, and without zeros where that is smaller.
+
+    Raises DataError where it cannot be written.
+    """
     about = {name: getattr(model, name) for name in FIELDS}
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"] = FORMAT
+    arrays = {name: packed(to_host(getattr(model.net, name))[0]) for name in ARRAYS}
+    is_sparse = any(isinstance(array, Sparse) for array in arrays.values())
+    with new_file(path) as file:
+        file.attrs["format"] = SPARSE if is_sparse else DENSE
         file.attrs["nanoprune"] = nanoprune.__version__
         file.attrs["network"] = json.dumps(model.net.description)
         file.attrs["model"] = json.dumps(about)
-        for name in ARRAYS:
-            values = to_host(getattr(model.net, name))[0]
-            if values.size:
-                file.create_dataset(name, data=values, compression="gzip", shuffle=True)
+        for name, array in arrays.items():
+            if array.shape != (0,):
+                write_array(file, name, array, compression="gzip", shuffle=True)
 
 
 def load_model(path: str | os.PathLike) -> Model:
@@ -79,21 +87,23 @@ def load_model(path: str | os.PathLike) -> Model:
                 raise DataError(f"{path}: predictions, not a model; use `audit`")
             return _read(file, path)
     except OSError as error:
-        reason = "not found" if not os.path.exists(path) else f"cannot be read as HDF5 ({error})".splitlines()[0]
+        reason = "not found" if not os.path.exists(path) else f"cannot be read as HDF5 ({first_line(error)})"
         raise DataError(f"{path}: {reason}; name a model that `train` or `prune` wrote") from error
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise DataError(f"{path}: not a nanoprune model ({error}); write it again with `train`") from error
+        raise DataError(f"{path}: not a nanoprune model ({first_line(error)}); write it again with `train`") from error
 
 
 def _read(file: h5py.File, path: str | os.PathLike) -> Model:
-    version = file.attrs["format"]
-    if version != FORMAT:
-        raise DataError(f"{path}: format {version}, this version reads {FORMAT}; use a nanoprune that wrote it")
-    about = json.loads(file.attrs["model"])
+    version = number_attribute(file, "format", path, REMEDY)
+    if version not in FORMATS:
+        by = text_attribute(file, "nanoprune", path, REMEDY)
+        reads = " and ".join(map(str, FORMATS))
+        raise VersionError(f"{path}: format {version}, this version reads {reads}; use nanoprune {by}")
+    about = json.loads(text_attribute(file, "model", path, REMEDY))
     for name, kind in FIELDS.items():
         if not isinstance(about[name], kind) or isinstance(about[name], bool):
-            raise DataError(f"{path}: model.{name} is {about[name]!r}; write the model again with `train`")
-    net = _network(json.loads(file.attrs["network"]), file, path)
+            raise DataError(f"{path}: model.{name} is {reprlib.repr(about[name])}; write the model again with `train`")
+    net = _network(json.loads(text_attribute(file, "network", path, REMEDY)), file, path)
     return Model(net, **{name: about[name] for name in FIELDS})
 
 
@@ -101,8 +111,10 @@ def _network(description: dict[str, Any], file: h5py.File, path: str | os.PathLi
     try:
         size = size_of(description)
         numbers = [*description["input_shape"], *(size if isinstance(size, tuple) else ()), description["classes"]]
-        if not all(isinstance(n, int) and 0 < n <= 1_000_000 for n in numbers):
-            raise DataError(f"{path}: the network's sizes are {numbers}, expected integers from 1 to 1,000,000")
+        if not all(type(n) is int and 0 < n <= 1_000_000 for n in numbers):
+            raise DataError(
+                f"{path}: the network's sizes are {reprlib.repr(numbers)}, expected integers from 1 to 1,000,000"
+            )
         shape = tuple(description["input_shape"])
         kept = {"standardise": description.get("standardise"), "dropout": description.get("dropout", 0.0)}
         checked = describe(description["network"], shape, description["classes"], size, **kept)
@@ -122,10 +134,9 @@ def _values(file: h5py.File, name: str, size: int, path: str | os.PathLike) -> n
     """The array `name` (size,) of a file, checked before memory is taken for it."""
     if not size and name not in file:
         return np.empty(0, np.float32)
-    stored = file[name]
-    if stored.shape != (size,) or stored.dtype != np.float32 or size > MAX_PARAMETERS:
-        raise DataError(f"{path}: {name} is {stored.dtype} {stored.shape}, its network has ({size},) float32 values")
-    values = stored[()]
+    if size > MAX_PARAMETERS:
+        raise DataError(f"{path}: its network has {size:,} values of {name}, at most {MAX_PARAMETERS:,} are read")
+    values = dense(read_array(file, name, path, REMEDY), (size,), np.float32, f"{path}: {name}")
     if not np.isfinite(values).all():
         raise DataError(f"{path}: {name} holds NaN or infinity; train the model again")
     return values

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from nanoprune.backend import to_device, to_host
 from nanoprune.batch import Records, accuracy
+from nanoprune.checkpoint import Saved
 from nanoprune.data import Dataset, Split, make_split
-from nanoprune.errors import DataError
+from nanoprune.errors import DataError, DivergenceError
 from nanoprune.experiment import Progress
+from nanoprune.fleet import Ended, train_shard
+from nanoprune.memory import check_memory
 from nanoprune.methods import Shard, generators
 from nanoprune.model import Model
-from nanoprune.nn import Network
 from nanoprune.parallel import single_threaded_blas
 from nanoprune.prune import layer_ratios, shrink
 from nanoprune.prune.admm import Iteration
 from nanoprune.recipes import Keep, Recipe
+from nanoprune.run import Run, identity
 from nanoprune.shards import sample_threads
 from nanoprune.zoo import build, describe, widths_of
 
@@ -30,27 +33,31 @@ def train_model(
     threads: int,
     progress: Progress | None = None,
     epsilon: float | None = None,
+    run: Run | None = None,
 ) -> Model:
     """One dense network by the recipe, with the game where its lambda > 0, on the split that `seed` draws.
 
-    epsilon: the budget, where it is to be trained with DP-SGD; what was spent is then in the model's step.
+    epsilon: the budget, where it is to be trained with DP-SGD; what was spent is then in the model's step. With a `run`
+    it goes on where that was interrupted.
     """
     progress = progress or Progress()
     size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
     description = describe(recipe.network, *size, dropout=recipe.dropout)
     net = build(description).initialise(generators([seed], "initial"))
     model = Model(net, dataset.name, dataset.sha256, recipe.members, recipe.reference, recipe.nonmembers, seed, [])
-    shard = _shard("train", model, dataset, recipe, threads, progress)
     progress.start(f"train {recipe.network}", recipe.private.epochs if epsilon else recipe.dense.epochs)
-    with single_threaded_blas():
-        if epsilon is None:
-            shard.dense(recipe.minmax)
-            model.steps.append(recipe.train_step(recipe.minmax) | _adversary(shard))
-        else:
-            members = shard.members.shape[1]
-            noise = recipe.private_noise(members, epsilon)
-            shard.private(noise, "dense")
-            model.steps.append(recipe.private_step(members, noise, "dense", None))
+    if epsilon is None:
+        step = recipe.train_step(recipe.minmax)
+    else:
+        members = len(_split(model, dataset).members)
+        noise = recipe.private_noise(members, epsilon)
+        step = recipe.private_step(members, noise, "dense", None)
+
+    def train(shard: Shard) -> None:
+        shard.dense(recipe.minmax) if epsilon is None else shard.private(noise, "dense")
+
+    ended = _train("train", model, dataset, recipe, threads, progress, train, run, step)
+    model.steps.append(step | _adversary(ended))
     return model
 
 
@@ -62,10 +69,12 @@ def prune_model(
     threads: int,
     progress: Progress | None = None,
     solved: Callable[[Iteration], None] = lambda iteration: None,
+    run: Run | None = None,
 ) -> Model:
     """A pruned copy of `model`: ADMM, hard prune and masked retraining on the members that it was trained on.
 
-    solved(iteration) is called after each ADMM iteration. Raises DataError if `dataset` is not what it was.
+    solved(iteration) is called after each ADMM iteration. With a `run` it goes on where that was interrupted. Raises
+    DataError if `dataset` is not what it was.
     """
     if dataset.sha256 != model.data_sha256:
         raise DataError(f"{dataset.name}: not the records that the model was trained on; point --data-dir to those")
@@ -81,11 +90,15 @@ def prune_model(
     progress = progress or Progress()
     ratios = layer_ratios(model.net, keep, recipe.scope, recipe.exempt)
     pruned = dataclasses.replace(model, net=model.net.copy(), steps=list(model.steps))
-    shard = _shard("prune", pruned, dataset, recipe, threads, progress, solved)
     progress.start("prune and retrain", recipe.pruning_epochs)
-    with single_threaded_blas():
-        (status,) = shard.pruned(ratios, recipe.minmax)
-    pruned.steps.append(recipe.prune_step(keep, recipe.minmax) | {"status": status} | _adversary(shard))
+    step = recipe.prune_step(keep, recipe.minmax)
+
+    def prune(shard: Shard) -> list[str]:
+        return shard.pruned(ratios, recipe.minmax)
+
+    made = [*model.steps, step]
+    ended = _train("prune", pruned, dataset, recipe, threads, progress, prune, run, made, solved)
+    pruned.steps.append(step | {"status": ended.status[0]} | _adversary(ended))
     return pruned
 
 
@@ -108,33 +121,49 @@ def summary_line(model: Model, dataset: Dataset) -> str:
     )
 
 
-def _adversary(shard: Shard) -> dict[str, Any]:
+def _adversary(ended: Ended) -> dict[str, Any]:
     """What became of the game's adversary, for auditors: its updates, and loss and accuracy in the last epoch."""
-    losses = shard.curves.get("adversary_loss")
-    if not losses:
+    if "adversary_loss" not in ended.curves:
         return {}
-    last = {name: float(shard.curves[f"adversary_{name}"][-1][0]) for name in ("loss", "accuracy")}
-    return {"adversary": {"updates": int(shard.curves["adversary_updates"][-1][0])} | last}
+    last = {name: float(ended.curves[f"adversary_{name}"][0, -1]) for name in ("loss", "accuracy")}
+    return {"adversary": {"updates": int(ended.curves["adversary_updates"][0, -1])} | last}
 
 
 def _split(model: Model, dataset: Dataset) -> Split:
     return make_split(dataset, model.members, model.reference, model.nonmembers, model.seed)
 
 
-def _shard(
+def _train(
     method: str,
     model: Model,
     dataset: Dataset,
     recipe: Recipe,
     threads: int,
     progress: Progress,
+    train: Callable[[Shard], list[str] | None],
+    run: Run | None,
+    made: Any,
     solved: Callable[[Any], None] = lambda iteration: None,
-) -> Shard:
-    """One replica, with the threads on the samples of its batches where that pays."""
-    split = _split(model, dataset)
-    threads = sample_threads(model.net, recipe.dense.batch, threads)
-    parts: list[np.ndarray] = [getattr(split, name)[None] for name in ("members", "reference", "nonmembers")]
-    net: Network = model.net
-    return Shard(
-        method, net, [model.seed], Records(dataset.x, dataset.y), *parts, recipe, threads, progress.advance, solved
-    )
+) -> Ended:
+    """Train the model's network in place: one replica, with the threads on the samples of its batches where that pays.
+
+    made: plain data, how it is made.
+    """
+    split, slot = _split(model, dataset), None
+    check_memory(model.net, 1, recipe, threads, getattr(dataset.x, "nbytes", 0))
+    if run:
+        weights = hashlib.sha256(to_host(model.net.theta).tobytes()).hexdigest()  # what it begins with
+        run.begin(identity(dataset, recipe, [model.seed], threads, [split], made=made, begins_with=weights))
+        slot = run.checkpoints.slot(method, slice(0, 1), made)
+    parts = [getattr(split, name)[None] for name in ("members", "reference", "nonmembers")]
+    about = (recipe, sample_threads(model.net, recipe.dense.batch, threads), progress.advance, solved)
+
+    def make(_: list[int], saved: Saved | None) -> Shard:
+        return Shard(method, model.net, [model.seed], Records(dataset.x, dataset.y), *parts, *about, slot, saved)
+
+    with single_threaded_blas():
+        ended = train_shard(model.net, [0], make, lambda shard, _: train(shard), slot)
+    if ended.dropped:
+        raise DivergenceError(ended.dropped[0])
+    model.net.theta[...], model.net.state[...] = to_device(ended.theta), to_device(ended.state)
+    return ended

@@ -246,7 +246,7 @@ RECIPES = {
         prune=Schedule(epochs=30, batch=32, lr=0.05),
         retrain=Schedule(epochs=10, batch=32, lr=0.01),
         admm=ADMMSettings(rho=0.1),
-        private=Private(epochs=30, batch=40, lr=0.5),
+        private=Private(epochs=30, batch=40, lr=0.25),
     ),
     "location30": Recipe(
         network="mlp",
@@ -262,6 +262,7 @@ RECIPES = {
         admm=ADMMSettings(rho=0.05),
         minmax=2.0,
         scope="global",
+        private=Private(epochs=100, batch=750, lr=2.0, clip=0.3),
     ),
     "mnist": Recipe(
         network="lenet-5",
@@ -275,6 +276,7 @@ RECIPES = {
         prune=Schedule(epochs=30, lr=0.05),
         retrain=Schedule(epochs=10, lr=0.01),
         admm=ADMMSettings(rho=0.1),
+        private=Private(epochs=60, batch=500, lr=1.0, clip=0.5),
     ),
     # The next two have not been run on the real data, which was not at hand: the network's sizes are usual in the
     # literature (Nasr et al. 2018, with Tanh), the rest is taken from Location-30.

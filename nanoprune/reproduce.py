@@ -16,7 +16,8 @@ from nanoprune.comparison import check_repeatable, chosen, train_methods
 from nanoprune.data import Dataset
 from nanoprune.experiment import Experiment, Progress
 from nanoprune.recipes import Recipe
-from nanoprune.results import header, method_entry, roc_curves, with_changes
+from nanoprune.results import header, method_entry, read_results, roc_curves, with_changes
+from nanoprune.run import Run, identity
 
 
 def reproduce(
@@ -28,6 +29,7 @@ def reproduce(
     command: str = "",
     shadows: int = 0,
     methods: str = "default",
+    run: Run | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Train and attack the methods that are named. Returns the results, as results.json has them, and curves by method.
 
@@ -35,22 +37,33 @@ def reproduce(
     baseline; for each keep ratio K early-stop and small-dense, the controls of equal accuracy and of equal size;
     minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of the others end in
     -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network is also attacked
-    with so many shadow models, which takes about as many times as long. Raises ArgumentError on a method that there is
-    not or that shadow models cannot repeat, DivergenceError if a loss stops being finite.
+    with so many shadow models, which takes about as many times as long. With a `run` it goes on where that was
+    interrupted; of one that is finished the results are read, and there are no curves. A seed whose loss stops being
+    finite in a method is left out of all of them. Raises ArgumentError on a method that there is not or that shadow
+    models cannot repeat, DivergenceError where no seed is left.
     """
     began = time.perf_counter()
     experiment = Experiment(dataset, recipe, seeds, threads, progress)
     if shadows:
         check_shadows(shadows)
         check_repeatable(chosen(recipe, methods))
+    chosen(recipe, methods)  # refused before the run begins
+    if run:
+        run.begin(identity(dataset, recipe, seeds, threads, experiment.splits, shadows=shadows, methods=methods))
+        experiment.checkpoints = run.checkpoints
+        if run.finished:
+            return read_results(run.folder), {}
     trained = train_methods(experiment, methods)
+    if experiment.dropped:
+        experiment, trained = experiment.without_dropped(trained)
     entries = {}
     outcomes = experiment.attack(trained)
     for method, t in trained.items():
         entries[method] = method_entry(experiment, t, outcomes[method])
         t.curves |= roc_curves(experiment, outcomes[method])
     if shadows:
-        for method, entry in attack_methods(experiment, trained, shadows).items():
+        cache = run.checkpoints.folder / "shadows" if run else None
+        for method, entry in attack_methods(experiment, trained, shadows, cache).items():
             entries[method]["shadow_attacks"] = entry
     about = header(experiment, trained)
     about["notes"] += [t.note for t in trained.values() if t.note]

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
-import platform
 from collections.abc import Collection
 from typing import Any
 
-import h5py
 import numpy as np
-import scipy
 
-import nanoprune
 from nanoprune.attack import ATTACKS, Outcome, strongest
 from nanoprune.attack.evaluate import FALSE_POSITIVE_RATES
 from nanoprune.attack.metrics import needed_nonmembers, roc
 from nanoprune.backend import device_name, precision
+from nanoprune.bounded import read_json
 from nanoprune.comparison import PRIVATE
 from nanoprune.data import splits_sha256
 from nanoprune.defend.accounting import NOT_COVERED
 from nanoprune.errors import DataError
 from nanoprune.experiment import Experiment, Trained
-from nanoprune.files import atomic_path, write_json
+from nanoprune.files import write_json
+from nanoprune.hdf5 import new_file
 from nanoprune.recipes import Recipe, keep_name
+from nanoprune.run import versions
 from nanoprune.statistics import paired_difference, summary
 from nanoprune.zoo import build
 
@@ -105,18 +103,21 @@ def header(experiment: Experiment, methods: Collection[str]) -> dict[str, Any]:
         "precision": precision(),
         "seeds": experiment.seeds,
         "threads": experiment.threads,
-        "versions": {
-            "nanoprune": nanoprune.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "h5py": h5py.__version__,
-        },
+        "versions": versions(),
         "recipe": dataclasses.asdict(recipe),
         "data_sha256": experiment.dataset.sha256,
         "splits": {part: len(getattr(split, part)) for part in parts} | {"sha256": splits_sha256(experiment.splits)},
-        "notes": _notes(recipe, len(split.scored_nonmembers), methods),
+        "notes": [*_notes(recipe, len(split.scored_nonmembers), methods), *_losses(experiment)],
+        "dropped": experiment.dropped,
     }
+
+
+def _losses(experiment: Experiment) -> list[str]:
+    """Which seeds are not in the comparison, and why."""
+    if not experiment.dropped:
+        return []
+    lost = "; ".join(f"seed {of['seed']} in {of['method']} ({of['reason']})" for of in experiment.dropped)
+    return [f"dropped, from all methods, so that differences stay paired by seed: {lost}"]
 
 
 def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> list[str]:
@@ -155,9 +156,9 @@ def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> 
 def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarray]], out: str | os.PathLike) -> None:
     """Write results.json and curves.h5 to the folder `out`, each whole or not at all."""
     out = pathlib.Path(out)
-    with atomic_path(out / "curves.h5") as temporary, h5py.File(temporary, "w") as file:
+    with new_file(out / "curves.h5") as file:
         for method, arrays in curves.items():
-            for name, values in arrays.items():
+            for name, values in sorted(arrays.items()):  # the order of the file, too, is that of no interruption
                 file.create_dataset(f"{method}/{name}", data=values)
     write_json(results, out / "results.json")
 
@@ -165,12 +166,7 @@ def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarra
 def read_results(folder: str | os.PathLike) -> dict[str, Any]:
     """The results.json of a folder. Raises DataError, naming the file, where it is missing or no JSON object."""
     path = pathlib.Path(folder) / "results.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); name a folder that `reproduce` wrote") from error
-    except ValueError as error:
-        raise DataError(f"{path}: no JSON ({error}); run `reproduce` again") from error
+    results = read_json(path, "name a folder that `reproduce` wrote")
     if not isinstance(results, dict):
         raise DataError(f"{path}: holds a {type(results).__name__}, expected an object; run `reproduce` again")
     return results

@@ -8,6 +8,7 @@ costs a fleet of small networks some 15% (benchmarks/fleet_mlp.py).
 from __future__ import annotations
 
 import ctypes
+import mmap
 import multiprocessing
 import signal
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from nanoprune import interrupt
 from nanoprune.backend import free_memory, xp
 from nanoprune.errors import ArgumentError, Interrupted, WorkerError
 from nanoprune.nn.dropout import Dropout
@@ -57,13 +59,14 @@ def train_shards(
 
     A worker process has a copy of everything, so what counts of a function is what it returns. It calls its advance
     with the steps that it has made: that tells the caller's `advance`, and raises Interrupted where another shard has
-    failed. The first exception is raised here once those that have begun are done. Raises WorkerError where the system
-    kills a process.
+    failed, Stopped where a signal asked for it. The first exception is raised here once those that have begun are done.
+    Raises WorkerError where the system kills a process.
     """
+    interrupt.refuse_if_asked()
     shards = _shards(replicas, size)
     workers = _workers(threads, shards)
     if workers == 1:
-        return [function(shard, advance) for shard in shards]
+        return [function(shard, _until_asked(advance)) for shard in shards]
     forks = sys.platform == "linux" and xp._module is np
     return (_in_processes if forks else _in_threads)(function, shards, workers, advance)
 
@@ -73,7 +76,7 @@ def _in_threads(function: Callable, shards: list[slice], workers: int, advance: 
 
     def advance_all(steps: int) -> None:
         _refuse_if(ended.is_set())
-        advance(steps)
+        _until_asked(advance)(steps)
 
     with ThreadPoolExecutor(workers) as pool:
         return _results([pool.submit(function, shard, advance_all) for shard in shards], ended)
@@ -81,29 +84,47 @@ def _in_threads(function: Callable, shards: list[slice], workers: int, advance: 
 
 def _in_processes(function: Callable, shards: list[slice], workers: int, advance: Advance) -> list:
     """A forked process inherits `function` and its data; slices go to it, and results come back, through pipes."""
-    context = multiprocessing.get_context("fork")
-    ended, steps_made, told = context.Event(), context.Value("q", 0), 0
+    context, told = multiprocessing.get_context("fork"), 0
+    places = {shard.start: place for place, shard in enumerate(shards)}
+    # shared with the workers: the steps of each shard, and whether one has failed. Each place has one writer and no
+    # lock, which a worker that is killed might hold for ever
+    board = np.frombuffer(mmap.mmap(-1, 8 * (len(shards) + 1)), np.int64)  # (shards + 1,)
+    ended = _Mark(board[-1:])
 
-    def count(steps: int) -> None:
-        _refuse_if(ended.is_set())
-        with steps_made.get_lock():
-            steps_made.value += steps
+    def work(shard: slice) -> Any:
+        def count(steps: int) -> None:
+            _refuse_if(ended.is_set())
+            interrupt.refuse_if_asked()
+            board[places[shard.start]] += steps
+
+        return function(shard, count)
 
     def pulse() -> None:
         nonlocal told
-        made = steps_made.value
+        made = int(board[:-1].sum())
         advance(made - told)
         told = made
 
-    with (
-        ProcessPoolExecutor(workers, context, _begin, (lambda shard: function(shard, count),)) as pool,
-        warnings.catch_warnings(),
-    ):
+    with ProcessPoolExecutor(workers, context, _begin, (work,)) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks where there are threads
         try:
             return _results([pool.submit(_run, shard) for shard in shards], ended, pulse)
         except BrokenProcessPool:
+            interrupt.refuse_if_asked()  # a signal to all processes of a group ends the workers too
             raise WorkerError("a worker process was killed, perhaps for want of memory; lower --threads") from None
+
+
+class _Mark:
+    """An event in one place of shared memory: unlike multiprocessing's it has no lock."""
+
+    def __init__(self, place: np.ndarray) -> None:
+        self.place = place
+
+    def is_set(self) -> bool:
+        return bool(self.place[0])
+
+    def set(self) -> None:
+        self.place[0] = 1
 
 
 _work: Callable[[slice], Any]  # in a worker process, what it does
@@ -114,6 +135,7 @@ def _begin(work: Callable[[slice], Any]) -> None:
     global _work
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
@@ -136,6 +158,16 @@ def _results(futures: list[Future], ended: Any, pulse: Callable[[], None] = lamb
         for future in futures:
             future.cancel()
         raise
+
+
+def _until_asked(advance: Advance) -> Advance:
+    """`advance` that raises Stopped, once it is told, where a signal has asked for that."""
+
+    def told(steps: int) -> None:
+        advance(steps)
+        interrupt.refuse_if_asked()
+
+    return told
 
 
 def _refuse_if(ended: bool) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from nanoprune.audit.predictions import file_sha256
 from nanoprune.backend import to_device
+from nanoprune.bounded import first_line
 from nanoprune.data import Dataset
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.model import Model
@@ -56,7 +57,9 @@ def import_model(
         with safe_open(path, framework="numpy") as file:
             net = read_network(file, path, network, side, width, standardise)
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({error}); save the state dict as such") from error
+        raise DataError(
+            f"{path}: cannot be read as safetensors ({first_line(error)}); save the state dict as such"
+        ) from error
     step = {"step": "import", "file": os.path.basename(path), "sha256": file_sha256(path)}
     if dataset is None:
         return Model(net, UNKNOWN, "", None, 0, 0, 0, [step])
@@ -77,7 +80,7 @@ def read_network(
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, it is no dict
     shapes = {name: shape for name, shape in shapes.items() if not name.endswith(COUNTER)}
     last = f"{NAMES[network](side)[-1]}.weight"
-    classes = shapes.get(last, (1,))[0]
+    classes = (shapes.get(last) or (1,))[0]
     description = describe(network, (side, 3, side), classes, width, standardise)
     expected = {name: shape for name, shape, *_ in tensors(layers_of(description), description)}
     for name, shape in expected.items():

@@ -79,14 +79,17 @@ def train(
     on_epoch: Callable[[int, np.ndarray], None] | None = None,
     method: str = "training",
     stop_after: int | None = None,
+    begin: Callable[[SGD, np.ndarray], int] | None = None,
 ) -> np.ndarray:
     """Train `net` in place on its members (R, M), indices into `records`; return the mean loss L_D, (R, epochs).
 
     Replica r draws the order of its batches from generators[r]. With `admm`, its iterations are spread evenly over the
     epochs. With `private`, batches are Poisson samples, and its own generators draw all that is drawn; the losses are
     then sums over a sample divided by its expected size. on_epoch(epoch, losses so far) is called after each epoch;
-    stop_after: end early, after so many. Raises DivergenceError, naming method, replica and iteration, at the end of an
-    epoch in which a loss was not finite, and ArgumentError where `DPSGD` does.
+    stop_after: end early, after so many. begin(optimizer, losses) is called before the first epoch and says which one
+    that is: where an earlier run was interrupted, it fills both with what they were (`nanoprune.course`). Raises
+    DivergenceError, naming method, replica and iteration, at the end of an epoch in which a loss was not finite, and
+    ArgumentError where `DPSGD` does.
     """
     optimizer = SGD(plan.momentum, plan.weight_decay)
     rate, augment, L_D = plan.rate(net.replicas), augmentation(plan.augment), loss_function(plan.loss)
@@ -97,6 +100,7 @@ def train(
         raise ArgumentError(f"loss must be {CROSS_ENTROPY} with DP-SGD, got {plan.loss}")
     if private:
         generators = private.begin(net, members, plan.batch, mask, game)
+    first = begin(optimizer, losses) if begin else 0
 
     def objective(net: Network, ws: Workspace, index: Any, drawn: Any, count: int) -> Any:
         x, y = records.batch(index, ws)  # (R, ..., N), (R, N)
@@ -113,7 +117,7 @@ def train(
         return loss  # (R,)
 
     with Passes(net, threads, generators, private is not None) as passes, np.errstate(over="ignore", invalid="ignore"):
-        for epoch in range(epochs):
+        for epoch in range(first, epochs):
             step_losses, sizes = [], []
             batches = private.batches() if private else shuffled(members, plan.batch, generators, records.block)
             for index in batches:  # (R, B)
@@ -152,14 +156,24 @@ def _mean_loss(step_losses: list, sizes: list[int], epoch: int, method: str) -> 
     if not np.isfinite(steps).all():
         step, replica = np.argwhere(~np.isfinite(steps))[0]
         iteration = epoch * len(steps) + step + 1
-        raise DivergenceError(
+        raise _diverged(
+            ~np.isfinite(steps).all(axis=0),
             f"{method}: the loss of replica {replica} is {steps[step, replica]} at iteration {iteration} "
-            f"(epoch {epoch + 1}); lower the learning rate, lambda or rho"
+            f"(epoch {epoch + 1}); lower the learning rate, lambda or rho",
         )
     return np.average(steps, axis=0, weights=sizes)
 
 
 def _check_finite(net: Network, epoch: int, method: str) -> None:
     """DivergenceError if the last step of the epoch left a parameter that is not finite: no loss has seen it yet."""
-    if not xp.isfinite(net.theta).all():
-        raise DivergenceError(f"{method}: a parameter is not finite after epoch {epoch + 1}; lower the learning rate")
+    finite = to_host(xp.isfinite(net.theta).all(axis=1))  # (R,)
+    if not finite.all():
+        raise _diverged(
+            ~finite, f"{method}: a parameter is not finite after epoch {epoch + 1}; lower the learning rate"
+        )
+
+
+def _diverged(replicas: np.ndarray, message: str) -> DivergenceError:
+    error = DivergenceError(message)
+    error.replicas = tuple(np.flatnonzero(replicas).tolist())
+    return error

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
+settings.register_profile("mutants", deadline=None, derandomize=True, database=None)  # the same verdict every time
 settings.load_profile("no deadline")
 
 

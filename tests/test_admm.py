@@ -211,6 +211,17 @@ def test_status_of_each_replica():
     assert [status.value for status in admm.status] == ["converged", "max_iterations"]
 
 
+@pytest.mark.parametrize("rho", [0.5, 2.0])
+def test_residuals_of_zero_are_within_tolerances_of_zero_and_leave_rho(rho):
+    """W lies in the set and stays where it is: 0 <= 0, and neither residual is the larger one."""
+    net = one_layer(np.array([[3.0, 0.0]]))
+    admm = ADMM(net, Budget(net, 0.5), ADMMSettings(rho=rho, iterations=1, eps_abs=0.0, eps_rel=0.0, adaptive=True))
+    row = admm.update(net, np.zeros(1))
+    assert (row.primal, row.dual, row.eps_primal, row.eps_dual) == (0, 0, 0, 0)
+    assert admm.status == [Status.CONVERGED]
+    assert admm.rho == [rho]
+
+
 def test_rho_moves_towards_the_larger_residual_and_keeps_the_multiplier():
     """Three replicas with Z_0 = (3, 0): primal 2, dual 0; primal 0, dual sqrt(34); primal 2, dual 2."""
     net = one_layer(np.array([[3.0, 0.0]] * 3))

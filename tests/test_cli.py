@@ -22,6 +22,7 @@ import cli
 from nanoprune.backend import use_device
 from nanoprune.errors import DeviceError
 from nanoprune.experiment import Experiment
+from nanoprune.model import load_model
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = ["--seeds", "2", "--members", "40", "--reference", "40", "--nonmembers", "60", "--threads", "2"]
@@ -212,8 +213,7 @@ def test_prune_prints_the_solvers_table_and_keeps_what_it_says(dense_model, tmp_
     assert lines[0].split() == columns
     assert [line.split()[0] for line in lines[1:5]] == ["1", "2", "3", "4"]
     assert "nonzero 5,042 of 50,432 weights, compression 10.0x" in lines[-1]
-    with h5py.File(out) as file:
-        theta = file["theta"][()]
+    theta = load_model(out).net.theta[0]
     stops = np.cumsum([0, 64 * 256, 256 * 128, 128 * 10])
     kept = [np.count_nonzero(theta[a:b]) for a, b in itertools.pairwise(stops)]
     assert kept == [1638, 3276, 128]  # floor(0.1 n) of each layer

@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from nanoprune.bounded import read_bounded
 from nanoprune.data import NAMES, Dataset, find_data_dir, load
 from nanoprune.data.archive import read_members
 from nanoprune.data.digits import PLACES, load_digits
 from nanoprune.data.location30 import BITS, HEADS, MEMBER, UNPACKED_LIMIT, load_location30
 from nanoprune.data.mnist import load_mnist, parse_idx
 from nanoprune.data.records import parse_records
-from nanoprune.data.source import SourceFile, gunzip, read_bounded
+from nanoprune.data.source import SourceFile, gunzip
 from nanoprune.errors import ArgumentError, DataError
 
 
@@ -382,17 +383,35 @@ def test_location_is_read_from_its_archive(tmp_path):
         (archive(b"x", name="paris"), "bangkok is not in it"),
         (archive(b"", kind=tarfile.DIRTYPE), "bangkok is not a plain file"),
         (archive(b"", kind=tarfile.SYMTYPE), "bangkok is not a plain file"),
-        (archive(bytes(6_000_000)), "unpacks to more than"),
+        (archive(bytes(6_000_000)), "said to have 6000000 bytes"),
+        (archive(b"x", *[("other", bytes(6_000_000))]), "unpacks to more than"),
+        (gzip.compress(header("bangkok", 1) + bytes(512 * 3) + bytes(2 << 20)), "headers of more than"),
+        (gzip.compress(header("x", 2 << 20, tarfile.XHDTYPE) + bytes(3 << 20)), "headers of more than"),
+        (archive(b"x")[:-8] + bytes(4) + archive(b"x")[-4:], "damaged gzip data .CRC"),
         (archive(b"x", *[("bangkok", b"y")]), "bangkok twice"),
         (archive(b"x", *[(f"part{i}", b"") for i in range(64)]), "more than 64 files"),
         (gzip.compress(header("bangkok", 10**9)), "said to have 1000000000 bytes"),
-        (gzip.compress(header("bangkok", 4_000_000) + bytes(512)), "ends after 512 of 4000000 bytes"),
+        (gzip.compress(header("bangkok", 4_000_000) + bytes(512)), "unexpected end of data"),
         (gzip.compress(header("bangkok", -5)), "said to have -5 bytes|not a readable tar"),
         (gzip.compress(header("x", 10**10, tarfile.XHDTYPE) + header("bangkok", 1)), "not a readable tar"),
         (gzip.compress(header("bangkok", 512, tarfile.GNUTYPE_SPARSE) + bytes(512)), "not a plain file|readable"),
     ],
     ids=[
-        *("empty", "cut", "no tar", "another member", "a folder", "a link", "too large", "twice", "many"),
+        *(
+            "empty",
+            "cut",
+            "no tar",
+            "another member",
+            "a folder",
+            "a link",
+            "too large",
+            "others too large",
+            "a bomb behind",
+            "a bomb of a header",
+            "damaged",
+            "twice",
+            "many",
+        ),
         *("a promise", "a cut promise", "negative", "a huge extended header", "sparse"),
     ],
 )

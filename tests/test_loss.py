@@ -85,6 +85,19 @@ def test_softmax_and_sigmoid_at_ordinary_and_large_logits(dtype):
     assert softmax(z[None, :, None]).dtype == sigmoid(z).dtype == dtype
 
 
+@settings(deadline=None, max_examples=60)
+@given(logits_and_labels())
+def test_softmax_equals_the_formula_sample_by_sample(case):
+    """A sample with far larger logits, in the same replica or in another, changes nothing of the others."""
+    logits, _ = case
+    logits = np.concatenate([logits, logits + 1000], axis=-1)  # (R, classes, 2 N)
+    p = softmax(logits)
+    assert p.shape == logits.shape
+    for r, c, n in np.ndindex(*logits.shape):
+        of_sample = logits[r, :, n].tolist()
+        assert p[r, c, n] == pytest.approx(math.exp(of_sample[c] - log_sum_exp(of_sample)), rel=1e-9, abs=1e-12)
+
+
 def test_one_hot_puts_a_one_at_each_label():
     y = np.array([[2, 0], [1, 1]])
     encoded = one_hot(y, 3, np.float32)

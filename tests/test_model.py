@@ -109,7 +109,7 @@ def test_missing_truncated_and_foreign_files(path, tmp_path):
     refused(path, "HDF5")
     with h5py.File(path, "w") as file:
         file["other"] = 1
-    refused(path, "not a nanoprune model")
+    refused(path, "attribute format is missing")
 
 
 def test_another_format_is_refused_by_its_number(path):

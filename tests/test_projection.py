@@ -141,6 +141,7 @@ ratios = st.integers(1, 1000).flatmap(lambda b: st.builds(Fraction, st.integers(
 @given(ratios, st.integers(1, 10**6))
 @example(Fraction(29, 100), 100)  # 0.29 * 100 = 28.999999999999996
 @example(Fraction(1), 7)
+@example(Fraction(375_079, 3_000_000), 3_000_000)  # 375078.9999999999
 def test_k_is_the_floor_of_keep_n_but_at_least_one(keep, n):
     assert count(float(keep), n) == max(1, math.floor(keep * n))
 

@@ -12,6 +12,7 @@ from nanoprune.audit.validity import sparsity
 from nanoprune.data import load
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.model import Model
+from nanoprune.nn import Conv2D, Dense, Flatten, Network, ReLU, Sequential
 from nanoprune.prune import Budget, costs, hard_prune, layer_ratios, read_keep_file
 from nanoprune.recipes import RECIPES, recipe_for
 from nanoprune.report import cost_table
@@ -47,6 +48,17 @@ def test_one_ratio_leaves_the_exempt_layers_whole(exempt, of_lenet, of_mlp):
     assert layer_ratios(mlp(), (0.1, 0.2, 0.3), "layer", exempt) == [0.1, 0.2, 0.3]
 
 
+def test_a_ratio_is_of_each_layer_unless_it_is_of_all():
+    assert layer_ratios(mlp(), 0.3) == [0.3, 0.3, 0.3]
+    assert layer_ratios(mlp(), 0.3, "global") == [0.3]
+
+
+def test_the_first_layer_is_exempt_where_it_is_a_convolution_whatever_comes_next():
+    narrow = Network(Sequential(Conv2D(1, 2, 3), ReLU(), Flatten(), Dense(8, 2)), (4, 1, 4), 1, "float64")
+    assert narrow.names == ["conv1", "dense1"]
+    assert layer_ratios(narrow, 0.3, "layer", ("first",)) == [1.0, 0.3]
+
+
 def test_an_unknown_exempt_layer_is_refused_with_the_list():
     with pytest.raises(
         ArgumentError, match="exempt must name first, last or layers of dense1, dense2, dense3; got 'c'"
@@ -73,11 +85,16 @@ BAD = {
     "a negative place": ('{"-1": 0.5}', "no layer '-1'"),
     "twice": ('{"conv1": 0.5, "conv1": 0.4}', "conv1 is named twice"),
     "name and place": ('{"conv1": 0.5, "0": 0.4}', "conv1 is named twice"),
+    "more than all": ('{"conv1": 1.5}', "the ratio of conv1 must lie in (0, 1], got 1.5"),
     "zero": ('{"conv1": 0}', "the ratio of conv1 must lie in (0, 1], got 0"),
-    "NaN": ('{"conv1": NaN}', "the ratio of conv1"),
+    "NaN": ('{"conv1": NaN}', "no JSON (NaN is no number of JSON)"),
+    "no object but a list": ("[]", "not a JSON object"),
+    "a place of many digits": ('{"%s": 0.5}' % ("1" * 5000), "the network has no layer '1111"),
     "text": ('{"conv1": "half"}', "got 'half'"),
     "true": ('{"conv1": true}', "got True"),
     "null": ('{"conv1": null}', "got None"),
+    "a word for the layer": ("[1]", 'not a JSON object; write one such as {"conv1": 0.1}'),
+    "a word after no JSON": ("{", 'write an object such as {"conv1": 0.1}'),
     "an object": ('{"conv1": {"a": 1}}', "the ratio of conv1"),
     "a list": ("[0.5, 0.5]", "not a JSON object"),
     "a number": ("0.5", "not a JSON object"),
@@ -201,6 +218,20 @@ def test_costs_of_lenet5_by_hand():
     assert found["macs"] == [sum(macs), sum(macs) - 800_000]
     assert found["asked"] == pytest.approx(1 - 12_500 / sum(weights))
     assert found["kept"] == pytest.approx(1 - 12_500 / sum(weights))
+
+
+def test_costs_of_odd_sizes_without_a_budget():
+    """A layer of one weight counts; the support of 9 weights takes two bytes; nothing was asked for."""
+    net = build(describe("mlp", (9,), 1, [1]))
+    net.theta[...] = 1
+    net.W[0, 4] = 0
+    found = costs(net)
+    assert found["asked"] is None
+    assert [of["asked"] for of in found["layers"]] == [None, None]
+    assert [of["kept"] for of in found["layers"]] == [pytest.approx(8 / 9), 1.0]
+    assert [of["parameters"] for of in found["layers"]] == [[10, 9], [2, 2]]
+    assert [of["bytes"] for of in found["layers"]] == [[40, 4 * 9 + 2], [8, 8]]
+    assert all(isinstance(number, int) for of in found["layers"] for number in of["bytes"])
 
 
 def test_the_table_cuts_no_number_at_80_columns():

@@ -62,7 +62,8 @@ def test_a_block_that_would_get_a_shortcut_is_refused():
     """Where widths end up alike by chance, the network that they describe would be another."""
     net = paper_net("mobilenetv2", 8, np.random.default_rng(0))
     prune(net, "channel", 0.5)
-    with pytest.raises(ArgumentError, match="mobilenetv2 has no widths for what is left of it; prune a little more"):
+    words = r"mobilenetv2 has no widths for what is left of it; prune a little more .* ends as wide as it begins$"
+    with pytest.raises(ArgumentError, match=words):
         shrink(net)
 
 

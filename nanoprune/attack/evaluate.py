@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from nanoprune.attack import metrics, scores
 from nanoprune.attack.network import attack_scores, fit_attack_network
 from nanoprune.attack.threshold import Thresholds
+from nanoprune.checkpoint import Slot
 from nanoprune.errors import ArgumentError
 from nanoprune.shards import Advance, train_shards
 
@@ -61,6 +63,7 @@ def evaluate(
     generators: list[np.random.Generator],
     threads: int = 1,
     advance: Callable[[int], None] = lambda classifiers: None,
+    slot: Callable[[int, str], Slot | None] = lambda classifier, outputs: None,
 ) -> dict[str, Outcome]:
     """Attack R classifiers; `known` and `scored` are outputs on disjoint records.
 
@@ -68,14 +71,15 @@ def evaluate(
     share HELD_OUT of the known records, the last ones of the members and of the non-members, is held out: by it the
     attack network stops, and the attacks are ranked. (That favours the network, a little, in the ranking.) Thresholds
     are fitted on all known records once they are ranked.
-    advance(k) is called when k more classifiers have an attack network.
+    advance(k) is called when k more classifiers have an attack network. slot(r, hash of the outputs): where the scores
+    of the network that attacks classifier r are kept, if anywhere, so that they need not be made again.
     Raises ArgumentError where the attacker knows fewer than four members or non-members.
     """
     held_out = held_out_share(known.member)
     outcomes = {}
     for name in ATTACKS:
         if name == "network":
-            own, others = _network_scores(known, scored, held_out, generators, threads, advance)
+            own, others = _network_scores(known, scored, held_out, generators, threads, advance, slot)
             zero = Thresholds(np.zeros(known.p.shape[2]))  # "member" where h(p, y) >= 1/2
             rules = [zero] * len(own)
             outcomes[name] = _outcome(rules, rules, own, others, known, scored, held_out)
@@ -120,14 +124,25 @@ def _network_scores(
     generators: list[np.random.Generator],
     threads: int,
     advance: Callable[[int], None],
+    slot: Callable[[int, str], Slot | None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits of membership for the known and for the scored records, from a network fitted for each classifier."""
 
     def attack(shard: slice, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
         r = shard.start  # each network stops at a time of its own, so each is trained alone
-        h, _ = fit_attack_network(known.p[r], known.y[r], known.member, held_out, generators[r])
+        parts = {"known": known, "scored": scored}
+        digest = hashlib.sha256(b"".join(part.p[r].tobytes() for part in parts.values())).hexdigest()
+        kept = slot(r, digest)
+        saved = kept.saved(1) if kept else None
+        if saved:
+            scores = {name: saved.array(name, (1, len(part.member)), np.float64) for name, part in parts.items()}
+        else:
+            h, _ = fit_attack_network(known.p[r], known.y[r], known.member, held_out, generators[r])
+            scores = {name: attack_scores(h, part.p[r], part.y[r])[None] for name, part in parts.items()}  # (1, n)
+            if kept:
+                kept.save(scores)
         advance(1)
-        return tuple(attack_scores(h, outputs.p[r], outputs.y[r]) for outputs in (known, scored))
+        return scores["known"][0], scores["scored"][0]
 
     own, others = zip(*train_shards(attack, len(known.y), threads, 1, advance), strict=True)
     return np.stack(own), np.stack(others)

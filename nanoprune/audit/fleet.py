@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
 from typing import Any
 
@@ -11,14 +13,16 @@ from nanoprune.model import Model
 from nanoprune.statistics import summary
 
 
-def attack_methods(experiment: Experiment, trained: dict[str, Trained], shadows: int) -> dict[str, dict[str, Any]]:
+def attack_methods(
+    experiment: Experiment, trained: dict[str, Trained], shadows: int, cache: str | os.PathLike | None = None
+) -> dict[str, dict[str, Any]]:
     """For each method {attack: {"accuracy": S, "auc": S, "tpr_at_fpr": {rate: S or None}}}, S as `summary` makes it.
 
     Each network is attacked by `attack_model` with shadows of its own method and seed; pruned ones also by who holds
-    the baseline. Plain shadows of a seed are trained once.
+    the baseline. Plain shadows of a seed are trained once. cache: a folder for the shadows, where they are to be kept.
     """
     found = {}
-    with tempfile.TemporaryDirectory() as cache:
+    with contextlib.nullcontext(cache) if cache else tempfile.TemporaryDirectory() as cache:
         for method, of in trained.items():
             audits = []
             for r in range(len(experiment.seeds)):

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import itertools
 import math
 import os
 import pathlib
@@ -26,12 +28,14 @@ import h5py
 import numpy as np
 from scipy.special import softmax
 
+from nanoprune.bounded import check_promise, first_line, stored_array
 from nanoprune.errors import DataError
 
 LARGEST = 2**53  # beyond it a float64 no longer tells integers apart
 SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from summing to one
 FEWEST = 4  # members, and non-members, that attacks can be fitted on; twice as many where they are cut in halves
 MEMBER_HINT = "write 1 for members, 0 for the others"
+HEADER = 1 << 16  # bytes in which the header of an array must end; NumPy itself reads one of 10,000
 MOST = 500_000_000  # values in an array, 4 GB: a file that says more is damaged or hostile
 
 
@@ -73,7 +77,7 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
     except FileNotFoundError as error:
         raise DataError(f"{path}: not found; name a file of predictions") from error
     except Exception as error:  # what zipfile, h5py and NumPy raise on damaged files has no common class
-        raise DataError(f"{path}: cannot be read ({_reason(error)}); write it again") from error
+        raise DataError(f"{path}: cannot be read ({first_line(error)}); write it again") from error
     _check_counts(target, "target", FEWEST if shadow else 2 * FEWEST, path)
     if shadow is not None:
         _check_counts(shadow, "shadow", FEWEST, path)
@@ -160,7 +164,8 @@ def _probabilities(values: np.ndarray, name: str, path: str | os.PathLike) -> np
 def _array(arrays: Mapping[str, Any], name: str, path: str | os.PathLike, ndim: int, kinds: str) -> np.ndarray:
     """One array of the file, its type and number of axes checked before it is read."""
     try:
-        dtype, shape = arrays[name].dtype, arrays[name].shape
+        array = arrays[name]
+        dtype, shape = array.dtype, array.shape
         if dtype.kind not in kinds:
             raise DataError(f"{path}: {name} holds {dtype}, expected numbers; {_in_numbers(name)}")
         if shape is None or len(shape) != ndim:
@@ -169,22 +174,18 @@ def _array(arrays: Mapping[str, Any], name: str, path: str | os.PathLike, ndim: 
             raise DataError(f"{path}: {name} has shape {shape}, expected {ndim} axes{hint}")
         if math.prod(shape) > MOST:
             raise DataError(f"{path}: {name} has shape {shape}, more than {MOST:,} values; audit a sample")
-        return np.asarray(arrays[name][()])
+        check_promise(8 * math.prod(shape), array.stored, f"{path}: {name}", "audit a sample")
+        return array.read()
     except DataError:
         raise
     except Exception as error:  # as in read_predictions
-        raise DataError(f"{path}: {name} cannot be read ({_reason(error)}); write it as a plain array") from error
+        raise DataError(f"{path}: {name} cannot be read ({first_line(error)}); write it as a plain array") from error
 
 
 def _in_numbers(name: str) -> str:
     """What to write instead of words or objects."""
     hints = {"member": MEMBER_HINT, "labels": "number the classes from 0, in the order of the columns"}
     return hints.get(name.split("_")[-1], "convert it to floats") + "; objects are never unpickled"
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what an error says, else its class."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _integers(values: np.ndarray, name: str) -> np.ndarray:
@@ -211,14 +212,12 @@ def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathL
 
 @dataclass(frozen=True, eq=False)
 class _Member:
-    """An array inside an .npz: its header is known, its values are read when asked for."""
+    """An array inside a file: its type, its shape and the bytes that hold it, and how its values are read."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
+    stored: int
     read: Callable[[], np.ndarray]
-
-    def __getitem__(self, _: tuple) -> np.ndarray:
-        return self.read()
 
 
 @contextlib.contextmanager
@@ -233,14 +232,17 @@ def _open_npz(path: str | os.PathLike) -> Iterator[dict[str, _Member]]:
 
 
 def _npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.PathLike) -> _Member:
-    with archive.open(info) as file:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{path}: {info.filename} is packed in an unusual way; write it with numpy.savez_compressed")
+    with archive.open(info) as member:
         try:
+            file = io.BytesIO(member.read(HEADER))  # a header that is said to be longer is cut off here
             version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = header(file)
             start = file.tell()
         except Exception as error:  # the header is Python syntax to NumPy, and anything can be wrong with that
-            raise DataError(f"{path}: {info.filename} is no array ({_reason(error)}); write it again") from error
+            raise DataError(f"{path}: {info.filename} is no array ({first_line(error)}); write it again") from error
     size = math.prod(shape) * dtype.itemsize
     if dtype.kind != "O" and start + size != info.file_size:
         raise DataError(
@@ -251,36 +253,58 @@ def _npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.
         with archive.open(info) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
 
-    return _Member(dtype, shape, read)
-
-
-def _open_h5(path: str | os.PathLike) -> h5py.File:
-    return h5py.File(path, "r")
+    stored = min(info.compress_size, os.path.getsize(path))
+    return _Member(dtype, shape, stored, read)
 
 
 @contextlib.contextmanager
-def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, np.ndarray]]:
+def _open_h5(path: str | os.PathLike) -> Iterator[dict[str, _Member | None]]:
+    """The arrays of an .h5 by name; None stands for what is no array of predictions."""
+    with h5py.File(path, "r") as file:
+        yield {
+            name: _h5_member(file, name, path) if str(name).startswith(("target_", "shadow_")) else None
+            for name in file
+        }
+
+
+def _h5_member(file: h5py.File, name: str, path: str | os.PathLike) -> _Member:
+    item = stored_array(file, name, path)
+    stored = min(item.id.get_storage_size(), os.path.getsize(path))
+    return _Member(item.dtype, item.shape, stored, lambda: item[()])
+
+
+@contextlib.contextmanager
+def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, _Member]]:
     """The columns label, member, p0, p1, ... as the target's arrays."""
     try:
         with open(path, encoding="utf-8-sig") as file:
-            columns = [name.strip().strip('"') for name in file.readline().rstrip("\r\n").split(",")]
-            expected = ["label", "member", *(f"p{c}" for c in range(max(len(columns) - 2, 2)))]
-            if columns != expected:
-                wrong = next((a for a, b in zip(columns, expected, strict=False) if a != b), columns[-1])
-                hint = "; commas part the columns, not semicolons" if ";" in wrong else ""
-                raise DataError(f"{path}: the first line must be label,member,p0,p1,..., found {wrong[:40]!r}{hint}")
+            columns = _csv_columns(file.readline(), path)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of no data: said below
                 table = np.loadtxt(file, delimiter=",", ndmin=2, comments=None)
     except (ValueError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         hint = _csv_hint(reason)
         raise DataError(f"{path}: {reason}; each row is label,member,p0,p1,... in numbers{hint}") from error
     if not len(table):
         raise DataError(f"{path}: the first line is all there is; each further row is label,member,p0,p1,...")
-    if table.shape[1] != len(columns):
-        raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {len(columns)}")
-    yield {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2:]}
+    if table.shape[1] != columns:
+        raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {columns}")
+    arrays = {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2:]}
+    yield {name: _Member(a.dtype, a.shape, a.nbytes, lambda a=a: a) for name, a in arrays.items()}
+
+
+def _csv_columns(line: str, path: str | os.PathLike) -> int:
+    """How many columns the first line names. DataError unless they are label,member,p0,p1,..."""
+    columns = [column.strip().strip('"') for column in line.rstrip("\r\n").split(",")]
+    names = itertools.chain(("label", "member"), (f"p{c}" for c in itertools.count()))
+    wrong = next((found for found, expected in zip(columns, names, strict=False) if found != expected), None)
+    if wrong is None and len(columns) < 4:
+        wrong = columns[-1]
+    if wrong is not None:
+        hint = "; commas part the columns, not semicolons" if ";" in wrong else ""
+        raise DataError(f"{path}: the first line must be label,member,p0,p1,..., found {wrong[:40]!r}{hint}")
+    return len(columns)
 
 
 def _csv_hint(reason: str) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from nanoprune.batch import Records, predict_fleet
+from nanoprune.checkpoint import Checkpoints
 from nanoprune.data import Dataset, Split, make_split
 from nanoprune.defend.losses import CROSS_ENTROPY
-from nanoprune.errors import ArgumentError, DataError
+from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.experiment import Experiment, Progress, Trained
 from nanoprune.model import Model
 from nanoprune.nn import Network
@@ -106,8 +107,18 @@ def undefended(model: Model) -> Model:
     return dataclasses.replace(model, net=build(description, replicas=0), steps=[step])
 
 
-def train_shadows(model: Model, dataset: Dataset, shadows: int, threads: int, progress: Progress) -> Shadows:
-    """K shadows by the recipe of `model`, every step of it."""
+def train_shadows(
+    model: Model,
+    dataset: Dataset,
+    shadows: int,
+    threads: int,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
+) -> Shadows:
+    """K shadows by the recipe of `model`, every step of it.
+
+    checkpoints: where their training is kept and taken up again. Raises DivergenceError where one of them diverges.
+    """
     pool, rng = make_pool(model, dataset), np.random.default_rng([model.seed, STREAM, 1])
     inside = design(len(pool.scored), shadows, rng)
     seeds = [FIRST_SEED + (model.seed << 8) + k for k in range(shadows)]
@@ -115,7 +126,7 @@ def train_shadows(model: Model, dataset: Dataset, shadows: int, threads: int, pr
     logits, population, paths = {}, {}, None
     trained: Trained | None = None
     for step, recipe in recipe_steps(model, dataset):
-        experiment = Experiment(dataset, recipe, seeds, threads, progress, splits)
+        experiment = Experiment(dataset, recipe, seeds, threads, progress, splits, checkpoints)
         if step["step"] == "train":
             trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
         elif step["step"] == "private":
@@ -123,6 +134,8 @@ def train_shadows(model: Model, dataset: Dataset, shadows: int, threads: int, pr
         else:
             trained = experiment.pruned(trained, recipe.keep, recipe.minmax)[0]
             paths = path_margins(trained.net, dataset, pool.scored, threads)
+        if experiment.dropped:
+            raise DivergenceError(experiment.dropped[0]["reason"])  # the shadows are a design: none can be spared
         net = trained.net
         logits[step["step"]] = outputs(net, dataset, pool.scored, threads)
         population[step["step"]] = outputs(net, dataset, pool.population, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import time
@@ -69,7 +70,11 @@ def attack_model(
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}
     for suffix, of in attackers.items():
-        found = cached(cache, made_by[suffix], lambda of=of: train_shadows(of, dataset, shadows, threads, progress))
+        train = functools.partial(train_shadows, of, dataset, shadows, threads, progress)
+        found = cached(cache, made_by[suffix], train)
+        expected = (shadows, len(pool.scored), target.classes)
+        if any(values.shape != expected for values in found.logits.values()):
+            raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
         views = _views(model, dense, dataset, pool, found, threads)
         progress.start(f"attack{suffix}", 1)
         attacked |= {name + suffix: of for name, of in _every_attack(target, views, threads).items()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import shlex
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,7 +17,12 @@ from rich.console import Console
 from nanoprune.backend import use_device
 from nanoprune.errors import ArgumentError
 
-PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache")  # not part of how a run is repeated
+if TYPE_CHECKING:
+    from nanoprune.run import Run
+
+# not part of how a run is repeated
+PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every")
+FLAGS = ("--resume", "--overwrite")
 
 
 def prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path | None) -> tuple[Any, int]:
@@ -34,6 +41,20 @@ def check_file(out: pathlib.Path) -> None:
     if out.is_dir():
         raise ArgumentError(f"{out} is a folder; name the file to write")
     check_writable(out.parent)
+
+
+@contextlib.contextmanager
+def model_run(out: pathlib.Path, resume: bool, overwrite: bool, every: float) -> Iterator[Run]:
+    """The run that makes the model file `out`: its folder OUT.run, which is there until the model is."""
+    from nanoprune.run import Run
+
+    check_file(out)
+    folder = out.with_name(f"{out.name}.run")
+    if out.exists() and not overwrite and not (resume and folder.exists()):
+        raise ArgumentError(f"{out} is there already; --overwrite makes it again, another --out leaves it alone")
+    with Run(folder, resume, overwrite, every, temporary=True) as run:
+        yield run
+        run.finish()
 
 
 def check_outputs(source: pathlib.Path, *outputs: pathlib.Path | None) -> None:
@@ -79,6 +100,6 @@ def command() -> str:
     for word in words:
         if word in PATH_OPTIONS:
             next(words, None)
-        elif not word.startswith(tuple(f"{option}=" for option in PATH_OPTIONS)):
+        elif word not in FLAGS and not word.startswith(tuple(f"{option}=" for option in PATH_OPTIONS)):
             kept.append(pathlib.Path(word).name if os.sep in word else word)
     return shlex.join(["python", "cli.py", *kept])

@@ -96,3 +96,16 @@ alpha_option = click.option(
     show_default=True,
     help="Intervals have confidence 1 - alpha.",
 )
+
+resume_options = options(
+    click.option("--resume", is_flag=True, help="Go on where an interrupted run was, with the same bits."),
+    click.option("--overwrite", is_flag=True, help="Begin again where there is a run already."),
+    click.option(
+        "--checkpoint-every",
+        type=click.FloatRange(0),
+        default=30.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Between two checkpoints.",
+    ),
+)

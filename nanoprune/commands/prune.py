@@ -10,8 +10,15 @@ import click
 from rich.console import Console
 
 from nanoprune.backend import use_device
-from nanoprune.commands.common import changed, check_file, check_outputs, prepare
-from nanoprune.commands.options import EPILOG, game_option, machine_options, scheme_options, scope_option
+from nanoprune.commands.common import changed, check_outputs, model_run, prepare
+from nanoprune.commands.options import (
+    EPILOG,
+    game_option,
+    machine_options,
+    resume_options,
+    scheme_options,
+    scope_option,
+)
 from nanoprune.console import Keep, ProgressBars
 
 
@@ -30,6 +37,7 @@ from nanoprune.console import Keep, ProgressBars
 @click.option("--json", "json_path", type=click.Path(path_type=pathlib.Path), help="Write the last table to this file.")
 @click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; may be repeated.")
 @game_option
+@resume_options
 @machine_options
 def prune(
     model: pathlib.Path,
@@ -48,6 +56,9 @@ def prune(
     json_path: pathlib.Path | None,
     via: tuple[float, ...],
     minmax: float | None,
+    resume: bool,
+    overwrite: bool,
+    checkpoint_every: float,
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
@@ -55,7 +66,8 @@ def prune(
     """Prune the model file MODEL by ADMM, retrain the survivors, and write the result.
 
     Prints one line for each ADMM iteration; then for each layer the share of the weights that was asked for and that
-    is left, with parameters, multiplications and bytes; and last the accuracies and the compression.
+    is left, with parameters, multiplications and bytes; and last the accuracies and the compression. Interrupted, it
+    goes on with --resume.
 
     \b
     python cli.py prune model.h5 --keep 0.05 --out pruned.h5
@@ -86,14 +98,14 @@ def prune(
         admm=changed(recipe.admm, rho=rho, iterations=iterations, adaptive=adaptive or None),
     )
     budget = recipe.budget(dense.net, ratios)
-    check_file(out)
     check_outputs(out, json_path)
-    click.echo(Iteration.HEADER)
-    with ProgressBars() as progress:
-        pruned = prune_model(
-            dense, data, recipe, ratios, threads, progress, lambda iteration: click.echo(iteration.line())
-        )
-    save_model(pruned, out)
+    with model_run(out, resume, overwrite, checkpoint_every) as run:
+        click.echo(Iteration.HEADER)
+        with ProgressBars() as progress:
+            pruned = prune_model(
+                dense, data, recipe, ratios, threads, progress, lambda iteration: click.echo(iteration.line()), run
+            )
+        save_model(pruned, out)
     found = costs(pruned.net, budget)
     if json_path:
         write_json(found, json_path)

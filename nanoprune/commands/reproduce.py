@@ -16,6 +16,7 @@ from nanoprune.commands.options import (
     machine_options,
     network_options,
     privacy_options,
+    resume_options,
     scheme_options,
     scope_option,
     split_options,
@@ -57,6 +58,7 @@ from nanoprune.console import Keep, ProgressBars
 )
 @privacy_options
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
+@resume_options
 @machine_options
 def reproduce(
     dataset: str,
@@ -81,6 +83,9 @@ def reproduce(
     delta: float | None,
     clip: float | None,
     weight_decay: float | None,
+    resume: bool,
+    overwrite: bool,
+    checkpoint_every: float,
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
@@ -92,7 +97,8 @@ def reproduce(
     results.json, curves.h5, plots and report.html to the folder --out and prints a table. --methods chooses the rows;
     besides there are the simple defences (validation-stop, which is early stopping on the reference set, l2, dropout,
     label-smoothing, relaxloss, memguard, temperature) and those with DP-SGD; the names simple and private stand for all
-    of either. An unknown name lists what there is.
+    of either. An unknown name lists what there is. Interrupted, by Ctrl-C or a power cut, it goes on where it was with
+    the same command and --resume, and ends with the same results.
 
     \b
     python cli.py reproduce digits
@@ -104,12 +110,12 @@ def reproduce(
     python cli.py reproduce location30 --methods prune-0.05,relaxloss,dropout
     python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
     """
-    from nanoprune.files import check_writable
     from nanoprune.prune import read_keep_file
     from nanoprune.recipes import layer_names, recipe_for
     from nanoprune.report import results_table, write_report
-    from nanoprune.reproduce import reproduce as run
+    from nanoprune.reproduce import reproduce as compare
     from nanoprune.results import write_results
+    from nanoprune.run import Run
 
     data, threads = prepare(dataset, device, threads, data_dir)
     sizes = {"reference": reference, "nonmembers": nonmembers}
@@ -122,13 +128,14 @@ def reproduce(
     if epsilon and methods == "default":
         methods = "default,private"
     out = out or pathlib.Path("results") / dataset
-    check_writable(out)
-    with ProgressBars() as progress:
-        numbers = range(first_seed, first_seed + recipe.seeds)
-        shadows = shadows if attacks == "full" else 0
-        results, curves = run(data, recipe, numbers, threads, progress, command(), shadows, methods)
-    write_results(results, curves, out)
-    write_report(results, out)
+    numbers, shadows = range(first_seed, first_seed + recipe.seeds), shadows if attacks == "full" else 0
+    with Run(out, resume, overwrite, checkpoint_every) as run:
+        with ProgressBars() as progress:
+            results, curves = compare(data, recipe, numbers, threads, progress, command(), shadows, methods, run)
+        if not run.finished:
+            write_results(results, curves, out)
+            write_report(results, out)
+            run.finish()
     Console().print(results_table(results))
     for note in results["notes"]:
         click.echo(f"note: {note}")

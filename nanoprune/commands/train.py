@@ -7,13 +7,14 @@ import pathlib
 
 import click
 
-from nanoprune.commands.common import changed, check_file, prepare
+from nanoprune.commands.common import changed, model_run, prepare
 from nanoprune.commands.options import (
     EPILOG,
     game_option,
     machine_options,
     network_options,
     privacy_options,
+    resume_options,
     split_options,
 )
 from nanoprune.console import ProgressBars
@@ -30,6 +31,7 @@ from nanoprune.errors import ArgumentError
 @split_options
 @game_option
 @privacy_options
+@resume_options
 @machine_options
 def train(
     dataset: str,
@@ -46,11 +48,14 @@ def train(
     epsilon: tuple[float, ...],
     delta: float | None,
     clip: float | None,
+    resume: bool,
+    overwrite: bool,
+    checkpoint_every: float,
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
 ) -> None:
-    """Train one dense network on DATASET and write it to a model file.
+    """Train one dense network on DATASET and write it to a model file. Interrupted, it goes on with --resume.
 
     \b
     python cli.py train location30 --out model.h5
@@ -66,7 +71,6 @@ def train(
     sizes = {"reference": reference, "nonmembers": nonmembers}
     recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, widths=width, **sizes)
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, epochs=epochs, lr=lr))
-    check_file(out)
     if len(epsilon) > 1 or (epsilon and minmax):
         raise ArgumentError("epsilon must be one number here, without a Min-Max game; leave out the others")
     if not epsilon and (delta or clip):
@@ -74,7 +78,8 @@ def train(
     if epsilon:
         private = changed(recipe.private, epsilons=epsilon, delta=delta, clip=clip, lr=lr, epochs=epochs)
         recipe = dataclasses.replace(recipe, private=private)
-    with ProgressBars() as progress:
-        model = train_model(data, recipe, seed, threads, progress, *epsilon)
-    save_model(model, out)
+    with model_run(out, resume, overwrite, checkpoint_every) as run:
+        with ProgressBars() as progress:
+            model = train_model(data, recipe, seed, threads, progress, *epsilon, run=run)
+        save_model(model, out)
     click.echo(summary_line(model, data))

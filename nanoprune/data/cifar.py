@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nanoprune.bounded import read_bounded
 from nanoprune.data.archive import read_members
 from nanoprune.data.dataset import Dataset
-from nanoprune.data.source import SourceFile, read_bounded
+from nanoprune.data.source import SourceFile
 from nanoprune.errors import DataError
 
 SIDE, CHANNELS = 32, 3

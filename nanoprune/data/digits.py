@@ -4,6 +4,7 @@ import pathlib
 
 import h5py
 
+from nanoprune.bounded import stored_array
 from nanoprune.data.dataset import Dataset
 from nanoprune.errors import DataError
 
@@ -25,10 +26,11 @@ def load_digits(path: pathlib.Path | None = None) -> Dataset:
             raise DataError(f"digits: the embedded digits.h5 is missing; {REMEDY}")
     try:
         with h5py.File(path, "r") as file:
-            found = {name: (file[name].dtype.name, file[name].shape) for name in LAYOUT}
+            arrays = {name: stored_array(file, name, path, REMEDY) for name in LAYOUT}
+            found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
             if found != LAYOUT:  # looked at before anything of that size is read
                 raise DataError(f"{path}: holds {found}, expected {LAYOUT}; {REMEDY}")
-            images, labels = (file[name][:] for name in LAYOUT)
+            images, labels = (array[:] for array in arrays.values())
     except (OSError, RuntimeError, KeyError, AttributeError) as error:  # from h5py, whose words on damage fill lines
         raise DataError(f"{path}: not a readable HDF5 file of images and labels; {REMEDY}") from error
     dataset = Dataset.of("digits", images, labels, classes=10, scale=16)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
+from nanoprune.bounded import first_line, stored_array, text_attribute
 from nanoprune.data.packed import CHUNK, FORMAT, REMEDY
 from nanoprune.errors import ArgumentError, DataError
 
@@ -26,6 +27,7 @@ SUFFIXES = (".jpeg", ".jpg")
 SHORTER, SIDE = 256, 224  # pixels
 LARGEST = 1 << 26  # pixels of a resized image: one a thousand times as long as it is wide
 AHEAD = 4 * CHUNK  # images that are decoded before the first of them is written
+AGAIN = "remove it to begin again"
 WAITING, KEPT, BROKEN = range(3)  # what became of a file
 
 
@@ -110,8 +112,8 @@ def pack(
         with open(part, "rb") as written:
             os.fsync(written.fileno())
         os.replace(part, out)
-    except (OSError, RuntimeError, KeyError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:  # from h5py, on damage
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise DataError(f"{part}: cannot be written ({reason}); make room, or remove it and begin again") from error
     return counts
 
@@ -155,8 +157,9 @@ def _images(folder: pathlib.Path, part: pathlib.Path) -> list[tuple[str, int]]:
 def _begin(file: h5py.File, source: Source, part: pathlib.Path) -> None:
     """Lay out the file for as many images as there are files, or see that it was begun from the same ones."""
     if "source" in file.attrs:
-        if file.attrs["source"] != source.sha256:
-            raise DataError(f"{part}: begun from other images; remove it to begin again")
+        if text_attribute(file, "source", part, AGAIN) != source.sha256:
+            raise DataError(f"{part}: begun from other images; {AGAIN}")
+        _check_begun(file, len(source.paths), part)
         return
     if len(file):
         raise DataError(f"{part}: not begun by 'data pack'; remove it")
@@ -168,7 +171,7 @@ def _begin(file: h5py.File, source: Source, part: pathlib.Path) -> None:
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    shape = (max(files, CHUNK), SIDE, 3, SIDE)  # cut to what there is at the end
+    shape = _shape(files)
     file.create_dataset("images", shape, "u1", chunks=(CHUNK, *shape[1:]), maxshape=shape, dcpl=early)
     file.create_dataset("state", data=np.full(files, WAITING, np.uint8))
     file.create_dataset("all_sha256", data=np.zeros((-(-files // CHUNK), 32), np.uint8))
@@ -176,6 +179,25 @@ def _begin(file: h5py.File, source: Source, part: pathlib.Path) -> None:
     file.attrs["format"] = FORMAT
     file.attrs["source"] = source.sha256
     file.flush()
+
+
+def _shape(files: int) -> tuple[int, ...]:
+    """The shape of the images of so many files; it is cut to what there is at the end."""
+    return max(files, CHUNK), SIDE, 3, SIDE
+
+
+def _check_begun(file: h5py.File, files: int, part: pathlib.Path) -> None:
+    """DataError unless the file is laid out for so many images, and says of a first part of them what they are."""
+    shapes = {"images": _shape(files), "state": (files,), "all_sha256": (-(-files // CHUNK), 32)}
+    for name, shape in shapes.items():
+        found = stored_array(file, name, part, AGAIN)
+        if found.dtype != np.uint8 or (name != "images" and found.shape != shape) or found.shape[1:] != shape[1:]:
+            raise DataError(f"{part}: {name} is {found.dtype} {found.shape}, expected uint8 {shape}; {AGAIN}")
+    state, room = file["state"][()], len(file["images"])  # (files,)
+    done, kept = int((state != WAITING).sum()), int((state == KEPT).sum())
+    fits = room == shapes["images"][0] or (done == files and room == kept)  # it may have been cut already
+    if not fits or (state > BROKEN).any() or (state[:done] == WAITING).any():
+        raise DataError(f"{part}: does not say what was done; {AGAIN}")
 
 
 def _fill(

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from nanoprune.backend import to_device, to_host, xp
+from nanoprune.bounded import number_attribute, stored_array
 from nanoprune.data.dataset import Dataset, arrays_sha256
 from nanoprune.errors import DataError
 
@@ -120,7 +121,7 @@ def load_packed(path: str | os.PathLike, name: str) -> Dataset:
         x = Packed(file["images"], chunk_sha256, os.fspath(path))
         sha256 = arrays_sha256(chunk_sha256, labels)
         labels.setflags(write=False)
-        return Dataset(name, x, labels, len(file["classes"]), int(file.attrs["train"]), sha256)
+        return Dataset(name, x, labels, len(file["classes"]), number_attribute(file, "train", path, REMEDY), sha256)
     except DataError:
         file.close()
         raise
@@ -131,10 +132,12 @@ def load_packed(path: str | os.PathLike, name: str) -> Dataset:
 
 def _check(file: h5py.File, path: str | os.PathLike) -> None:
     """DataError unless the four data sets have the shapes and types they must, and no more than the file can hold."""
-    version = file.attrs["format"]
+    version = number_attribute(file, "format", path, REMEDY)
     if version != FORMAT:
         raise DataError(f"{path}: format {version}, this version reads {FORMAT}; {REMEDY}")
-    images, labels, hashes, classes = (file[name] for name in ("images", "labels", "chunk_sha256", "classes"))
+    images, labels, hashes, classes = (
+        stored_array(file, name, path, REMEDY) for name in ("images", "labels", "chunk_sha256", "classes")
+    )
     count, *sides = images.shape
     expected = {
         "images": (images, "uint8", (count, *sides), (CHUNK, *sides)),
@@ -143,15 +146,10 @@ def _check(file: h5py.File, path: str | os.PathLike) -> None:
         "classes": (classes, classes.dtype.name, (len(classes),), None),
     }
     for name, (found, dtype, shape, chunks) in expected.items():
-        if (found.dtype.name, found.shape, found.chunks) != (dtype, shape, chunks) or _elsewhere(found):
+        if (found.dtype.name, found.shape, found.chunks) != (dtype, shape, chunks) or found.compression:
             raise DataError(f"{path}: {name} is {found.dtype} {found.shape}, expected {dtype} {shape}; {REMEDY}")
     if len(sides) != 3 or not all(0 < side <= MAX_SIDE for side in sides) or sides[1] != 3:
         raise DataError(f"{path}: images of shape {tuple(sides)}, expected (H, 3, W); {REMEDY}")
     promised = sum(found.size * found.dtype.itemsize for found, *_ in expected.values())
     if promised > os.path.getsize(path):
         raise DataError(f"{path}: promises {promised} bytes, more than the file holds; {REMEDY}")
-
-
-def _elsewhere(found: h5py.Dataset) -> bool:
-    """Whether what is stored is not simply the values, in this file."""
-    return bool(found.compression or found.external or found.is_virtual)

@@ -6,6 +6,7 @@ import numpy as np
 
 from nanoprune.errors import DataError
 
+PART = 1 << 24  # bytes looked through for line ends at once
 LINES = 4096  # parsed at once: the working memory is that of so many lines
 
 
@@ -17,15 +18,8 @@ def parse_records(
     Every line is one of `heads`, which stands for its label, then `bits` times a comma and a bit, and a line feed; the
     last one may do without. Raises DataError, naming `source` and the first line that is not so.
     """
-    text = np.frombuffer(data, dtype=np.uint8)
-    ends = np.flatnonzero(text == ord("\n"))  # (N,)
-    if len(text) and text[-1] != ord("\n"):
-        ends = np.append(ends, len(text))
-    if len(ends) == 0:
-        raise DataError(f"{source}: holds no lines; expected label,bit,...,bit in each")
-    starts = np.concatenate([[0], ends[:-1] + 1])  # (N,)
-    width = 2 * bits
-    _refuse(ends - starts <= width, 0, source, f"is too short for a label and {bits} bits")
+    text, width = np.frombuffer(data, dtype=np.uint8), 2 * bits
+    starts, ends = _lines(text, width, source, f"is too short for a label and {bits} bits")
 
     values = np.empty((len(ends), bits), np.uint8)
     labels = np.empty(len(ends), np.int64)
@@ -40,6 +34,26 @@ def parse_records(
         labels[part] = [heads.get(bytes(data[start:end]), -1) for start, end in spans]
         _refuse(labels[part] < 0, first, source, "does not start with a label of the data set")
     return values, labels
+
+
+def _lines(text: np.ndarray, width: int, source: str, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the lines start and end, (N,) each; DataError if there are none, or one is not longer than `width`.
+
+    Looked for a part of the text at a time, so that line feeds alone take no more memory than lines do.
+    """
+    found, before = [], -1  # the ends by part, and the last of them
+    for first in range(0, len(text), PART):
+        ends = first + np.flatnonzero(text[first : first + PART] == ord("\n"))  # (n,)
+        if first + PART >= len(text) and text[-1] != ord("\n"):
+            ends = np.append(ends, len(text))
+        lengths = np.diff(ends, prepend=before) - 1  # (n,)
+        _refuse(lengths <= width, sum(map(len, found)), source, what)
+        found.append(ends)
+        before = ends[-1] if len(ends) else before
+    if not found:
+        raise DataError(f"{source}: holds no lines; expected label,bit,...,bit in each")
+    ends = np.concatenate(found)  # (N,)
+    return np.concatenate([[0], ends[:-1] + 1]), ends
 
 
 def _refuse(wrong: np.ndarray, first: int, source: str, what: str) -> None:

@@ -8,6 +8,7 @@ import pathlib
 import zlib
 from dataclasses import dataclass
 
+from nanoprune.bounded import read_bounded
 from nanoprune.errors import DataError
 
 GZIP = b"\x1f\x8b"  # how gzip data starts
@@ -68,18 +69,6 @@ class SourceFile:
                 f"expected {self.size} bytes with {self.sha256[:16]}..."
             )
         return data
-
-
-def read_bounded(path: pathlib.Path, limit: int) -> bytes:
-    """The bytes of a file of at most `limit` bytes; DataError, naming it, if it is longer or cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if len(data) > limit:
-        raise DataError(f"{path}: longer than the {limit} bytes expected")
-    return data
 
 
 def gunzip(data: bytes, limit: int, source: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nanoprune.backend import to_device, xp
+from nanoprune.checkpoint import generators_state, restore_generators
 from nanoprune.defend.minmax import MinMax
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Layer, Network, Workspace
@@ -82,6 +83,15 @@ class DPSGD:
         net.restrict(mask.M if mask else None)
         self.members, self.batch = members, batch
         return self.generators
+
+    def state(self) -> dict[str, Any]:
+        """The generators: who has them knows the noise to come, and that of the steps back to the last one kept."""
+        return {"generators": generators_state(self.generators), "steps": self.steps}
+
+    def restore(self, saved: Any, net: Network) -> None:
+        """Take a state back."""
+        restore_generators(self.generators, saved, "generators")
+        self.steps = saved.value("steps", int, 0)
 
     def batches(self) -> Iterator[np.ndarray]:
         """As many samples as make an epoch, round(M / L): indices (R, B), B the largest sample's size, at least 1."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.batch import Records
+from nanoprune.checkpoint import generators_state, restore_generators
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Adam, Network, Workspace, log_loss, softmax
 from nanoprune.nn.loss import one_hot
@@ -96,6 +97,24 @@ class MinMax:
         """Move the losses and accuracies of the epoch's steps into the history."""
         loss, right = to_host(xp.stack(self._steps)).mean(axis=0)
         self.history.append((loss, right))
+        self._steps.clear()
+
+    def state(self) -> dict[str, Any]:
+        """h's parameters and optimiser, the generators, and the history (R, epochs) of loss and accuracy."""
+        names = ("loss", "accuracy") if self.history else ()
+        history = {name: np.stack([row[i] for row in self.history], axis=1) for i, name in enumerate(names)}
+        state = {"theta": to_host(self.h.theta), "optimizer": self.optimizer.state(), "updates": self.updates}
+        return state | {"generators": generators_state(self.generators), "history": history}
+
+    def restore(self, saved: Any, net: Network) -> None:
+        """Take a state back, at the end of an epoch."""
+        self.h.theta[...] = to_device(saved.array("theta", self.h.theta.shape, self.h.theta.dtype))
+        self.optimizer.restore(saved.part("optimizer"), self.h)
+        self.updates = saved.value("updates", int, 0)
+        restore_generators(self.generators, saved, "generators")
+        history = saved.part("history")
+        names = ("loss", "accuracy") if self.updates else ()
+        self.history = list(zip(*(history.rows(name).T for name in names), strict=True))
         self._steps.clear()
 
     def _draw(self, records: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ class Conv2D(Linear):
         norms = xp.empty((R, N), dY.dtype)
         for block in blocks(N, R * (s * T * CK + T * O + O * CK)):
             L = self._lowered_records(block, ws, *saved)  # (R, b, H + 2p, OW, kw*C)
-            D = records_first(dY[..., block], (0, 4, 1, 3, 2), "D", ws)  # (R, b, OH, OW, O)
+            D = records_first(dY[..., block], "D", ws)  # (R, b, OH, OW, O)
             b = D.shape[1]
             A = [L[:, :, i : i + s * (OH - 1) + 1 : s].reshape(R, b, T, CK) for i in range(k)]
             norms[:, block] = pair_norms(A, D.reshape(R, b, T, O), self.b is not None, M, ws)
@@ -97,7 +97,7 @@ class Conv2D(Linear):
 
     def _lowered_records(self, block: slice, ws: Workspace, L: Any, X_shape: tuple[int, ...]) -> Any:
         """L of a block of records, which come first: (R, b, H + 2p, OW, kw*C)."""
-        L = records_first(L[..., block], (0, 5, 1, 4, 3, 2), "L", ws)  # (R, b, H + 2p, OW, kw, C)
+        L = records_first(L[..., block], "L", ws)  # (R, b, H + 2p, OW, kw, C)
         return L.reshape(*L.shape[:4], -1)
 
     def _input_gradient(self, dY: Any, X_shape: tuple[int, ...], ws: Workspace) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.backend import to_device, xp
+from nanoprune.backend import to_device, to_host, xp
 from nanoprune.nn.network import Network
 
 BLOCK = 16384  # elements; four arrays of them fit into a level-2 cache. benchmarks/optimizer_block.py
@@ -24,6 +24,14 @@ class SGD:
     def __init__(self, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         self.momentum, self.weight_decay = momentum, weight_decay
         self.V: Any = None
+
+    def state(self) -> dict[str, Any]:
+        """V (R, P), after the first step."""
+        return {} if self.V is None else {"V": to_host(self.V)}
+
+    def restore(self, saved: Any, net: Network) -> None:
+        """Take a state back, for parameters like those of `net`."""
+        self.V = to_device(saved.array("V", net.theta.shape, net.theta.dtype)) if "V" in saved else None
 
     def step(self, net: Network, lr: Any) -> None:
         """One update of net.theta (R, P) from net.grad; lr: learning rate, a number or (R,)."""
@@ -51,6 +59,16 @@ class Adam:
         self.t = 0
         self.M: Any = None
         self.S: Any = None
+
+    def state(self) -> dict[str, Any]:
+        """t, and after the first step M and S (R, P)."""
+        return {"t": self.t} | ({"M": to_host(self.M), "S": to_host(self.S)} if self.t else {})
+
+    def restore(self, saved: Any, net: Network) -> None:
+        """Take a state back, for parameters like those of `net`."""
+        self.t = saved.value("t", int, 0)
+        if self.t:
+            self.M, self.S = (to_device(saved.array(name, net.theta.shape, net.theta.dtype)) for name in "MS")
 
     def step(self, net: Network, lr: Any) -> None:
         """One update of net.theta (R, P) from net.grad; lr: learning rate, a number or (R,)."""

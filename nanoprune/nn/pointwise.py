@@ -86,8 +86,8 @@ class Pointwise(Linear):
         M = None if self.W.support is None else self.W.support[:, None]  # (R, 1, O, C)
         norms, A = xp.empty((R, N), dY.dtype), A.reshape(R, OH, C, OW, N)
         for block in blocks(N, R * (T * C + T * O + O * C)):
-            X = records_first(A[..., block], (0, 4, 1, 3, 2), "X", ws).reshape(R, -1, T, C)
-            D = records_first(dY[..., block], (0, 4, 1, 3, 2), "D", ws).reshape(R, -1, T, O)
+            X = records_first(A[..., block], "X", ws).reshape(R, -1, T, C)
+            D = records_first(dY[..., block], "D", ws).reshape(R, -1, T, O)
             norms[:, block] = pair_norms([X], D, self.b is not None, M, ws)
         return norms
 

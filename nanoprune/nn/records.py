@@ -15,7 +15,7 @@ import numpy as np
 from nanoprune.backend import product, xp
 from nanoprune.nn.workspace import Workspace
 
-BLOCK = 1 << 20  # elements made for a block of records on a CPU
+BLOCK = 1 << 19  # elements made for a block of records on a CPU: two megabytes of float32
 BLOCK_GPU = 1 << 26
 
 
@@ -26,10 +26,20 @@ def blocks(N: int, elements: int) -> Iterator[slice]:
         yield slice(start, min(start + count, N))
 
 
-def records_first(A: Any, axes: tuple[int, ...], name: str, ws: Workspace) -> Any:
-    """A with its axes in another order, copied to a scratch buffer."""
-    out = ws.scratch(name + " of records", tuple(A.shape[axis] for axis in axes), A.dtype)
-    out[...] = A.transpose(*axes)
+def records_first(A: Any, name: str, ws: Workspace) -> Any:
+    """A (R, rows, ..., N) copied to (R, N, rows, ...), with the axes between rows and records in the opposite order.
+
+    Row by row on a CPU: what a row touches stays in the cache until all records have had it.
+    """
+    R, rows, *between, N = A.shape
+    out = ws.scratch(f"{name} of records", (R, N, rows, *reversed(between)), A.dtype)
+    backwards = range(A.ndim - 1, 1, -1)  # from the records to the first axis after the rows
+    records, *others = backwards
+    if xp._module is not np:
+        out[...] = A.transpose(0, records, 1, *others)
+        return out
+    for y in range(rows):
+        out[:, :, y] = A[:, y].transpose(0, *(axis - 1 for axis in backwards))
     return out
 
 

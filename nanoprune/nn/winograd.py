@@ -134,7 +134,7 @@ class WinogradConv2D(Conv2D):
 
     def _lowered_records(self, block: slice, ws: Workspace, X: Any) -> Any:
         """As in `Conv2D`, but from X, of which there is no L: (R, b, H + 2p, OW, kw*C)."""
-        X = records_first(X[..., block], (0, 4, 1, 3, 2), "X", ws)  # (R, b, H, W, C)
+        X = records_first(X[..., block], "X", ws)  # (R, b, H, W, C)
         R, b, H, W, C = X.shape
         p, OW = self.padding, self._positions(W)
         L = ws.scratch("L of records", (R, b, H + 2 * p, OW, self.size, C), X.dtype)

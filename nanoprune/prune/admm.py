@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.backend import to_host, xp
+from nanoprune.backend import to_device, to_host, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.network import Network
 from nanoprune.prune.budget import Budget
@@ -130,6 +130,27 @@ class ADMM:
             self._balance(primal, dual)
         self._prepare()
         return row
+
+    def state(self, whole: bool = True) -> dict[str, Any]:
+        """rho (R,), status, history: name -> (R, iterations); with `whole` also Z and U (R, n)."""
+        history = {name: np.stack([getattr(row, name) for row in self.history], axis=1) for name in self._recorded()}
+        record = {"rho": self.rho, "status": [status.value for status in self.status], "history": history}
+        return record | ({"Z": to_host(self.Z), "U": to_host(self.U)} if whole else {})
+
+    def restore(self, saved: Any, net: Network) -> None:
+        """Take a state back. Raises DataError where it is none of this solver's."""
+        self.rho = saved.array("rho", self.rho.shape, self.rho.dtype)
+        self.status = [Status(value) for value in saved.each("status", str)]
+        rows = saved.part("history")
+        columns = {name: rows.rows(name, most=self.settings.iterations).T for name in rows.values}
+        made = len(columns["loss"]) if columns else 0
+        self.history = [Iteration(i + 1, **{name: of[i].copy() for name, of in columns.items()}) for i in range(made)]
+        if "Z" in saved:
+            self.Z, self.U = (to_device(saved.array(name, net.W.shape, net.W.dtype)) for name in "ZU")
+            self._prepare()
+
+    def _recorded(self) -> list[str]:
+        return [field.name for field in dataclasses.fields(Iteration)[1:]] if self.history else []
 
     def _set_status(self, row: Iteration) -> None:
         within = (row.primal <= row.eps_primal) & (row.dual <= row.eps_dual)

@@ -55,7 +55,7 @@ class Budget:
 
     def project(self, W: Any) -> Any:
         """Pi(W), the nearest point of the constraint set, replica by replica and part by part; (R, n), new."""
-        return W * self.support(W)
+        return xp.where(self.support(W), W, 0)  # and not -0.0 where W < 0, which a product would leave
 
     def most(self, r: int = 0) -> list[int]:
         """The largest number of weights that each part of replica r can keep: k_i, where a group is one weight."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nanoprune.backend import to_device, to_host
 from nanoprune.nn.network import Network
 from nanoprune.prune.budget import Budget
 
@@ -17,6 +18,14 @@ class Mask:
 
     def __init__(self, net: Network) -> None:
         self.M = (net.W != 0).astype(net.theta.dtype)  # (R, n)
+
+    def state(self) -> dict[str, Any]:
+        """M (R, n) bool."""
+        return {"M": to_host(self.M) != 0}
+
+    def restore(self, saved: Any, net: Network) -> None:
+        """Take a state back: a survivor may have become zero since, so that the weights alone do not tell it."""
+        self.M[...] = to_device(saved.array("M", self.M.shape, bool))
 
     def apply(self, net: Network) -> None:
         """dW <- M dW."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
+from nanoprune.bounded import read_json
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.nn.network import Network
 
@@ -48,23 +49,18 @@ def read_keep_file(path: str | os.PathLike, names: list[str]) -> tuple[float, ..
     Raises DataError, naming the file, where it is missing or no JSON object, or names a layer twice or one that the
     network does not have; ArgumentError from `Budget` where a ratio is outside (0, 1].
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            pairs = json.load(file, object_pairs_hook=list)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); name a JSON file of ratios") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f'{path}: no JSON ({error}); write an object such as {{"{names[0]}": 0.1}}') from error
-    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+    pairs = read_json(path, f'write an object such as {{"{names[0]}": 0.1}}', object_pairs_hook=tuple)
+    if not isinstance(pairs, tuple):  # JSON itself has lists alone
         raise DataError(f'{path}: not a JSON object; write one such as {{"{names[0]}": 0.1}}')
     found: dict[str, float] = {}
+    places = {str(place): name for place, name in enumerate(names)}
     for key, ratio in pairs:
-        name = names[int(key)] if key.isdecimal() and int(key) < len(names) else key
+        name = places.get(key, key)
         if name not in names:
-            raise DataError(f"{path}: the network has no layer {key!r}; its layers are {', '.join(names)}")
+            raise DataError(f"{path}: the network has no layer {reprlib.repr(key)}; its layers are {', '.join(names)}")
         if name in found:
             raise DataError(f"{path}: the layer {name} is named twice; give it one ratio")
         if not isinstance(ratio, (int, float)) or isinstance(ratio, bool) or not 0 < ratio <= 1:
-            raise DataError(f"{path}: the ratio of {name} must lie in (0, 1], got {ratio!r}")
+            raise DataError(f"{path}: the ratio of {name} must lie in (0, 1], got {reprlib.repr(ratio)}")
         found[name] = float(ratio)
     return tuple(found.get(name, 1.0) for name in names)

@@ -9,10 +9,12 @@ from nanoprune.errors import DataError
 from nanoprune.report.audit import audit_table, write_audit_page
 from nanoprune.report.audit_verdict import audit_verdict
 from nanoprune.report.cost_table import cost_table
-from nanoprune.report.html import open_curves, render_html, write_html
+from nanoprune.report.curves import open_curves
+from nanoprune.report.html import render_html, write_html
 from nanoprune.report.inventory import inventory_table
 from nanoprune.report.page import write_page
 from nanoprune.report.plots import all_plots, save
+from nanoprune.report.schema import faults
 from nanoprune.report.table import markdown_table, results_table
 from nanoprune.report.verdict import verdict
 
@@ -29,10 +31,12 @@ __all__ = [
     "write_report",
 ]
 
-KEYS = (
-    "dataset", "network", "device", "precision", "seeds", "seconds", "versions", "command", "recipe", "splits", "notes",
-    "methods",
-)  # fmt: skip
+
+def check_results(results: Mapping[str, Any], where: str | os.PathLike) -> None:
+    """Raises DataError, naming `where` they are from and the place in them, unless they are as `reproduce` writes."""
+    fault = next(faults(results), None)
+    if fault:
+        raise DataError(f"{where}: damaged results: {fault}; run `reproduce` again")
 
 
 def write_report(results: Mapping[str, Any], out_dir: str | os.PathLike) -> None:
@@ -40,10 +44,8 @@ def write_report(results: Mapping[str, Any], out_dir: str | os.PathLike) -> None
 
     Raises DataError where the results or curves are not what `reproduce` writes.
     """
-    missing = [key for key in KEYS if key not in results]
-    if missing:
-        raise DataError(f"the results lack {', '.join(missing)}; run `reproduce` to write them")
     out = pathlib.Path(out_dir)
+    check_results(results, out)
     try:
         with open_curves(out / "curves.h5") as curves:
             figures = all_plots(results, curves)

@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import h5py
 from matplotlib.figure import Figure
 
-from nanoprune.errors import DataError
 from nanoprune.report import plots, table
+from nanoprune.report.curves import open_curves
 from nanoprune.report.page import (
     REFUSED,
     environment,
@@ -31,14 +30,6 @@ CAPTIONS = {
     "adversary": "The loss of the Min-Max game's adversary (median and range over seeds). One that stays at log 2 has "
     "learned nothing and defends nothing.",
 }
-
-
-def open_curves(path: str | os.PathLike) -> h5py.File:
-    """The curves file, open for reading; DataError where it is missing or no HDF5 file."""
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as HDF5; run `reproduce` to write it") from error
 
 
 def alt_text(name: str, results: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """From a name or a description (plain data, as models are stored) to a network."""
 
 import dataclasses
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ Size = list[int] | tuple[int, ...] | float  # widths of the hidden layers, or a 
 def architecture(name: str) -> Architecture:
     """Raises ArgumentError on an unknown name."""
     if name not in NETWORKS:
-        raise ArgumentError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")
+        raise ArgumentError(f"network must be one of {', '.join(NETWORKS)}, got {reprlib.repr(name)}")
     return NETWORKS[name]
 
 
@@ -60,7 +61,9 @@ def describe(
     """
     found = architecture(name)
     if len(found.input_shape) == 3 and len(input_shape) != 3:
-        raise ArgumentError(f"network {name} takes images (H, C, W), got inputs of shape {input_shape}; try mlp")
+        raise ArgumentError(
+            f"network {name} takes images (H, C, W), got inputs of shape {reprlib.repr(input_shape)}; try mlp"
+        )
     size = found.size.checked(name, input_shape, size)
     description = {"network": name, "input_shape": list(input_shape), "classes": classes}
     description["widths" if isinstance(size, list) else "width"] = size

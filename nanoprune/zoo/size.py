@@ -6,6 +6,7 @@ weights but the last, in their order, from which a network is made. Both know sm
 """
 
 import math
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,9 @@ class Widths:
             return list(self.default)
         if not isinstance(size, (list, tuple)) or not (self.free or len(size) == len(self.default)):
             count = "a list of" if self.free else len(self.default)
-            raise ArgumentError(f"widths of {name} must be {count} numbers like {list(self.default)}, got {size}")
+            raise ArgumentError(
+                f"widths of {name} must be {count} numbers like {list(self.default)}, got {reprlib.repr(size)}"
+            )
         return list(size)
 
     def widths(self, input_shape: Shape, size: Any) -> list[int]:
@@ -66,7 +69,7 @@ class Multiplier:
                 raise ArgumentError(f"widths of {name} must be {expected} numbers or a multiplier, got {len(size)}")
             return list(size)
         if isinstance(size, bool) or not isinstance(size, (int, float)) or not 0 < size <= LARGEST:
-            raise ArgumentError(f"width of {name} must be a number in (0, {LARGEST:g}], got {size!r}")
+            raise ArgumentError(f"width of {name} must be a number in (0, {LARGEST:g}], got {reprlib.repr(size)}")
         return float(size)
 
     def widths(self, input_shape: Shape, size: Any) -> list[int]:

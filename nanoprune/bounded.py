@@ -1,0 +1,154 @@
+"""Files of strangers within bounds: what a file promises is compared with what it holds before memory is taken for it.
+
+A kilobyte of HDF5 or zip can name an array of 100 GB, and a megabyte of deflate unpacks to a gigabyte. So an array is
+refused that is larger than deflate could have packed into its bytes, and one above FREE must be a hundredth of itself
+in the file: memory never exceeds FREE or a hundred times the file, whichever is more.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+from typing import Any
+
+import h5py
+import numpy as np
+
+from nanoprune.errors import DataError
+
+DEFLATE_RATIO = 1032  # bytes that deflate can pack into one (zlib's technical details)
+FREE = 1 << 28  # bytes that may be promised whatever their share in the file
+SHARE = 100  # above FREE: promised bytes a byte in the file
+JSON_LIMIT = 1 << 26  # bytes; results of a hundred seeds and networks have a few million
+REMEDY = "write it again"
+HEAP = b"GCOL\1"  # how a global heap starts
+KINDS = "biufS"  # of numbers and of text of one length; others refer to the global heap, or are none of ours
+H5 = h5py.h5z
+FILTERS = frozenset({H5.FILTER_DEFLATE, H5.FILTER_SHUFFLE, H5.FILTER_FLETCHER32, H5.FILTER_LZF})
+
+
+def read_bounded(path: str | os.PathLike, limit: int) -> bytes:
+    """The bytes of a file of at most `limit` bytes; DataError, naming it, if it is longer or cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if len(data) > limit:
+        raise DataError(f"{path}: longer than the {limit} bytes expected")
+    return data
+
+
+def read_json(path: str | os.PathLike, remedy: str, **options: Any) -> Any:
+    """The value of a JSON file. options: of `json.loads`. Raises DataError, naming the file, where it is none.
+
+    NaN and infinity, which JSON does not have, are refused; so is what is nested too deep to be read. remedy: what
+    the reader of the error can do.
+    """
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        text = read_bounded(path, JSON_LIMIT).decode("utf-8")
+        return json.loads(text, parse_constant=refuse, **options)
+    except DataError as error:
+        raise DataError(f"{error}; {remedy}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: no JSON ({first_line(error)}); {remedy}") from error
+
+
+def check_promise(promised: int, stored: int, what: str, remedy: str, packed: bool = True) -> None:
+    """DataError, naming `what`, if `promised` bytes of memory are too many for `stored` bytes of a file.
+
+    packed: whether they are compressed there; else one byte of the file is one of memory.
+    """
+    most = max(min(DEFLATE_RATIO * stored, FREE), SHARE * stored) if packed else stored
+    if promised > most:
+        raise DataError(f"{what} asks for {promised:,} bytes of memory, {stored:,} bytes of the file hold it; {remedy}")
+
+
+def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> h5py.Dataset:
+    """The dataset `name` of an HDF5 file, if all that it promises lies in that very file.
+
+    Raises DataError, naming `path`, where it is missing, no dataset or a link, or its values lie in other files, are
+    packed in another way than by gzip or lzf, in larger chunks than FREE, or fewer than it says.
+    """
+    what = f"{path}: {name}"
+    item: Any = group
+    for part in name.split("/"):
+        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
+        if not isinstance(link, h5py.HardLink):
+            raise DataError(f"{what} is {'missing' if link is None else 'a link to another place'}; {remedy}")
+        item = item[part]
+    if not isinstance(item, h5py.Dataset) or item.shape is None or item.dtype.kind not in KINDS:
+        raise DataError(f"{what} is no array of numbers; {remedy}")
+    properties = item.id.get_create_plist()
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if item.is_virtual or item.external or set(filters) - FILTERS or len(set(filters)) < len(filters):
+        raise DataError(f"{what} lies in other files, or is packed in an unusual way (gzip is usual); {remedy}")
+    if item.chunks and math.prod(item.chunks) * item.dtype.itemsize > FREE:
+        raise DataError(f"{what} is in chunks of {item.chunks}, which nobody writes; {remedy}")
+    stored = min(item.id.get_storage_size(), os.path.getsize(path))
+    check_promise(item.nbytes, stored, what, remedy, packed=bool({H5.FILTER_DEFLATE, H5.FILTER_LZF} & set(filters)))
+    return item
+
+
+def text_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> str:
+    """The attribute `name`, one text. Raises DataError, naming `path`, where it is missing or something else."""
+    dtype = _attribute_type(file, name, path, remedy)
+    if h5py.check_string_dtype(dtype) is None:
+        raise DataError(f"{path}: attribute {name} is {dtype}, expected a text; {remedy}")
+    _check_heaps(file, path, remedy)
+    value = file.attrs[name]
+    try:
+        return value if isinstance(value, str) else bytes(value).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: attribute {name} is no UTF-8; {remedy}") from error
+
+
+def number_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> int:
+    """The attribute `name`, one integer. Raises DataError, naming `path`, where it is missing or something else."""
+    dtype = _attribute_type(file, name, path, remedy)
+    if dtype.kind not in "iu":
+        raise DataError(f"{path}: attribute {name} is {dtype}, expected an integer; {remedy}")
+    return int(file.attrs[name])
+
+
+def _attribute_type(file: h5py.File, name: str, path: str | os.PathLike, remedy: str) -> np.dtype:
+    """The type of an attribute that is one value."""
+    if name not in file.attrs:
+        raise DataError(f"{path}: attribute {name} is missing; {remedy}")
+    about = file.attrs.get_id(name)
+    if about.shape != ():
+        raise DataError(f"{path}: attribute {name} has shape {about.shape}, expected one value; {remedy}")
+    return about.dtype
+
+
+def _check_heaps(file: h5py.File, path: str | os.PathLike, remedy: str) -> None:
+    """DataError unless the steps through each global heap, where texts lie, lead from its start to its end.
+
+    libhdf5 follows them without looking, and where one has no length it never comes back (HDFGroup/hdf5 issue 1707).
+    The form is that of the HDF5 File Format Specification, section III.E, with lengths of eight bytes.
+    """
+    if file.id.get_create_plist().get_sizes() != (8, 8):
+        raise DataError(f"{path}: has lengths of another size than eight bytes; {remedy}")
+    with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.find(HEAP)
+        while start >= 0:
+            stop, at = start + int.from_bytes(data[start + 8 : start + 16], "little"), start + 16
+            while at + 16 <= stop <= len(data):
+                index, size = (int.from_bytes(data[a:b], "little") for a, b in ((at, at + 2), (at + 8, at + 16)))
+                step = 16 + -(-size // 8) * 8 if index else size  # the free space counts its own header
+                if not 0 < step <= stop - at:
+                    raise DataError(f"{path}: its global heap at byte {start} is damaged; {remedy}")
+                at += step
+            start = data.find(HEAP, start + 1)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, cut where it is long; else its class."""
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines and lines[0] else type(error).__name__

@@ -1,0 +1,149 @@
+"""Hostile files that no mutation comes to, such as bombs, and those that once failed."""
+
+import io
+import json
+import zlib
+from typing import Any
+
+import formats
+import h5py
+import numpy as np
+from seeds import curves_file, hdf5, model_file, predictions, shadow_file
+
+from nanoprune.audit import cache
+from nanoprune.data import purchase100, texas100
+from nanoprune.zoo import build
+
+
+def zeros_in(member: str, size: int, megabytes: int) -> bytes:
+    """A .tgz in which `member` is said to have `size` bytes, and zeros follow."""
+    return formats.gzip_bomb(megabytes, formats.tar_header(member, size))
+
+
+def newlines_in(member: str, size: int) -> bytes:
+    """A .tgz in which `member` is `size` line feeds."""
+    return formats.gzip_bomb(size >> 20, formats.tar_header(member, size), b"\n")
+
+
+PURCHASE_SIZE = purchase100.RECORDS * (2 * purchase100.BITS + 6)
+TEXAS_SIZE = texas100.RECORDS * 2 * texas100.BITS
+
+
+def with_attribute(name: str, value: Any) -> bytes:
+    """A model with another attribute."""
+    stream = io.BytesIO(model_file())
+    with h5py.File(stream, "r+") as file:
+        file.attrs[name] = value
+    return stream.getvalue()
+
+
+def long_field() -> bytes:
+    """A model whose number of non-members is a text of a megabyte."""
+    with h5py.File(io.BytesIO(model_file()), "r") as file:
+        about = json.loads(file.attrs["model"])
+    return with_attribute("model", json.dumps(about | {"nonmembers": "a" * (1 << 20)}))
+
+
+def endless_heap() -> bytes:
+    """A model in whose global heap the free space has no length: libhdf5 2.0 looks for its end for ever."""
+    data = bytearray(model_file())
+    start = data.find(b"GCOL")
+    at = start + 16
+    while index := int.from_bytes(data[at : at + 2], "little"):
+        at += 16 + -(-int.from_bytes(data[at + 8 : at + 16], "little") // 8) * 8
+    assert index == 0
+    data[at + 8 : at + 16] = bytes(8)
+    return bytes(data)
+
+
+def linked(name: str, other: str) -> bytes:
+    """A model one of whose arrays is in another file."""
+    stream = io.BytesIO(model_file())
+    with h5py.File(stream, "r+") as file:
+        del file[name]
+        file[name] = h5py.ExternalLink(other, name)
+    return stream.getvalue()
+
+
+def npz_bomb(shape: tuple[int, ...], megabytes: int, descr: str = "|u1", header: int | None = None) -> bytes:
+    """An .npz whose target_probs are zeros, all there once unpacked; or whose header is said to be that long."""
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    start = b"\x93NUMPY\2\0" + (len(text) if header is None else header).to_bytes(4, "little") + text
+    return formats.zip_bomb("target_probs.npy", start, megabytes)
+
+
+def hdf5_bomb(shape: tuple[int, ...], dtype: str, name: str = "target_probs") -> bytes:
+    """An HDF5 file of zeros, all there once unpacked."""
+
+    def fill(file: h5py.File) -> None:
+        for key, values in predictions().items():
+            if key != name:
+                file[key] = values
+        made = file.create_dataset(name, shape, dtype, chunks=(1 << 20, *shape[1:]), compression="gzip")
+        packed_zeros = zlib.compress(bytes((1 << 20) * np.dtype(dtype).itemsize * int(np.prod(shape[1:]))), 6)
+        for start in range(0, shape[0], 1 << 20):
+            made.id.write_direct_chunk((start, *(0 for _ in shape[1:])), packed_zeros)
+
+    return hdf5(fill)
+
+
+def forged(data: bytes, draw: Any) -> bytes:
+    """One of the arrays is another, and the content hash is right: who forges the one can forge the other."""
+    name = draw.choice(("inside", "logits/train", "population/prune", "paths"))
+    shape = draw.choice(((6, 8), (6, 8, 3), (6, 5, 3), (8, 8), (6, 9, 3), (6, 8, 0), (0, 8, 3), (1, 1), (6,)))
+    return forged_shadows(
+        name, np.full(shape, draw.choice((0, 1, np.nan, 1e300))).astype(draw.choice(("?", "f4", "f8")))
+    )
+
+
+def forged_shadows(name: str, values: np.ndarray) -> bytes:
+    """A file of shadows with another array, and the content hash of that."""
+    stream = io.BytesIO(shadow_file())
+    with h5py.File(stream, "r+") as file:
+        del file[name]
+        file[name] = values
+        arrays: dict[str, np.ndarray] = {}
+        file.visititems(lambda n, item: arrays.update({n: item[()]} if isinstance(item, h5py.Dataset) else {}))
+        file.attrs["content"] = cache._content(arrays)
+    return stream.getvalue()
+
+
+def shadow_promise() -> bytes:
+    """A file of shadows that promises a terabyte."""
+    stream = io.BytesIO(shadow_file())
+    with h5py.File(stream, "r+") as file:
+        del file["paths"]
+        file.create_dataset("paths", (1 << 20, 1 << 20), "u1", chunks=(1 << 10, 1 << 10), compression="gzip")
+    return stream.getvalue()
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """An object in an object in an object, and so on."""
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"x": value}
+    return value
+
+
+def curves_promise() -> bytes:
+    """Curves of which one promises a terabyte."""
+    stream = io.BytesIO(curves_file())
+    with h5py.File(stream, "r+") as file:
+        del file["prune-0.1/adversary_loss"]
+        file.create_dataset("prune-0.1/adversary_loss", (2, 1 << 40), "f8", chunks=(2, 1 << 10))
+    return stream.getvalue()
+
+
+def model_bomb() -> bytes:
+    """A model of a kilobyte whose network has two billion weights, none of which is in the file."""
+
+    def fill(file: h5py.File) -> None:
+        with h5py.File(io.BytesIO(model_file()), "r") as old:
+            for name, value in old.attrs.items():
+                file.attrs[name] = value
+        description = {"network": "mlp", "input_shape": [999_999], "classes": 3, "widths": [1900]}
+        file.attrs["network"] = json.dumps(description)
+        size = build(description, replicas=0).theta.shape[1]
+        file.create_dataset("theta", (size,), "f4", chunks=(1 << 20,), compression="gzip")
+
+    return hdf5(fill)

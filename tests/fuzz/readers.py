@@ -1,0 +1,282 @@
+"""Every reader of files that may come from a stranger, in one table.
+
+`read(folder)` reads the input, `folder / file`, as the package does. Where a published file is known by its SHA-256,
+the reader is told that the input is the published one: else nothing behind the comparison would ever be reached.
+"""
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import json
+import pathlib
+import tarfile
+import tempfile
+import warnings
+from typing import Any
+
+import formats
+import numpy as np
+from known import (
+    PURCHASE_SIZE,
+    TEXAS_SIZE,
+    curves_promise,
+    endless_heap,
+    forged,
+    forged_shadows,
+    hdf5_bomb,
+    linked,
+    long_field,
+    model_bomb,
+    nested,
+    newlines_in,
+    npz_bomb,
+    shadow_promise,
+    with_attribute,
+    zeros_in,
+)
+from run import Reader
+from seeds import (
+    MADE_BY,
+    RECORDS,
+    SMALL,
+    cifar_records,
+    cifar_tgz,
+    curves_file,
+    digits_file,
+    embedded,
+    idx,
+    jpeg,
+    lines,
+    model_file,
+    pack_source,
+    packed_images,
+    packed_part,
+    predictions_csv,
+    predictions_h5,
+    predictions_npz,
+    results,
+    results_file,
+    safetensors_file,
+    shadow_file,
+    shadows,
+    texas_tgz,
+    tgz,
+)
+
+from nanoprune import report
+from nanoprune.audit import cache, read_predictions
+from nanoprune.data import cifar, digits, location30, mnist, packed, purchase100, texas100
+from nanoprune.data.source import SourceFile
+from nanoprune.model import load_model
+from nanoprune.prune import read_keep_file
+from nanoprune.results import read_results
+
+
+def read_idx(folder: pathlib.Path) -> Any:
+    """MNIST's loader on four files, of which the input is the training images: whatever it is, it is the right one."""
+    shapes = {"train-labels": (4,), "t10k-images": (4, 5, 5), "t10k-labels": (4,)}
+    (folder / "mnist").mkdir(exist_ok=True)
+    data = (folder / "train-images").read_bytes()
+    contents = {"train-images": data} | {name: idx(*shape) for name, shape in shapes.items()}
+    for name, content in contents.items():
+        (folder / "mnist" / name).write_bytes(content)
+    files = [SourceFile("mnist", n, len(c), hashlib.sha256(c).hexdigest()) for n, c in contents.items()]
+    return mnist.load_mnist(folder, files)
+
+
+def read_idx_gz(folder: pathlib.Path) -> Any:
+    """A file that must unpack to the published content."""
+    content = idx(300)
+    file = SourceFile(".", "labels.gz", len(content), hashlib.sha256(content).hexdigest())
+    return mnist.parse_idx(file.read(folder), file.name)
+
+
+def read_cifar(of: cifar.Cifar, folder: pathlib.Path) -> Any:
+    return cifar.load_cifar(folder, of)
+
+
+def read_cifar_file(of: cifar.Cifar, folder: pathlib.Path) -> Any:
+    return cifar.parse_cifar((folder / "data.bin").read_bytes(), of, "data.bin")
+
+
+def read_location30(folder: pathlib.Path) -> Any:
+    return location30.load_location30(folder, dataclasses.replace(location30.FILES[0], size=1 << 20, sha256=None))
+
+
+def read_packed(folder: pathlib.Path) -> Any:
+    """The file opened, and records of every chunk gathered."""
+    dataset = packed.load_packed(folder / "images.h5", "imagenet")
+    try:
+        return dataset.x[np.arange(len(dataset.y))[:64]]
+    finally:
+        dataset.x.images.file.close()
+
+
+def read_jpeg(folder: pathlib.Path) -> Any:
+    """An image of `data pack`: broken ones are skipped, and named."""
+
+    from PIL import Image
+
+    from nanoprune.data.pack import crop
+    from nanoprune.errors import DataError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # as `pack` does
+        found = crop(folder / "image.jpeg")
+    if found is None:
+        raise DataError("broken, skipped")
+    return found
+
+
+def read_model(folder: pathlib.Path) -> Any:
+    """`load_model`, what `info` says of it, and what `attack` and `prune` read of its history."""
+    from nanoprune.audit.shadows import make_pool, recipe_steps
+    from nanoprune.inventory import inventory_of
+
+    model = load_model(folder / "model.h5")
+    if model.dataset == "digits":
+        make_pool(model, embedded())
+        recipe_steps(model, embedded(), plain=False)
+    return json.dumps(inventory_of(str(folder / "model.h5")))
+
+
+def read_safetensors(folder: pathlib.Path) -> Any:
+    from nanoprune.torchvision import import_model
+
+    return import_model(folder / "weights.safetensors", "resnet18", 16, 0.02)
+
+
+NAMES = ["conv1", "conv2", "dense1", "dense2"]
+
+
+def read_ratios(folder: pathlib.Path) -> Any:
+    return read_keep_file(folder / "keep.json", NAMES)
+
+
+def read_scores(name: str, folder: pathlib.Path) -> Any:
+    return read_predictions(folder / name)
+
+
+@functools.cache
+def shadow_name() -> str:
+
+    with tempfile.TemporaryDirectory() as folder:
+        cache.cached(folder, MADE_BY, shadows)
+        return next(pathlib.Path(folder).iterdir()).name
+
+
+def read_shadows(folder: pathlib.Path) -> Any:
+    (folder / "shadows.h5").replace(folder / shadow_name())
+    return cache.cached(folder, MADE_BY, shadows)
+
+
+def read_report(folder: pathlib.Path) -> Any:
+    """What `report` does: results, plots, page, and the tables."""
+    found = read_results(folder)
+    report.write_report(found, folder)
+    report.results_table(found)
+    return report.markdown_table(found)
+
+
+def read_texts(folder: pathlib.Path) -> Any:
+    """The page and the tables without plots, which take a hundred times as long as all the rest."""
+    found = read_results(folder)
+    report.check_results(found, folder)
+    report.results_table(found)
+    return report.markdown_table(found) + report.html.render_html(found, {})
+
+
+def read_curves(folder: pathlib.Path) -> Any:
+    """Every curve that the plots look for."""
+    lines = ("primal_residual", "primal_tolerance", "dual_residual", "dual_tolerance", "adversary_loss")
+    with report.curves.open_curves(folder / "curves.h5") as curves:
+        for method in results()["methods"]:
+            for line in lines:
+                if method in curves and line in curves[method]:
+                    curves[method][line]
+            for attack in ("confidence", "entropy"):
+                if f"{method}/roc/{attack}" in curves:
+                    [curves[f"{method}/roc/{attack}/{rate}"] for rate in ("fpr", "tpr")]
+
+
+def read_part(folder: pathlib.Path) -> Any:
+    from nanoprune.data.pack import pack
+
+    (folder / "images.h5").unlink(missing_ok=True)
+    return pack(pack_source(folder), folder / "images.h5")
+
+
+LARGE = formats.gzip_bomb
+READERS = {
+    reader.name: reader
+    for reader in (
+        Reader("idx", "train-images", lambda: idx(4, 5, 5), read_idx),
+        Reader("idx.gz", "labels.gz", lambda: gzip.compress(idx(300), mtime=0), read_idx_gz, (formats.gzipped(),),
+               (lambda: LARGE(2000),)),
+        *(
+            Reader(f"{name} archive", f"{name}/{of.archive.name}", functools.partial(cifar_tgz, of),
+                   functools.partial(read_cifar, of), (formats.gzipped(formats.tarred),), (lambda: LARGE(2000),))
+            for name, of in SMALL.items()
+        ),
+        *(
+            Reader(f"{name} file", "data.bin", lambda of=of: cifar_records(of, 3),
+                   functools.partial(read_cifar_file, of))
+            for name, of in SMALL.items()
+        ),
+        Reader("location30", "location30/dataset_location.tgz",
+               lambda: tgz({"bangkok": lines([b'"%d"' % (i % 30 + 1) for i in range(RECORDS)], location30.BITS)}),
+               read_location30, (formats.gzipped(formats.tarred),), (lambda: LARGE(2000),)),
+        Reader("purchase100", "purchase100/dataset_purchase.tgz",
+               lambda: tgz({"dataset_purchase": lines([b"%d" % (i + 1) for i in range(10)], purchase100.BITS)}),
+               lambda folder: purchase100.load_purchase100(folder, 10), (formats.gzipped(formats.tarred),)),
+        Reader("purchase100, all", "purchase100/dataset_purchase.tgz",
+               lambda: tgz({"dataset_purchase": b""}), purchase100.load_purchase100, (formats.gzipped(formats.tarred),),
+               (lambda: LARGE(2000), lambda: zeros_in("dataset_purchase", PURCHASE_SIZE, 300),
+                lambda: zeros_in("other", 1 << 40, 2000), lambda: newlines_in("dataset_purchase", PURCHASE_SIZE),
+                lambda: formats.gzip_bomb(1000, formats.tar_header("x", 1 << 30, tarfile.XHDTYPE))),
+               valid=False),
+        Reader("texas100", "texas100/dataset_texas.tgz", lambda: texas_tgz(5),
+               lambda folder: texas100.load_texas100(folder, 5), (formats.gzipped(formats.tarred),)),
+        Reader("texas100, all", "texas100/dataset_texas.tgz", lambda: tgz({texas100.FEATURES: b""}),
+               texas100.load_texas100, (formats.gzipped(formats.tarred),),
+               (lambda: LARGE(2500), lambda: zeros_in(texas100.FEATURES, TEXAS_SIZE, 1200),
+                lambda: newlines_in(texas100.FEATURES, TEXAS_SIZE)),
+               valid=False),
+        Reader("digits", "digits.h5", digits_file, lambda folder: digits.load_digits(folder / "digits.h5"),
+               (formats.hdf5,)),
+        Reader("packed images", "images.h5", packed_images, read_packed, (formats.hdf5,)),
+        Reader("jpeg", "image.jpeg", jpeg, read_jpeg),
+        Reader("model", "model.h5", model_file, read_model, (formats.hdf5,),
+               (model_bomb, endless_heap, long_field, lambda: with_attribute("model", "[" * 100_000),
+                lambda: with_attribute("format", np.zeros(3)), lambda: linked("theta", "/elsewhere.h5"))),
+        Reader("model, normalised", "model.h5", lambda: model_file("resnet18"), read_model, (formats.hdf5,)),
+        Reader("safetensors", "weights.safetensors", safetensors_file, read_safetensors, (formats.safetensors,),
+               (lambda: safetensors_file(last=()),)),
+        Reader("keep file", "keep.json", lambda: b'{"conv2": 0.1, "3": 0.05, "dense1": 1}', read_ratios,
+               (formats.as_json,), (lambda: b'{"%s": 0.5}' % (b"1" * 5000), lambda: b"[]", lambda: b"[" * 100_000)),
+        Reader("predictions npz", "scores.npz", predictions_npz, functools.partial(read_scores, "scores.npz"),
+               (formats.npz,),
+               (lambda: npz_bomb((1 << 30, 2), 2048), lambda: npz_bomb((1 << 27, 2), 256),
+                lambda: npz_bomb((4, 2), 2048, header=1 << 31))),
+        Reader("predictions h5", "scores.h5", predictions_h5, functools.partial(read_scores, "scores.h5"),
+               (formats.hdf5,),
+               (lambda: hdf5_bomb((1 << 28, 2), "u1"), lambda: hdf5_bomb((1 << 27, 2), "f4"))),
+        Reader("predictions csv", "scores.csv", predictions_csv, functools.partial(read_scores, "scores.csv"), (),
+               (lambda: b"label,member," + b",".join(b"p%d" % c for c in range(1 << 20)) + b"\n0,1,0.5\n",
+                lambda: b"," * (1 << 22))),
+        Reader("shadow cache", "shadows.h5", shadow_file, read_shadows, (formats.hdf5, forged),
+               (lambda: forged_shadows("inside", np.zeros((6, 9), bool)),
+                lambda: forged_shadows("logits/prune", np.full((6, 8, 3), np.nan, np.float32)), shadow_promise)),
+        Reader("results", "results.json", results_file, read_texts, (formats.as_json,),
+               (lambda: b"[" * 100_000, lambda: results_file(recipe=nested(500)), lambda: results_file(seconds=1e308),
+                lambda: results_file(methods={str(i): {} for i in range(5000)}),
+                lambda: results_file().replace(b"0.6", b"NaN"), lambda: results_file(dataset="\ud800"))),
+        Reader("curves", "curves.h5", curves_file, read_curves, (formats.hdf5,), (curves_promise,)),
+        Reader("report, results", "results.json", results_file, read_report, (formats.as_json,),
+               beside={"curves.h5": curves_file}, cost=100),
+        Reader("report, curves", "curves.h5", curves_file, read_report, (formats.hdf5,),
+               beside={"results.json": results_file}, cost=100),
+        Reader("pack, interrupted", "images.h5.part", packed_part, read_part, (formats.hdf5,), cost=100),
+    )
+}  # fmt: skip

@@ -1,0 +1,364 @@
+"""Training that is interrupted anywhere ends with the bits of training that is not; what diverges is dropped."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nanoprune.attack.network
+import nanoprune.defend.memguard
+import nanoprune.defend.minmax
+import nanoprune.methods
+from nanoprune.audit.shadows import train_shadows
+from nanoprune.batch import Records
+from nanoprune.checkpoint import Checkpoints, Saved, Slot
+from nanoprune.data import load
+from nanoprune.defend import DPSGD
+from nanoprune.errors import ArgumentError, DataError, DivergenceError
+from nanoprune.experiment import Experiment, Progress
+from nanoprune.fleet import train_shard
+from nanoprune.hdf5 import Sparse
+from nanoprune.methods import Shard
+from nanoprune.nn import Dense, Network, ReLU, Sequential
+from nanoprune.practice import prune_model, train_model
+from nanoprune.prune import ADMMSettings
+from nanoprune.recipes import Private, recipe_for
+from nanoprune.reproduce import reproduce
+from nanoprune.run import Run
+from nanoprune.train import Schedule
+from nanoprune.zoo import build, describe
+
+
+class Cut(Exception):
+    """The power goes."""
+
+
+def quick(**changes):
+    """A recipe that takes a moment: cosine rates, weight decay, momentum, an adaptive rho, a ratio on the way."""
+    plan = Schedule(epochs=3, batch=16, lr=0.05, decay="cosine", weight_decay=1e-3)
+    recipe = recipe_for(load("digits"), members=40, reference=10, nonmembers=40)
+    admm = ADMMSettings(rho=0.1, iterations=2, adaptive=True, ratio=1.0)
+    plans = {"dense": plan, "prune": plan, "retrain": plan, "admm": admm, "via": (0.5,), "inner_steps": 2}
+    plans["private"] = Private(epochs=6, batch=16)
+    return dataclasses.replace(recipe, widths=(12, 8), **(plans | changes))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_attackers():
+    """Attack networks of a hundredth of the size that stop soon: how well they attack is not tested here."""
+
+    def small(classes, replicas=1, dtype="float32"):
+        body = Sequential(Dense(2 * classes, 12), ReLU(), Dense(12, 1))
+        return Network(body, (2 * classes,), replicas, dtype)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (nanoprune.defend.minmax, nanoprune.defend.memguard, nanoprune.attack.network):
+            patch.setattr(module, "attacker", small)
+        patch.setattr(nanoprune.defend.memguard, "STEPS", 3)
+        patch.setattr(nanoprune.attack.network, "PATIENCE", 3)
+        patch.setattr(nanoprune.methods, "DPSGD", functools.partial(DPSGD, seeds=[5, 6]))  # for once, to be repeated
+        yield
+
+
+METHODS = {
+    "dense": lambda shard: shard.dense(),
+    "the game": lambda shard: shard.dense(lam=1.0),
+    "stopped": lambda shard: shard.stopped(np.array([1, 3]), 3),
+    "stopped by validation": lambda shard: shard.validated(),
+    "pruned": lambda shard: shard.pruned(0.2),
+    "pruned, with the game": lambda shard: shard.pruned(0.2, 1.0),
+    "private": lambda shard: shard.private(1.0, "dense"),
+    "private, with a public mask": lambda shard: shard.private(1.0, "mask", 0.2),
+    "private, by ADMM": lambda shard: shard.private(1.0, "admm", 0.2),
+    "private, by magnitude": lambda shard: shard.private(1.0, "magnitude", 0.2),
+}
+NETWORKS = {
+    "mlp": describe("mlp", (64,), 10, [12, 8]),
+    "resnet18": describe("resnet18", (8, 1, 8), 10, 0.04),  # running statistics
+    "vgg16": describe("vgg16", (32, 3, 32), 10, 0.02),  # dropout
+}
+
+
+def a_shard(network, recipe, advance, slot=None, saved=None, solved=lambda row: None):
+    data = load("digits")
+    shape = tuple(NETWORKS[network]["input_shape"])
+    x = data.x[:80].reshape(80, -1) if network != "vgg16" else np.resize(data.x[:80], (80, 32 * 3 * 32))
+    net = build(NETWORKS[network], 2).initialise([np.random.default_rng(r) for r in range(2)])
+    rows = np.tile(np.arange(40), (2, 1))
+    arguments = (Records(x.reshape(80, *shape), data.y[:80]), rows, rows + 40, rows + 40, recipe, 1, advance, solved)
+    return Shard("test", net, [0, 1], *arguments, slot=slot, saved=saved)
+
+
+def outcome(shard, status):
+    curves = {name: values.tobytes() for name, values in shard.recorded().items()}
+    return shard.net.theta.tobytes(), shard.net.state.tobytes(), curves, status
+
+
+def go(network, method, recipe, slot=None, until=None):
+    """Run a method to its end, or until so many epochs are done in this life; its outcome and how many were."""
+    steps, rows = itertools.count(1), []
+
+    def advance(replicas):
+        if replicas == 2 and next(steps) == until:
+            raise Cut
+
+    state = slot.load() if slot else None
+    saved = None if state is None else Saved(state, 2, "here")
+    shard = a_shard(network, recipe, advance, slot, saved, rows.append)
+    status = METHODS[method](shard)
+    return outcome(shard, status), next(steps) - 1, [row.line() for row in rows]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(cuts=st.lists(st.integers(1, 7), min_size=1, max_size=4), every=st.sampled_from([0, 1e9]))
+@settings(max_examples=6)
+def test_cut_after_any_epochs_it_ends_with_the_same_bits(method, cuts, every, tmp_path_factory):
+    recipe = quick()
+    undisturbed, epochs, rows = go("mlp", method, recipe)
+    slot = Slot(tmp_path_factory.mktemp("c"), "s", {}, every)  # every: after each epoch, or never: from the start again
+    for cut in cuts:
+        with contextlib.suppress(Cut):
+            go("mlp", method, recipe, slot, min(cut, epochs))
+    resumed, _, again = go("mlp", method, recipe, slot)
+    assert resumed == undisturbed
+    if "public" not in method:  # whose table is of a network that is not needed again
+        assert again == rows  # the solver's table is whole
+
+
+@pytest.mark.parametrize(("network", "method"), [("resnet18", "stopped"), ("resnet18", "pruned"), ("vgg16", "dense")])
+def test_running_statistics_and_dropout_go_on_too(network, method, tmp_path):
+    plan = Schedule(epochs=2, batch=16)
+    recipe = quick(dense=plan, prune=plan, retrain=plan, via=())
+    undisturbed, epochs, _ = go(network, "dense" if method == "stopped" else method, recipe)
+    if method == "stopped":
+        recipe = quick(dense=Schedule(epochs=3, batch=16))
+        undisturbed, epochs, _ = go(network, method, recipe)
+    slot = Slot(tmp_path, "s", {}, 0)
+    for cut in (1, 1):
+        with pytest.raises(Cut):
+            go(network, method, recipe, slot, cut)
+    resumed, made, _ = go(network, method, recipe, slot)
+    assert resumed == undisturbed
+    assert made <= epochs  # of which the first two were not trained again
+
+
+def test_an_epoch_that_was_saved_is_not_trained_again(tmp_path, monkeypatch):
+    trained = []
+    accuracy = nanoprune.methods.accuracy
+    monkeypatch.setattr(nanoprune.methods, "accuracy", lambda *a: trained.append(1) or accuracy(*a))
+    slot = Slot(tmp_path, "s", {}, 0)
+    with pytest.raises(Cut):
+        go("mlp", "pruned", quick(), slot, 7)  # in the last of three phases of three epochs
+    go("mlp", "pruned", quick(), slot)
+    assert len(trained) == 9
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("epoch",), 99),
+        (("epoch",), 0),
+        (("phase",), -1),
+        (("phase",), "1"),
+        (("net", "theta"), np.zeros((2, 5), np.float32)),
+        (("net", "theta"), np.full((2, 1000), np.nan, np.float32)),
+        (("parts", "optimizer", "V"), np.zeros((2, 5), np.float32)),
+        (("parts", "mask"), {}),
+        (("generators",), []),
+        (("curves", "loss"), np.zeros(3)),
+        (("losses",), np.zeros((2, 9))),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(path, value, tmp_path):
+    slot = Slot(tmp_path, "s", {}, 0)
+    with pytest.raises(Cut):
+        go("mlp", "pruned", quick(via=()), slot, 5)
+    state = inside = thawed(slot.load())
+    for name in path[:-1]:
+        inside = inside[name]
+    inside[path[-1]] = value
+    slot.save(state)
+    with pytest.raises(DataError):
+        go("mlp", "pruned", quick(via=()), slot)
+
+
+def thawed(value):
+    """A state with its sparse arrays as plain ones."""
+    if isinstance(value, dict):
+        return {name: thawed(inside) for name, inside in value.items()}
+    return value.dense() if isinstance(value, Sparse) else value
+
+
+# --- experiments and models -------------------------------------------------------------------------------------------
+
+
+class After(Progress):
+    """Raises Cut after so many steps, which are what an earlier life has not made."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def advance(self, steps=1):
+        self.left -= steps
+        if self.left < 0:
+            raise Cut
+
+
+def told(results):
+    return {name: value for name, value in results.items() if name != "seconds"}
+
+
+def test_a_comparison_cut_in_every_stage_has_the_same_results(tmp_path):
+    """Every method, curve and attack of `reproduce`, cut again and again, each life a few epochs long."""
+    data, recipe = load("digits"), quick(via=(), keep=(0.3,))
+    methods = "default,relaxloss,validation-stop,temperature"
+    results, curves = reproduce(data, recipe, [0, 1], 1, methods=methods)
+    lives = 0
+    while True:
+        try:
+            with Run(tmp_path / "run", resume=True, every=0) as run:
+                again, curves_again = reproduce(data, recipe, [0, 1], 1, After(22), run=run, methods=methods)
+                run.finish()
+            break
+        except Cut:
+            lives += 1
+    assert lives > 2
+    assert told(again) == told(results)
+    for method, arrays in curves.items():
+        assert set(arrays) == set(curves_again[method])
+        for name, values in arrays.items():
+            assert values.tobytes() == curves_again[method][name].tobytes(), (method, name)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_models_that_were_cut_are_the_same(tmp_path):
+    data, recipe = load("digits"), quick()
+    dense = train_model(data, recipe, 3, 1)
+    pruned = prune_model(dense, data, recipe, 0.1, 1)
+
+    def resumed(make, folder):
+        for cut in (1, 1, 99):
+            with contextlib.suppress(Cut), Run(folder, resume=True, every=0, temporary=True) as run:
+                model = make(After(cut), run)
+        return model
+
+    again = resumed(lambda progress, run: train_model(data, recipe, 3, 1, progress, run=run), tmp_path / "a")
+    assert again.net.theta.tobytes() == dense.net.theta.tobytes()
+    assert again.steps == dense.steps
+    again = resumed(lambda progress, run: prune_model(dense, data, recipe, 0.1, 1, progress, run=run), tmp_path / "b")
+    assert again.net.theta.tobytes() == pruned.net.theta.tobytes()
+    assert again.steps == pruned.steps
+    other = dataclasses.replace(dense, net=dense.net.copy())
+    other.net.theta[0, 0] += 1
+    with Run(tmp_path / "c", resume=True, every=0) as run, contextlib.suppress(Cut):
+        prune_model(dense, data, recipe, 0.1, 1, After(1), run=run)
+    with pytest.raises(ArgumentError, match="begins_with"), Run(tmp_path / "c", resume=True) as run:
+        prune_model(other, data, recipe, 0.1, 1, run=run)
+
+
+def test_shadow_models_go_on_in_the_middle_of_their_training(tmp_path):
+    data, recipe = load("digits"), quick(via=())
+    dense = train_model(data, recipe, 0, 1)
+    pruned = prune_model(dense, data, recipe, 0.1, 1)
+    undisturbed = train_shadows(pruned, data, 6, 1, Progress())
+    checkpoints = Checkpoints(tmp_path, {}, 0)
+    with pytest.raises(Cut):
+        train_shadows(pruned, data, 6, 1, After(30), checkpoints=checkpoints)  # of 3 x 6 dense and 6 x 6 pruned epochs
+    assert {path.name for path in tmp_path.iterdir()} >= {"shadows-0-6.h5", "prune+minmax-0-6.h5"}
+    again = train_shadows(pruned, data, 6, 1, Progress(), checkpoints=checkpoints)
+    for stage in ("train", "prune"):
+        assert again.logits[stage].tobytes() == undisturbed.logits[stage].tobytes()
+    assert again.paths.tobytes() == undisturbed.paths.tobytes()
+
+
+# --- replicas that diverge -------------------------------------------------------------------------------------------
+
+
+def poison(monkeypatch, seed_place, replicas):
+    """Make the initial weights of one replica of fleets of so many so large that its loss is no number."""
+    initialise = Network.initialise
+
+    def spoilt(self, generators):
+        net = initialise(self, generators)
+        if len(generators) == replicas:
+            net.theta[seed_place] = 1e30
+        return net
+
+    monkeypatch.setattr(Network, "initialise", spoilt)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_seed_that_diverges_is_dropped_from_all_methods_and_the_others_are_as_without_it(
+    threads, monkeypatch, tmp_path
+):
+    data, recipe = load("digits"), quick(via=(), keep=(0.3,))
+    methods = "default,l2,memguard"
+    expected, curves = reproduce(data, recipe, [4, 6], threads, methods=methods)
+    poison(monkeypatch, 1, 3)
+    with Run(tmp_path, every=0) as run:
+        found, curves_found = reproduce(data, recipe, [4, 5, 6], threads, run=run, methods=methods)
+    assert found["seeds"] == [4, 6]
+    ((dropped),) = found["dropped"]
+    assert (dropped["seed"], dropped["method"]) == (5, "baseline")
+    assert "is nan" in dropped["reason"] or "is inf" in dropped["reason"]
+    assert found["methods"] == expected["methods"]
+    assert found["splits"] == expected["splits"]
+    assert any("seed 5 in baseline" in note for note in found["notes"])
+    for method, arrays in curves.items():
+        for name, values in arrays.items():
+            assert values.tobytes() == curves_found[method][name].tobytes(), (method, name)
+    with Run(tmp_path, resume=True) as run:  # what was dropped stays so
+        again, _ = reproduce(data, recipe, [4, 5, 6], threads, run=run, methods=methods)
+    assert told(again) == told(found)
+
+
+def test_where_a_later_method_loses_a_seed_the_earlier_ones_do_without_it_too(monkeypatch):
+    data, recipe = load("digits"), quick(keep=(0.3,))
+    expected, _ = reproduce(data, recipe, [4, 6], 1)
+    train = nanoprune.methods.train
+
+    def spoilt(net, *arguments, method, **named):
+        if method == "prune+minmax" and net.replicas == 3:
+            net.theta[1] = 1e30
+        return train(net, *arguments, method=method, **named)
+
+    monkeypatch.setattr(nanoprune.methods, "train", spoilt)
+    found, _ = reproduce(data, recipe, [4, 5, 6], 1)
+    assert [record["method"] for record in found["dropped"]] == ["prune+minmax"]
+    assert found["methods"] == expected["methods"]
+
+
+def test_where_every_seed_diverges_the_run_fails_and_says_why(monkeypatch):
+    recipe = quick(dense=Schedule(epochs=3, batch=16, lr=1e18))
+    with pytest.raises(DivergenceError, match="baseline: the loss of replica 0"):
+        reproduce(load("digits"), recipe, [0, 1], 1)
+    with pytest.raises(DivergenceError, match="train: the loss of replica 0"):
+        train_model(load("digits"), recipe, 0, 1)
+
+
+def test_shadow_models_cannot_spare_one(monkeypatch):
+    data = load("digits")
+    model = train_model(data, quick(minmax=0.0), 0, 1)
+    poison(monkeypatch, 2, 6)
+    with pytest.raises(DivergenceError, match="shadows"):
+        train_shadows(model, data, 6, 1, Progress())
+
+
+def test_other_errors_are_no_divergence(tmp_path):
+    def make(replicas, saved):
+        raise DivergenceError("of no replica in particular")
+
+    net = build(NETWORKS["mlp"], 2)
+    with pytest.raises(DivergenceError, match="in particular"):
+        train_shard(net, [0, 1], make, lambda shard, rows: None)
+
+
+def test_experiments_without_checkpoints_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Experiment(load("digits"), quick(), [0], 1).dense("baseline")
+    assert not list(tmp_path.iterdir())

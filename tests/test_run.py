@@ -1,0 +1,341 @@
+"""A run's folder as a user meets it: refused, gone on with, locked, killed, stopped by signals, and in bad places."""
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cli
+from benchmarks.kill_resume import kill_and_compare
+from nanoprune.data import load, make_split
+from nanoprune.errors import ArgumentError, DataError, VersionError
+from nanoprune.memory import available, check_memory
+from nanoprune.model import load_model
+from nanoprune.recipes import recipe_for
+from nanoprune.run import Run, identity
+from nanoprune.zoo import build, describe
+
+ROOT = pathlib.Path(__file__).parents[1]
+ENV = os.environ | {"PYTHONPATH": str(ROOT)}
+linux = pytest.mark.skipif(sys.platform != "linux", reason="signals and locks as Linux has them")
+TRAIN = ["train", "digits", "--members", "40", "--epochs", "150", "--threads", "1"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
+
+
+def as_process(*arguments, program="cli.main()", **options):
+    """The command line as a process of its own."""
+    words = [sys.executable, "-c", f"import cli; {program}", *map(str, arguments)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV, **options)
+
+
+def wait_until(true, process=None):
+    """Until it is; fails where the process ends first."""
+    until = time.monotonic() + 120
+    while not true():
+        assert process is None or process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+# --- refused, begun again, gone on with ------------------------------------------------------------------------------
+
+
+def begun(folder, what=None, **options):
+    with Run(folder, **options) as run:
+        run.begin({"seeds": [0], "recipe": {"lr": 0.1}} if what is None else what)
+        return run
+
+
+@pytest.mark.parametrize("trace", ["run.json", "results.json", "checkpoints"])
+def test_a_folder_with_something_of_a_run_is_refused_and_left_alone(trace, tmp_path):
+    path = tmp_path / "o" / trace
+    path.parent.mkdir()
+    path.mkdir() if trace == "checkpoints" else path.write_text("{}")
+    with pytest.raises(ArgumentError, match=f"has a run in it .{trace}.; --resume .* --overwrite .* --out"):
+        begun(tmp_path / "o")
+    assert path.exists()
+    begun(tmp_path / "o", overwrite=True)
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["run.json"]
+
+
+def test_other_files_in_the_folder_are_no_run(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    begun(tmp_path)
+    begun(tmp_path, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_another_run_is_refused_naming_what_differs(tmp_path):
+    begun(tmp_path)
+    begun(tmp_path, resume=True)
+    for what, named in (
+        ({"seeds": [0, 1], "recipe": {"lr": 0.1}}, r"seeds was \[0\], is \[0, 1\]"),
+        ({"seeds": [0], "recipe": {"lr": 0.2}}, r"recipe\.lr was 0\.1, is 0\.2"),
+        ({"seeds": [0], "recipe": {"lr": 0.1}, "more": 1}, "more was null, is 1"),
+    ):
+        with pytest.raises(ArgumentError, match=named):
+            begun(tmp_path, what, resume=True)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1, "identity": 3, "finished": false}'])
+def test_a_damaged_run_json_is_refused(content, tmp_path):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(DataError, match=r"run\.json"):
+        begun(tmp_path, resume=True)
+
+
+def test_a_run_of_another_format_is_refused(tmp_path):
+    (tmp_path / "run.json").write_text('{"format": 2, "identity": {}, "finished": false}')
+    with pytest.raises(VersionError, match="format 2, this version reads 1"):
+        begun(tmp_path, resume=True)
+
+
+def test_results_that_no_run_is_known_of_cannot_be_gone_on_with(tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(ArgumentError, match=r"no run\.json"):
+        begun(tmp_path, resume=True)
+
+
+def test_data_that_changed_between_runs_is_caught(tmp_path):
+    data = load("digits")
+    recipe = recipe_for(data, members=40, reference=10, nonmembers=40)
+    splits = [make_split(data, 40, 10, 40, 0)]
+    changed = dataclasses.replace(data, sha256="0" * 64)
+    begun(tmp_path, identity(data, recipe, [0], 1, splits))
+    with pytest.raises(ArgumentError, match="data_sha256 was"):
+        begun(tmp_path, identity(changed, recipe, [0], 1, splits), resume=True)
+
+
+def test_an_error_before_anything_is_saved_leaves_nothing(tmp_path):
+    for folder in (tmp_path / "new", tmp_path):
+        with contextlib.suppress(ZeroDivisionError), Run(folder) as run:
+            run.begin({})
+            raise ZeroDivisionError
+        assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    begun(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    for name in (".results.json.ab12_xyz.json", "checkpoints/.prune-0-1.new.h5.abcdefgh.h5"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".config.settings.json").write_text("somebody else's")
+    begun(tmp_path, resume=True)
+    assert [path.name for path in tmp_path.rglob(".*")] == [".config.settings.json"]
+
+
+# --- two runs in one folder ------------------------------------------------------------------------------------------
+
+
+HOLD = """
+    import sys, time
+    from nanoprune.run import Run
+    with Run(sys.argv[1], resume=True) as run:
+        run.begin({})
+        print("locked", flush=True)
+        time.sleep(60)
+"""
+
+
+@linux
+def test_two_runs_cannot_be_in_one_folder_and_the_lock_dies_with_its_holder(tmp_path, monkeypatch):
+    monkeypatch.setattr("nanoprune.run.PATIENCE", 0.1)
+    words = [sys.executable, "-c", textwrap.dedent(HOLD), tmp_path]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=ENV) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        for options in ({"resume": True}, {"overwrite": True}, {}):
+            with pytest.raises(DataError, match="another run is at work"):
+                begun(tmp_path, {}, **options)
+        holder.kill()
+    monkeypatch.setattr("nanoprune.run.PATIENCE", 5)
+    begun(tmp_path, {}, resume=True)
+
+
+@linux
+def test_the_lock_is_kept_while_a_worker_of_a_killed_run_lives(tmp_path, monkeypatch):
+    """A worker may still write: the next run waits for its end."""
+    monkeypatch.setattr("nanoprune.run.PATIENCE", 0.1)
+    with Run(tmp_path) as run:
+        run.begin({})
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+    try:
+        with pytest.raises(DataError, match="another run"):
+            begun(tmp_path, {}, resume=True)
+    finally:
+        worker.kill()
+        worker.join()
+    begun(tmp_path, {}, resume=True)
+
+
+# --- killed and stopped ----------------------------------------------------------------------------------------------
+
+
+@linux
+def test_killed_three_times_a_comparison_is_the_same_to_the_bit(tmp_path):
+    assert kill_and_compare(tmp_path, 3, random.Random(0), lambda line: None) == ""
+
+
+@linux
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_at_the_end_of_an_epoch_and_says_how_to_go_on(number, status, tmp_path):
+    out, whole = tmp_path / "m.h5", tmp_path / "whole.h5"
+    with as_process(*TRAIN, "--out", out) as process:
+        wait_until((tmp_path / "m.h5.run" / "run.json").exists, process)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == status
+    first, last = said.splitlines()
+    assert first == "stopping at the end of the epoch; once more to stop at once"
+    assert last.startswith(f"error: stopped by {number.name}; what was done is in {out}.run: ")
+    assert last.endswith("the same command and --resume go on")
+    assert not out.exists()
+    assert "--resume" in run(*TRAIN, "--out", out).stderr  # and not begun again by mistake
+    resumed = run(*TRAIN, "--out", out, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert run(*TRAIN, "--out", whole).exit_code == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.h5", "whole.h5"]
+    refused = run(*TRAIN, "--out", out)
+    assert refused.exit_code == 2
+    assert "is there already; --overwrite" in refused.stderr
+    assert run(*TRAIN, "--out", out, "--overwrite").exit_code == 0
+
+
+@linux
+def test_the_second_signal_ends_it_and_its_workers_at_once(tmp_path):
+    """In epochs that take a minute: a callback of the program sleeps in every worker."""
+    program = """
+import time
+import nanoprune.methods as m
+def slow(*a):
+    open(f"{sys.argv[-1]}/{os.getpid()}", "w").close()
+    time.sleep(60)
+import os, sys
+m.accuracy = slow
+words = sys.argv[:-1]
+cli.main(words[1:])
+"""
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    options = ["reproduce", "digits", "--seeds", 2, "--members", 40, "--reference", 10, "--nonmembers", 40]
+    program = f"exec({program!r})"
+    with as_process(*options, "--threads", 2, "--out", tmp_path / "o", pids, program=program) as process:
+        wait_until(lambda: len(list(pids.iterdir())) == 2, process)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline().startswith("stopping")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert said == "error: stopped at once; what was saved before is kept\n"
+    for path in pids.iterdir():
+        wait_until(lambda pid=int(path.name): not pathlib.Path(f"/proc/{pid}").exists())
+
+
+def test_a_finished_comparison_is_not_run_again(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    options = ["reproduce", "digits", "--out", tmp_path, "--seeds", 1]
+    refused = run(*options)
+    assert refused.exit_code == 2
+    assert refused.stderr.count("\n") == 1
+    assert "--resume" in refused.stderr
+    both = run(*options, "--resume", "--overwrite")
+    assert "exclude each other" in both.stderr
+
+
+# --- bad places and bad times ----------------------------------------------------------------------------------------
+
+
+FULL = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+cli.main()
+"""
+
+
+@linux
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    """A limit on the size of files fails a write as a full disk does: half-way."""
+    out = tmp_path / "m.h5"
+    options = [*TRAIN[:4], "--epochs", "3", "--out", out, "--checkpoint-every", "0"]
+    with as_process(*options, program=f"exec({FULL!r})") as process:
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 2, said
+    assert said.startswith("error: ")
+    assert "cannot be written" in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.rglob("*.h5"))
+    assert run(*options, "--resume").exit_code == 0
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work():
+    for options in (["train", "digits", "--out", "/proc/m.h5"], ["reproduce", "digits", "--out", "/proc/o"]):
+        refused = run(*options)
+        assert refused.exit_code == 2
+        assert "cannot be written" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
+@linux
+@pytest.mark.parametrize(("mask", "locale"), [(0o077, "C"), (0o002, "tr_TR.UTF-8")])
+def test_umask_and_locale_change_nothing_but_the_permissions(mask, locale, tmp_path):
+    out, usual = tmp_path / "m.h5", tmp_path / "usual.h5"
+    options = [*TRAIN[:4], "--epochs", "2"]
+    words = [sys.executable, "-c", "import cli; cli.main()", *options, "--out", out]
+    env = ENV | {"LC_ALL": locale, "LANG": locale, "PYTHONUTF8": "0"}
+    done = subprocess.run(words, env=env, umask=mask, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert out.stat().st_mode & 0o777 == 0o666 & ~mask
+    assert run(*options, "--out", usual).exit_code == 0
+    assert out.read_bytes() == usual.read_bytes()
+
+
+def test_a_run_that_cannot_have_its_memory_is_told_so_before_it_begins(monkeypatch):
+    recipe = recipe_for(load("digits"))
+    net = build(describe("mlp", (64,), 10, [4096, 4096]))
+    monkeypatch.setattr("nanoprune.memory.available", lambda: 10**9)
+    with pytest.raises(ArgumentError, match=r"needs about [\d.]+ GB of memory, 1\.0 GB are free; lower --threads"):
+        check_memory(net, 8, recipe, 4, 0)
+    monkeypatch.setattr("nanoprune.memory.available", lambda: 10**12)
+    check_memory(net, 8, recipe, 4, 0)
+    monkeypatch.setattr("nanoprune.memory.available", lambda: None)
+    check_memory(net, 8, recipe, 4, 0)
+
+
+@linux
+def test_the_free_memory_is_what_the_system_says():
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < available() <= total
+
+
+# --- models without their zeros --------------------------------------------------------------------------------------
+
+
+def test_a_pruned_models_file_is_a_tenth_of_the_dense_ones_and_reads_as_the_same(tmp_path):
+    from nanoprune.model import Model, save_model
+
+    net = build(describe("lenet-5", (28, 1, 28), 10, [20, 50, 500])).initialise([np.random.default_rng(0)])
+    model = Model(net, "mnist", "ab" * 32, None, 0, 10_000, 0, [])
+    save_model(model, tmp_path / "dense.h5")
+    W = net.W[0]
+    W[np.argsort(np.abs(W))[: -(W.size // 20)]] = 0  # 20 times fewer weights
+    save_model(model, tmp_path / "pruned.h5")
+    assert load_model(tmp_path / "pruned.h5").net.theta.tobytes() == net.theta.tobytes()
+    sizes = [(tmp_path / name).stat().st_size for name in ("dense.h5", "pruned.h5")]
+    assert sizes[1] <= sizes[0] / 10
+    assert json.dumps(load_model(tmp_path / "dense.h5").net.description)
