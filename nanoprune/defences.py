@@ -13,6 +13,7 @@ from nanoprune.defend.memguard import memguard as fit_memguard
 from nanoprune.defend.temperature import temperature as divide_logits
 from nanoprune.experiment import Experiment, Trained
 from nanoprune.methods import generators
+from nanoprune.parallel import single_threaded_blas
 
 
 def validation_stop(experiment: Experiment, baseline: Trained) -> Trained:
@@ -45,8 +46,10 @@ def relaxloss(experiment: Experiment, baseline: Trained) -> Trained:
 def memguard(experiment: Experiment, baseline: Trained) -> Trained:
     """Noise on the answers that fools an attack network (Jia et al. 2019); `defend.memguard`."""
     known = (experiment.outputs(baseline.net, part) for part in ("members", "reference"))
-    sources = generators(experiment.seeds, "memguard")
-    answer = fit_memguard(experiment.recipe.defences.memguard, *known, sources, experiment.threads)
+    budget, sources = experiment.recipe.defences.memguard, generators(experiment.seeds, "memguard")
+    experiment.progress.start("fit memguard", len(experiment.seeds))
+    with single_threaded_blas():
+        answer = fit_memguard(budget, *known, sources, experiment.threads, experiment.progress.advance)
     return dataclasses.replace(baseline, curves=dict(baseline.curves), answer=answer)
 
 

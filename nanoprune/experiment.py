@@ -169,7 +169,8 @@ class Experiment:
         if self.recipe.reference < 1:
             raise ArgumentError(f"reference must be at least 1 for {method}, which validates on it, got 0")
         net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
-        trained = self._fleet(method, net, [], self.recipe.dense.epochs, lambda shard, _: shard.validated())
+        steps = [[self.recipe.train_step(0.0)] for _ in self.seeds]
+        trained = self._fleet(method, net, steps, self.recipe.dense.epochs, lambda shard, _: shard.validated())
         trained.steps = [[self.recipe.train_step(0.0, int(e))] for e in trained.curves["stopped_after"][:, 0]]
         return trained
 

@@ -22,7 +22,7 @@ from nanoprune.defend.minmax import attack_input
 from nanoprune.nn import Network, Workspace
 from nanoprune.nn import softmax as device_softmax
 from nanoprune.nn.loss import one_hot
-from nanoprune.shards import map_shards, train_shards
+from nanoprune.shards import Advance, map_shards, train_shards
 from nanoprune.zoo import attacker
 
 C2 = 10.0  # weight of the penalty on another class, as in the authors' code
@@ -35,9 +35,9 @@ DIGITS = 4  # of a probability that the coin of a record depends on
 
 @dataclasses.dataclass
 class MemGuard:
-    """h: the defender's attack network, a replica a classifier. budget: most of E |q - p|_1, at most 2 has an effect.
+    """h: the defender's attack network, a replica a classifier. budget: most of E |q - p|_1, of which 2 is no limit.
 
-    secret: what the coins depend on beside the answer, one a replica, so that the same query has the same answer.
+    secrets: what the coins depend on beside the answer, one a replica, so that the same query has the same answer.
     """
 
     h: Network
@@ -77,23 +77,25 @@ def memguard(
     reference: np.ndarray,
     generators: list[np.random.Generator],
     threads: int = 1,
+    advance: Advance = lambda fitted: None,
 ) -> MemGuard:
     """The defence of R classifiers with logits (R, n, classes) of members and (R, m, classes) of reference records.
 
-    h sees the class that is named, since nobody tells the defender the true label of a query. Raises ArgumentError
-    where there are fewer than four members or reference records to fit it on.
+    h sees the class that is named, since nobody tells the defender the true label of a query. advance(1) is called when
+    one more of them is fitted. Raises ArgumentError where there are fewer than four members or reference records.
     """
     p = softmax(np.concatenate([members, reference], axis=1).astype(np.float64), axis=2)  # (R, n + m, classes)
     member = np.repeat([True, False], [members.shape[1], reference.shape[1]])
     held_out = held_out_share(member)
 
-    def fit(shard: slice, advance: Any) -> np.ndarray:
+    def fit(shard: slice, advance: Advance) -> np.ndarray:
         r = shard.start
         h, _ = fit_attack_network(p[r], p[r].argmax(axis=1), member, held_out, generators[r])
+        advance(1)
         return to_host(h.theta)
 
     h = attacker(p.shape[2], len(p))
-    h.theta[...] = to_device(np.concatenate(train_shards(fit, len(p), threads)))
+    h.theta[...] = to_device(np.concatenate(train_shards(fit, len(p), threads, 1, advance)))
     return MemGuard(h, budget, [generator.bytes(16) for generator in generators], threads)
 
 
