@@ -37,9 +37,11 @@ from known import (
 )
 from run import Reader
 from seeds import (
+    IDENTITY,
     MADE_BY,
     RECORDS,
     SMALL,
+    checkpoint_file,
     cifar_records,
     cifar_tgz,
     curves_file,
@@ -57,6 +59,7 @@ from seeds import (
     predictions_npz,
     results,
     results_file,
+    run_file,
     safetensors_file,
     shadow_file,
     shadows,
@@ -66,6 +69,7 @@ from seeds import (
 
 from nanoprune import report
 from nanoprune.audit import cache, read_predictions
+from nanoprune.checkpoint import read_checkpoint
 from nanoprune.data import cifar, digits, location30, mnist, packed, purchase100, texas100
 from nanoprune.data.source import SourceFile
 from nanoprune.model import load_model
@@ -137,8 +141,16 @@ def read_model(folder: pathlib.Path) -> Any:
     model = load_model(folder / "model.h5")
     if model.dataset == "digits":
         make_pool(model, embedded())
-        recipe_steps(model, embedded(), plain=False)
+        recipe_steps(model, embedded())
     return json.dumps(inventory_of(str(folder / "model.h5")))
+
+
+def read_run(folder: pathlib.Path) -> Any:
+    """A run's folder, as `--resume` takes it up."""
+    from nanoprune.run import Run
+
+    with Run(folder, resume=True) as run:
+        run.begin(IDENTITY)
 
 
 def read_safetensors(folder: pathlib.Path) -> Any:
@@ -251,6 +263,10 @@ READERS = {
                (model_bomb, endless_heap, long_field, lambda: with_attribute("model", "[" * 100_000),
                 lambda: with_attribute("format", np.zeros(3)), lambda: linked("theta", "/elsewhere.h5"))),
         Reader("model, normalised", "model.h5", lambda: model_file("resnet18"), read_model, (formats.hdf5,)),
+        Reader("model, sparse", "model.h5", lambda: model_file(keep=0.1), read_model, (formats.hdf5,)),
+        Reader("checkpoint", "c.h5", checkpoint_file, lambda folder: read_checkpoint(folder / "c.h5"), (formats.hdf5,)),
+        Reader("run", "run.json", run_file, read_run, (formats.as_json,),
+               (lambda: b"[" * 100_000, lambda: run_file(identity=nested(500)))),
         Reader("safetensors", "weights.safetensors", safetensors_file, read_safetensors, (formats.safetensors,),
                (lambda: safetensors_file(last=()),)),
         Reader("keep file", "keep.json", lambda: b'{"conv2": 0.1, "3": 0.05, "dense1": 1}', read_ratios,

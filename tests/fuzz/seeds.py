@@ -17,6 +17,7 @@ import numpy as np
 
 from nanoprune.audit import cache
 from nanoprune.audit.shadows import Shadows
+from nanoprune.checkpoint import generators_state, write_checkpoint
 from nanoprune.data import cifar, digits, packed, texas100
 from nanoprune.model import Model, save_model
 from nanoprune.recipes import recipe_for
@@ -153,17 +154,38 @@ def pack_source(folder: pathlib.Path) -> Any:
 embedded = functools.cache(digits.load_digits)
 
 
-def model_file(network: str = "mlp") -> bytes:
-    """A model of few weights, with a history; resnet18 has running statistics too."""
+def model_file(network: str = "mlp", keep: float = 1.0) -> bytes:
+    """A model of few weights, with a history; resnet18 has running statistics too. keep: share that is not zero."""
 
     shape, size = ((6,), [5, 4]) if network == "mlp" else ((16, 3, 16), 0.02)
     net = build(describe(network, shape, 3, size))
     net.initialise([np.random.default_rng(0)])
+    net.W[0, round(keep * net.weight_count) :] = 0
     recipe = recipe_for(embedded(), 20, keep=(0.5,), minmax=0.0)
     steps = [recipe.train_step(0.0), recipe.prune_step(0.5, 0.0)]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.h5"
         save_model(Model(net, "digits", "0" * 64, 20, 5, 20, 0, steps), path)
+        return path.read_bytes()
+
+
+IDENTITY = {"seeds": [0], "recipe": {"lr": 0.1}}
+
+
+def run_file(**changes: Any) -> bytes:
+    """A run.json."""
+    return json.dumps({"format": 1, "finished": False, "identity": IDENTITY} | changes).encode()
+
+
+def checkpoint_file() -> bytes:
+    """A state with all that there is in one: arrays dense and sparse, in dictionaries, generators, plain values."""
+    net = np.zeros((2, 300), np.float32)
+    net[:, :9] = 1
+    state = {"phase": 1, "net": {"theta": net, "state": net[:, :3]}, "parts": {"mask": {"M": net != 0}, "none": {}}}
+    state["generators"] = generators_state([np.random.default_rng(seed) for seed in range(2)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "c.h5"
+        write_checkpoint(path, {"run": IDENTITY, "method": "prune", "shard": [0, 2]}, state)
         return path.read_bytes()
 
 
@@ -214,7 +236,7 @@ def predictions_csv() -> bytes:
 MADE_BY = {"recipe": "of the test"}
 
 
-def shadows() -> Shadows:
+def shadows(checkpoints: Any = None) -> Shadows:
     draw = rng()
     inside = np.arange(6 * 8).reshape(6, 8) % 2 == 0
     logits = {stage: draw.normal(size=(6, 8, 3)).astype(np.float32) for stage in ("train", "prune")}
