@@ -83,8 +83,10 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
         if not isinstance(link, h5py.HardLink):
             raise DataError(f"{what} is {'missing' if link is None else 'a link to another place'}; {remedy}")
         item = item[part]
-    if not isinstance(item, h5py.Dataset) or item.shape is None or item.dtype.kind not in KINDS:
-        raise DataError(f"{what} is no array of numbers; {remedy}")
+    if not isinstance(item, h5py.Dataset) or item.shape is None:
+        raise DataError(f"{what} is no array; {remedy}")
+    if item.dtype.kind not in KINDS:
+        raise DataError(f"{what} holds {item.dtype}, expected numbers; {remedy}")
     properties = item.id.get_create_plist()
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if item.is_virtual or item.external or set(filters) - FILTERS or len(set(filters)) < len(filters):
