@@ -87,23 +87,25 @@ class Run:
         return self
 
     def _look_around(self) -> None:
-        """Refuse what is there, remove it, or find it fit to go on with."""
+        """Refuse what is there, or find it fit to go on with or to be removed."""
         found = [name for name in TRACES if (self.folder / name).exists()]
         if not found:
             return
         if self.overwrite:
-            self._remove()
-        elif not self.resume:
+            return  # what is there goes when the run begins, and not where an argument is refused before
+        if not self.resume:
             raise ArgumentError(
                 f"{self.folder} has a run in it ({found[0]}); --resume goes on with it, --overwrite begins again, "
                 "another --out leaves it alone"
             )
-        elif "run.json" not in found:
+        if "run.json" not in found:
             raise ArgumentError(f"{self.folder} has {found[0]} but no run.json to go on by; give --overwrite")
 
     def begin(self, identity: dict[str, Any]) -> None:
         """Say what this is a run of. Raises ArgumentError where the folder has a run of something else."""
         self.identity = json.loads(json.dumps(identity))
+        if self.overwrite:
+            self._remove()
         path = self.folder / "run.json"
         if not path.exists():
             write_json({"format": FORMAT, "finished": False, "identity": self.identity}, path)

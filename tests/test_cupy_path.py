@@ -1,5 +1,6 @@
 """The path that a GPU takes, walked without one: the same work on a strict stand-in for CuPy and on NumPy."""
 
+import contextlib
 import dataclasses
 import inspect
 import pathlib
@@ -23,6 +24,7 @@ from nanoprune.defences import ANSWERS, TRAINING
 from nanoprune.defend import DPSGD, MinMax, memguard
 from nanoprune.defend.losses import loss_function
 from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
+from nanoprune.experiment import Progress
 from nanoprune.model import load_model, save_model
 from nanoprune.nn import (
     SGD,
@@ -58,6 +60,7 @@ from nanoprune.prune import (
 )
 from nanoprune.recipes import RECIPES
 from nanoprune.reproduce import reproduce
+from nanoprune.run import Run
 from nanoprune.shards import footprint, shard_size
 from nanoprune.train import Schedule, train
 from nanoprune.verify import certificate, run
@@ -663,6 +666,30 @@ def test_a_model_is_trained_saved_loaded_and_pruned(recipe, tmp_path):
 
     both(body)
     both(lambda: [load_model(tmp_path / f"{name}.h5").net.theta for name in ("numpy", "strict_cupy")])
+
+
+def test_training_goes_on_from_checkpoints(recipe, tmp_path, backend):
+    """Cut after every epoch, with the game, ADMM and the mask: the same bits as in one piece."""
+
+    class After(Progress):
+        left = 1
+
+        def advance(self, steps=1):
+            self.left -= 1
+            if self.left < 0:
+                raise InterruptedError
+
+    dataset = load_digits()
+    model = practice.train_model(dataset, recipe, 3, threads=1)
+    whole = practice.prune_model(model, dataset, recipe, 0.2, threads=1)
+    lives = 0
+    while True:
+        with contextlib.suppress(InterruptedError), Run(tmp_path / "run", resume=True, every=0) as run:
+            pruned = practice.prune_model(model, dataset, recipe, 0.2, 1, After(), run=run)
+            break
+        lives += 1
+    assert lives > 1
+    assert to_host(pruned.net.theta).tobytes() == to_host(whole.net.theta).tobytes()
 
 
 @pytest.mark.usefixtures("quick_attack")

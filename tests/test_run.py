@@ -73,6 +73,13 @@ def test_a_folder_with_something_of_a_run_is_refused_and_left_alone(trace, tmp_p
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["run.json"]
 
 
+def test_a_refusal_before_the_run_begins_overwrites_nothing(tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    with contextlib.suppress(ZeroDivisionError), Run(tmp_path, overwrite=True):
+        raise ZeroDivisionError
+    assert (tmp_path / "results.json").read_text() == "{}"
+
+
 def test_other_files_in_the_folder_are_no_run(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     begun(tmp_path)
