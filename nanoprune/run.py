@@ -32,7 +32,7 @@ from nanoprune.backend import device_name, precision
 from nanoprune.bounded import read_json
 from nanoprune.checkpoint import EVERY, Checkpoints, differences
 from nanoprune.data import Dataset, Split, splits_sha256
-from nanoprune.errors import ArgumentError, DataError, Stopped, VersionError
+from nanoprune.errors import ArgumentError, DataError, DivergenceError, Stopped, VersionError
 from nanoprune.files import check_writable, remove_temporaries, write_json
 from nanoprune.recipes import Recipe
 
@@ -142,13 +142,14 @@ class Run:
                 stopped = Stopped(f"{text}; what was done is in {self.folder}: {self.again}")
                 stopped.signal = error.signal
                 raise stopped from None
-            if error is not None and not any(self.folder.glob("checkpoints/**/*.h5")):
+            hopeless = isinstance(error, DivergenceError)  # it would diverge again
+            if error is not None and (hopeless or not any(self.folder.glob("checkpoints/**/*.h5"))):
                 self._remove_begun()
         finally:
             self.stack.close()
 
     def _remove_begun(self) -> None:
-        """An error before the first checkpoint leaves nothing to go on with, and nothing of this process."""
+        """Where there is nothing to go on with, nothing of this process is left."""
         if self.begun and not (self.folder / "results.json").exists():
             self._remove()
         if self.new:

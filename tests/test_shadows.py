@@ -778,14 +778,14 @@ def same_shadows(a: Shadows, b: Shadows) -> bool:
     return np.array_equal(a.inside, b.inside) and (a.paths is None or np.array_equal(a.paths, b.paths))
 
 
-def never() -> Shadows:
+def never(checkpoints: object) -> Shadows:
     raise AssertionError("trained although the predictions are there")
 
 
 @pytest.fixture
 def kept(tmp_path):
     """A folder with one cached file, that file, and what made it."""
-    cached(tmp_path, {"seed": 1}, some_shadows)
+    cached(tmp_path, {"seed": 1}, lambda checkpoints: some_shadows())
     (path,) = tmp_path.iterdir()
     return tmp_path, path, {"seed": 1}
 
@@ -793,7 +793,7 @@ def kept(tmp_path):
 @pytest.mark.parametrize("pruned", [True, False])
 def test_the_second_call_reads_what_the_first_one_kept(tmp_path, pruned):
     folder = tmp_path / "new"
-    first = cached(folder, {"seed": 1}, lambda: some_shadows(pruned=pruned))
+    first = cached(folder, {"seed": 1}, lambda checkpoints: some_shadows(pruned=pruned))
     assert same_shadows(first, some_shadows(pruned=pruned))
     assert same_shadows(cached(folder, {"seed": 1}, never), first)
     assert len(list(folder.iterdir())) == 1
@@ -801,17 +801,17 @@ def test_the_second_call_reads_what_the_first_one_kept(tmp_path, pruned):
 
 def test_another_recipe_or_version_has_another_file(kept, monkeypatch):
     folder, _, made_by = kept
-    assert same_shadows(cached(folder, {"seed": 2}, lambda: some_shadows(21)), some_shadows(21))
+    assert same_shadows(cached(folder, {"seed": 2}, lambda checkpoints: some_shadows(21)), some_shadows(21))
     assert same_shadows(cached(folder, made_by, never), some_shadows())
     monkeypatch.setattr(nanoprune, "__version__", "99")
-    assert same_shadows(cached(folder, made_by, lambda: some_shadows(22)), some_shadows(22))
+    assert same_shadows(cached(folder, made_by, lambda checkpoints: some_shadows(22)), some_shadows(22))
     assert len(list(folder.iterdir())) == 3
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert same_shadows(cached(None, {"seed": 1}, some_shadows), some_shadows())
-    assert same_shadows(cached(None, {"seed": 1}, lambda: some_shadows(21)), some_shadows(21))
+    assert same_shadows(cached(None, {"seed": 1}, lambda checkpoints: some_shadows()), some_shadows())
+    assert same_shadows(cached(None, {"seed": 1}, lambda checkpoints: some_shadows(21)), some_shadows(21))
     assert not list(tmp_path.iterdir())
 
 
