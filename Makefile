@@ -5,7 +5,7 @@ BENCH := .venv-bench
 ONLY ?=
 N ?= 200
 
-.PHONY: demo test lint bench kill clean
+.PHONY: demo test lint bench kill fuzz clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python cli.py reproduce digits --out results/digits --overwrite
@@ -22,6 +22,9 @@ bench: $(BENCH)/installed
 
 kill: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/kill_resume.py $(N)
+
+fuzz: $(VENV)/installed
+	$(VENV)/bin/python tests/fuzz/run.py --inputs $(or $(N),100000)
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
