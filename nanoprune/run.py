@@ -119,6 +119,8 @@ class Run:
                 "another --out"
             )
         self.finished = found["finished"]
+        if self.finished:  # and killed before it could remove them
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
 
     @property
     def checkpoints(self) -> Checkpoints:

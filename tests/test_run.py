@@ -265,6 +265,22 @@ def test_a_finished_comparison_is_not_run_again(tmp_path):
     assert "exclude each other" in both.stderr
 
 
+def test_a_run_that_was_killed_once_it_was_finished_still_loses_its_checkpoints(tmp_path, monkeypatch):
+    """Between the line in run.json and the end of their removal."""
+    with Run(tmp_path) as first:
+        first.begin({"seed": 1})
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "baseline-0-1.h5").write_bytes(b"")
+        with monkeypatch.context() as killed:
+            killed.setattr("nanoprune.run.shutil.rmtree", lambda *_, **__: None)
+            first.finish()
+    assert (tmp_path / "checkpoints").exists()
+    with Run(tmp_path, resume=True) as again:
+        again.begin({"seed": 1})
+        assert again.finished
+    assert not (tmp_path / "checkpoints").exists()
+
+
 # --- bad places and bad times ----------------------------------------------------------------------------------------
 
 
