@@ -108,6 +108,22 @@ def check_repeatable(methods: list[Method]) -> None:
         )
 
 
+def check_private(recipe: Recipe, names: str) -> None:
+    """ArgumentError where settings of DP-SGD are given and none of the methods is trained with it."""
+    if not any(method.train is _private for method in chosen(recipe, names)):
+        why = (
+            f"{recipe.network} has BatchNorm, which mixes records" if mixes_records(recipe.network) else "see --methods"
+        )
+        raise ArgumentError(f"epsilon, delta and clip are for methods with DP-SGD, of which there are none: {why}")
+
+
+def find_noise(experiment: Experiment, methods: list[Method]) -> None:
+    """Find the noise of every method with DP-SGD: what cannot be had is refused now, not after the other methods."""
+    members = experiment.indices("members").shape[1]
+    for _, epsilon, *_ in (method.of for method in methods if method.train is _private):
+        experiment.recipe.private_noise(members, epsilon)
+
+
 def train_methods(experiment: Experiment, names: str = "default") -> dict[str, Trained]:
     """The networks of the methods that `chosen` finds, in the order of the results."""
     methods = chosen(experiment.recipe, names)
@@ -152,9 +168,9 @@ def _prune(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> l
     return experiment.pruned(done[BASELINE], of)
 
 
-def _private(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
-    return [experiment.private(*row) for row in of]
-
-
 def _prune_minmax(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
     return experiment.pruned(done[BASELINE], of, experiment.recipe.minmax)
+
+
+def _private(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
+    return [experiment.private(*row) for row in of]

@@ -71,6 +71,8 @@ class Private:
     def __post_init__(self) -> None:
         if not all(0 < epsilon < float("inf") for epsilon in self.epsilons):
             raise ArgumentError(f"epsilon must be positive and finite, got {' '.join(map(str, self.epsilons))}")
+        if not 0 < self.clip < float("inf"):
+            raise ArgumentError(f"clip must be positive and finite, got {self.clip}")
         if not 0 < self.delta < 1:
             raise ArgumentError(f"delta must lie in (0, 1), got {self.delta}")
         if not isinstance(self.epochs, int) or self.epochs < 3:

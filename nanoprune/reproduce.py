@@ -12,7 +12,7 @@ import numpy as np
 from nanoprune.audit.fleet import attack_methods
 from nanoprune.audit.shadows import check_shadows
 from nanoprune.audit.validity import comparison_checks
-from nanoprune.comparison import check_repeatable, chosen, train_methods
+from nanoprune.comparison import check_repeatable, chosen, find_noise, train_methods
 from nanoprune.data import Dataset
 from nanoprune.experiment import Experiment, Progress
 from nanoprune.recipes import Recipe
@@ -44,10 +44,11 @@ def reproduce(
     """
     began = time.perf_counter()
     experiment = Experiment(dataset, recipe, seeds, threads, progress)
+    wanted = chosen(recipe, methods)  # refused before the run begins
+    find_noise(experiment, wanted)
     if shadows:
         check_shadows(shadows)
-        check_repeatable(chosen(recipe, methods))
-    chosen(recipe, methods)  # refused before the run begins
+        check_repeatable(wanted)
     if run:
         run.begin(identity(dataset, recipe, seeds, threads, experiment.splits, shadows=shadows, methods=methods))
         experiment.checkpoints = run.checkpoints

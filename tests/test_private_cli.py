@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from nanoprune.comparison import check_private
+from nanoprune.errors import ArgumentError
 from nanoprune.model import load_model
 from nanoprune.recipes import RECIPES
 
@@ -50,7 +52,33 @@ def test_train_writes_the_budget_into_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--delta", 1e-6), "of which there are none: see --methods"),
+        (("--clip", 1), "of which there are none: see --methods"),
+        (("--epsilon", 2, "--methods", "baseline"), "of which there are none: see --methods"),
+        (("--epsilon", 2, "--clip", -1), "clip must be positive"),
+        (("--epsilon", 2, "--members", 20), "batch must lie in 1..records"),
+        (("--shadows", 8), "shadows are for --attacks full"),
+    ],
+)
+def test_reproduce_refuses_what_would_have_no_effect_or_fail_late(options, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("nanoprune.reproduce.train_methods", lambda *_: pytest.fail("trained before it was refused"))
+    result = run("reproduce", "digits", "--out", tmp_path / "o", *SMALL, *options)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_network_that_mixes_records_has_no_rows_with_dpsgd():
+    with pytest.raises(ArgumentError, match="resnet18 has BatchNorm"):
+        check_private(RECIPES["cifar10"], "default,private")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         (("--clip", 1), "give --epsilon"),
+        (("--delta", 0), "give --epsilon"),
         (("--epsilon", 1, "--epsilon", 2), "epsilon must be one number"),
         (("--epsilon", 1, "--minmax", 1), "without a Min-Max game"),
         (("--epsilon", -1), "epsilon must be positive"),

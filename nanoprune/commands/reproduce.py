@@ -22,6 +22,7 @@ from nanoprune.commands.options import (
     split_options,
 )
 from nanoprune.console import Keep, ProgressBars
+from nanoprune.errors import ArgumentError
 
 
 @click.command(epilog=EPILOG)
@@ -46,9 +47,7 @@ from nanoprune.console import Keep, ProgressBars
     show_default=True,
     help="full: shadow models against every network too, which takes long.",
 )
-@click.option(
-    "--shadows", type=int, default=16, show_default=True, help="Shadow models a network, where attacks are full."
-)
+@click.option("--shadows", type=int, help="Shadow models a network, where attacks are full.  [default: 16]")
 @click.option(
     "--methods",
     default="default",
@@ -77,7 +76,7 @@ def reproduce(
     network: str | None,
     width: float | None,
     attacks: str,
-    shadows: int,
+    shadows: int | None,
     methods: str,
     epsilon: tuple[float, ...],
     delta: float | None,
@@ -110,6 +109,7 @@ def reproduce(
     python cli.py reproduce location30 --methods prune-0.05,relaxloss,dropout
     python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
     """
+    from nanoprune.comparison import check_private
     from nanoprune.prune import read_keep_file
     from nanoprune.recipes import layer_names, recipe_for
     from nanoprune.report import results_table, write_report
@@ -127,11 +127,17 @@ def reproduce(
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay), private=private)
     if epsilon and methods == "default":
         methods = "default,private"
+    if epsilon or delta is not None or clip is not None:
+        check_private(recipe, methods)
+    if attacks == "full":
+        shadows = 16 if shadows is None else shadows
+    elif shadows is not None:
+        raise ArgumentError("shadows are for --attacks full; give that, or leave them out")
     out = out or pathlib.Path("results") / dataset
-    numbers, shadows = range(first_seed, first_seed + recipe.seeds), shadows if attacks == "full" else 0
+    numbers = range(first_seed, first_seed + recipe.seeds)
     with Run(out, resume, overwrite, checkpoint_every) as run:
         with ProgressBars() as progress:
-            results, curves = compare(data, recipe, numbers, threads, progress, command(), shadows, methods, run)
+            results, curves = compare(data, recipe, numbers, threads, progress, command(), shadows or 0, methods, run)
         if not run.finished:
             write_results(results, curves, out)
             write_report(results, out)

@@ -73,7 +73,7 @@ def train(
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, epochs=epochs, lr=lr))
     if len(epsilon) > 1 or (epsilon and minmax):
         raise ArgumentError("epsilon must be one number here, without a Min-Max game; leave out the others")
-    if not epsilon and (delta or clip):
+    if not epsilon and (delta, clip) != (None, None):
         raise ArgumentError("delta and clip are for training with DP-SGD; give --epsilon")
     if epsilon:
         private = changed(recipe.private, epsilons=epsilon, delta=delta, clip=clip, lr=lr, epochs=epochs)
