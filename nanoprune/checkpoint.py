@@ -58,7 +58,7 @@ class Saved:
             raise DataError(f"{self.where}: {name} holds NaN or infinity")
         return array
 
-    def rows(self, name: str, dtype: Any = None, most: int = 10_000_000) -> np.ndarray:
+    def rows(self, name: str, dtype: Any = None, most: int = 1_000_000) -> np.ndarray:
         """The array `name`, one row a replica, of any length up to `most`."""
         array = self.values.get(name)
         if not isinstance(array, (np.ndarray, Sparse)) or len(array.shape) != 2 or array.shape[1] > most:

@@ -298,6 +298,7 @@ def test_values_are_checked_as_they_are_taken():
         lambda: saved.array("n", (2, 3)),
         lambda: saved.array("bad", (1, 1), np.float64),
         lambda: saved.rows("a", most=2),
+        lambda: Saved({"long": sparse(np.zeros((2, 1_000_001)))}, 2, "here").rows("long"),
         lambda: saved.each("n", int),
     ):
         with pytest.raises(DataError, match="here: "):
