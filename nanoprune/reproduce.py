@@ -12,12 +12,12 @@ import numpy as np
 from nanoprune.audit.fleet import attack_methods
 from nanoprune.audit.shadows import check_shadows
 from nanoprune.audit.validity import comparison_checks
-from nanoprune.comparison import check_repeatable, chosen, find_noise, train_methods
+from nanoprune.comparison.experiment import Experiment, Progress
+from nanoprune.comparison.recipes import Recipe
+from nanoprune.comparison.results import header, method_entry, read_results, roc_curves, with_changes
+from nanoprune.comparison.rows import check_repeatable, chosen, find_noise, train_methods
 from nanoprune.data import Dataset
-from nanoprune.experiment import Experiment, Progress
-from nanoprune.recipes import Recipe
-from nanoprune.results import header, method_entry, read_results, roc_curves, with_changes
-from nanoprune.run import Run, identity
+from nanoprune.run.folder import Run, identity
 
 
 def reproduce(
@@ -33,7 +33,7 @@ def reproduce(
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Train and attack the methods that are named. Returns the results, as results.json has them, and curves by method.
 
-    methods: names with commas between them, "default" or "all", see `nanoprune.comparison`. The default, in order:
+    methods: names with commas between them, "default" or "all", see `nanoprune.comparison.rows`. The default, in order:
     baseline; for each keep ratio K early-stop and small-dense, the controls of equal accuracy and of equal size;
     minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of the others end in
     -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network is also attacked

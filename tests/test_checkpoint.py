@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nanoprune.checkpoint import (
+from nanoprune.errors import DataError, VersionError
+from nanoprune.storage.checkpoint import (
     Saved,
     Slot,
     generators_state,
@@ -21,8 +22,7 @@ from nanoprune.checkpoint import (
     restore_generators,
     write_checkpoint,
 )
-from nanoprune.errors import DataError, VersionError
-from nanoprune.hdf5 import COLUMNS, Sparse, dense, packed, read_array, sparse, write_array
+from nanoprune.storage.hdf5 import COLUMNS, Sparse, dense, packed, read_array, sparse, write_array
 
 FLOATS = st.sampled_from([0.0, -0.0, 1.5, -2.0, np.inf, np.nan])
 ARRAYS = st.one_of(

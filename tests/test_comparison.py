@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nanoprune.comparison import chosen, train_methods
+from nanoprune.comparison.experiment import Experiment
+from nanoprune.comparison.recipes import Private, recipe_for
+from nanoprune.comparison.rows import chosen, train_methods
 from nanoprune.data import load
 from nanoprune.errors import ArgumentError
-from nanoprune.experiment import Experiment
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import Private, recipe_for
 from nanoprune.train import Schedule
 from nanoprune.zoo import mixes_records
 

@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from nanoprune.comparison import check_private
+from nanoprune.comparison.recipes import RECIPES
+from nanoprune.comparison.rows import check_private
 from nanoprune.errors import ArgumentError
-from nanoprune.model import load_model
-from nanoprune.recipes import RECIPES
+from nanoprune.storage.model import load_model
 
 SMALL = ("--members", 60, "--reference", 60, "--nonmembers", 60, "--threads", 1)
 

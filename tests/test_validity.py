@@ -7,10 +7,10 @@ import pytest
 
 from nanoprune.audit import validity
 from nanoprune.audit.validity import comparison_checks
+from nanoprune.comparison.experiment import Experiment
+from nanoprune.comparison.recipes import recipe_for
 from nanoprune.data import Dataset, load
-from nanoprune.experiment import Experiment
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import recipe_for
 from nanoprune.train import Schedule
 
 MEMBERS, BATCH, EPOCHS = 40, 16, 2

@@ -13,12 +13,12 @@ from nanoprune.audit.attacks import Attacked
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadows import Pool, outputs
 from nanoprune.batch import EVALUATION_BATCH
+from nanoprune.comparison.experiment import Experiment, Trained
 from nanoprune.data import Dataset
-from nanoprune.experiment import Experiment, Trained
-from nanoprune.model import Model
 from nanoprune.nn import Network
 from nanoprune.prune import Budget, layer_ratios
 from nanoprune.statistics import label_shift
+from nanoprune.storage.model import Model
 
 CHANCE = 0.5
 RARE = 1e-3  # the p-value below which something is taken to be no chance

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from nanoprune.console import Exempt, Members
+from nanoprune.commands.console import Exempt, Members
 
 EPILOG = "Errors are one line on standard error; the exit status is then 2."
 

@@ -8,6 +8,7 @@ import pathlib
 import click
 
 from nanoprune.commands.common import changed, model_run, prepare
+from nanoprune.commands.console import ProgressBars
 from nanoprune.commands.options import (
     EPILOG,
     game_option,
@@ -17,7 +18,6 @@ from nanoprune.commands.options import (
     resume_options,
     split_options,
 )
-from nanoprune.console import ProgressBars
 from nanoprune.errors import ArgumentError
 
 
@@ -63,9 +63,9 @@ def train(
     python cli.py train mnist --members all --epsilon 2 --out private.h5
     python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
     """
-    from nanoprune.model import save_model
+    from nanoprune.comparison.recipes import recipe_for
     from nanoprune.practice import summary_line, train_model
-    from nanoprune.recipes import recipe_for
+    from nanoprune.storage.model import save_model
 
     data, threads = prepare(dataset, device, threads, data_dir)
     sizes = {"reference": reference, "nonmembers": nonmembers}

@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nanoprune import defences
+from nanoprune.comparison import defences
+from nanoprune.comparison.experiment import Experiment, Trained
+from nanoprune.comparison.recipes import Keep, Recipe, keep_name
 from nanoprune.errors import ArgumentError
-from nanoprune.experiment import Experiment, Trained
-from nanoprune.recipes import Keep, Recipe, keep_name
 from nanoprune.zoo import mixes_records, narrowed
 
 BASELINE = "baseline"  # every change is measured against it, so it always runs

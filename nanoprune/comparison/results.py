@@ -14,17 +14,17 @@ from nanoprune.attack import ATTACKS, Outcome, strongest
 from nanoprune.attack.evaluate import FALSE_POSITIVE_RATES
 from nanoprune.attack.metrics import needed_nonmembers, roc
 from nanoprune.backend import device_name, precision
-from nanoprune.bounded import read_json
-from nanoprune.comparison import PRIVATE
+from nanoprune.comparison.experiment import Experiment, Trained
+from nanoprune.comparison.recipes import Recipe, keep_name
+from nanoprune.comparison.rows import PRIVATE
 from nanoprune.data import splits_sha256
 from nanoprune.defend.accounting import NOT_COVERED
 from nanoprune.errors import DataError
-from nanoprune.experiment import Experiment, Trained
-from nanoprune.files import write_json
-from nanoprune.hdf5 import new_file
-from nanoprune.recipes import Recipe, keep_name
-from nanoprune.run import versions
+from nanoprune.run.folder import versions
 from nanoprune.statistics import paired_difference, summary
+from nanoprune.storage.bounded import read_json
+from nanoprune.storage.files import write_json
+from nanoprune.storage.hdf5 import new_file
 from nanoprune.zoo import build
 
 ROC_GRID = np.logspace(-4, 0, 121)  # false-positive rates at which the mean ROC is kept

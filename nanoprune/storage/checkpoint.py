@@ -21,11 +21,11 @@ import h5py
 import numpy as np
 
 import nanoprune
-from nanoprune import interrupt
-from nanoprune.bounded import first_line, number_attribute, text_attribute
 from nanoprune.errors import DataError, VersionError
-from nanoprune.files import flush_folder
-from nanoprune.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
+from nanoprune.run import interrupt
+from nanoprune.storage.bounded import first_line, number_attribute, text_attribute
+from nanoprune.storage.files import flush_folder
+from nanoprune.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
 
 FORMAT = 1
 EVERY = 30.0  # seconds between two checkpoints of a shard

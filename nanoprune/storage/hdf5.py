@@ -1,4 +1,4 @@
-"""Arrays in HDF5 files, dense or without their zeros. docs/format.md has the form, `nanoprune.bounded` its limits."""
+"""Arrays in HDF5 files, dense or without their zeros. docs/format.md has the form, `bounded.py` its limits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nanoprune.bounded import REMEDY, stored_array
 from nanoprune.errors import DataError
-from nanoprune.files import atomic_path
+from nanoprune.storage.bounded import REMEDY, stored_array
+from nanoprune.storage.files import atomic_path
 
 COLUMNS = 1 << 16  # of a sparse array's rows: their indices are two bytes
 
