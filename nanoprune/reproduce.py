@@ -11,7 +11,7 @@ import numpy as np
 
 from nanoprune.audit.fleet import attack_methods
 from nanoprune.audit.shadows import check_shadows
-from nanoprune.audit.validity import comparison_checks
+from nanoprune.audit.validity import comparison_checks, privacy_checks
 from nanoprune.comparison.experiment import Experiment, Progress
 from nanoprune.comparison.recipes import Recipe
 from nanoprune.comparison.results import header, method_entry, read_results, roc_curves, with_changes
@@ -66,12 +66,13 @@ def reproduce(
         cache = run.checkpoints.folder / "shadows" if run else None
         for method, entry in attack_methods(experiment, trained, shadows, cache).items():
             entries[method]["shadow_attacks"] = entry
+    checks = [*comparison_checks(experiment, trained), *privacy_checks(entries)]
     about = header(experiment, trained)
     about["notes"] += [t.note for t in trained.values() if t.note]
     results = about | {
         "command": command,
         "seconds": round(time.perf_counter() - began, 2),
-        "validity": [asdict(check) for check in comparison_checks(experiment, trained)],
+        "validity": [asdict(check) for check in checks],
         "methods": with_changes(entries),
     }
     return results, {method: t.curves for method, t in trained.items()}

@@ -31,6 +31,9 @@ def test_reproduce_spends_the_budget_that_it_was_given_and_says_so(tmp_path):
     assert "add or remove one record" in note
     assert note in result.output
     assert note.split("; ")[0] in (tmp_path / "report.html").read_text()
+    assert 0 <= privacy["lower_bound"] < privacy["epsilon"]
+    (check,) = (check for check in results["validity"] if check["name"] == "epsilon")
+    assert check["outcome"] == "passed"
     assert "privacy" not in results["methods"]["baseline"]
     assert any(note.startswith("no epsilon covers the choice of recipe") for note in results["notes"])
 

@@ -90,6 +90,18 @@ def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> li
     return checks
 
 
+def privacy_checks(methods: dict[str, dict[str, Any]]) -> list[Check]:
+    """Of each method with DP-SGD, by its entry of results.json: does an attack exclude the epsilon that is claimed?"""
+    checks = []
+    for method, entry in methods.items():
+        if privacy := entry.get("privacy"):
+            bound, claimed = privacy["lower_bound"], privacy["epsilon"]
+            claim = "no" if claimed is None else f"{claimed:.3f}"
+            found = f"{method}: the attacks exclude an epsilon below {bound:.3f}; {claim} is claimed"
+            checks.append(Check("epsilon", "void" if claimed is not None and bound > claimed else "passed", found))
+    return checks
+
+
 def _method_checks(method: str, trained: Trained) -> list[Check]:
     """Of a pruned method what was left, of one with the game what became of its adversary."""
     checks, step, curves = [], trained.steps[0][-1], trained.curves
