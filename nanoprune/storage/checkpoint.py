@@ -105,10 +105,11 @@ def restore_generators(generators: Sequence[np.random.Generator], saved: Saved, 
 def write_checkpoint(path: str | os.PathLike, about: dict[str, Any], state: State) -> None:
     """Write a state, whole or not at all. about: plain data, what it is a state of.
 
+    Its owner alone may read it: the state of DP-SGD's noise is in it, and with that the noise could be taken away.
     Raises DataError where that cannot be written.
     """
     arrays, values = _divided(state)
-    with new_file(path) as file:
+    with new_file(path, private=True) as file:
         file.attrs["format"], file.attrs["nanoprune"] = FORMAT, nanoprune.__version__
         texts = file.attrs["about"], file.attrs["values"] = [json.dumps(x, allow_nan=False) for x in (about, values)]
         _write(file.create_group("state"), arrays)
