@@ -16,7 +16,7 @@ import nanoprune
 from nanoprune.audit.shadows import STAGES, Shadows
 from nanoprune.errors import DataError
 from nanoprune.run.folder import Run
-from nanoprune.storage.bounded import first_line, stored_array, text_attribute
+from nanoprune.storage.bounded import DAMAGE, first_line, stored_array, text_attribute
 from nanoprune.storage.checkpoint import Checkpoints
 from nanoprune.storage.hdf5 import new_file
 
@@ -68,7 +68,7 @@ def _read(path: pathlib.Path, recipe: str) -> Shadows:
             arrays = {name: stored_array(file, name, path, REMEDY)[()] for name in names if name in file}
             if text_attribute(file, "content", path, REMEDY) != _content(arrays):
                 raise DataError(f"{path}: changed since it was written; {REMEDY}")
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: damaged ({first_line(error)}); {REMEDY}") from error
     logits, population = (
         {stage: arrays[f"{kind}/{stage}"] for stage in STAGES if f"{kind}/{stage}" in arrays} for kind in KINDS

@@ -6,7 +6,7 @@ import h5py
 
 from nanoprune.data.dataset import Dataset
 from nanoprune.errors import DataError
-from nanoprune.storage.bounded import stored_array
+from nanoprune.storage.bounded import DAMAGE, stored_array
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 PLACES = (PACKAGE.parent / "data" / "digits.h5", PACKAGE / "embedded" / "digits.h5")  # the repository, a wheel
@@ -31,7 +31,7 @@ def load_digits(path: pathlib.Path | None = None) -> Dataset:
             if found != LAYOUT:  # looked at before anything of that size is read
                 raise DataError(f"{path}: holds {found}, expected {LAYOUT}; {REMEDY}")
             images, labels = (array[:] for array in arrays.values())
-    except (OSError, RuntimeError, KeyError, AttributeError) as error:  # from h5py, whose words on damage fill lines
+    except DAMAGE as error:  # from h5py, whose words on damage fill lines
         raise DataError(f"{path}: not a readable HDF5 file of images and labels; {REMEDY}") from error
     dataset = Dataset.of("digits", images, labels, classes=10, scale=16)
     if dataset.sha256 != SHA256:

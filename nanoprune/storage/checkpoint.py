@@ -23,7 +23,7 @@ import numpy as np
 import nanoprune
 from nanoprune.errors import DataError, VersionError
 from nanoprune.run import interrupt
-from nanoprune.storage.bounded import first_line, number_attribute, text_attribute
+from nanoprune.storage.bounded import DAMAGE, first_line, number_attribute, text_attribute
 from nanoprune.storage.files import flush_folder
 from nanoprune.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
 
@@ -157,7 +157,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
         if not isinstance(about, dict):
             raise DataError(f"{path}: does not say what it is of")
         return about, _joined(arrays, plain)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: no checkpoint of nanoprune ({first_line(error)})") from error
 
 

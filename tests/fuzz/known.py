@@ -65,6 +65,18 @@ def linked(name: str, other: str) -> bytes:
     return stream.getvalue()
 
 
+def odd_type(whole: bytes, name: str) -> bytes:
+    """An HDF5 file one of whose arrays is of floating-point numbers for which NumPy has no type."""
+    stream = io.BytesIO(whole)
+    with h5py.File(stream, "r+") as file:
+        shape = file[name].shape
+        del file[name]
+        odd = h5py.h5t.IEEE_F64LE.copy()
+        odd.set_ebias(1 << 20)
+        h5py.h5d.create(file.id, name.encode(), odd, h5py.h5s.create_simple(shape))
+    return stream.getvalue()
+
+
 def npz_bomb(shape: tuple[int, ...], megabytes: int, descr: str = "|u1", header: int | None = None) -> bytes:
     """An .npz whose target_probs are zeros, all there once unpacked; or whose header is said to be that long."""
     text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
