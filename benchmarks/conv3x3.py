@@ -15,7 +15,7 @@ import torch
 from measure import in_turn, report, sgemm_rate
 
 from nanoprune.nn import Conv2D, Network, Workspace, convolution
-from nanoprune.parallel import Passes, default_threads
+from nanoprune.run.parallel import Passes, default_threads
 
 BATCH = 32
 SIZES = ((32, 64), (16, 128), (8, 256), (4, 512))  # H, C

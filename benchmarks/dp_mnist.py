@@ -18,7 +18,7 @@ from nanoprune.batch import Records, accuracy
 from nanoprune.data import load
 from nanoprune.defend import DPSGD
 from nanoprune.defend.accounting import epsilon, epsilon_rdp, phase
-from nanoprune.parallel import default_threads, single_threaded_blas
+from nanoprune.run.parallel import default_threads, single_threaded_blas
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import build, describe
 

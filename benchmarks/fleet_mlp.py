@@ -22,8 +22,8 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
 from nanoprune.batch import Records
-from nanoprune.parallel import default_threads
-from nanoprune.shards import Advance, map_shards, shard_size, train_shards
+from nanoprune.run.parallel import default_threads
+from nanoprune.run.shards import Advance, map_shards, shard_size, train_shards
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import build, describe
 

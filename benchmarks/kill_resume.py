@@ -94,7 +94,7 @@ def start(out: pathlib.Path) -> subprocess.Popen:
 def small() -> None:
     """The command line with a smaller recipe, inside of that process."""
     import nanoprune.attack.network as attack
-    import nanoprune.recipes as recipes
+    import nanoprune.comparison.recipes as recipes
     import nanoprune.report as report
     from nanoprune.commands import main
     from nanoprune.prune import ADMMSettings

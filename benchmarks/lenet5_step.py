@@ -14,7 +14,7 @@ from measure import in_turn, report, sgemm_rate
 from torch.nn import functional
 from training import lenet5_step, random_batch
 
-from nanoprune.parallel import default_threads
+from nanoprune.run.parallel import default_threads
 
 FLOPS_PER_SAMPLE = 2 * (3 * (8 * 8 * 50 * 500 + 800 * 500 + 500 * 10) + 2 * 24 * 24 * 20 * 25)  # conv 1 needs no dX
 

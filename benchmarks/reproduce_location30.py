@@ -42,11 +42,11 @@ from torch.nn import functional
 from nanoprune.attack import Outputs, evaluate, strongest
 from nanoprune.attack.evaluate import held_out_share
 from nanoprune.attack.network import MIN_PATIENCE, PATIENCE, RATES
+from nanoprune.comparison.recipes import Keep, Recipe, keep_name, recipe_for
 from nanoprune.data import Dataset, Split, load, make_split
 from nanoprune.nn import schedule
-from nanoprune.parallel import default_threads
 from nanoprune.prune.budget import count
-from nanoprune.recipes import Keep, Recipe, keep_name, recipe_for
+from nanoprune.run.parallel import default_threads
 from nanoprune.train import Schedule
 from nanoprune.zoo import build, describe, narrowed
 

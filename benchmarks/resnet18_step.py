@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from training import random_batch, training_step
 
-from nanoprune.parallel import default_threads
+from nanoprune.run.parallel import default_threads
 from nanoprune.zoo import build, describe
 
 SHAPE, CLASSES, BATCH = (32, 3, 32), 10, 32

@@ -11,12 +11,12 @@ import os
 import pathlib
 import sys
 
-from nanoprune import defences
 from nanoprune.attack.evaluate import strongest
+from nanoprune.comparison import defences
+from nanoprune.comparison.experiment import Experiment, Trained
+from nanoprune.comparison.recipes import recipe_for
 from nanoprune.data import load
-from nanoprune.experiment import Experiment, Trained
-from nanoprune.parallel import default_threads
-from nanoprune.recipes import recipe_for
+from nanoprune.run.parallel import default_threads
 
 SEEDS = [200, 201]
 STRENGTHS = {  # a field of DefenceSettings, and the defence that it is told to

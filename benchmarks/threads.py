@@ -1,6 +1,6 @@
 """Whether a second thread pays: training steps of one network with one thread and with all, by the size of the step.
 
-`threads-NAME`: the peer is nanoprune with one thread. `nanoprune.shards.SMALL` lies between the sizes that gain and
+`threads-NAME`: the peer is nanoprune with one thread. `nanoprune.run.shards.SMALL` lies between the sizes that gain and
 those that do not.
 
     python benchmarks/threads.py
@@ -9,7 +9,7 @@ those that do not.
 from measure import in_turn, report
 from training import training_step
 
-from nanoprune.parallel import default_threads
+from nanoprune.run.parallel import default_threads
 from nanoprune.zoo import build, describe
 
 CASES = {  # name: network, input shape, classes, widths, batch

@@ -8,7 +8,7 @@ import threadpoolctl
 from nanoprune.batch import Records
 from nanoprune.defend import DPSGD
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy
-from nanoprune.parallel import Passes
+from nanoprune.run.parallel import Passes
 from nanoprune.zoo import build, describe
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.nn import Network, Workspace
-from nanoprune.shards import map_shards, shard_size
+from nanoprune.run.shards import map_shards, shard_size
 
 EVALUATION_BATCH = 256
 MIXED = 64  # blocks of records that are shuffled together where records are read in blocks

@@ -7,9 +7,9 @@ import os
 from typing import Any
 
 from nanoprune.errors import ArgumentError
-from nanoprune.model import load_model
 from nanoprune.nn import Network
 from nanoprune.nn.count import counts
+from nanoprune.storage.model import load_model
 from nanoprune.zoo import NETWORKS, architecture, describe, layers_of
 from nanoprune.zoo.size import is_small
 

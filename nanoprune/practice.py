@@ -9,20 +9,20 @@ from typing import Any
 
 from nanoprune.backend import to_device, to_host
 from nanoprune.batch import Records, accuracy
-from nanoprune.checkpoint import Saved
+from nanoprune.comparison.experiment import Progress
+from nanoprune.comparison.methods import Shard, generators
+from nanoprune.comparison.recipes import Keep, Recipe
 from nanoprune.data import Dataset, Split, make_split
 from nanoprune.errors import DataError, DivergenceError
-from nanoprune.experiment import Progress
-from nanoprune.fleet import Ended, train_shard
-from nanoprune.memory import check_memory
-from nanoprune.methods import Shard, generators
-from nanoprune.model import Model
-from nanoprune.parallel import single_threaded_blas
 from nanoprune.prune import layer_ratios, shrink
 from nanoprune.prune.admm import Iteration
-from nanoprune.recipes import Keep, Recipe
-from nanoprune.run import Run, identity
-from nanoprune.shards import sample_threads
+from nanoprune.run.fleet import Ended, train_shard
+from nanoprune.run.folder import Run, identity
+from nanoprune.run.memory import check_memory
+from nanoprune.run.parallel import single_threaded_blas
+from nanoprune.run.shards import sample_threads
+from nanoprune.storage.checkpoint import Saved
+from nanoprune.storage.model import Model
 from nanoprune.zoo import build, describe, widths_of
 
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from nanoprune.audit.fleet import attack_methods
 from nanoprune.audit.shadows import check_shadows
-from nanoprune.audit.validity import comparison_checks
-from nanoprune.comparison import check_repeatable, chosen, find_noise, train_methods
+from nanoprune.audit.validity import comparison_checks, privacy_checks
+from nanoprune.comparison.experiment import Experiment, Progress
+from nanoprune.comparison.recipes import Recipe
+from nanoprune.comparison.results import header, method_entry, read_results, roc_curves, with_changes
+from nanoprune.comparison.rows import check_repeatable, chosen, find_noise, train_methods
 from nanoprune.data import Dataset
-from nanoprune.experiment import Experiment, Progress
-from nanoprune.recipes import Recipe
-from nanoprune.results import header, method_entry, read_results, roc_curves, with_changes
-from nanoprune.run import Run, identity
+from nanoprune.run.folder import Run, identity
 
 
 def reproduce(
@@ -33,7 +33,7 @@ def reproduce(
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Train and attack the methods that are named. Returns the results, as results.json has them, and curves by method.
 
-    methods: names with commas between them, "default" or "all", see `nanoprune.comparison`. The default, in order:
+    methods: names with commas between them, "default" or "all", see `nanoprune.comparison.rows`. The default, in order:
     baseline; for each keep ratio K early-stop and small-dense, the controls of equal accuracy and of equal size;
     minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of the others end in
     -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network is also attacked
@@ -66,12 +66,13 @@ def reproduce(
         cache = run.checkpoints.folder / "shadows" if run else None
         for method, entry in attack_methods(experiment, trained, shadows, cache).items():
             entries[method]["shadow_attacks"] = entry
+    checks = [*comparison_checks(experiment, trained), *privacy_checks(entries)]
     about = header(experiment, trained)
     about["notes"] += [t.note for t in trained.values() if t.note]
     results = about | {
         "command": command,
         "seconds": round(time.perf_counter() - began, 2),
-        "validity": [asdict(check) for check in comparison_checks(experiment, trained)],
+        "validity": [asdict(check) for check in checks],
         "methods": with_changes(entries),
     }
     return results, {method: t.curves for method, t in trained.items()}

@@ -27,8 +27,8 @@ from nanoprune.defend.losses import CROSS_ENTROPY, loss_function
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy, schedule
 from nanoprune.nn.layer import positive
-from nanoprune.parallel import Passes
 from nanoprune.prune import ADMM, Mask
+from nanoprune.run.parallel import Passes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ def train(
     epochs. With `private`, batches are Poisson samples, and its own generators draw all that is drawn; the losses are
     then sums over a sample divided by its expected size. on_epoch(epoch, losses so far) is called after each epoch;
     stop_after: end early, after so many. begin(optimizer, losses) is called before the first epoch and says which one
-    that is: where an earlier run was interrupted, it fills both with what they were (`nanoprune.course`). Raises
+    that is: where an earlier run was interrupted, it fills both with what they were (`nanoprune.run.course`). Raises
     DivergenceError, naming method, replica and iteration, at the end of an epoch in which a loss was not finite, and
     ArgumentError where `DPSGD` does.
     """

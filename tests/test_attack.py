@@ -31,7 +31,7 @@ from nanoprune.attack.network import again, attack_scores
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import Workspace
-from nanoprune.parallel import single_threaded_blas
+from nanoprune.run.parallel import single_threaded_blas
 
 quick = settings(deadline=None, max_examples=100)
 

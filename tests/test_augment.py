@@ -11,7 +11,7 @@ from nanoprune.backend import to_device, to_host, xp
 from nanoprune.batch import Records, accuracy
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
-from nanoprune.parallel import single_threaded_blas
+from nanoprune.run.parallel import single_threaded_blas
 from nanoprune.train import Schedule, train
 
 

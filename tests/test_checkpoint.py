@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nanoprune.checkpoint import (
+from nanoprune.errors import DataError, VersionError
+from nanoprune.storage.checkpoint import (
     Saved,
     Slot,
     generators_state,
@@ -21,8 +22,7 @@ from nanoprune.checkpoint import (
     restore_generators,
     write_checkpoint,
 )
-from nanoprune.errors import DataError, VersionError
-from nanoprune.hdf5 import COLUMNS, Sparse, dense, packed, read_array, sparse, write_array
+from nanoprune.storage.hdf5 import COLUMNS, Sparse, dense, packed, read_array, sparse, write_array
 
 FLOATS = st.sampled_from([0.0, -0.0, 1.5, -2.0, np.inf, np.nan])
 ARRAYS = st.one_of(
@@ -255,6 +255,19 @@ def test_another_format_is_refused_with_the_version_that_wrote_it(tmp_path):
         read_checkpoint(tmp_path / "c.h5")
     with pytest.raises(VersionError):  # and is no damage, over which an older checkpoint would be taken
         Slot(tmp_path, "c", {}).load()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_its_owner_alone_may_read_a_checkpoint(tmp_path):
+    """It has the state of DP-SGD's noise: who reads that can take the noise away."""
+    before = os.umask(0)
+    try:
+        slot = Slot(tmp_path, "c", {})
+        slot.save(a_state())
+        slot.save(a_state())
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (slot.path, slot.before)} == {0o600}
 
 
 @given(data=st.data())

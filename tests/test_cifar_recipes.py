@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from nanoprune.audit.shadows import train_shadows
-from nanoprune.comparison import train_methods
+from nanoprune.comparison.experiment import Experiment, Progress
+from nanoprune.comparison.recipes import FULL, RECIPES, recipe_for
+from nanoprune.comparison.rows import train_methods
 from nanoprune.data import Dataset
 from nanoprune.errors import ArgumentError
-from nanoprune.experiment import Experiment, Progress
-from nanoprune.model import load_model, save_model
 from nanoprune.nn import Network
 from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings, Budget, hard_prune
-from nanoprune.recipes import FULL, RECIPES, recipe_for
+from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule
 from nanoprune.zoo import build, describe
 

@@ -20,9 +20,9 @@ from click.testing import CliRunner
 
 import cli
 from nanoprune.backend import use_device
+from nanoprune.comparison.experiment import Experiment
 from nanoprune.errors import DeviceError
-from nanoprune.experiment import Experiment
-from nanoprune.model import load_model
+from nanoprune.storage.model import load_model
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = ["--seeds", "2", "--members", "40", "--reference", "40", "--nonmembers", "60", "--threads", "2"]

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nanoprune.comparison import chosen, train_methods
+from nanoprune.comparison.experiment import Experiment
+from nanoprune.comparison.recipes import Private, recipe_for
+from nanoprune.comparison.rows import chosen, train_methods
 from nanoprune.data import load
 from nanoprune.errors import ArgumentError
-from nanoprune.experiment import Experiment
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import Private, recipe_for
 from nanoprune.train import Schedule
 from nanoprune.zoo import mixes_records
 
@@ -53,15 +53,17 @@ def test_what_a_method_needs_runs_too_and_the_order_is_the_tables(text, expected
 def test_rows_with_dp_sgd_are_named_after_epsilon_and_ratio_and_run_where_they_are_asked_for():
     recipe = small(keep=(0.3, 0.1), minmax=0.0, private=Private(epsilons=(8.0, 0.5)))
     private = [
-        f"dp-{epsilon}{way}"
+        f"{control}dp-{epsilon}{way}"
         for epsilon in ("8", "0.5")
         for way in ("", *(f"+{of}-{keep}" for keep in (0.3, 0.1) for of in ("mask", "admm", "magnitude")))
+        for control in ("", "early-stop-")
     ]
     assert names(recipe, "private") == ["baseline", *private]
     assert names(recipe, "dp-8+admm-0.1") == ["baseline", "dp-8+admm-0.1"]
     assert names(recipe, "all")[-len(private) :] == private
     without = small(reference=0, minmax=0.0)
-    assert names(without, "private") == ["baseline", "dp-8", "dp-8+admm-0.1", "dp-8+magnitude-0.1"]  # no public mask
+    rows = ("dp-8", "dp-8+admm-0.1", "dp-8+magnitude-0.1")  # no public mask
+    assert names(without, "private") == ["baseline", *(name for row in rows for name in (row, f"early-stop-{row}"))]
 
 
 def test_networks_that_mix_records_have_no_rows_with_dp_sgd():

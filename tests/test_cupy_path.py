@@ -19,13 +19,13 @@ from nanoprune.attack import Outputs, evaluate, network
 from nanoprune.audit import attack_model
 from nanoprune.backend import device_name, module_name, product, require, to_device, to_host, use_device, xp
 from nanoprune.batch import Records, accuracy, predict, predict_fleet
+from nanoprune.comparison.defences import ANSWERS, TRAINING
+from nanoprune.comparison.experiment import Progress
+from nanoprune.comparison.recipes import RECIPES
 from nanoprune.data.digits import load_digits
-from nanoprune.defences import ANSWERS, TRAINING
 from nanoprune.defend import DPSGD, MinMax, memguard
 from nanoprune.defend.losses import loss_function
 from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
-from nanoprune.experiment import Progress
-from nanoprune.model import load_model, save_model
 from nanoprune.nn import (
     SGD,
     Adam,
@@ -46,7 +46,6 @@ from nanoprune.nn import (
     cross_entropy,
     log_loss,
 )
-from nanoprune.parallel import default_threads, single_threaded_blas
 from nanoprune.prune import (
     ADMM,
     ADMMSettings,
@@ -58,10 +57,11 @@ from nanoprune.prune import (
     project,
     shrink,
 )
-from nanoprune.recipes import RECIPES
 from nanoprune.reproduce import reproduce
-from nanoprune.run import Run
-from nanoprune.shards import footprint, shard_size
+from nanoprune.run.folder import Run
+from nanoprune.run.parallel import default_threads, single_threaded_blas
+from nanoprune.run.shards import footprint, shard_size
+from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule, train
 from nanoprune.verify import certificate, run
 from nanoprune.zoo import attacker, build, describe

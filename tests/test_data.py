@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import nanoprune
-from nanoprune.bounded import read_bounded
 from nanoprune.data import NAMES, Dataset, find_data_dir, load
 from nanoprune.data.archive import read_members
 from nanoprune.data.digits import load_digits
@@ -26,6 +25,7 @@ from nanoprune.data.mnist import load_mnist, parse_idx
 from nanoprune.data.records import parse_records
 from nanoprune.data.source import SourceFile, gunzip
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.storage.bounded import read_bounded
 
 ROOT = pathlib.Path(__file__).parents[1]
 DIGITS = ROOT / "data" / "digits.h5"

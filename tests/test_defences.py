@@ -13,21 +13,21 @@ from scipy.special import log_softmax, softmax
 
 from nanoprune.attack import network
 from nanoprune.audit.shadows import recipe_steps, train_shadows, undefended
-from nanoprune.comparison import BASELINE, check_repeatable, chosen, train_methods
+from nanoprune.comparison.experiment import Experiment, Progress
+from nanoprune.comparison.recipes import DefenceSettings, recipe_for
+from nanoprune.comparison.rows import BASELINE, check_repeatable, chosen, train_methods
 from nanoprune.data import load
 from nanoprune.defend.label_smoothing import label_smoothing
 from nanoprune.defend.losses import loss_function
 from nanoprune.defend.relaxloss import flattening, relaxloss
 from nanoprune.defend.temperature import temperature
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.experiment import Experiment, Progress
-from nanoprune.model import load_model, save_model
 from nanoprune.nn import Dense, Dropout, Network, Sequential, Workspace, cross_entropy
-from nanoprune.parallel import Passes
 from nanoprune.practice import train_model
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import DefenceSettings, recipe_for
-from nanoprune.shards import sample_threads
+from nanoprune.run.parallel import Passes
+from nanoprune.run.shards import sample_threads
+from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule
 from nanoprune.zoo import build, describe, narrowed
 

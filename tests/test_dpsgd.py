@@ -31,8 +31,8 @@ from nanoprune.nn import (
     Workspace,
     cross_entropy,
 )
-from nanoprune.parallel import Passes, single_threaded_blas
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune
+from nanoprune.run.parallel import Passes, single_threaded_blas
 from nanoprune.statistics.epsilon import epsilon_lower_bound
 from nanoprune.train import Schedule, train
 

@@ -5,17 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-import nanoprune.methods as methods
+import nanoprune.comparison.methods as methods
 from nanoprune.audit.shadows import train_shadows, undefended
 from nanoprune.batch import Records
+from nanoprune.comparison.experiment import Experiment, Progress
+from nanoprune.comparison.recipes import Private, recipe_for
 from nanoprune.data import load
 from nanoprune.defend import DPSGD
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.experiment import Experiment, Progress
-from nanoprune.model import load_model, save_model
 from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import Private, recipe_for
+from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule
 from nanoprune.zoo import build, describe
 

@@ -13,7 +13,7 @@ from nanoprune.batch import Records
 from nanoprune.defend import MinMax, minmax
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Tanh, Workspace
-from nanoprune.parallel import single_threaded_blas
+from nanoprune.run.parallel import single_threaded_blas
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import attacker
 

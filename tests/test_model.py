@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import DataError
-from nanoprune.model import Model, load_model, save_model
+from nanoprune.storage.model import Model, load_model, save_model
 from nanoprune.zoo import build, describe
 
 

@@ -19,7 +19,7 @@ from nanoprune.nn import (
     Workspace,
     cross_entropy,
 )
-from nanoprune.parallel import Passes, default_threads, single_threaded_blas
+from nanoprune.run.parallel import Passes, default_threads, single_threaded_blas
 
 R, N = 2, 11
 

@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from nanoprune.comparison import check_private
+from nanoprune.comparison.recipes import RECIPES
+from nanoprune.comparison.rows import check_private
 from nanoprune.errors import ArgumentError
-from nanoprune.model import load_model
-from nanoprune.recipes import RECIPES
+from nanoprune.storage.model import load_model
 
 SMALL = ("--members", 60, "--reference", 60, "--nonmembers", 60, "--threads", 1)
 
@@ -31,6 +31,9 @@ def test_reproduce_spends_the_budget_that_it_was_given_and_says_so(tmp_path):
     assert "add or remove one record" in note
     assert note in result.output
     assert note.split("; ")[0] in (tmp_path / "report.html").read_text()
+    assert 0 <= privacy["lower_bound"] < privacy["epsilon"]
+    (check,) = (check for check in results["validity"] if check["name"] == "epsilon")
+    assert check["outcome"] == "passed"
     assert "privacy" not in results["methods"]["baseline"]
     assert any(note.startswith("no epsilon covers the choice of recipe") for note in results["notes"])
 
@@ -79,8 +82,8 @@ def test_a_network_that_mixes_records_has_no_rows_with_dpsgd():
     [
         (("--clip", 1), "give --epsilon"),
         (("--delta", 0), "give --epsilon"),
-        (("--epsilon", 1, "--epsilon", 2), "epsilon must be one number"),
-        (("--epsilon", 1, "--minmax", 1), "without a Min-Max game"),
+        (("--epsilon", 1, "--minmax", 1), "without the Min-Max game"),
+        (("--epsilon", 0), "epsilon must be positive"),
         (("--epsilon", -1), "epsilon must be positive"),
         (("--epsilon", 1, "--epochs", 2), "epochs of DP-SGD must be at least 3"),
     ],

@@ -9,13 +9,13 @@ from rich.console import Console
 
 from nanoprune.audit.shadows import recipe_steps
 from nanoprune.audit.validity import sparsity
+from nanoprune.comparison.recipes import RECIPES, recipe_for
 from nanoprune.data import load
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.model import Model
 from nanoprune.nn import Conv2D, Dense, Flatten, Network, ReLU, Sequential
 from nanoprune.prune import Budget, costs, hard_prune, layer_ratios, read_keep_file
-from nanoprune.recipes import RECIPES, recipe_for
 from nanoprune.report import cost_table
+from nanoprune.storage.model import Model
 from nanoprune.zoo import build, describe
 
 

@@ -11,25 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nanoprune.attack.network
+import nanoprune.comparison.methods
 import nanoprune.defend.memguard
 import nanoprune.defend.minmax
-import nanoprune.methods
 from nanoprune.audit.shadows import train_shadows
 from nanoprune.batch import Records
-from nanoprune.checkpoint import Checkpoints, Saved, Slot
+from nanoprune.comparison.experiment import Experiment, Progress
+from nanoprune.comparison.methods import Shard
+from nanoprune.comparison.recipes import Private, recipe_for
 from nanoprune.data import load
 from nanoprune.defend import DPSGD
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
-from nanoprune.experiment import Experiment, Progress
-from nanoprune.fleet import train_shard
-from nanoprune.hdf5 import Sparse
-from nanoprune.methods import Shard
 from nanoprune.nn import Dense, Network, ReLU, Sequential
 from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import Private, recipe_for
 from nanoprune.reproduce import reproduce
-from nanoprune.run import Run
+from nanoprune.run.fleet import train_shard
+from nanoprune.run.folder import Run
+from nanoprune.storage.checkpoint import Checkpoints, Saved, Slot
+from nanoprune.storage.hdf5 import Sparse
 from nanoprune.train import Schedule
 from nanoprune.zoo import build, describe
 
@@ -61,7 +61,8 @@ def small_attackers():
             patch.setattr(module, "attacker", small)
         patch.setattr(nanoprune.defend.memguard, "STEPS", 3)
         patch.setattr(nanoprune.attack.network, "PATIENCE", 3)
-        patch.setattr(nanoprune.methods, "DPSGD", functools.partial(DPSGD, seeds=[5, 6]))  # for once, to be repeated
+        repeatable = functools.partial(DPSGD, seeds=[5, 6])
+        patch.setattr(nanoprune.comparison.methods, "DPSGD", repeatable)
         yield
 
 
@@ -149,8 +150,8 @@ def test_running_statistics_and_dropout_go_on_too(network, method, tmp_path):
 
 def test_an_epoch_that_was_saved_is_not_trained_again(tmp_path, monkeypatch):
     trained = []
-    accuracy = nanoprune.methods.accuracy
-    monkeypatch.setattr(nanoprune.methods, "accuracy", lambda *a: trained.append(1) or accuracy(*a))
+    accuracy = nanoprune.comparison.methods.accuracy
+    monkeypatch.setattr(nanoprune.comparison.methods, "accuracy", lambda *a: trained.append(1) or accuracy(*a))
     slot = Slot(tmp_path, "s", {}, 0)
     with pytest.raises(Cut):
         go("mlp", "pruned", quick(), slot, 7)  # in the last of three phases of three epochs
@@ -320,14 +321,14 @@ def test_a_seed_that_diverges_is_dropped_from_all_methods_and_the_others_are_as_
 def test_where_a_later_method_loses_a_seed_the_earlier_ones_do_without_it_too(monkeypatch):
     data, recipe = load("digits"), quick(keep=(0.3,))
     expected, _ = reproduce(data, recipe, [4, 6], 1)
-    train = nanoprune.methods.train
+    train = nanoprune.comparison.methods.train
 
     def spoilt(net, *arguments, method, **named):
         if method == "prune+minmax" and net.replicas == 3:
             net.theta[1] = 1e30
         return train(net, *arguments, method=method, **named)
 
-    monkeypatch.setattr(nanoprune.methods, "train", spoilt)
+    monkeypatch.setattr(nanoprune.comparison.methods, "train", spoilt)
     found, _ = reproduce(data, recipe, [4, 5, 6], 1)
     assert [record["method"] for record in found["dropped"]] == ["prune+minmax"]
     assert found["methods"] == expected["methods"]

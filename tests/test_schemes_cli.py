@@ -9,13 +9,13 @@ from click.testing import CliRunner
 
 import cli
 from nanoprune.attack import network
+from nanoprune.comparison.recipes import recipe_for
 from nanoprune.data import load
 from nanoprune.errors import ArgumentError
-from nanoprune.model import load_model
 from nanoprune.nn import Workspace
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import recipe_for
 from nanoprune.reproduce import reproduce
+from nanoprune.storage.model import load_model
 from nanoprune.train import Schedule
 
 SHORT = ["--epochs", 2, "--iterations", 2, "--retrain-epochs", 1, "--threads", 1]

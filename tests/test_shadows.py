@@ -34,17 +34,17 @@ from nanoprune.audit.shadow_attacks import Views, attack_target, others
 from nanoprune.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows, undefended
 from nanoprune.audit.target import PLAIN
 from nanoprune.batch import Records
+from nanoprune.comparison.experiment import Progress
+from nanoprune.comparison.methods import generators
+from nanoprune.comparison.recipes import recipe_for
 from nanoprune.data import Dataset, load, make_split
 from nanoprune.defend import MinMax
 from nanoprune.errors import ArgumentError, DataError, NanopruneError
-from nanoprune.experiment import Progress
-from nanoprune.methods import generators
-from nanoprune.model import load_model, save_model
-from nanoprune.parallel import single_threaded_blas
 from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import recipe_for
+from nanoprune.run.parallel import single_threaded_blas
 from nanoprune.statistics import positive_share
+from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import build, describe
 

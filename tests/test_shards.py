@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nanoprune.errors import ArgumentError, DivergenceError, Interrupted, WorkerError
 from nanoprune.nn import Dense, Network, ReLU, Sequential
-from nanoprune.shards import (
+from nanoprune.run.shards import (
     CACHE,
     COPIES,
     footprint,
@@ -157,7 +157,7 @@ def test_a_worker_that_is_killed_is_an_error():
 def test_workers_end_with_their_parent():
     program = """
         import os, time
-        from nanoprune.shards import train_shards
+        from nanoprune.run.shards import train_shards
 
         def work(shard, advance):
             os.write(1, b"%d\\n" % os.getpid())  # in one piece

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from test_shrink import outputs, says_the_same, seeds, widths
 
 from nanoprune.errors import ArgumentError
-from nanoprune.model import Model, load_model, save_model
 from nanoprune.nn import (
     AvgPool,
     BatchNorm,
@@ -28,6 +27,7 @@ from nanoprune.nn import (
 )
 from nanoprune.practice import shrunk
 from nanoprune.prune import Budget, costs, hard_prune, layer_ratios, shrink
+from nanoprune.storage.model import Model, load_model, save_model
 from nanoprune.zoo import build, describe, widths_of
 
 quick = settings(deadline=None, max_examples=40)

@@ -9,8 +9,8 @@ from nanoprune.batch import Records, accuracy
 from nanoprune.defend import MinMax, minmax
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Tanh
-from nanoprune.parallel import single_threaded_blas
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune
+from nanoprune.run.parallel import single_threaded_blas
 from nanoprune.train import Schedule, _update_epochs, train
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from nanoprune.audit import validity
-from nanoprune.audit.validity import comparison_checks
+from nanoprune.audit.validity import comparison_checks, privacy_checks
+from nanoprune.comparison.experiment import Experiment
+from nanoprune.comparison.recipes import recipe_for
 from nanoprune.data import Dataset, load
-from nanoprune.experiment import Experiment
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import recipe_for
 from nanoprune.train import Schedule
 
 MEMBERS, BATCH, EPOCHS = 40, 16, 2
@@ -68,6 +68,14 @@ def test_too_many_weights_void_a_comparison(trained):
     spoilt = dataclasses.replace(trained["prune-0.1+minmax"], net=trained["prune-0.1+minmax"].net.copy())
     spoilt.net.W[1, :] = 1.0
     assert checks_of({"prune-0.1+minmax": spoilt})["sparsity", "prune-0.1+minmax"].outcome == "void"
+
+
+@pytest.mark.parametrize(("claimed", "outcome"), [(1.3, "passed"), (1.2, "void"), (None, "passed")])
+def test_an_epsilon_that_an_attack_excludes_voids_the_claim(claimed, outcome):
+    methods = {"baseline": {}, "dp-1": {"privacy": {"epsilon": claimed, "lower_bound": 1.25}}}
+    (check,) = privacy_checks(methods)
+    assert (check.name, check.outcome) == ("epsilon", outcome)
+    assert check.found.startswith("dp-1: the attacks exclude an epsilon below 1.250; ")
 
 
 @pytest.mark.parametrize(("right", "outcome"), [(0.5, "warning"), (0.6, "passed")])

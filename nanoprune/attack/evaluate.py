@@ -11,9 +11,9 @@ import numpy as np
 from nanoprune.attack import metrics, scores
 from nanoprune.attack.network import attack_scores, fit_attack_network
 from nanoprune.attack.threshold import Thresholds
-from nanoprune.checkpoint import Slot
 from nanoprune.errors import ArgumentError
-from nanoprune.shards import Advance, train_shards
+from nanoprune.run.shards import Advance, train_shards
+from nanoprune.storage.checkpoint import Slot
 
 SCORES = {
     "correctness": scores.correctness,

@@ -10,7 +10,7 @@ import numpy as np
 from nanoprune.batch import Records, predict, shuffled
 from nanoprune.errors import DivergenceError
 from nanoprune.nn import Adam, Network, Workspace, log_loss
-from nanoprune.parallel import Passes
+from nanoprune.run.parallel import Passes
 from nanoprune.zoo import attacker
 
 RATES = (1e-3, 3e-4, 1e-4)  # the stages of the training

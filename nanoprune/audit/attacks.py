@@ -16,8 +16,8 @@ from nanoprune.attack.evaluate import held_out_share
 from nanoprune.attack.network import attack_scores, fit_attack_network
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.audit.predictions import Predictions
-from nanoprune.parallel import single_threaded_blas
-from nanoprune.shards import Advance, train_shards
+from nanoprune.run.parallel import single_threaded_blas
+from nanoprune.run.shards import Advance, train_shards
 
 SCORES = {
     "correctness": scores.correctness,

@@ -18,8 +18,8 @@ from nanoprune.audit import measure
 from nanoprune.audit.attacks import Attacked, folds, run_attacks
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.validity import validity_checks
-from nanoprune.files import atomic_path
 from nanoprune.statistics.proportion import check_alpha
+from nanoprune.storage.files import atomic_path
 
 UNSEEN = (
     "predictions alone do not show how they were made: see to it that the model was in test mode (no dropout, "

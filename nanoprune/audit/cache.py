@@ -14,11 +14,11 @@ import numpy as np
 
 import nanoprune
 from nanoprune.audit.shadows import STAGES, Shadows
-from nanoprune.bounded import first_line, stored_array, text_attribute
-from nanoprune.checkpoint import Checkpoints
 from nanoprune.errors import DataError
-from nanoprune.hdf5 import new_file
-from nanoprune.run import Run
+from nanoprune.run.folder import Run
+from nanoprune.storage.bounded import first_line, stored_array, text_attribute
+from nanoprune.storage.checkpoint import Checkpoints
+from nanoprune.storage.hdf5 import new_file
 
 FORMAT = 1
 KINDS = ("logits", "population")

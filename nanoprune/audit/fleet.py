@@ -8,9 +8,9 @@ import tempfile
 from typing import Any
 
 from nanoprune.audit.target import attack_model
-from nanoprune.experiment import Experiment, Trained
-from nanoprune.model import Model
+from nanoprune.comparison.experiment import Experiment, Trained
 from nanoprune.statistics import summary
+from nanoprune.storage.model import Model
 
 
 def attack_methods(

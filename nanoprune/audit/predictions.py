@@ -28,8 +28,8 @@ import h5py
 import numpy as np
 from scipy.special import softmax
 
-from nanoprune.bounded import check_promise, first_line, stored_array
 from nanoprune.errors import DataError
+from nanoprune.storage.bounded import check_promise, first_line, stored_array
 
 LARGEST = 2**53  # beyond it a float64 no longer tells integers apart
 SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from summing to one

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from nanoprune.batch import Records, predict_fleet
-from nanoprune.checkpoint import Checkpoints
+from nanoprune.comparison.experiment import Experiment, Progress, Trained
+from nanoprune.comparison.recipes import Private, Recipe, recipe_for
 from nanoprune.data import Dataset, Split, make_split
 from nanoprune.defend.losses import CROSS_ENTROPY
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
-from nanoprune.experiment import Experiment, Progress, Trained
-from nanoprune.model import Model
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings
-from nanoprune.recipes import Private, Recipe, recipe_for
+from nanoprune.storage.checkpoint import Checkpoints
+from nanoprune.storage.model import Model
 from nanoprune.train import Schedule
 from nanoprune.zoo import build, size_of
 

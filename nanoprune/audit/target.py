@@ -30,12 +30,12 @@ from nanoprune.audit.shadows import (
     undefended,
 )
 from nanoprune.audit.validity import model_checks, shadow_accuracy
+from nanoprune.comparison.experiment import Progress
 from nanoprune.data import Dataset, make_split
 from nanoprune.errors import DataError
-from nanoprune.experiment import Progress
-from nanoprune.model import Model
-from nanoprune.parallel import single_threaded_blas
+from nanoprune.run.parallel import single_threaded_blas
 from nanoprune.statistics.proportion import check_alpha
+from nanoprune.storage.model import Model
 
 PLAIN = " (plain)"  # ends the names of the attacks of one who does not know of the defence
 

@@ -13,12 +13,12 @@ from nanoprune.audit.attacks import Attacked
 from nanoprune.audit.predictions import Predictions
 from nanoprune.audit.shadows import Pool, outputs
 from nanoprune.batch import EVALUATION_BATCH
+from nanoprune.comparison.experiment import Experiment, Trained
 from nanoprune.data import Dataset
-from nanoprune.experiment import Experiment, Trained
-from nanoprune.model import Model
 from nanoprune.nn import Network
 from nanoprune.prune import Budget, layer_ratios
 from nanoprune.statistics import label_shift
+from nanoprune.storage.model import Model
 
 CHANCE = 0.5
 RARE = 1e-3  # the p-value below which something is taken to be no chance
@@ -87,6 +87,18 @@ def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> li
     for method, of in trained.items():
         mode = test_mode(of.net, data, splits[0].members)
         checks += [*_method_checks(method, of), Check(mode.name, mode.outcome, f"{method}: {mode.found}")]
+    return checks
+
+
+def privacy_checks(methods: dict[str, dict[str, Any]]) -> list[Check]:
+    """Of each method with DP-SGD, by its entry of results.json: does an attack exclude the epsilon that is claimed?"""
+    checks = []
+    for method, entry in methods.items():
+        if privacy := entry.get("privacy"):
+            bound, claimed = privacy["lower_bound"], privacy["epsilon"]
+            claim = "no" if claimed is None else f"{claimed:.3f}"
+            found = f"{method}: the attacks exclude an epsilon below {bound:.3f}; {claim} is claimed"
+            checks.append(Check("epsilon", "void" if claimed is not None and bound > claimed else "passed", found))
     return checks
 
 

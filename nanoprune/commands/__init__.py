@@ -7,6 +7,7 @@ import click
 import nanoprune
 from nanoprune.commands.attack import attack
 from nanoprune.commands.audit import audit
+from nanoprune.commands.console import Commands
 from nanoprune.commands.data import data
 from nanoprune.commands.epsilon import epsilon
 from nanoprune.commands.import_ import import_
@@ -18,7 +19,6 @@ from nanoprune.commands.reproduce import reproduce
 from nanoprune.commands.shrink import shrink
 from nanoprune.commands.train import train
 from nanoprune.commands.verify import verify
-from nanoprune.console import Commands
 
 __all__ = ["main"]
 

@@ -8,8 +8,8 @@ import click
 
 from nanoprune.backend import use_device
 from nanoprune.commands.common import check_outputs, deliver, prepare
+from nanoprune.commands.console import ProgressBars
 from nanoprune.commands.options import EPILOG, alpha_option, machine_options
-from nanoprune.console import ProgressBars
 from nanoprune.errors import ArgumentError
 
 
@@ -47,8 +47,8 @@ def attack(
     python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report attack.html
     """
     from nanoprune.audit import attack_model
-    from nanoprune.files import check_writable
-    from nanoprune.model import load_model
+    from nanoprune.storage.files import check_writable
+    from nanoprune.storage.model import load_model
 
     use_device(device)
     target, before = load_model(model), load_model(dense) if dense else None

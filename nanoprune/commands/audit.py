@@ -7,8 +7,8 @@ import pathlib
 import click
 
 from nanoprune.commands.common import check_outputs, deliver
+from nanoprune.commands.console import ProgressBars
 from nanoprune.commands.options import EPILOG, alpha_option, threads_option
-from nanoprune.console import ProgressBars
 
 
 @click.command(epilog=EPILOG)
@@ -39,7 +39,7 @@ def audit(
     """
     from nanoprune.audit import audit as run
     from nanoprune.audit import read_predictions
-    from nanoprune.parallel import default_threads
+    from nanoprune.run.parallel import default_threads
 
     check_outputs(scores, json_path, page)
     target, shadow = read_predictions(scores)

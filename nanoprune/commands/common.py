@@ -18,7 +18,7 @@ from nanoprune.backend import use_device
 from nanoprune.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from nanoprune.run import Run
+    from nanoprune.run.folder import Run
 
 # not part of how a run is repeated
 PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every")
@@ -28,7 +28,7 @@ FLAGS = ("--resume", "--overwrite")
 def prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path | None) -> tuple[Any, int]:
     """Choose the device, load the data set; return it with the number of threads."""
     from nanoprune.data import load
-    from nanoprune.parallel import default_threads
+    from nanoprune.run.parallel import default_threads
 
     use_device(device)
     return load(name, data_dir), threads or default_threads()
@@ -36,7 +36,7 @@ def prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path 
 
 def check_file(out: pathlib.Path) -> None:
     """Refuse, before the work, a model file that could not be written after it."""
-    from nanoprune.files import check_writable
+    from nanoprune.storage.files import check_writable
 
     if out.is_dir():
         raise ArgumentError(f"{out} is a folder; name the file to write")
@@ -46,7 +46,7 @@ def check_file(out: pathlib.Path) -> None:
 @contextlib.contextmanager
 def model_run(out: pathlib.Path, resume: bool, overwrite: bool, every: float) -> Iterator[Run]:
     """The run that makes the model file `out`: its folder OUT.run, which is there until the model is."""
-    from nanoprune.run import Run
+    from nanoprune.run.folder import Run
 
     check_file(out)
     folder = out.with_name(f"{out.name}.run")

@@ -6,8 +6,8 @@ import pathlib
 
 import click
 
+from nanoprune.commands.console import ProgressBars
 from nanoprune.commands.options import EPILOG, data_option, threads_option
-from nanoprune.console import ProgressBars
 from nanoprune.errors import ArgumentError
 
 
@@ -54,7 +54,7 @@ def pack_images(name: str, src: pathlib.Path, out: pathlib.Path, threads: int | 
     python cli.py data pack imagenet --src DIR --out data/imagenet/imagenet.h5
     """
     from nanoprune.data.pack import find_images, pack
-    from nanoprune.parallel import default_threads
+    from nanoprune.run.parallel import default_threads
 
     if name != "imagenet":
         raise ArgumentError(f"data set must be imagenet, got {name!r}; the others need no packing")

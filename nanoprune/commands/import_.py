@@ -8,8 +8,8 @@ import click
 
 from nanoprune.backend import use_device
 from nanoprune.commands.common import check_outputs
+from nanoprune.commands.console import Numbers
 from nanoprune.commands.options import EPILOG, data_option
-from nanoprune.console import Numbers
 from nanoprune.errors import ArgumentError
 
 
@@ -45,8 +45,8 @@ def import_(
     python cli.py import vgg.safetensors --network vgg16 --input 32 --dataset cifar10 --out vgg16.h5
     """
     from nanoprune.data import load
-    from nanoprune.model import save_model
-    from nanoprune.torchvision import import_model
+    from nanoprune.storage.model import save_model
+    from nanoprune.storage.torchvision import import_model
 
     use_device("cpu")
     check_outputs(weights, out)

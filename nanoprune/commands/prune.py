@@ -11,6 +11,7 @@ from rich.console import Console
 
 from nanoprune.backend import use_device
 from nanoprune.commands.common import changed, check_outputs, model_run, prepare
+from nanoprune.commands.console import Keep, ProgressBars
 from nanoprune.commands.options import (
     EPILOG,
     game_option,
@@ -19,7 +20,6 @@ from nanoprune.commands.options import (
     scheme_options,
     scope_option,
 )
-from nanoprune.console import Keep, ProgressBars
 
 
 @click.command(epilog=EPILOG)
@@ -76,13 +76,13 @@ def prune(
     python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5
     python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
     """
-    from nanoprune.files import write_json
-    from nanoprune.model import load_model, save_model
+    from nanoprune.comparison.recipes import one_ratio, recipe_for
     from nanoprune.practice import prune_model, summary_line
     from nanoprune.prune import costs, read_keep_file
     from nanoprune.prune.admm import Iteration
-    from nanoprune.recipes import one_ratio, recipe_for
     from nanoprune.report import cost_table
+    from nanoprune.storage.files import write_json
+    from nanoprune.storage.model import load_model, save_model
 
     use_device(device)
     dense = load_model(model)

@@ -20,8 +20,8 @@ def report(folder: pathlib.Path, markdown: bool) -> None:
     python cli.py report results/digits
     python cli.py report results/digits --markdown
     """
+    from nanoprune.comparison.results import read_results
     from nanoprune.report import markdown_table, results_table, write_report
-    from nanoprune.results import read_results
 
     results = read_results(folder)
     write_report(results, folder)

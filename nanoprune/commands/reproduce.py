@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from nanoprune.commands.common import changed, command, prepare
+from nanoprune.commands.console import Keep, ProgressBars
 from nanoprune.commands.options import (
     EPILOG,
     game_option,
@@ -21,7 +22,6 @@ from nanoprune.commands.options import (
     scope_option,
     split_options,
 )
-from nanoprune.console import Keep, ProgressBars
 from nanoprune.errors import ArgumentError
 
 
@@ -54,6 +54,9 @@ from nanoprune.errors import ArgumentError
     show_default=True,
     metavar="NAME,...|default|all",
     help="The rows of the table; what a method needs runs too.",
+)
+@click.option(
+    "--epsilon", type=float, multiple=True, help="Budget of the rows with DP-SGD, which then run; may be repeated."
 )
 @privacy_options
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
@@ -109,13 +112,13 @@ def reproduce(
     python cli.py reproduce location30 --methods prune-0.05,relaxloss,dropout
     python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
     """
-    from nanoprune.comparison import check_private
+    from nanoprune.comparison.recipes import layer_names, recipe_for
+    from nanoprune.comparison.results import write_results
+    from nanoprune.comparison.rows import check_private
     from nanoprune.prune import read_keep_file
-    from nanoprune.recipes import layer_names, recipe_for
     from nanoprune.report import results_table, write_report
     from nanoprune.reproduce import reproduce as compare
-    from nanoprune.results import write_results
-    from nanoprune.run import Run
+    from nanoprune.run.folder import Run
 
     data, threads = prepare(dataset, device, threads, data_dir)
     sizes = {"reference": reference, "nonmembers": nonmembers}

@@ -26,10 +26,10 @@ def shrink(model: pathlib.Path, out: pathlib.Path, device: str) -> None:
     python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5
     python cli.py shrink filters.h5 --out small.h5
     """
-    from nanoprune.model import load_model, save_model
     from nanoprune.practice import shrunk
     from nanoprune.prune import costs
     from nanoprune.report import cost_table
+    from nanoprune.storage.model import load_model, save_model
     from nanoprune.zoo import widths_of
 
     use_device(device)

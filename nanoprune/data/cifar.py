@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nanoprune.bounded import read_bounded
 from nanoprune.data.archive import read_members
 from nanoprune.data.dataset import Dataset
 from nanoprune.data.source import SourceFile
 from nanoprune.errors import DataError
+from nanoprune.storage.bounded import read_bounded
 
 SIDE, CHANNELS = 32, 3
 PIXELS = CHANNELS * SIDE * SIDE

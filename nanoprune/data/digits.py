@@ -4,9 +4,9 @@ import pathlib
 
 import h5py
 
-from nanoprune.bounded import stored_array
 from nanoprune.data.dataset import Dataset
 from nanoprune.errors import DataError
+from nanoprune.storage.bounded import stored_array
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 PLACES = (PACKAGE.parent / "data" / "digits.h5", PACKAGE / "embedded" / "digits.h5")  # the repository, a wheel

@@ -10,7 +10,7 @@ from nanoprune.data import cifar, location30, mnist, purchase100, texas100
 from nanoprune.data.catalogue import check_name, find_data_dir
 from nanoprune.data.source import SourceFile
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.files import atomic_path
+from nanoprune.storage.files import atomic_path
 
 Progress = Callable[[str, int, int | None], None]  # file name, bytes done, bytes in all if the mirror says
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from nanoprune.bounded import first_line, stored_array, text_attribute
 from nanoprune.data.packed import CHUNK, FORMAT, REMEDY
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.storage.bounded import first_line, stored_array, text_attribute
 
 SUFFIXES = (".jpeg", ".jpg")
 SHORTER, SIDE = 256, 224  # pixels

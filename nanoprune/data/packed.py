@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 
 from nanoprune.backend import to_device, to_host, xp
-from nanoprune.bounded import number_attribute, stored_array
 from nanoprune.data.dataset import Dataset, arrays_sha256
 from nanoprune.errors import DataError
+from nanoprune.storage.bounded import number_attribute, stored_array
 
 FORMAT = 1
 CHUNK = 16  # images: 2.4 MB of 224 x 224, read and verified at once

@@ -8,8 +8,8 @@ import pathlib
 import zlib
 from dataclasses import dataclass
 
-from nanoprune.bounded import read_bounded
 from nanoprune.errors import DataError
+from nanoprune.storage.bounded import read_bounded
 
 GZIP = b"\x1f\x8b"  # how gzip data starts
 GITHUB_LIMIT = 100 << 20  # bytes: no file of a repository on GitHub is larger

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from nanoprune.backend import to_device, xp
-from nanoprune.checkpoint import generators_state, restore_generators
 from nanoprune.defend.minmax import MinMax
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Layer, Network, Workspace
 from nanoprune.prune.mask import Mask
+from nanoprune.storage.checkpoint import generators_state, restore_generators
 
 CLIPPINGS = ("flat", "layer")
 

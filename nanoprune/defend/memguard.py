@@ -22,7 +22,7 @@ from nanoprune.defend.minmax import attack_input
 from nanoprune.nn import Network, Workspace
 from nanoprune.nn import softmax as device_softmax
 from nanoprune.nn.loss import one_hot
-from nanoprune.shards import Advance, map_shards, train_shards
+from nanoprune.run.shards import Advance, map_shards, train_shards
 from nanoprune.zoo import attacker
 
 C2 = 10.0  # weight of the penalty on another class, as in the authors' code

@@ -8,11 +8,11 @@ import numpy as np
 
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.batch import Records
-from nanoprune.checkpoint import generators_state, restore_generators
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Adam, Network, Workspace, log_loss, softmax
 from nanoprune.nn.loss import one_hot
-from nanoprune.parallel import Passes
+from nanoprune.run.parallel import Passes
+from nanoprune.storage.checkpoint import generators_state, restore_generators
 from nanoprune.zoo import attacker
 
 

@@ -116,7 +116,7 @@ class Network:
             s.value[...] = s.start
 
     def remember(self) -> None:
-        """state <- (1 - m) state + m seen,  m = 0.1. `nanoprune.parallel.Passes` calls it after every batch."""
+        """state <- (1 - m) state + m seen,  m = 0.1. `nanoprune.run.parallel.Passes` calls it after every batch."""
         self.state *= 1 - MOMENTUM
         self.state += MOMENTUM * self.seen
 

@@ -7,9 +7,9 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-from nanoprune.bounded import read_json
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.nn.network import Network
+from nanoprune.storage.bounded import read_json
 
 USUAL = ("first", "last")  # exempt where a scheme is structured, unless the caller says otherwise
 

@@ -8,8 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nanoprune.bounded import stored_array
 from nanoprune.errors import DataError
+from nanoprune.storage.bounded import stored_array
 
 REMEDY = "run `reproduce` to write it"
 MOST = 1_000_000  # values of one curve over all seeds

@@ -10,8 +10,8 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from nanoprune.files import atomic_path
 from nanoprune.report import plots
+from nanoprune.storage.files import atomic_path
 
 REFUSED = "refused"
 

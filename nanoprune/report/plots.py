@@ -17,9 +17,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
 from nanoprune.errors import ArgumentError
-from nanoprune.files import atomic_path
 from nanoprune.report.table import attack_title, has_interval, known
 from nanoprune.report.verdict import family
+from nanoprune.storage.files import atomic_path
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the markers and dashes say the same without colour.
 COLOURS = {

@@ -69,12 +69,12 @@ from seeds import (
 
 from nanoprune import report
 from nanoprune.audit import cache, read_predictions
-from nanoprune.checkpoint import read_checkpoint
+from nanoprune.comparison.results import read_results
 from nanoprune.data import cifar, digits, location30, mnist, packed, purchase100, texas100
 from nanoprune.data.source import SourceFile
-from nanoprune.model import load_model
 from nanoprune.prune import read_keep_file
-from nanoprune.results import read_results
+from nanoprune.storage.checkpoint import read_checkpoint
+from nanoprune.storage.model import load_model
 
 
 def read_idx(folder: pathlib.Path) -> Any:
@@ -147,14 +147,14 @@ def read_model(folder: pathlib.Path) -> Any:
 
 def read_run(folder: pathlib.Path) -> Any:
     """A run's folder, as `--resume` takes it up."""
-    from nanoprune.run import Run
+    from nanoprune.run.folder import Run
 
     with Run(folder, resume=True) as run:
         run.begin(IDENTITY)
 
 
 def read_safetensors(folder: pathlib.Path) -> Any:
-    from nanoprune.torchvision import import_model
+    from nanoprune.storage.torchvision import import_model
 
     return import_model(folder / "weights.safetensors", "resnet18", 16, 0.02)
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from nanoprune.audit import cache
 from nanoprune.audit.shadows import Shadows
-from nanoprune.checkpoint import generators_state, write_checkpoint
+from nanoprune.comparison.recipes import recipe_for
 from nanoprune.data import cifar, digits, packed, texas100
-from nanoprune.model import Model, save_model
-from nanoprune.recipes import recipe_for
+from nanoprune.storage.checkpoint import generators_state, write_checkpoint
+from nanoprune.storage.model import Model, save_model
 from nanoprune.zoo import build, describe
 
 Bytes = Callable[[], bytes]
@@ -193,7 +193,7 @@ def safetensors_file(last: tuple[int, ...] | None = None) -> bytes:
     """A resnet18 of one channel, with torchvision's names. last: the shape of the last layer's weights, if another."""
     from safetensors.numpy import save
 
-    from nanoprune.torchvision import tensors
+    from nanoprune.storage.torchvision import tensors
     from nanoprune.zoo import layers_of
 
     description = describe("resnet18", (16, 3, 16), 3, 0.02)

@@ -1,7 +1,7 @@
 """A run's folder: what it is a run of, its lock, and how it is gone on with after an interruption.
 
 run.json    the run's identity: everything that its results depend on. A run of another identity is refused.
-checkpoints/    of each shard, see `nanoprune.checkpoint`; removed when the results are there.
+checkpoints/    of each shard, see `nanoprune.storage.checkpoint`; removed when the results are there.
 
 The lock is on the folder itself and held by the system for the process, so that it is gone with it, however it ends.
 """
@@ -27,14 +27,14 @@ import scipy
 import threadpoolctl
 
 import nanoprune
-from nanoprune import interrupt
 from nanoprune.backend import device_name, precision
-from nanoprune.bounded import read_json
-from nanoprune.checkpoint import EVERY, Checkpoints, differences
+from nanoprune.comparison.recipes import Recipe
 from nanoprune.data import Dataset, Split, splits_sha256
 from nanoprune.errors import ArgumentError, DataError, DivergenceError, Stopped, VersionError
-from nanoprune.files import check_writable, remove_temporaries, write_json
-from nanoprune.recipes import Recipe
+from nanoprune.run import interrupt
+from nanoprune.storage.bounded import read_json
+from nanoprune.storage.checkpoint import EVERY, Checkpoints, differences
+from nanoprune.storage.files import check_writable, remove_temporaries, write_json
 
 try:
     import fcntl

@@ -14,12 +14,12 @@ import numpy as np
 
 from nanoprune.audit.predictions import file_sha256
 from nanoprune.backend import to_device
-from nanoprune.bounded import first_line
 from nanoprune.data import Dataset
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.model import Model
 from nanoprune.nn import BatchNorm, Conv2D, Dense, DepthwiseConv2D, Flatten, Layer, Network, Pointwise
 from nanoprune.nn.count import Shape
+from nanoprune.storage.bounded import first_line
+from nanoprune.storage.model import Model
 from nanoprune.zoo import build, describe, layers_of
 from nanoprune.zoo.mobilenet import STAGES
 from nanoprune.zoo.vgg import BLOCKS

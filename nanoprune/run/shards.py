@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune import interrupt
 from nanoprune.backend import free_memory, xp
 from nanoprune.errors import ArgumentError, Interrupted, WorkerError
 from nanoprune.nn.dropout import Dropout
 from nanoprune.nn.network import Network
 from nanoprune.nn.workspace import Workspace
+from nanoprune.run import interrupt
 
 CACHE = 1 << 20  # bytes of parameters that are trained together on a CPU
 COPIES = 10  # of the parameters: theta, gradient, velocity, Z, U, Z - U, penalty, mask, and two for a projection

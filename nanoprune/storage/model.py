@@ -14,10 +14,10 @@ import numpy as np
 
 import nanoprune
 from nanoprune.backend import to_device, to_host
-from nanoprune.bounded import first_line, number_attribute, text_attribute
 from nanoprune.errors import ArgumentError, DataError, VersionError
-from nanoprune.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
 from nanoprune.nn import Network
+from nanoprune.storage.bounded import first_line, number_attribute, text_attribute
+from nanoprune.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
 from nanoprune.zoo import build, describe, size_of
 
 DENSE, SPARSE = 1, 2  # formats: all parameters, or those that are not zero

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nanoprune.checkpoint import Saved, Slot, State
-from nanoprune.course import curves_of, network_state
+from nanoprune.comparison.methods import Shard
 from nanoprune.errors import DataError, DivergenceError
-from nanoprune.methods import Shard
 from nanoprune.nn import Network
+from nanoprune.run.course import curves_of, network_state
+from nanoprune.storage.checkpoint import Saved, Slot, State
 
 
 @dataclasses.dataclass

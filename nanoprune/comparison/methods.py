@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from nanoprune.batch import Records, accuracy
-from nanoprune.checkpoint import Saved, Slot
-from nanoprune.course import Course
+from nanoprune.comparison.recipes import Recipe
 from nanoprune.defend import DPSGD, MinMax
 from nanoprune.nn import SGD, Network, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
-from nanoprune.recipes import Recipe
+from nanoprune.run.course import Course
+from nanoprune.storage.checkpoint import Saved, Slot
 from nanoprune.train import Schedule, train
 
 

@@ -21,11 +21,11 @@ import h5py
 import numpy as np
 
 import nanoprune
-from nanoprune import interrupt
-from nanoprune.bounded import first_line, number_attribute, text_attribute
 from nanoprune.errors import DataError, VersionError
-from nanoprune.files import flush_folder
-from nanoprune.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
+from nanoprune.run import interrupt
+from nanoprune.storage.bounded import first_line, number_attribute, text_attribute
+from nanoprune.storage.files import flush_folder
+from nanoprune.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
 
 FORMAT = 1
 EVERY = 30.0  # seconds between two checkpoints of a shard
@@ -105,10 +105,11 @@ def restore_generators(generators: Sequence[np.random.Generator], saved: Saved, 
 def write_checkpoint(path: str | os.PathLike, about: dict[str, Any], state: State) -> None:
     """Write a state, whole or not at all. about: plain data, what it is a state of.
 
+    Its owner alone may read it: the state of DP-SGD's noise is in it, and with that the noise could be taken away.
     Raises DataError where that cannot be written.
     """
     arrays, values = _divided(state)
-    with new_file(path) as file:
+    with new_file(path, private=True) as file:
         file.attrs["format"], file.attrs["nanoprune"] = FORMAT, nanoprune.__version__
         texts = file.attrs["about"], file.attrs["values"] = [json.dumps(x, allow_nan=False) for x in (about, values)]
         _write(file.create_group("state"), arrays)

@@ -6,10 +6,10 @@ import pathlib
 
 from nanoprune.backend import free_memory
 from nanoprune.batch import EVALUATION_BATCH
+from nanoprune.comparison.recipes import Recipe
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Network
-from nanoprune.recipes import Recipe
-from nanoprune.shards import CACHE, footprint
+from nanoprune.run.shards import CACHE, footprint
 from nanoprune.zoo import attacker
 
 BASE = 300_000_000  # bytes of Python and its libraries, measured: a process that has imported all of them

@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nanoprune import defences
+from nanoprune.comparison import defences
+from nanoprune.comparison.experiment import Experiment, Trained
+from nanoprune.comparison.recipes import Keep, Recipe, keep_name
 from nanoprune.errors import ArgumentError
-from nanoprune.experiment import Experiment, Trained
-from nanoprune.recipes import Keep, Recipe, keep_name
 from nanoprune.zoo import mixes_records, narrowed
 
 BASELINE = "baseline"  # every change is measured against it, so it always runs
@@ -56,8 +56,10 @@ def comparison(recipe: Recipe) -> list[Method]:
     for name, make in (defences.TRAINING | defences.ANSWERS).items():
         if recipe.reference >= defences.REFERENCE.get(name, 0):
             methods.append(Method(name, _simple, make, (BASELINE,), False, name in defences.TRAINING))
-    if not mixes_records(recipe.network):
-        methods += [Method(of[0], _private, of, default=False) for of in _private_rows(recipe)]
+    for name, *of in () if mixes_records(recipe.network) else _private_rows(recipe):
+        methods.append(Method(name, _private, (name, *of), default=False))
+        control = f"early-stop-{name}"
+        methods.append(Method(control, _early_stop, (control, name), (BASELINE, name), default=False))
     return methods
 
 
@@ -74,13 +76,13 @@ def _private_rows(recipe: Recipe) -> Iterator[tuple[str, float, str, Keep | None
 def chosen(recipe: Recipe, names: str = "default") -> list[Method]:
     """The methods of a list such as "baseline,minmax", with those that they need, in their order.
 
-    "default" and "all" stand for several, "simple" for the simple defences, "private" for the rows with DP-SGD.
-    Raises ArgumentError, with the names that there are, on one that there is not.
+    "default" and "all" stand for several, "simple" for the simple defences, "private" for the rows with DP-SGD and
+    their controls. Raises ArgumentError, with the names that there are, on one that there is not.
     """
     methods = {method.name: method for method in comparison(recipe)}
     groups = {"default": [name for name, method in methods.items() if method.default], "all": list(methods)}
     groups["simple"] = [name for name in methods if name in defences.TRAINING | defences.ANSWERS]
-    groups["private"] = [name for name in methods if name.startswith(PRIVATE)]
+    groups["private"] = [name for name in methods if name.removeprefix("early-stop-").startswith(PRIVATE)]
     wanted = {BASELINE}
     words = names.split(",")
     while words:  # a name may have commas itself: prune-0.2,0.08,0.009,0.07
@@ -141,10 +143,10 @@ def _dense(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> 
 
 
 def _early_stop(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str, str]]) -> list[Trained]:
-    """The control of equal accuracy: the baseline stopped at the test accuracy of a pruned network, seed by seed."""
+    """The control of equal accuracy: the baseline stopped at the test accuracy of another row, seed by seed."""
     return [
-        experiment.stopped(name, experiment.accuracies(done[pruned].net, "nonmembers"), done[BASELINE])
-        for name, pruned in of
+        experiment.stopped(name, experiment.accuracies(done[other].net, "nonmembers"), done[BASELINE])
+        for name, other in of
     ]
 
 

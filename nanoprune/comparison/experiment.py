@@ -16,18 +16,18 @@ from scipy.special import softmax
 from nanoprune.attack import Outcome, Outputs, evaluate
 from nanoprune.backend import to_device
 from nanoprune.batch import EVALUATION_BATCH, Records, accuracy, predict_fleet
-from nanoprune.checkpoint import Checkpoints, Saved, Slot
+from nanoprune.comparison.methods import Shard, generators
+from nanoprune.comparison.recipes import Keep, Recipe
 from nanoprune.data import Dataset, Split, make_split
 from nanoprune.defend.accounting import summed_up
 from nanoprune.errors import ArgumentError, DivergenceError
-from nanoprune.fleet import Ended, train_shard
-from nanoprune.memory import check_memory
-from nanoprune.methods import Shard, generators
 from nanoprune.nn import Network
-from nanoprune.parallel import single_threaded_blas
 from nanoprune.prune import layer_ratios
-from nanoprune.recipes import Keep, Recipe
-from nanoprune.shards import Advance, map_shards, sample_threads, shard_size, train_shards
+from nanoprune.run.fleet import Ended, train_shard
+from nanoprune.run.memory import check_memory
+from nanoprune.run.parallel import single_threaded_blas
+from nanoprune.run.shards import Advance, map_shards, sample_threads, shard_size, train_shards
+from nanoprune.storage.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.zoo import build, describe
 
 

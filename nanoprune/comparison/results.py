@@ -14,17 +14,17 @@ from nanoprune.attack import ATTACKS, Outcome, strongest
 from nanoprune.attack.evaluate import FALSE_POSITIVE_RATES
 from nanoprune.attack.metrics import needed_nonmembers, roc
 from nanoprune.backend import device_name, precision
-from nanoprune.bounded import read_json
-from nanoprune.comparison import PRIVATE
+from nanoprune.comparison.experiment import Experiment, Trained
+from nanoprune.comparison.recipes import Recipe, keep_name
+from nanoprune.comparison.rows import PRIVATE
 from nanoprune.data import splits_sha256
 from nanoprune.defend.accounting import NOT_COVERED
 from nanoprune.errors import DataError
-from nanoprune.experiment import Experiment, Trained
-from nanoprune.files import write_json
-from nanoprune.hdf5 import new_file
-from nanoprune.recipes import Recipe, keep_name
-from nanoprune.run import versions
-from nanoprune.statistics import paired_difference, summary
+from nanoprune.run.folder import versions
+from nanoprune.statistics import epsilon_lower_bound, paired_difference, summary
+from nanoprune.storage.bounded import read_json
+from nanoprune.storage.files import write_json
+from nanoprune.storage.hdf5 import new_file
 from nanoprune.zoo import build
 
 ROC_GRID = np.logspace(-4, 0, 121)  # false-positive rates at which the mean ROC is kept
@@ -45,8 +45,22 @@ def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, O
         "strongest_attack": name,
         "strongest_attack_accuracy": summary(outcomes[name].accuracy),
         **({"solver": {"status": trained.status}} if trained.status else {}),
-        **({"privacy": trained.privacy} if trained.privacy else {}),
+        **({"privacy": trained.privacy | {"lower_bound": _bound(experiment, outcomes)}} if trained.privacy else {}),
     }
+
+
+def _bound(experiment: Experiment, outcomes: dict[str, Outcome]) -> float:
+    """The largest epsilon that any attack on any seed excludes, at 95% confidence for all of them together."""
+    member = _scored_members(experiment)
+    alpha = 0.05 / (len(outcomes) * len(experiment.seeds))  # Bonferroni
+    of = (scores for outcome in outcomes.values() for scores in outcome.scores)
+    return max(epsilon_lower_bound(scores[member], scores[~member], alpha) for scores in of)
+
+
+def _scored_members(experiment: Experiment) -> np.ndarray:
+    """Which of the scored records are members, (n,) bool."""
+    parts = ("scored_members", "scored_nonmembers")
+    return np.repeat([True, False], [experiment.indices(part).shape[1] for part in parts])
 
 
 def with_changes(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -78,9 +92,7 @@ def _attack(outcomes: dict[str, Outcome], name: str) -> dict[str, Any]:
 
 def roc_curves(experiment: Experiment, outcomes: dict[str, Outcome]) -> dict[str, np.ndarray]:
     """Mean over the seeds of each attack's ROC, at the rates of ROC_GRID that the non-members can tell apart."""
-    member = np.repeat(
-        [True, False], [experiment.indices(f"scored_{part}").shape[1] for part in ("members", "nonmembers")]
-    )
+    member = _scored_members(experiment)
     grid = np.concatenate([[0.0], ROC_GRID[(~member).sum() * ROC_GRID >= 1]])
     curves = {}
     for name, outcome in outcomes.items():
@@ -142,6 +154,10 @@ def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> 
         notes.append("the non-members are the official test set: what tells it from the training set counts as leakage")
     if any(method.startswith(PRIVATE) for method in methods):
         notes.append(f"no epsilon covers {NOT_COVERED}")
+    for method in methods:
+        other = method.removeprefix("early-stop-")
+        if other != method and other in methods:
+            notes.append(f"{method} is the baseline, stopped where its test accuracy reaches that of {other}")
     if not recipe.minmax:
         notes.append("no Min-Max game was played: its lambda is 0")
     for suffix, keep in zip(["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])], recipe.keep, strict=True):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from nanoprune.comparison.experiment import Experiment, Trained
+from nanoprune.comparison.methods import generators
 from nanoprune.defend.memguard import memguard as fit_memguard
 from nanoprune.defend.temperature import temperature as divide_logits
-from nanoprune.experiment import Experiment, Trained
-from nanoprune.methods import generators
-from nanoprune.parallel import single_threaded_blas
+from nanoprune.run.parallel import single_threaded_blas
 
 
 def validation_stop(experiment: Experiment, baseline: Trained) -> Trained:

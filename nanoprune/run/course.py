@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune import interrupt
 from nanoprune.backend import to_device, to_host
-from nanoprune.checkpoint import Saved, Slot, State, generators_state, restore_generators
 from nanoprune.errors import DataError
 from nanoprune.nn import Network
+from nanoprune.run import interrupt
+from nanoprune.storage.checkpoint import Saved, Slot, State, generators_state, restore_generators
 
 
 def network_state(net: Network) -> State:

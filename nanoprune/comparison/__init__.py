@@ -1,0 +1,1 @@
+"""The paper's comparison: methods and recipes, fleets over seeds trained and attacked, and what was found."""

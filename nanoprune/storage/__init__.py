@@ -1,0 +1,1 @@
+"""Files: written whole or not at all, read within bounds, nothing executed. Models, checkpoints, others' weights."""
