@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
+RELEASE := .venv-release
+PYTHONS ?=
 ONLY ?=
 N ?= 200
 
-.PHONY: demo test lint bench kill fuzz clean
+.PHONY: demo test lint bench kill fuzz lock release-check clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python cli.py reproduce digits --out results/digits --overwrite
@@ -26,6 +28,16 @@ kill: $(VENV)/installed
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/fuzz/run.py --inputs $(or $(N),100000)
 
+# The versions of requirements.lock anew: the newest, for every platform.
+lock: $(RELEASE)/installed
+	UV_PYTHON_DOWNLOADS=never $(RELEASE)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --extra images --extra import \
+		--output-file requirements.lock pyproject.toml
+
+# make release-check PYTHONS="python3.11 python3.12": the oldest first
+release-check: $(RELEASE)/installed
+	$(RELEASE)/bin/python tools/release_check.py $(PYTHONS)
+
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
@@ -36,5 +48,10 @@ $(BENCH)/installed: pyproject.toml
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
+$(RELEASE)/installed:
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9' 'twine>=6' 'packaging>=24'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(BENCH) results demo
+	rm -rf $(VENV) $(BENCH) $(RELEASE) results demo
