@@ -21,7 +21,7 @@ import numpy as np
 
 from nanoprune.data.packed import CHUNK, FORMAT, REMEDY
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.storage.bounded import DAMAGE, first_line, stored_array, text_attribute
+from nanoprune.storage.bounded import DAMAGE, first_line, open_hdf5, stored_array, text_attribute
 
 SUFFIXES = (".jpeg", ".jpg")
 SHORTER, SIDE = 256, 224  # pixels
@@ -103,7 +103,7 @@ def pack(
         raise DataError(f"{out} is there already; remove it, or name another file")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings(), h5py.File(part, "a") as file:
+        with warnings.catch_warnings(), open_hdf5(part, mode="a") as file:
             warnings.simplefilter("error", bomb)  # an image as large as that is broken too
             _begin(file, source, part)
             with ThreadPoolExecutor(threads) as pool:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from nanoprune.errors import DataError
-from nanoprune.storage.bounded import DAMAGE, stored_array
+from nanoprune.storage.bounded import DAMAGE, open_hdf5, stored_array
 
 REMEDY = "run `reproduce` to write it"
 MOST = 1_000_000  # values of one curve over all seeds
@@ -46,7 +46,7 @@ class Curves:
 def open_curves(path: str | os.PathLike) -> Iterator[Curves]:
     """The curves file, open for reading; DataError where it is missing or no HDF5 file, or a curve cannot be read."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, REMEDY) as file:
             yield Curves(file, path)
     except (OSError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be read as HDF5; {REMEDY}") from error

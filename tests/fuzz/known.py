@@ -8,7 +8,7 @@ from typing import Any
 import formats
 import h5py
 import numpy as np
-from seeds import curves_file, hdf5, model_file, predictions, shadow_file
+from seeds import curves_file, hdf5, model_file, packed_images, predictions, shadow_file
 
 from nanoprune.audit import cache
 from nanoprune.data import purchase100, texas100
@@ -44,9 +44,9 @@ def long_field() -> bytes:
     return with_attribute("model", json.dumps(about | {"nonmembers": "a" * (1 << 20)}))
 
 
-def endless_heap() -> bytes:
-    """A model in whose global heap the free space has no length: libhdf5 2.0 looks for its end for ever."""
-    data = bytearray(model_file())
+def endless(whole: bytes) -> bytes:
+    """The same, with a global heap whose free space has no length: libhdf5 2.0 looks for its end for ever."""
+    data = bytearray(whole)
     start = data.find(b"GCOL")
     at = start + 16
     while index := int.from_bytes(data[at : at + 2], "little"):
@@ -54,6 +54,17 @@ def endless_heap() -> bytes:
     assert index == 0
     data[at + 8 : at + 16] = bytes(8)
     return bytes(data)
+
+
+def endless_source() -> bytes:
+    """Packed images whose labels are a virtual array, with the places of its parts in such a heap."""
+    stream = io.BytesIO(packed_images())
+    with h5py.File(stream, "r+") as file:
+        layout = h5py.VirtualLayout(file["labels"].shape, file["labels"].dtype)
+        layout[...] = h5py.VirtualSource("elsewhere", "x", layout.shape)
+        del file["labels"]
+        file.create_virtual_dataset("labels", layout)
+    return endless(stream.getvalue())
 
 
 def linked(name: str, other: str) -> bytes:
