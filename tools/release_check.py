@@ -193,8 +193,9 @@ def versions(python: pathlib.Path, oldest: bool) -> str:
 
 def smoke(inside: pathlib.Path, outside: pathlib.Path) -> Iterable[str]:
     """The commands in SMOKE, each in the folder `outside`."""
-    rows = (f"{i % 3},{i % 2},0.{30 + 7 * (i % 2) + i % 29},0.{20 + i % 7},0.1" for i in range(400))
-    (outside / "scores.csv").write_text("\n".join(["label,member,p0,p1,p2", *rows]) + "\n")
+    first = [30 + 7 * (i % 2) + i % 29 for i in range(400)]  # percent
+    rows = (f"{i % 2},{i % 2},{p / 100},{(100 - p) / 100}" for i, p in enumerate(first))
+    (outside / "scores.csv").write_text("\n".join(["label,member,p0,p1", *rows]) + "\n")
     for command, says in SMOKE.items():
         call(inside / "nanoprune", *command.split(), cwd=outside, says=says)
         yield f"nanoprune {command}"
