@@ -23,6 +23,7 @@ from nanoprune.defend.losses import CROSS_ENTROPY
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings
+from nanoprune.storage.bounded import first_line
 from nanoprune.storage.checkpoint import Checkpoints
 from nanoprune.storage.model import Model
 from nanoprune.train import Schedule
@@ -190,8 +191,9 @@ def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], R
         if names != ["private"] and (names[:1] != ["train"] or set(names[1:]) - {"prune"}):
             raise DataError(f"the model's steps are {names}, expected train and then prune; train it again")
         return _recipes(model, dataset)
-    except (KeyError, TypeError, AttributeError, ArgumentError) as error:
-        raise DataError(f"the model's steps cannot be repeated ({error!r}); train it again with `train`") from error
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:  # ArgumentError is a ValueError
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise DataError(f"the model's steps cannot be repeated ({what}); train it again with `train`") from error
 
 
 def _recipes(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recipe]]:

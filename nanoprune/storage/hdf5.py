@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -74,11 +75,14 @@ def sparse(array: np.ndarray) -> Sparse:
 def new_file(path: str | os.PathLike, private: bool = False) -> Iterator[h5py.File]:
     """An HDF5 file to write to, which appears whole or not at all (`atomic_path`, which says what `private` is).
 
-    HDF5 writes through Python's file: where its own writing fails, on a full disk, it can neither close the file nor
-    say so without a RuntimeError.
+    It is made in memory and written at its end: where HDF5 itself cannot write, on a full disk, it can neither close
+    the file nor say so, and by Python's files it ends in a crash (h5py 3.10) or a SystemError (Python 3.13).
     """
-    with atomic_path(path, private) as temporary, open(temporary, "w+b") as plain, h5py.File(plain, "w") as file:
-        yield file
+    whole = io.BytesIO()
+    with atomic_path(path, private) as temporary:
+        with h5py.File(whole, "w") as file:
+            yield file
+        temporary.write_bytes(whole.getbuffer())
 
 
 def packed(array: np.ndarray) -> np.ndarray | Sparse:

@@ -44,6 +44,13 @@ def long_field() -> bytes:
     return with_attribute("model", json.dumps(about | {"nonmembers": "a" * (1 << 20)}))
 
 
+def steps_with(name: str, value: Any) -> bytes:
+    """A model whose steps all have that field."""
+    with h5py.File(io.BytesIO(model_file(keep=0.1)), "r") as file:
+        about = json.loads(file.attrs["model"])
+    return with_attribute("model", json.dumps(about | {"steps": [step | {name: value} for step in about["steps"]]}))
+
+
 def endless(whole: bytes) -> bytes:
     """The same, with a global heap whose free space has no length: libhdf5 2.0 looks for its end for ever."""
     data = bytearray(whole)

@@ -34,6 +34,7 @@ from known import (
     npz_bomb,
     odd_type,
     shadow_promise,
+    steps_with,
     with_attribute,
     zeros_in,
 )
@@ -264,6 +265,7 @@ READERS = {
         Reader("jpeg", "image.jpeg", jpeg, read_jpeg),
         Reader("model", "model.h5", model_file, read_model, (formats.hdf5,),
                (model_bomb, lambda: endless(model_file()), long_field,
+                lambda: steps_with("scheme", "a" * 5000), lambda: steps_with("keep", 10**400),
                 lambda: with_attribute("model", "[" * 100_000),
                 lambda: with_attribute("format", np.zeros(3)), lambda: linked("theta", "/elsewhere.h5"),
                 lambda: odd_type(model_file(), "theta"))),
