@@ -24,9 +24,9 @@ def one_layer(W: np.ndarray, dtype: str = "float64") -> Network:
     return net
 
 
-def two_layers(replicas: int, rng: np.random.Generator) -> Network:
+def two_layers(replicas: int, rng: np.random.Generator, dtype: str = "float64") -> Network:
     """12 + 6 weights and 5 biases, all random."""
-    net = Network(Sequential(Dense(4, 3), ReLU(), Dense(3, 2)), (4,), replicas, "float64")
+    net = Network(Sequential(Dense(4, 3), ReLU(), Dense(3, 2)), (4,), replicas, dtype)
     net.theta[...] = rng.standard_normal(net.theta.shape)
     return net
 
@@ -316,10 +316,11 @@ def solved(net, W_steps, admm):
     return gradients
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("made", [0, 1, 3])
-def test_a_solver_that_was_saved_goes_on_with_the_same_bits(made, tmp_path):
+def test_a_solver_that_was_saved_goes_on_with_the_same_bits(made, dtype, tmp_path):
     rng, s = np.random.default_rng(made), ADMMSettings(rho=0.3, iterations=5, adaptive=True, ratio=1.2)
-    net = two_layers(2, rng)
+    net = two_layers(2, rng, dtype)
     budget, W_steps = Budget(net, 0.4), rng.standard_normal((5, 2, 18))
     first, whole, again = (ADMM(net, budget, s) for _ in range(3))
     expected = solved(net, W_steps, whole)
