@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
 MUTANTS := .venv-mutants
+RELEASE := .venv-release
+PYTHONS ?=
 ONLY ?=
 N ?= 200
 
-.PHONY: demo test lint bench kill fuzz mutants clean
+.PHONY: demo test lint bench kill fuzz mutants lock release-check clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python cli.py reproduce digits --out results/digits --overwrite
@@ -34,6 +36,16 @@ mutants: $(MUTANTS)/installed
 	OPENBLAS_NUM_THREADS=1 $(MUTANTS)/bin/mutmut run $(foreach name,$(ONLY),'$(name)')
 	PATH="$(MUTANTS)/bin:$$PATH" python tests/mutation_score.py $(foreach name,$(ONLY),'$(name)')
 
+# The versions of requirements.lock anew: the newest, for every platform.
+lock: $(RELEASE)/installed
+	UV_PYTHON_DOWNLOADS=never $(RELEASE)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --extra images --extra import \
+		--output-file requirements.lock pyproject.toml
+
+# make release-check PYTHONS="python3.11 python3.12": the oldest first
+release-check: $(RELEASE)/installed
+	$(RELEASE)/bin/python tools/release_check.py $(PYTHONS)
+
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
@@ -49,5 +61,10 @@ $(MUTANTS)/installed: pyproject.toml
 	$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mutants]'
 	touch $@
 
+$(RELEASE)/installed:
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9' 'twine>=6' 'packaging>=24'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(BENCH) $(MUTANTS) results demo mutants
+	rm -rf $(VENV) $(BENCH) $(MUTANTS) $(RELEASE) results demo mutants

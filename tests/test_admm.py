@@ -158,7 +158,7 @@ def test_without_a_constraint_it_ends_at_the_least_squares_solution(seed, rho):
         net.W[0] = np.linalg.solve(A.T @ A + rho * np.eye(n), A.T @ b + rho * (admm.Z[0] - admm.U[0]))
         admm.update(net, np.zeros(1))
 
-    solution = np.linalg.lstsq(A, b)[0]
+    solution = np.linalg.lstsq(A, b, rcond=None)[0]
     factor = (rho / (rho + singular**2)) ** iterations
     np.testing.assert_allclose(V.T @ (net.W[0] - solution), factor * (V.T @ (start - solution)), atol=1e-9)
     assert admm.status == [Status.CONVERGED]

@@ -257,6 +257,19 @@ def test_another_format_is_refused_with_the_version_that_wrote_it(tmp_path):
         Slot(tmp_path, "c", {}).load()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_its_owner_alone_may_read_a_checkpoint(tmp_path):
+    """It has the state of DP-SGD's noise: who reads that can take the noise away."""
+    before = os.umask(0)
+    try:
+        slot = Slot(tmp_path, "c", {})
+        slot.save(a_state())
+        slot.save(a_state())
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (slot.path, slot.before)} == {0o600}
+
+
 @given(data=st.data())
 @settings(max_examples=60)
 def test_whatever_is_done_to_a_file_it_is_refused_or_read_as_it_was(data, tmp_path_factory):

@@ -16,15 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import nanoprune
 from nanoprune.data import NAMES, Dataset, find_data_dir, load
 from nanoprune.data.archive import read_members
-from nanoprune.data.digits import PLACES, load_digits
+from nanoprune.data.digits import load_digits
 from nanoprune.data.location30 import BITS, HEADS, MEMBER, UNPACKED_LIMIT, load_location30
 from nanoprune.data.mnist import load_mnist, parse_idx
 from nanoprune.data.records import parse_records
 from nanoprune.data.source import SourceFile, gunzip
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.storage.bounded import read_bounded
+
+ROOT = pathlib.Path(__file__).parents[1]
+DIGITS = ROOT / "data" / "digits.h5"
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -157,7 +161,8 @@ def test_search_order(tmp_path, monkeypatch):
     assert find_data_dir(tmp_path / "given") == tmp_path / "given"
     assert find_data_dir() == tmp_path / "environment"
     monkeypatch.delenv("NANOPRUNE_DATA")
-    assert find_data_dir() == pathlib.Path(__file__).parents[1] / "data"
+    checkout = pathlib.Path(nanoprune.__file__).parents[1] == ROOT
+    assert find_data_dir() == (ROOT / "data" if checkout else pathlib.Path("data"))
 
 
 # Dataset
@@ -440,7 +445,7 @@ def test_a_mutated_archive_is_refused_or_read(data):
 
 
 def test_damaged_digits_are_refused(tmp_path):
-    good, path = PLACES[0].read_bytes(), tmp_path / "digits.h5"
+    good, path = DIGITS.read_bytes(), tmp_path / "digits.h5"
     for data in (b"", good[:20_000], b"x" + good[1:]):
         path.write_bytes(data)
         with pytest.raises(DataError, match="not a readable HDF5 file") as caught:
@@ -450,7 +455,7 @@ def test_damaged_digits_are_refused(tmp_path):
 
 def test_other_digits_are_refused(tmp_path):
     path = tmp_path / "digits.h5"
-    shutil.copy(PLACES[0], path)
+    shutil.copy(DIGITS, path)
     with h5py.File(path, "r+") as file:
         file["labels"][5] = 6
     with pytest.raises(DataError, match="its records have SHA-256"):
@@ -468,7 +473,7 @@ def test_missing_digits_say_what_to_do(monkeypatch, tmp_path):
 
 
 def test_digits_name_their_source_and_licence():
-    with h5py.File(PLACES[0]) as file:
+    with h5py.File(DIGITS) as file:
         assert file.attrs["licence"] == b"CC BY 4.0"
         assert b"https://doi.org/10.24432/C50P49" in file.attrs["citation"]
         assert b"archive.ics.uci.edu" in file.attrs["source"]

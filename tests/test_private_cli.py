@@ -82,8 +82,8 @@ def test_a_network_that_mixes_records_has_no_rows_with_dpsgd():
     [
         (("--clip", 1), "give --epsilon"),
         (("--delta", 0), "give --epsilon"),
-        (("--epsilon", 1, "--epsilon", 2), "epsilon must be one number"),
-        (("--epsilon", 1, "--minmax", 1), "without a Min-Max game"),
+        (("--epsilon", 1, "--minmax", 1), "without the Min-Max game"),
+        (("--epsilon", 0), "epsilon must be positive"),
         (("--epsilon", -1), "epsilon must be positive"),
         (("--epsilon", 1, "--epochs", 2), "epochs of DP-SGD must be at least 3"),
     ],

@@ -9,14 +9,13 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import h5py
 import numpy as np
 
 import nanoprune
 from nanoprune.audit.shadows import STAGES, Shadows
 from nanoprune.errors import DataError
 from nanoprune.run.folder import Run
-from nanoprune.storage.bounded import first_line, stored_array, text_attribute
+from nanoprune.storage.bounded import DAMAGE, first_line, open_hdf5, stored_array, text_attribute
 from nanoprune.storage.checkpoint import Checkpoints
 from nanoprune.storage.hdf5 import new_file
 
@@ -61,14 +60,14 @@ def _write(path: pathlib.Path, recipe: str, shadows: Shadows) -> None:
 def _read(path: pathlib.Path, recipe: str) -> Shadows:
     """The shadows of a file whose recipe and content are what they should be."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, REMEDY) as file:
             if text_attribute(file, "made_by", path, REMEDY) != recipe:
                 raise DataError(f"{path}: stale, made by another recipe or data set; {REMEDY}")
             names = ["inside", *(f"{kind}/{stage}" for kind in KINDS for stage in STAGES), "paths"]
             arrays = {name: stored_array(file, name, path, REMEDY)[()] for name in names if name in file}
             if text_attribute(file, "content", path, REMEDY) != _content(arrays):
                 raise DataError(f"{path}: changed since it was written; {REMEDY}")
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: damaged ({first_line(error)}); {REMEDY}") from error
     logits, population = (
         {stage: arrays[f"{kind}/{stage}"] for stage in STAGES if f"{kind}/{stage}" in arrays} for kind in KINDS

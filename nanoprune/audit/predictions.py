@@ -29,7 +29,7 @@ import numpy as np
 from scipy.special import softmax
 
 from nanoprune.errors import DataError
-from nanoprune.storage.bounded import check_promise, first_line, stored_array
+from nanoprune.storage.bounded import check_promise, first_line, open_hdf5, stored_array
 
 LARGEST = 2**53  # beyond it a float64 no longer tells integers apart
 SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from summing to one
@@ -260,7 +260,7 @@ def _npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.
 @contextlib.contextmanager
 def _open_h5(path: str | os.PathLike) -> Iterator[dict[str, _Member | None]]:
     """The arrays of an .h5 by name; None stands for what is no array of predictions."""
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         yield {
             name: _h5_member(file, name, path) if str(name).startswith(("target_", "shadow_")) else None
             for name in file

@@ -58,10 +58,7 @@ network_options = options(
     ),
 )
 privacy_options = options(
-    click.option(
-        "--epsilon", type=float, multiple=True, help="Budget of the rows with DP-SGD, which then run; may be repeated."
-    ),
-    click.option("--delta", type=float, help="Of these rows.  [default: the recipe's]"),
+    click.option("--delta", type=float, help="Of DP-SGD's budget.  [default: the recipe's]"),
     click.option("--clip", type=float, help="Norm that DP-SGD clips gradients to.  [default: the recipe's]"),
 )
 scope_option = click.option(

@@ -55,6 +55,9 @@ from nanoprune.errors import ArgumentError
     metavar="NAME,...|default|all",
     help="The rows of the table; what a method needs runs too.",
 )
+@click.option(
+    "--epsilon", type=float, multiple=True, help="Budget of the rows with DP-SGD, which then run; may be repeated."
+)
 @privacy_options
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
 @resume_options

@@ -30,6 +30,7 @@ from nanoprune.errors import ArgumentError
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @split_options
 @game_option
+@click.option("--epsilon", type=float, help="Train with DP-SGD within this budget.")
 @privacy_options
 @resume_options
 @machine_options
@@ -45,7 +46,7 @@ def train(
     reference: int | None,
     nonmembers: int | None,
     minmax: float | None,
-    epsilon: tuple[float, ...],
+    epsilon: float | None,
     delta: float | None,
     clip: float | None,
     resume: bool,
@@ -71,15 +72,15 @@ def train(
     sizes = {"reference": reference, "nonmembers": nonmembers}
     recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, widths=width, **sizes)
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, epochs=epochs, lr=lr))
-    if len(epsilon) > 1 or (epsilon and minmax):
-        raise ArgumentError("epsilon must be one number here, without a Min-Max game; leave out the others")
-    if not epsilon and (delta, clip) != (None, None):
+    if epsilon is not None and minmax:
+        raise ArgumentError("epsilon is for training without the Min-Max game; leave out one of the two")
+    if epsilon is None and (delta, clip) != (None, None):
         raise ArgumentError("delta and clip are for training with DP-SGD; give --epsilon")
-    if epsilon:
-        private = changed(recipe.private, epsilons=epsilon, delta=delta, clip=clip, lr=lr, epochs=epochs)
+    if epsilon is not None:
+        private = changed(recipe.private, epsilons=(epsilon,), delta=delta, clip=clip, lr=lr, epochs=epochs)
         recipe = dataclasses.replace(recipe, private=private)
     with model_run(out, resume, overwrite, checkpoint_every) as run:
         with ProgressBars() as progress:
-            model = train_model(data, recipe, seed, threads, progress, *epsilon, run=run)
+            model = train_model(data, recipe, seed, threads, progress, epsilon, run=run)
         save_model(model, out)
     click.echo(summary_line(model, data))

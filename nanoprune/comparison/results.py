@@ -50,7 +50,11 @@ def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, O
 
 
 def _bound(experiment: Experiment, outcomes: dict[str, Outcome]) -> float:
-    """The largest epsilon that any attack on any seed excludes, at 95% confidence for all of them together."""
+    """The largest epsilon that any attack on any seed excludes, at 95% confidence for all of them together.
+
+    It is that of (epsilon, 0)-privacy: what a delta of 1e-5 allows beside it on some thousand records (a chance of
+    about n delta to tell one of them for certain) is not taken off.
+    """
     member = _scored_members(experiment)
     alpha = 0.05 / (len(outcomes) * len(experiment.seeds))  # Bonferroni
     of = (scores for outcome in outcomes.values() for scores in outcome.scores)

@@ -2,11 +2,9 @@
 
 import pathlib
 
-import h5py
-
 from nanoprune.data.dataset import Dataset
 from nanoprune.errors import DataError
-from nanoprune.storage.bounded import stored_array
+from nanoprune.storage.bounded import DAMAGE, open_hdf5, stored_array
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 PLACES = (PACKAGE.parent / "data" / "digits.h5", PACKAGE / "embedded" / "digits.h5")  # the repository, a wheel
@@ -25,13 +23,13 @@ def load_digits(path: pathlib.Path | None = None) -> Dataset:
         if path is None:
             raise DataError(f"digits: the embedded digits.h5 is missing; {REMEDY}")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, REMEDY) as file:
             arrays = {name: stored_array(file, name, path, REMEDY) for name in LAYOUT}
             found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
             if found != LAYOUT:  # looked at before anything of that size is read
                 raise DataError(f"{path}: holds {found}, expected {LAYOUT}; {REMEDY}")
             images, labels = (array[:] for array in arrays.values())
-    except (OSError, RuntimeError, KeyError, AttributeError) as error:  # from h5py, whose words on damage fill lines
+    except DAMAGE as error:  # from h5py, whose words on damage fill lines
         raise DataError(f"{path}: not a readable HDF5 file of images and labels; {REMEDY}") from error
     dataset = Dataset.of("digits", images, labels, classes=10, scale=16)
     if dataset.sha256 != SHA256:

@@ -21,7 +21,7 @@ import numpy as np
 
 from nanoprune.data.packed import CHUNK, FORMAT, REMEDY
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.storage.bounded import first_line, stored_array, text_attribute
+from nanoprune.storage.bounded import DAMAGE, first_line, open_hdf5, stored_array, text_attribute
 
 SUFFIXES = (".jpeg", ".jpg")
 SHORTER, SIDE = 256, 224  # pixels
@@ -103,7 +103,7 @@ def pack(
         raise DataError(f"{out} is there already; remove it, or name another file")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings(), h5py.File(part, "a") as file:
+        with warnings.catch_warnings(), open_hdf5(part, mode="a") as file:
             warnings.simplefilter("error", bomb)  # an image as large as that is broken too
             _begin(file, source, part)
             with ThreadPoolExecutor(threads) as pool:
@@ -112,7 +112,7 @@ def pack(
         with open(part, "rb") as written:
             os.fsync(written.fileno())
         os.replace(part, out)
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:  # from h5py, on damage
+    except DAMAGE as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise DataError(f"{part}: cannot be written ({reason}); make room, or remove it and begin again") from error
     return counts

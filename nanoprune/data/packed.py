@@ -18,7 +18,7 @@ import numpy as np
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.data.dataset import Dataset, arrays_sha256
 from nanoprune.errors import DataError
-from nanoprune.storage.bounded import number_attribute, stored_array
+from nanoprune.storage.bounded import DAMAGE, number_attribute, open_hdf5, stored_array
 
 FORMAT = 1
 CHUNK = 16  # images: 2.4 MB of 224 x 224, read and verified at once
@@ -82,7 +82,7 @@ class Packed:
                 return self._chunks[number]
             try:
                 pixels = self.images[number * CHUNK : (number + 1) * CHUNK]
-            except (OSError, RuntimeError) as error:
+            except DAMAGE as error:
                 raise DataError(f"{self.path}: chunk {number} cannot be read; {REMEDY}") from error
             if not self._verified[number]:
                 if hashlib.sha256(pixels.data).digest() != self.chunk_sha256[number].tobytes():
@@ -112,7 +112,7 @@ def load_packed(path: str | os.PathLike, name: str) -> Dataset:
     damaged or another one.
     """
     try:
-        file = h5py.File(path, "r")
+        file = open_hdf5(path, REMEDY)
     except OSError as error:
         raise DataError(f"{path}: cannot be read as HDF5; {REMEDY}") from error
     try:
@@ -125,7 +125,7 @@ def load_packed(path: str | os.PathLike, name: str) -> Dataset:
     except DataError:
         file.close()
         raise
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE as error:
         file.close()
         raise DataError(f"{path}: not a file of packed images; {REMEDY}") from error
 

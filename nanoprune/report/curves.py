@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from nanoprune.errors import DataError
-from nanoprune.storage.bounded import stored_array
+from nanoprune.storage.bounded import DAMAGE, open_hdf5, stored_array
 
 REMEDY = "run `reproduce` to write it"
 MOST = 1_000_000  # values of one curve over all seeds
@@ -25,7 +25,7 @@ class Curves:
         """Raises DataError, naming the file, where the group itself is damaged."""
         try:
             return name in self.group
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             raise DataError(f"{self.path}: cannot be read; {REMEDY}") from error
 
     def __getitem__(self, name: str) -> Any:
@@ -38,7 +38,7 @@ class Curves:
             if item.dtype.kind not in "iuf" or item.ndim not in (1, 2) or not 0 < item.size <= MOST:
                 raise DataError(f"{what} is {item.dtype} {item.shape}, no curve; {REMEDY}")
             return np.asarray(item[()], dtype=float)
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:  # of h5py, on damage
+        except DAMAGE as error:
             raise DataError(f"{what} cannot be read; {REMEDY}") from error
 
 
@@ -46,7 +46,7 @@ class Curves:
 def open_curves(path: str | os.PathLike) -> Iterator[Curves]:
     """The curves file, open for reading; DataError where it is missing or no HDF5 file, or a curve cannot be read."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, REMEDY) as file:
             yield Curves(file, path)
     except (OSError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be read as HDF5; {REMEDY}") from error

@@ -12,9 +12,10 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import h5py
@@ -23,7 +24,7 @@ import numpy as np
 import nanoprune
 from nanoprune.errors import DataError, VersionError
 from nanoprune.run import interrupt
-from nanoprune.storage.bounded import first_line, number_attribute, text_attribute
+from nanoprune.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, text_attribute
 from nanoprune.storage.files import flush_folder
 from nanoprune.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
 
@@ -31,6 +32,7 @@ FORMAT = 1
 EVERY = 30.0  # seconds between two checkpoints of a shard
 MAX_ITEMS = 10_000  # arrays of a checkpoint
 MAX_DEPTH = 6
+MOST_WORDS = 400  # characters that say what two runs differ in
 
 State = dict[str, Any]
 
@@ -105,10 +107,11 @@ def restore_generators(generators: Sequence[np.random.Generator], saved: Saved, 
 def write_checkpoint(path: str | os.PathLike, about: dict[str, Any], state: State) -> None:
     """Write a state, whole or not at all. about: plain data, what it is a state of.
 
+    Its owner alone may read it: the state of DP-SGD's noise is in it, and with that the noise could be taken away.
     Raises DataError where that cannot be written.
     """
     arrays, values = _divided(state)
-    with new_file(path) as file:
+    with new_file(path, private=True) as file:
         file.attrs["format"], file.attrs["nanoprune"] = FORMAT, nanoprune.__version__
         texts = file.attrs["about"], file.attrs["values"] = [json.dumps(x, allow_nan=False) for x in (about, values)]
         _write(file.create_group("state"), arrays)
@@ -143,7 +146,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
     Raises DataError, naming the file, where it is missing or damaged, VersionError where it is of another format.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             version = number_attribute(file, "format", path)
             by, content = (text_attribute(file, name, path) for name in ("nanoprune", "content"))
             if version != FORMAT:
@@ -156,7 +159,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
         if not isinstance(about, dict):
             raise DataError(f"{path}: does not say what it is of")
         return about, _joined(arrays, plain)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: no checkpoint of nanoprune ({first_line(error)})") from error
 
 
@@ -280,15 +283,21 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
-def differences(was: Any, now: Any, name: str = "") -> str:
-    """What two pieces of plain data differ in, in words."""
+def differences(was: Any, now: Any) -> str:
+    """What two pieces of plain data differ in, in words: "" where in nothing, else at most MOST_WORDS characters."""
+    text = ", ".join(_differences(was, now, ""))
+    return text if len(text) <= MOST_WORDS else text[: MOST_WORDS - 3] + "..."
+
+
+def _differences(was: Any, now: Any, name: str) -> Iterator[str]:
     if isinstance(was, dict) and isinstance(now, dict):
-        keys = [*was, *(key for key in now if key not in was)]
-        found = [differences(was.get(k), now.get(k), f"{name}.{k}" if name else k) for k in keys]
-        return ", ".join(filter(None, found))
-    return "" if was == now else f"{name} was {_short(was)}, is {_short(now)}"
+        for key in [*was, *(key for key in now if key not in was)]:
+            short = key if re.fullmatch(r"[\w+-]{1,40}", key, re.ASCII) else _short(key)
+            yield from _differences(was.get(key), now.get(key), f"{name}.{short}" if name else short)
+    elif was != now:
+        yield f"{name} was {_short(was)}, is {_short(now)}"
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
+    text = json.dumps(value)  # in ASCII, without line feeds
     return text if len(text) <= 60 else text[:57] + "..."

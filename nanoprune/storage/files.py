@@ -23,9 +23,10 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def atomic_path(path: str | os.PathLike, private: bool = False) -> Iterator[pathlib.Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block ends well, remove it if it does not.
 
+    private: its owner alone may read it; else it has the usual permissions, by the umask.
     Raises DataError, naming `path`, where the folder cannot be made or written to.
     """
     path = pathlib.Path(path)
@@ -38,9 +39,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes the file private; the final file has the usual permissions
+        if not private:  # as mkstemp makes it
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
         flush_folder(path.parent)
     except OSError as error:

@@ -71,13 +71,13 @@ def sparse(array: np.ndarray) -> Sparse:
 
 
 @contextlib.contextmanager
-def new_file(path: str | os.PathLike) -> Iterator[h5py.File]:
-    """An HDF5 file to write to, which appears whole or not at all (`atomic_path`).
+def new_file(path: str | os.PathLike, private: bool = False) -> Iterator[h5py.File]:
+    """An HDF5 file to write to, which appears whole or not at all (`atomic_path`, which says what `private` is).
 
     HDF5 writes through Python's file: where its own writing fails, on a full disk, it can neither close the file nor
     say so without a RuntimeError.
     """
-    with atomic_path(path) as temporary, open(temporary, "w+b") as plain, h5py.File(plain, "w") as file:
+    with atomic_path(path, private) as temporary, open(temporary, "w+b") as plain, h5py.File(plain, "w") as file:
         yield file
 
 

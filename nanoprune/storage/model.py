@@ -16,7 +16,7 @@ import nanoprune
 from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError, DataError, VersionError
 from nanoprune.nn import Network
-from nanoprune.storage.bounded import first_line, number_attribute, text_attribute
+from nanoprune.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, text_attribute
 from nanoprune.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
 from nanoprune.zoo import build, describe, size_of
 
@@ -82,14 +82,14 @@ def load_model(path: str | os.PathLike) -> Model:
     if pathlib.Path(path).suffix.lower() in (".npz", ".csv"):
         raise DataError(f"{path}: not a nanoprune model; predictions are for `audit`")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, REMEDY) as file:
             if "target_labels" in file:
                 raise DataError(f"{path}: predictions, not a model; use `audit`")
             return _read(file, path)
     except OSError as error:
         reason = "not found" if not os.path.exists(path) else f"cannot be read as HDF5 ({first_line(error)})"
         raise DataError(f"{path}: {reason}; name a model that `train` or `prune` wrote") from error
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: not a nanoprune model ({first_line(error)}); write it again with `train`") from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import formats
 import h5py
 import numpy as np
-from seeds import curves_file, hdf5, model_file, predictions, shadow_file
+from seeds import curves_file, hdf5, model_file, packed_images, predictions, shadow_file
 
 from nanoprune.audit import cache
 from nanoprune.data import purchase100, texas100
@@ -44,9 +44,9 @@ def long_field() -> bytes:
     return with_attribute("model", json.dumps(about | {"nonmembers": "a" * (1 << 20)}))
 
 
-def endless_heap() -> bytes:
-    """A model in whose global heap the free space has no length: libhdf5 2.0 looks for its end for ever."""
-    data = bytearray(model_file())
+def endless(whole: bytes) -> bytes:
+    """The same, with a global heap whose free space has no length: libhdf5 2.0 looks for its end for ever."""
+    data = bytearray(whole)
     start = data.find(b"GCOL")
     at = start + 16
     while index := int.from_bytes(data[at : at + 2], "little"):
@@ -56,12 +56,35 @@ def endless_heap() -> bytes:
     return bytes(data)
 
 
+def endless_source() -> bytes:
+    """Packed images whose labels are a virtual array, with the places of its parts in such a heap."""
+    stream = io.BytesIO(packed_images())
+    with h5py.File(stream, "r+") as file:
+        layout = h5py.VirtualLayout(file["labels"].shape, file["labels"].dtype)
+        layout[...] = h5py.VirtualSource("elsewhere", "x", layout.shape)
+        del file["labels"]
+        file.create_virtual_dataset("labels", layout)
+    return endless(stream.getvalue())
+
+
 def linked(name: str, other: str) -> bytes:
     """A model one of whose arrays is in another file."""
     stream = io.BytesIO(model_file())
     with h5py.File(stream, "r+") as file:
         del file[name]
         file[name] = h5py.ExternalLink(other, name)
+    return stream.getvalue()
+
+
+def odd_type(whole: bytes, name: str) -> bytes:
+    """An HDF5 file one of whose arrays is of floating-point numbers for which NumPy has no type."""
+    stream = io.BytesIO(whole)
+    with h5py.File(stream, "r+") as file:
+        shape = file[name].shape
+        del file[name]
+        odd = h5py.h5t.IEEE_F64LE.copy()
+        odd.set_ebias(1 << 20)
+        h5py.h5d.create(file.id, name.encode(), odd, h5py.h5s.create_simple(shape))
     return stream.getvalue()
 
 

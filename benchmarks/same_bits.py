@@ -1,0 +1,66 @@
+"""The same bits again with the same number of threads, the same within rounding with another one.
+
+    python benchmarks/same_bits.py
+
+Networks are trained on images that NumPy's generator makes, so that two machines can compare the hashes: they must be
+the same where versions, processor and threads are. Exit status 1 where two runs on this machine differ, or where the
+parameters after one step in float64 differ between numbers of threads by more than its rounding. In float32 the same
+step differs by float32's rounding, and many steps by more, since training enlarges differences: that is printed and not
+judged.
+"""
+
+import hashlib
+import sys
+
+import numpy as np
+
+from nanoprune.batch import Records
+from nanoprune.run.parallel import single_threaded_blas
+from nanoprune.train import Schedule, train
+from nanoprune.zoo import build, describe
+
+NETWORKS = {  # shape of a sample, widths, samples in an epoch
+    "mlp": ((446,), [512, 256, 128], 256),
+    "lenet-5": ((28, 1, 28), [20, 50, 500], 256),
+    "resnet18": ((32, 3, 32), 0.125, 64),
+}
+ROUNDING = 1e-10  # of the largest parameter, in float64: 2^-53, enlarged by the layers and by normalisation
+THREADS = (1, 2, 4)
+
+
+def trained(network: str, threads: int, steps: int, dtype: type) -> np.ndarray:
+    """The parameters of two replicas after so many steps, (2, n)."""
+    shape, widths, samples = NETWORKS[network]
+    rng = np.random.default_rng(0)
+    x, y = rng.random((samples, *shape)).astype(dtype), rng.integers(0, 10, samples)
+    net = build(describe(network, shape, 10, widths), 2, dtype).initialise([np.random.default_rng(r) for r in (1, 2)])
+    members = np.tile(np.arange(samples), (2, 1))  # (2, samples)
+    batch = samples if steps == 1 else 64
+    plan = Schedule(max(1, steps * batch // samples), batch=batch, lr=0.05)
+    with single_threaded_blas():
+        train(net, Records(x, y), members, plan, [np.random.default_rng(r) for r in (3, 4)], threads=threads)
+    return net.theta.copy()
+
+
+def main() -> int:
+    faults = 0
+    for network in NETWORKS:
+        for steps, dtype in ((1, np.float64), (1, np.float32), (40, np.float32)):
+            reference = None
+            for threads in THREADS:
+                theta, again = (trained(network, threads, steps, dtype) for _ in range(2))
+                reference = theta if reference is None else reference
+                same = theta.tobytes() == again.tobytes()
+                apart = float(np.abs(theta - reference).max() / np.abs(reference).max())
+                faults += (not same) + (dtype is np.float64 and apart > ROUNDING)
+                digest = hashlib.sha256(theta.tobytes()).hexdigest()[:16]
+                print(
+                    f"{network:9} {steps:2} steps, {dtype.__name__}, {threads} threads: {digest}, again "
+                    f"{'the same' if same else 'ANOTHER'}; from one thread's {apart:.1e}",
+                    flush=True,
+                )
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
