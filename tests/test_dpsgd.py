@@ -361,6 +361,8 @@ def test_what_was_saved_draws_the_same_samples_and_noise(tmp_path):
         of.add_noise(net)
         noise.append(net.grad.copy())
     np.testing.assert_array_equal(*noise)
+    again.restore(Saved(sampler(40, 10).state(), 2, "here"), net)
+    assert again.steps == 0  # before the first step
     for wrong in ({"steps": -1}, {"steps": None}, {"generators": []}):
         with pytest.raises(DataError, match=next(iter(wrong))):
             again.restore(Saved(private.state() | wrong, 2, "here"), net)
