@@ -29,7 +29,7 @@ kill: $(VENV)/installed
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/fuzz/run.py --inputs $(or $(N),100000)
 
-# Some hours; where it was stopped it goes on. It runs again what was changed, or what ONLY names, such as
+# An hour on a busy processor; where it was stopped it goes on. It runs again what was changed, or what ONLY names, such as
 # ONLY='nanoprune.prune.budget*' or the name of a mutant; after a change of the tests, begin with rm -r mutants.
 # mutmut show NAME shows a mutant.
 mutants: $(MUTANTS)/installed
