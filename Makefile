@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
+MUTANTS := .venv-mutants
 RELEASE := .venv-release
 PYTHONS ?=
 ONLY ?=
 N ?= 200
 
-.PHONY: demo test lint bench kill fuzz lock release-check clean
+.PHONY: demo test lint bench kill fuzz mutants lock release-check clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python cli.py reproduce digits --out results/digits --overwrite
@@ -27,6 +28,13 @@ kill: $(VENV)/installed
 
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/fuzz/run.py --inputs $(or $(N),100000)
+
+# An hour on a busy processor; where it was stopped it goes on. It runs again what was changed, or what ONLY names, such as
+# ONLY='nanoprune.prune.budget*' or the name of a mutant; after a change of the tests, begin with rm -r mutants.
+# mutmut show NAME shows a mutant.
+mutants: $(MUTANTS)/installed
+	OPENBLAS_NUM_THREADS=1 $(MUTANTS)/bin/mutmut run $(foreach name,$(ONLY),'$(name)')
+	PATH="$(MUTANTS)/bin:$$PATH" python tests/mutation_score.py $(foreach name,$(ONLY),'$(name)')
 
 # The versions of requirements.lock anew: the newest, for every platform.
 lock: $(RELEASE)/installed
@@ -48,10 +56,15 @@ $(BENCH)/installed: pyproject.toml
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
+$(MUTANTS)/installed: pyproject.toml
+	$(PYTHON) -m venv $(MUTANTS)
+	$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mutants]'
+	touch $@
+
 $(RELEASE)/installed:
 	$(PYTHON) -m venv $(RELEASE)
 	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9' 'twine>=6' 'packaging>=24'
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(RELEASE) results demo
+	rm -rf $(VENV) $(BENCH) $(MUTANTS) $(RELEASE) results demo mutants

@@ -4,10 +4,17 @@ import os
 import pathlib
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
-settings.register_profile("mutants", deadline=None, derandomize=True, database=None)  # the same verdict every time
+settings.register_profile(
+    "mutants",  # the same verdict every time; one example that fails kills, and need not be the simplest one
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    report_multiple_bugs=False,
+)
 settings.load_profile("no deadline")
 
 

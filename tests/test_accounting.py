@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 import cli
-from nanoprune.defend.accounting import Phase, epsilon, epsilon_rdp, noise_for, phase, statement
+from nanoprune.defend.accounting import Phase, epsilon, epsilon_rdp, noise_for, phase, statement, summed_up
 from nanoprune.errors import ArgumentError
 
 DELTA = 1e-5
@@ -69,23 +69,56 @@ def test_a_statement_has_what_an_epsilon_means_nothing_without():
     assert found["epsilon_rdp"] == epsilon_rdp(phases, DELTA)
     assert (found["delta"], found["neighbours"]) == (DELTA, "add or remove one record")
     assert "Poisson" in found["mechanism"]
+    assert (found["clip"], found["clipping"]) == (1.0, "flat")
     assert found["phases"] == [{"sampling": 0.1, "noise": 2.0, "steps": 10}]
     assert "reference set, which is taken to be public" in found["covers"]
     assert "hyperparameters" in found["does_not_cover"]
     assert found["seeded"] is None
     seeded = statement([Phase(0.1, 0.0, 10)], DELTA, 1.0, "flat", True, "none")
-    assert (seeded["epsilon"], seeded["seeded"]) == (None, "seeded: not private")
+    assert (seeded["epsilon"], seeded["epsilon_rdp"]) == (None, None)  # JSON has no infinity
+    assert seeded["seeded"] == "seeded: not private"
+
+
+@pytest.mark.parametrize(
+    ("noise", "seeded", "mask", "spent", "end"),
+    [
+        (2.0, False, "none", "{:.4g}", "there is no mask"),
+        (2.0, True, "private", "{:.4g}", "post-processing, and free; seeded: not private"),
+        (0.0, False, "none", "infinite", "there is no mask"),
+    ],
+)
+def test_a_statement_in_one_line_has_all_its_numbers(noise, seeded, mask, spent, end):
+    phases = [Phase(0.1, noise, 1010)] if mask == "private" else [Phase(0.1, noise, 10), Phase(0.1, noise, 1000)]
+    of = [spent.format(measure(phases, DELTA)) for measure in (epsilon, epsilon_rdp)]
+    line = summed_up(statement(phases, DELTA, 0.5, "flat", seeded, mask))
+    steps = f"1,010 steps on Poisson samples, noise {noise:g} x clip 0.5; "
+    assert line.startswith(f"epsilon {of[0]} at delta 1e-05 (add or remove one record; by RDP {of[1]}), {steps}the")
+    assert line.endswith(end)
+    assert "\n" not in line
+    assert "the network's parameters" not in line  # what epsilon covers is the same in every line
+
+
+def test_the_bounds_of_what_can_be_accounted_are_accepted():
+    assert phase(1, 1, 0.0, 1) == Phase(1.0, 0.0, 1)
+    assert phase(7, 7, 1.0, 2) == Phase(1.0, 1.0, 2)
+    assert phase(7, 1, 1.0, 2) == Phase(1 / 7, 1.0, 14)
+    assert epsilon([Phase(0.5, 1.0, 0)], DELTA) == 0
 
 
 def test_what_cannot_be_accounted_is_refused():
     for call, message in (
         (lambda: phase(100, 101, 1.0, 1), r"batch must lie in 1\.\.records .* 101 of 100 records"),
+        (lambda: phase(100, 0, 1.0, 1), "batch must lie in"),
+        (lambda: phase(0, 0, 1.0, 1), "batch must lie in"),
         (lambda: phase(100, 10, 1.0, 0), "epochs be at least 1"),
         (lambda: phase(100, 10, -1.0, 1), "noise must be finite and not negative"),
+        (lambda: phase(100, 10, math.inf, 1), "noise must be finite and not negative"),
         (lambda: Phase(1.5, 1.0, 1), r"must lie in \(0, 1\]"),
+        (lambda: Phase(0.0, 1.0, 1), r"must lie in \(0, 1\]"),
         (lambda: Phase(0.5, 1.0, -1), "steps must not be negative"),
         (lambda: epsilon([Phase(0.5, 1.0, 1)], 0.0), r"delta must lie in \(0, 1\)"),
         (lambda: noise_for(0.0, DELTA, [Phase(0.5, 1.0, 1)]), "epsilon must be positive"),
+        (lambda: noise_for(math.inf, DELTA, [Phase(0.5, 1.0, 1)]), "epsilon must be positive"),
         (lambda: noise_for(1e-6, DELTA, [Phase(0.5, 1.0, 1000)]), "epsilon .* is too small"),
         (lambda: noise_for(1e6, DELTA, [Phase(0.5, 1.0, 1)]), "epsilon .* is too large"),
     ):

@@ -1,14 +1,17 @@
 """The solver against a plain transcription of scaled ADMM, and on problems whose solution is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nanoprune.errors import ArgumentError
+from nanoprune.errors import ArgumentError, DataError
 from nanoprune.nn import Dense, Network, ReLU, Sequential
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Status, hard_prune
+from nanoprune.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 
 quick = settings(deadline=None, max_examples=50)
 seeds = st.integers(0, 2**32 - 1)
@@ -21,9 +24,9 @@ def one_layer(W: np.ndarray, dtype: str = "float64") -> Network:
     return net
 
 
-def two_layers(replicas: int, rng: np.random.Generator) -> Network:
+def two_layers(replicas: int, rng: np.random.Generator, dtype: str = "float64") -> Network:
     """12 + 6 weights and 5 biases, all random."""
-    net = Network(Sequential(Dense(4, 3), ReLU(), Dense(3, 2)), (4,), replicas, "float64")
+    net = Network(Sequential(Dense(4, 3), ReLU(), Dense(3, 2)), (4,), replicas, dtype)
     net.theta[...] = rng.standard_normal(net.theta.shape)
     return net
 
@@ -297,6 +300,74 @@ def test_after_hard_pruning_the_constraint_holds(theta, first, second, one_budge
         kept = net.W[r] != 0
         np.testing.assert_array_equal(net.W[r, kept], theta[r, :18][kept])
     np.testing.assert_array_equal(net.theta[:, 18:], theta[:, 18:])
+
+
+# --- kept in a checkpoint ---------------------------------------------------------------------------------------------
+
+
+def solved(net, W_steps, admm):
+    """The solver after updates that follow W-steps (steps, R, n), and the gradients of its penalty on the way."""
+    gradients = []
+    for W in W_steps:
+        net.W[...], net.grad[...] = W, 0
+        admm.add_penalty_gradient(net)
+        gradients.append(net.dW.copy())
+        admm.update(net, W.sum(axis=1))
+    return gradients
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("made", [0, 1, 3])
+def test_a_solver_that_was_saved_goes_on_with_the_same_bits(made, dtype, tmp_path):
+    rng, s = np.random.default_rng(made), ADMMSettings(rho=0.3, iterations=5, adaptive=True, ratio=1.2)
+    net = two_layers(2, rng, dtype)
+    budget, W_steps = Budget(net, 0.4), rng.standard_normal((5, 2, 18))
+    first, whole, again = (ADMM(net, budget, s) for _ in range(3))
+    expected = solved(net, W_steps, whole)
+    solved(net, W_steps[:made], first)
+    write_checkpoint(tmp_path / "c.h5", {}, first.state())
+    net.W[...] = 7.0  # the weights are kept by others
+    again.restore(Saved(read_checkpoint(tmp_path / "c.h5")[1], 2, "here"), net)
+    assert again.status == first.status
+    assert len(again.history) == made
+    np.testing.assert_array_equal(solved(net, W_steps[made:], again), expected[made:])
+    assert again.status == whole.status
+    for ours, oracle in zip(again.history, whole.history, strict=True):
+        for name, value in dataclasses.asdict(oracle).items():
+            np.testing.assert_array_equal(getattr(ours, name), value, err_msg=name)
+    for name in ("Z", "U", "rho"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
+
+
+def test_a_solver_that_has_ended_is_saved_without_its_arrays(tmp_path):
+    net = two_layers(2, np.random.default_rng(0))
+    admm, again = (ADMM(net, Budget(net, 0.4), ADMMSettings(iterations=1)) for _ in range(2))
+    solved(net, np.ones((1, 2, 18)), admm)
+    state = admm.state(whole=False)
+    assert state.keys() == {"rho", "status", "history"}
+    before = again.Z.copy()
+    again.restore(Saved(state, 2, "here"), net)
+    assert [row.line() for row in again.history] == [row.line() for row in admm.history]
+    np.testing.assert_array_equal(again.Z, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rho", np.ones(3)), ("Z", np.zeros((2, 17))), ("U", np.zeros((2, 18), np.float32)), ("status", ["running"])],
+)
+def test_a_state_of_another_solver_is_refused(name, value):
+    net = two_layers(2, np.random.default_rng(0))
+    admm = ADMM(net, Budget(net, 0.4))
+    with pytest.raises(DataError, match=name):
+        admm.restore(Saved(admm.state() | {name: value}, 2, "here"), net)
+
+
+def test_a_history_of_more_iterations_than_are_made_is_refused():
+    net = two_layers(2, np.random.default_rng(0))
+    long, short = (ADMM(net, Budget(net, 0.4), ADMMSettings(iterations=i)) for i in (2, 1))
+    solved(net, np.ones((2, 2, 18)), long)
+    with pytest.raises(DataError, match="one row a replica"):
+        short.restore(Saved(long.state(), 2, "here"), net)
 
 
 # --- what is printed, what is refused --------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """DP-SGD against loops over single records, and its sampling and noise against their distributions."""
 
+import math
+import types
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +13,7 @@ from test_layers import conv_cases, depthwise_cases, group_cases, pointwise_case
 from nanoprune.batch import Records, predict
 from nanoprune.defend import DPSGD, MinMax
 from nanoprune.defend.accounting import Phase, epsilon
-from nanoprune.errors import ArgumentError
+from nanoprune.errors import ArgumentError, DataError
 from nanoprune.nn import (
     BatchNorm,
     Branches,
@@ -31,9 +34,11 @@ from nanoprune.nn import (
     Workspace,
     cross_entropy,
 )
+from nanoprune.nn.records import blocks, records_first
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune
 from nanoprune.run.parallel import Passes, single_threaded_blas
 from nanoprune.statistics.epsilon import epsilon_lower_bound
+from nanoprune.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 from nanoprune.train import Schedule, train
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -117,7 +122,55 @@ def test_norms_and_weighted_sums_are_those_of_a_loop_over_records(case, masked, 
 )
 def test_both_forms_of_a_convolution_in_blocks_of_records(layer, side, block, masked, monkeypatch):
     monkeypatch.setattr("nanoprune.nn.records.BLOCK", block)
-    check_layer(layer, (2, side, layer.channels, side, 5), masked, np.random.default_rng(0))
+    check_layer(layer, (3, side, layer.channels, side, 5), masked, np.random.default_rng(0))
+
+
+ANOTHER = types.SimpleNamespace(_module=None)  # an array library that is not NumPy
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+@given(st.integers(1, 40), st.integers(1, 30))
+def test_blocks_have_every_record_once_and_no_more_elements_than_asked(on_gpu, N, elements):
+    most = 20 if on_gpu else 12
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nanoprune.nn.records.BLOCK", 12)
+        patch.setattr("nanoprune.nn.records.BLOCK_GPU", 20)
+        if on_gpu:
+            patch.setattr("nanoprune.nn.records.xp", ANOTHER)
+        found = [range(N)[of] for of in blocks(N, elements)]
+    assert [n for of in found for n in of] == list(range(N))
+    assert all(len(of) == 1 or len(of) * elements <= most for of in found)
+    assert len(found) == math.ceil(N / max(1, most // elements))  # as few as that takes
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 5, 4), (1, 2, 3, 5, 4)])
+def test_records_first_is_the_same_numbers_in_another_order(shape, on_gpu, monkeypatch):
+    if on_gpu:
+        monkeypatch.setattr("nanoprune.nn.records.xp", ANOTHER)
+    A = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    found = records_first(A, "A", Workspace())
+    assert found.dtype == np.float32
+    assert found.shape == (shape[0], shape[-1], shape[1], *shape[2:-1][::-1])
+    for r, row, *between, n in np.ndindex(*shape):
+        assert found[(r, n, row, *between[::-1])] == A[(r, row, *between, n)]
+
+
+@pytest.mark.parametrize("side", [4, 9])  # by the Gram matrices and by the gradients
+def test_norms_of_float32_are_float32(side):
+    rng, layer = np.random.default_rng(0), Conv2D(8, 8, 3)
+    net = Network(layer, (side, 8, side), 2)
+    net.theta[...] = rng.standard_normal(net.theta.shape)
+    X = rng.standard_normal((2, side, 8, side, 3)).astype(np.float32)
+    dY = rng.standard_normal((2, *net.output_shape, 3)).astype(np.float32)
+    single = single_gradients(net, X, dY)
+    ws = Workspace(keep_gradients=True)
+    net.forward(X, ws)
+    net.backward(dY, ws, need_dX=True)
+    ((_, kept, saved),) = ws.kept()
+    norms = layer.record_norms(kept, ws, *saved)
+    assert norms.dtype == np.float32
+    np.testing.assert_allclose(norms, (single.astype(np.float64) ** 2).sum(axis=-1).T, rtol=1e-4)
 
 
 def image_network():
@@ -290,6 +343,31 @@ def test_without_seeds_two_runs_differ_and_with_them_they_do_not():
     np.testing.assert_array_equal(run([3]), run([3]))
 
 
+def test_what_was_saved_draws_the_same_samples_and_noise(tmp_path):
+    private, again = sampler(40, 10), sampler(40, 10)
+    net = network(*feature_network(), np.random.default_rng(0), 2)
+    list(private.batches())
+    private.add_noise(net)
+    write_checkpoint(tmp_path / "c.h5", {}, private.state())
+    saved = Saved(read_checkpoint(tmp_path / "c.h5")[1], 2, "here")
+    list(again.batches())
+    again.restore(saved, net)
+    assert again.steps == 1
+    for ours, oracle in zip(again.batches(), private.batches(), strict=True):
+        np.testing.assert_array_equal(ours, oracle)
+    noise = []
+    for of in (private, again):
+        net.grad[...] = 0
+        of.add_noise(net)
+        noise.append(net.grad.copy())
+    np.testing.assert_array_equal(*noise)
+    again.restore(Saved(sampler(40, 10).state(), 2, "here"), net)
+    assert again.steps == 0  # before the first step
+    for wrong in ({"steps": -1}, {"steps": None}, {"generators": []}):
+        with pytest.raises(DataError, match=next(iter(wrong))):
+            again.restore(Saved(private.state() | wrong, 2, "here"), net)
+
+
 # Training
 
 
@@ -373,6 +451,7 @@ def test_what_cannot_be_private_is_refused_by_name():
         train(fresh(), records, members, plan, [], private=DPSGD(1.0, 1.0, seeds=[1, 2]))
     for arguments, message in (
         ((0.0, 1.0), "clip must be positive"),
+        ((float("inf"), 1.0), "clip must be positive and finite"),
         ((1.0, -1.0), "noise must be finite"),
         ((1.0, float("inf")), "noise must be finite"),
         ((1.0, 1.0, "none"), "clipping must be one of flat, layer"),

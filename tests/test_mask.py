@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanoprune.errors import DataError
 from nanoprune.nn import SGD, Adam, Dense, Network, Sequential, Tanh, Workspace, cross_entropy
 from nanoprune.prune import Budget, Mask, hard_prune
+from nanoprune.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 
 quick = settings(deadline=None, max_examples=50)
 HIDDEN, WEIGHTS = slice(0, 30), 42  # 5 -> 6 -> 2: 30 + 12 weights, then 8 biases
@@ -73,3 +75,20 @@ def test_the_mask_is_the_support_at_its_making():
     net.grad[...] = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]
     mask.apply(net)
     np.testing.assert_array_equal(net.grad, [[1, 0, 3, 4], [0, 0, 7, 8]])
+
+
+def test_a_mask_that_was_saved_is_the_same_though_a_survivor_is_zero_by_now(tmp_path):
+    rng = np.random.default_rng(0)
+    net = pruned_network(rng, 0.3, "float32")
+    mask = Mask(net)
+    write_checkpoint(tmp_path / "c.h5", {}, mask.state())
+    net.W[0, np.flatnonzero(net.W[0])[0]] = 0
+    again, state = Mask(net), read_checkpoint(tmp_path / "c.h5")[1]
+    assert (again.M != mask.M).sum() == 1
+    again.restore(Saved(state, 2, "here"), net)
+    np.testing.assert_array_equal(again.M, mask.M)
+    assert again.M.dtype == np.float32
+    with pytest.raises(DataError, match="M"):
+        again.restore(Saved({"M": mask.M[:, 1:] != 0}, 2, "here"), net)
+    with pytest.raises(DataError, match="M"):
+        again.restore(Saved({"M": mask.M}, 2, "here"), net)  # no bool

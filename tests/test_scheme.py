@@ -294,6 +294,22 @@ def test_training_by_admm_then_masked_stays_in_the_set(scheme):
     assert (net.W[support] != 0).all()
 
 
+@pytest.mark.parametrize(("scheme", "side"), [("block", 4), ("block:1", 1), ("block:256", 256)])
+def test_blocks_of_the_smallest_the_usual_and_the_largest_side(scheme, side):
+    found = parse_scheme(scheme)
+    grouping = found.grouping(parameter(300, 1, 300, 1))
+    assert found.name == scheme
+    assert found.structured
+    assert grouping.groups == math.ceil(300 / side) ** 2
+
+
+@pytest.mark.parametrize("large", [1e-30, 1e30])
+def test_groups_of_float32_are_compared_though_their_squares_are_no_float32(large):
+    W = np.array([[1, 1, 1, 1], [2, 2, 2, 2]], np.float32) * np.float32(large)
+    found = parse_scheme("filter").grouping(parameter(2, 1, 4, 1)).support(W.reshape(-1), 1)
+    np.testing.assert_array_equal(found.reshape(2, 4), [[False] * 4, [True] * 4])
+
+
 def test_the_ratio_of_a_scheme_is_its_own():
     net = small_net(1, np.random.default_rng(0))
     assert Budget(net, 0.5, scheme="2:4").k == [[2, 2]]
