@@ -448,7 +448,7 @@ def test_a_rate_that_could_not_be_measured_is_refused_in_words(page):
 def test_hostile_text_is_escaped(results, tmp_path):
     bad = '<script>alert("1")</script>'
     hostile = {**copy.deepcopy(results), "dataset": bad, "notes": [bad], "command": bad, "recipe": {bad: {bad: bad}}}
-    hostile["methods"] = {bad + "$x_{$": results["methods"]["baseline"], **results["methods"]}
+    hostile["methods"] = {bad + "$x_{$": results["methods"]["prune-0.05"], **results["methods"]}
     hostile["splits"] = {"sha256": bad}
     make_curves(tmp_path / "curves.h5")
     write_report(hostile, tmp_path)

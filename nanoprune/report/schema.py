@@ -20,6 +20,11 @@ def name(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[ -~]{1,80}", value) is not None
 
 
+def rate(value: Any) -> bool:
+    """A false positive rate as a name: "0.01"."""
+    return isinstance(value, str) and re.fullmatch(r"0\.[0-9]{1,9}", value) is not None
+
+
 def number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e15
 
@@ -38,35 +43,44 @@ def plain(value: Any, depth: int = DEEPEST) -> bool:
 
 
 class Each:
-    """A mapping from names to values of one kind, at most so many."""
+    """A mapping from names to values of one kind, `but` some names; at most so many. `named` says what is a name."""
 
-    def __init__(self, kind: Any, most: int = MOST_METHODS) -> None:
-        self.kind, self.most = kind, most
+    def __init__(
+        self,
+        kind: Any,
+        most: int = MOST_METHODS,
+        named: Callable[[Any], bool] = name,
+        but: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.kind, self.most, self.named, self.but = kind, most, named, but or {}
 
 
-class Optional:
-    """A value that may be None, or not there."""
+class Nullable:
+    """A value that may be None."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
 
 
+class Optional(Nullable):
+    """A value that may be None, or not there."""
+
+
 SUMMARY = {"mean": small, "low": small, "high": small, "values": [small]}
-RATES = Each(Optional(SUMMARY))
+RATES = Each(Nullable(SUMMARY), named=rate)
 ATTACK = {"accuracy": SUMMARY, "auc": SUMMARY, "tpr_at_fpr": RATES, "accuracy_per_class_threshold": Optional(SUMMARY)}
 METHOD = {
     "nonzero": number,
     "compression": number,
-    "train_accuracy": Optional(SUMMARY),
+    "train_accuracy": Nullable(SUMMARY),
     "test_accuracy": SUMMARY,
     "attacks": Each(ATTACK),
     "strongest_attack": name,
     "strongest_attack_accuracy": SUMMARY,
-    "attack_accuracy_change": Optional(SUMMARY),
-    "test_accuracy_change": Optional(SUMMARY),
     "solver": Optional({"status": [text]}),
     "shadow_attacks": Optional(Each({"accuracy": SUMMARY, "auc": SUMMARY, "tpr_at_fpr": RATES})),
 }
+CHANGED = METHOD | {"attack_accuracy_change": SUMMARY, "test_accuracy_change": SUMMARY}  # against the baseline
 RESULTS = {
     "dataset": text,
     "network": text,
@@ -80,13 +94,13 @@ RESULTS = {
     "splits": plain,
     "notes": [text],
     "validity": Optional([{"name": text, "outcome": text, "found": text}]),
-    "methods": Each(METHOD),
+    "methods": Each(CHANGED, but={"baseline": METHOD}),
 }
 
 
 def faults(value: Any, kind: Any = RESULTS, where: str = "") -> Iterator[str]:
     """What is not as `kind` says, in words: a function of the value, [kind] a list, {name: kind} an object."""
-    if isinstance(kind, Optional):
+    if isinstance(kind, Nullable):
         yield from () if value is None else faults(value, kind.kind, where)
     elif isinstance(kind, list):
         if not isinstance(value, (list, tuple)):
@@ -107,10 +121,10 @@ def _object_faults(value: Any, kind: dict[str, Any] | Each, where: str) -> Itera
         yield f"{where or 'the whole'} is no object"
         return
     if isinstance(kind, Each):
-        if len(value) > kind.most or not all(name(key) for key in value):
+        if len(value) > kind.most or not all(kind.named(key) for key in value):
             yield f"{where} has {len(value)} entries, or one whose name is not short and plain"
             return
-        kind = dict.fromkeys(value, kind.kind)
+        kind = {key: kind.but.get(key, kind.kind) for key in value}
     for key, inner in kind.items():
         place = f"{where}.{key}" if where else key
         if key in value:

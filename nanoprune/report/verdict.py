@@ -142,7 +142,7 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
     methods = results["methods"]
     paragraphs: list[str | None] = [baseline_text(results) if "baseline" in methods else None, pruning_text(methods)]
     for name, method in methods.items():
-        if family(name) in ("baseline", *CONTROLS) or "attack_accuracy_change" not in method:
+        if family(name) in ("baseline", *CONTROLS):
             continue
         attack = number(100 * method["strongest_attack_accuracy"]["mean"])
         sentences = [
