@@ -82,8 +82,7 @@ def new_file(path: str | os.PathLike, private: bool = False) -> Iterator[h5py.Fi
     with atomic_path(path, private) as temporary:
         with h5py.File(whole, "w") as file:
             yield file
-        with whole.getbuffer() as data:  # released where it cannot be written: else Python says that it never is
-            temporary.write_bytes(data)
+        temporary.write_bytes(whole.getvalue())
 
 
 def packed(array: np.ndarray) -> np.ndarray | Sparse:
