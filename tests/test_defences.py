@@ -250,7 +250,7 @@ def test_the_best_epoch_on_the_reference_set_is_kept():
 
 
 def test_every_defence_is_a_row_and_the_default_has_none_of_them():
-    names = [method.name for method in chosen(small(), "all") if not method.name.startswith("dp-")]
+    names = [method.name for method in chosen(small(), "all") if "dp-" not in method.name]
     simple = ["validation-stop", "l2", "dropout", "label-smoothing", "relaxloss", "memguard", "temperature"]
     assert names[-len(simple) :] == simple
     assert names[: -len(simple)] == [method.name for method in chosen(small())]
