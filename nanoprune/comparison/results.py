@@ -158,10 +158,8 @@ def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> 
         notes.append("the non-members are the official test set: what tells it from the training set counts as leakage")
     if any(method.startswith(PRIVATE) for method in methods):
         notes.append(f"no epsilon covers {NOT_COVERED}")
-    for method in methods:
-        other = method.removeprefix("early-stop-")
-        if other != method and other in methods:
-            notes.append(f"{method} is the baseline, stopped where its test accuracy reaches that of {other}")
+    if any(method.startswith(f"early-stop-{PRIVATE}") for method in methods):
+        notes.append("early-stop-dp-... is the baseline, stopped where its test accuracy reaches that of dp-...")
     if not recipe.minmax:
         notes.append("no Min-Max game was played: its lambda is 0")
     for suffix, keep in zip(["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])], recipe.keep, strict=True):

@@ -113,7 +113,7 @@ def load_packed(path: str | os.PathLike, name: str) -> Dataset:
     """
     try:
         file = open_hdf5(path, REMEDY)
-    except OSError as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: cannot be read as HDF5; {REMEDY}") from error
     try:
         _check(file, path)
