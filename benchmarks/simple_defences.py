@@ -1,4 +1,4 @@
-"""What each simple defence does at several strengths, on seeds that no table reports: how `DefenceSettings` were found.
+"""What each simple defence does at several strengths, on seeds that no table reports: for choosing `DefenceSettings`.
 
     python benchmarks/simple_defences.py location30|digits|mnist      NANOPRUNE_DATA names the folder above the data
 

@@ -27,7 +27,7 @@ def keep_name(keep: Keep) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class DefenceSettings:
-    """What the simple defences of `defences.py` are told. How the numbers were found: docs/results.md.
+    """What the simple defences of `defences.py` are told. docs/results.md says how they do.
 
     l2: weight decay of the dense training. dropout: rate. smoothing: the share of a label that all classes have in
     equal parts. relaxloss: alpha, the loss at which the members are held. temperature: T > 1, by which logits are
