@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import DataError
+from nanoprune.storage.hdf5 import write_text
 from nanoprune.storage.model import Model, load_model, save_model
 from nanoprune.zoo import build, describe
 
@@ -51,16 +52,16 @@ def test_running_statistics_and_width_come_back(tmp_path):
 @pytest.mark.parametrize("width", [0.06, 0, -1, 1e9, "0.05", True, None, [5]])
 def test_another_width_than_the_parameters_have_is_refused(width, tmp_path):
     save_model(a_model_that_remembers(), tmp_path / "m.h5")
-    set_attribute(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", width=width))
+    set_text(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", width=width))
     refused(tmp_path / "m.h5")
 
 
 @pytest.mark.parametrize("value", [3, [], [[0.5]], [[0.5], [0]], [[0.5, 0.5], [1, 1]], [["a"], ["b"]], [[0.5], [1], 2]])
 def test_a_damaged_standardisation_is_refused(value, tmp_path):
     save_model(a_model_that_remembers(), tmp_path / "m.h5")
-    set_attribute(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", standardise=[[0.5], [0.25]]))
+    set_text(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", standardise=[[0.5], [0.25]]))
     assert load_model(tmp_path / "m.h5").net.description["standardise"] == [[0.5], [0.25]]
-    set_attribute(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", standardise=value))
+    set_text(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", standardise=value))
     refused(tmp_path / "m.h5")
 
 
@@ -91,14 +92,15 @@ def refused(path, *words):
     assert all(word in message for word in words)
 
 
-def set_attribute(path, name, value):
+def set_text(path, name, text):
     with h5py.File(path, "r+") as file:
-        file.attrs[name] = value
+        del file[name]
+        write_text(file, name, text)
 
 
 def changed(path, **changes):
     with h5py.File(path) as file:
-        return json.dumps(json.loads(file.attrs["network"]) | changes)
+        return json.dumps(json.loads(file["network"][()]) | changes)
 
 
 def test_missing_truncated_and_foreign_files(path, tmp_path):
@@ -113,19 +115,20 @@ def test_missing_truncated_and_foreign_files(path, tmp_path):
 
 
 def test_another_format_is_refused_by_its_number(path):
-    set_attribute(path, "format", 99)
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = 99
     refused(path, "format 99", "1")
 
 
 @pytest.mark.parametrize("network", ["{", "[]", "null", '{"network": "mlp"}'])
 def test_a_damaged_description_is_refused(path, network):
-    set_attribute(path, "network", network)
+    set_text(path, "network", network)
     refused(path)
 
 
 def test_a_small_file_that_asks_for_much_memory_is_refused_before_it_is_given(path):
     for change in ({"widths": [900_000, 900_000]}, {"widths": [-5, 5]}, {"widths": [1e3, 5]}, {"classes": 2}):
-        set_attribute(path, "network", changed(path, **change))
+        set_text(path, "network", changed(path, **change))
         tracemalloc.start()
         refused(path)
         _, peak = tracemalloc.get_traced_memory()

@@ -44,6 +44,7 @@ from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings
 from nanoprune.run.parallel import single_threaded_blas
 from nanoprune.statistics import positive_share
+from nanoprune.storage.hdf5 import write_text
 from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import build, describe
@@ -822,8 +823,9 @@ def test_training_that_fails_leaves_no_file(tmp_path):
 
 
 def alter_recipe(file: h5py.File) -> None:
-    recipe = json.loads(file.attrs["made_by"])
-    file.attrs["made_by"] = json.dumps(recipe | {"seed": 2}, sort_keys=True)
+    recipe = json.loads(file["made_by"][()])
+    del file["made_by"]
+    write_text(file, "made_by", json.dumps(recipe | {"seed": 2}, sort_keys=True))
 
 
 def alter_logit(file: h5py.File) -> None:
@@ -843,7 +845,7 @@ def drop_paths(file: h5py.File) -> None:
 
 
 def drop_recipe(file: h5py.File) -> None:
-    del file.attrs["made_by"]
+    del file["made_by"]
 
 
 @pytest.mark.parametrize(

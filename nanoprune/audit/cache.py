@@ -15,9 +15,9 @@ import nanoprune
 from nanoprune.audit.shadows import STAGES, Shadows
 from nanoprune.errors import DataError
 from nanoprune.run.folder import Run
-from nanoprune.storage.bounded import DAMAGE, first_line, open_hdf5, stored_array, text_attribute
+from nanoprune.storage.bounded import DAMAGE, first_line, open_hdf5, stored_array, stored_text
 from nanoprune.storage.checkpoint import Checkpoints
-from nanoprune.storage.hdf5 import new_file
+from nanoprune.storage.hdf5 import new_file, write_text
 
 FORMAT = 1
 KINDS = ("logits", "population")
@@ -50,22 +50,22 @@ def cached(
 
 def _write(path: pathlib.Path, recipe: str, shadows: Shadows) -> None:
     with new_file(path) as file:
-        file.attrs["made_by"] = recipe
+        write_text(file, "made_by", recipe)
         arrays = _arrays(shadows)
         for name, values in arrays.items():
             file[name] = values
-        file.attrs["content"] = _content(arrays)
+        write_text(file, "content", _content(arrays))
 
 
 def _read(path: pathlib.Path, recipe: str) -> Shadows:
     """The shadows of a file whose recipe and content are what they should be."""
     try:
         with open_hdf5(path, REMEDY) as file:
-            if text_attribute(file, "made_by", path, REMEDY) != recipe:
+            if stored_text(file, "made_by", path, REMEDY) != recipe:
                 raise DataError(f"{path}: stale, made by another recipe or data set; {REMEDY}")
             names = ["inside", *(f"{kind}/{stage}" for kind in KINDS for stage in STAGES), "paths"]
             arrays = {name: stored_array(file, name, path, REMEDY)[()] for name in names if name in file}
-            if text_attribute(file, "content", path, REMEDY) != _content(arrays):
+            if stored_text(file, "content", path, REMEDY) != _content(arrays):
                 raise DataError(f"{path}: changed since it was written; {REMEDY}")
     except DAMAGE as error:
         raise DataError(f"{path}: damaged ({first_line(error)}); {REMEDY}") from error

@@ -21,7 +21,8 @@ import numpy as np
 
 from nanoprune.data.packed import CHUNK, FORMAT, REMEDY
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.storage.bounded import DAMAGE, first_line, open_hdf5, stored_array, text_attribute
+from nanoprune.storage.bounded import DAMAGE, first_line, open_hdf5, stored_array, stored_text
+from nanoprune.storage.hdf5 import write_text
 
 SUFFIXES = (".jpeg", ".jpg")
 SHORTER, SIDE = 256, 224  # pixels
@@ -156,8 +157,8 @@ def _images(folder: pathlib.Path, part: pathlib.Path) -> list[tuple[str, int]]:
 
 def _begin(file: h5py.File, source: Source, part: pathlib.Path) -> None:
     """Lay out the file for as many images as there are files, or see that it was begun from the same ones."""
-    if "source" in file.attrs:
-        if text_attribute(file, "source", part, AGAIN) != source.sha256:
+    if "source" in file:
+        if stored_text(file, "source", part, AGAIN) != source.sha256:
             raise DataError(f"{part}: begun from other images; {AGAIN}")
         _check_begun(file, len(source.paths), part)
         return
@@ -177,7 +178,7 @@ def _begin(file: h5py.File, source: Source, part: pathlib.Path) -> None:
     file.create_dataset("all_sha256", data=np.zeros((-(-files // CHUNK), 32), np.uint8))
     file.create_dataset("files", data=np.array([os.fsencode(path) for path in source.paths]))
     file.attrs["format"] = FORMAT
-    file.attrs["source"] = source.sha256
+    write_text(file, "source", source.sha256)
     file.flush()
 
 

@@ -14,7 +14,6 @@ import os
 from typing import Any
 
 import h5py
-import numpy as np
 
 from nanoprune.errors import DataError
 
@@ -113,39 +112,34 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
     return item
 
 
-def text_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> str:
-    """The attribute `name`, one text. Raises DataError, naming `path`, where it is missing or something else."""
-    dtype = _attribute_type(file, name, path, remedy)
-    if h5py.check_string_dtype(dtype) is None:
-        raise DataError(f"{path}: attribute {name} is {dtype}, expected a text; {remedy}")
-    value = file.attrs[name]
+def stored_text(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> str:
+    """The text `name`, which `write_text` wrote. Raises DataError, naming `path`, where it is missing or none.
+
+    Its length is part of its type. Of a text of any length libhdf5 takes, and fills, as much memory as the file names,
+    up to 4 GiB, before it looks how much is there.
+    """
+    item = stored_array(file, name, path, remedy)
+    if item.dtype.kind != "S" or item.shape != ():
+        raise DataError(f"{path}: {name} is {item.dtype} {item.shape}, expected one text; {remedy}")
     try:
-        return value if isinstance(value, str) else bytes(value).decode("utf-8")
+        return bytes(item[()]).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: attribute {name} is no UTF-8; {remedy}") from error
+        raise DataError(f"{path}: {name} is no UTF-8; {remedy}") from error
 
 
 def number_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> int:
     """The attribute `name`, one integer. Raises DataError, naming `path`, where it is missing or something else."""
-    dtype = _attribute_type(file, name, path, remedy)
-    if dtype.kind not in "iu":
-        raise DataError(f"{path}: attribute {name} is {dtype}, expected an integer; {remedy}")
-    return int(file.attrs[name])
-
-
-def _attribute_type(file: h5py.File, name: str, path: str | os.PathLike, remedy: str) -> np.dtype:
-    """The type of an attribute that is one value."""
     if name not in file.attrs:
         raise DataError(f"{path}: attribute {name} is missing; {remedy}")
     about = file.attrs.get_id(name)
-    if about.shape != ():
-        raise DataError(f"{path}: attribute {name} has shape {about.shape}, expected one value; {remedy}")
-    return about.dtype
+    if about.shape != () or about.dtype.kind not in "iu":
+        raise DataError(f"{path}: attribute {name} is {about.dtype} {about.shape}, expected an integer; {remedy}")
+    return int(file.attrs[name])
 
 
 def _check_heaps(file: h5py.File, path: str | os.PathLike, remedy: str) -> None:
-    """DataError unless the steps through each global heap, where texts lie and where the arrays are of which a virtual
-    one is made, lead from its start to its end. Files above SCANNED are not looked through: 190 GB of packed ImageNet
+    """DataError unless the steps through each global heap, where the arrays are named of which a virtual one is
+    made, lead from its start to its end. Files above SCANNED are not looked through: 190 GB of packed ImageNet
     would take minutes.
 
     libhdf5 follows them without looking, and where one has no length it never comes back (HDFGroup/hdf5 issue 1707).

@@ -24,9 +24,9 @@ import numpy as np
 import nanoprune
 from nanoprune.errors import DataError, VersionError
 from nanoprune.run import interrupt
-from nanoprune.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, text_attribute
+from nanoprune.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, stored_text
 from nanoprune.storage.files import flush_folder
-from nanoprune.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
+from nanoprune.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array, write_text
 
 FORMAT = 1
 EVERY = 30.0  # seconds between two checkpoints of a shard
@@ -112,10 +112,12 @@ def write_checkpoint(path: str | os.PathLike, about: dict[str, Any], state: Stat
     """
     arrays, values = _divided(state)
     with new_file(path, private=True) as file:
-        file.attrs["format"], file.attrs["nanoprune"] = FORMAT, nanoprune.__version__
-        texts = file.attrs["about"], file.attrs["values"] = [json.dumps(x, allow_nan=False) for x in (about, values)]
+        file.attrs["format"] = FORMAT
+        texts = [json.dumps(x, allow_nan=False) for x in (about, values)]
         _write(file.create_group("state"), arrays)
-        file.attrs["content"] = _content(*texts, arrays)
+        words = (nanoprune.__version__, *texts, _content(*texts, arrays))
+        for name, text in zip(("nanoprune", "about", "values", "content"), words, strict=True):
+            write_text(file, name, text)
 
 
 def _divided(state: State) -> tuple[State, State]:
@@ -148,10 +150,10 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
     try:
         with open_hdf5(path) as file:
             version = number_attribute(file, "format", path)
-            by, content = (text_attribute(file, name, path) for name in ("nanoprune", "content"))
+            by, content = (stored_text(file, name, path) for name in ("nanoprune", "content"))
             if version != FORMAT:
                 raise VersionError(f"{path}: format {version}, this version reads {FORMAT}; use nanoprune {by}")
-            texts = [text_attribute(file, name, path) for name in ("about", "values")]
+            texts = [stored_text(file, name, path) for name in ("about", "values")]
             arrays = _arrays(file, "state", path, [0])
         about, plain = map(json.loads, texts)
         if content != _content(*texts, arrays):

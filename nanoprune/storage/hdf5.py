@@ -107,6 +107,11 @@ def write_array(group: h5py.Group, name: str, array: np.ndarray | Sparse, **filt
         write_array(inside, part, values, **filters)
 
 
+def write_text(group: h5py.Group, name: str, text: str) -> None:
+    """Write `text`, which is not empty, as a dataset of one text of its length, in UTF-8; `stored_text` reads it."""
+    group.create_dataset(name, data=np.bytes_(text.encode("utf-8")))
+
+
 def read_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> np.ndarray | Sparse:
     """What `write_array` wrote: an array, or a `Sparse` whose own arrays alone have been read.
 

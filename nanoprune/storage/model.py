@@ -16,8 +16,8 @@ import nanoprune
 from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError, DataError, VersionError
 from nanoprune.nn import Network
-from nanoprune.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, text_attribute
-from nanoprune.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array
+from nanoprune.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, stored_text
+from nanoprune.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array, write_text
 from nanoprune.zoo import build, describe, size_of
 
 DENSE, SPARSE = 1, 2  # formats: all parameters, or those that are not zero
@@ -66,9 +66,9 @@ def save_model(model: Model, path: str | os.PathLike) -> None:
     is_sparse = any(isinstance(array, Sparse) for array in arrays.values())
     with new_file(path) as file:
         file.attrs["format"] = SPARSE if is_sparse else DENSE
-        file.attrs["nanoprune"] = nanoprune.__version__
-        file.attrs["network"] = json.dumps(model.net.description)
-        file.attrs["model"] = json.dumps(about)
+        write_text(file, "nanoprune", nanoprune.__version__)
+        write_text(file, "network", json.dumps(model.net.description))
+        write_text(file, "model", json.dumps(about))
         for name, array in arrays.items():
             if array.shape != (0,):
                 write_array(file, name, array, compression="gzip", shuffle=True)
@@ -96,14 +96,14 @@ def load_model(path: str | os.PathLike) -> Model:
 def _read(file: h5py.File, path: str | os.PathLike) -> Model:
     version = number_attribute(file, "format", path, REMEDY)
     if version not in FORMATS:
-        by = text_attribute(file, "nanoprune", path, REMEDY)
+        by = stored_text(file, "nanoprune", path, REMEDY)
         reads = " and ".join(map(str, FORMATS))
         raise VersionError(f"{path}: format {version}, this version reads {reads}; use nanoprune {by}")
-    about = json.loads(text_attribute(file, "model", path, REMEDY))
+    about = json.loads(stored_text(file, "model", path, REMEDY))
     for name, kind in FIELDS.items():
         if not isinstance(about[name], kind) or isinstance(about[name], bool):
             raise DataError(f"{path}: model.{name} is {reprlib.repr(about[name])}; write the model again with `train`")
-    net = _network(json.loads(text_attribute(file, "network", path, REMEDY)), file, path)
+    net = _network(json.loads(stored_text(file, "network", path, REMEDY)), file, path)
     return Model(net, **{name: about[name] for name in FIELDS})
 
 

@@ -5,10 +5,14 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import h5py
 import numpy as np
+from known import long_text
 from run import Reader
+from seeds import hdf5
 
 from nanoprune.errors import DataError
+from nanoprune.storage.hdf5 import write_text
 
 
 def crash(folder: pathlib.Path) -> None:
@@ -31,6 +35,18 @@ def hide(folder: pathlib.Path) -> None:
         allocate(folder)
     except MemoryError as error:
         raise DataError("cannot be read") from error
+
+
+def hide_of_hdf5(folder: pathlib.Path) -> None:
+    """h5py has no MemoryError: a text of which the file says that it has 4 GB."""
+    if (folder / "x").read_bytes() == b"valid":
+        return
+    (folder / "text.h5").write_bytes(long_text(hdf5(lambda file: write_text(file, "name", "a text")), "name"))
+    try:
+        with h5py.File(folder / "text.h5", "r") as file:
+            file["name"][()]
+    except OSError as error:
+        raise DataError(str(error)) from error
 
 
 def leak(folder: pathlib.Path) -> None:
@@ -56,5 +72,5 @@ KNOWN = (lambda: b"second", lambda: b"third", lambda: b"fourth")
 BASE = Reader("", "x", lambda: b"valid", sound, known=KNOWN, seconds=0.3)
 READERS = {
     read.__name__: dataclasses.replace(BASE, name=read.__name__, read=read)
-    for read in (crash, sound, hang, allocate, hide, leak, many_lines, refuse)
+    for read in (crash, sound, hang, allocate, hide, hide_of_hdf5, leak, many_lines, refuse)
 }

@@ -195,10 +195,6 @@ def _hdf5_change(file: h5py.File, rng: random.Random) -> None:
 
 
 def _attribute(item: Any, key: str, rng: random.Random) -> None:
-    old = item.attrs[key]
-    if isinstance(old, str) and rng.random() < 0.7:
-        item.attrs[key] = json_text(old, rng) if old[:1] in "{[" else rng.choice((old + "x", old[:-1], "x"))
-        return
     match rng.choice(("gone", "number", "empty", "array", "bytes", "reference", "fixed")):
         case "gone":
             del item.attrs[key]
@@ -209,7 +205,7 @@ def _attribute(item: Any, key: str, rng: random.Random) -> None:
         case "array":
             item.attrs[key] = np.zeros(rng.choice(((0,), (1,), (3, 4))), rng.choice(TYPES[:9]))
         case "bytes":
-            item.attrs[key] = np.bytes_(old.encode() if isinstance(old, str) else b"\xff\xfe")
+            item.attrs[key] = np.bytes_(b"\xff\xfe")
         case "reference":
             item.attrs[key] = item.ref
         case "fixed":
@@ -222,6 +218,12 @@ def _dataset(file: h5py.File, name: str, rng: random.Random) -> None:
     small = isinstance(old, h5py.Dataset) and old.shape is not None and old.nbytes < LARGEST
     values = np.asarray(old[()]) if small else np.zeros(3)
     shape, dtype = values.shape, values.dtype
+    if dtype.kind == "S" and not shape and rng.random() < 0.7:
+        text = bytes(values[()]).decode()
+        other = json_text(text, rng) if text[:1] in "{[" else rng.choice((text + "x", text[:-1], "x"))
+        del file[name]
+        file[name] = rng.choice((np.bytes_, np.bytes_, np.bytes_, str))(other.encode("utf-8", "surrogateescape"))
+        return
     kind = rng.choice(("values", "type", "shape", "promise", "promise", "filter", "chunk", "link", "virtual",
                        "external", "group", "gone", "words", "empty", "more"))  # fmt: skip
     if kind == "more":

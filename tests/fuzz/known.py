@@ -12,6 +12,7 @@ from seeds import curves_file, hdf5, model_file, packed_images, predictions, sha
 
 from nanoprune.audit import cache
 from nanoprune.data import purchase100, texas100
+from nanoprune.storage.hdf5 import write_text
 from nanoprune.zoo import build
 
 
@@ -37,18 +38,40 @@ def with_attribute(name: str, value: Any) -> bytes:
     return stream.getvalue()
 
 
+def with_text(name: str, text: str) -> bytes:
+    """A model with another text."""
+    stream = io.BytesIO(model_file())
+    with h5py.File(stream, "r+") as file:
+        del file[name]
+        write_text(file, name, text)
+    return stream.getvalue()
+
+
+def long_text(whole: bytes, name: str) -> bytes:
+    """An HDF5 file one of whose texts is one of any length, of which it says that it has 4 GB."""
+    stream = io.BytesIO(whole)
+    with h5py.File(stream, "r+") as file:
+        text = file[name][()].decode()
+        del file[name]
+        file[name] = text
+    data = bytearray(stream.getvalue())
+    named = len(text).to_bytes(4, "little") + data.find(b"GCOL").to_bytes(8, "little")  # its length and where it lies
+    assert data.count(named) == 1
+    return bytes(data).replace(named, b"\0\0\0\xf0" + named[4:])
+
+
 def long_field() -> bytes:
     """A model whose number of non-members is a text of a megabyte."""
     with h5py.File(io.BytesIO(model_file()), "r") as file:
-        about = json.loads(file.attrs["model"])
-    return with_attribute("model", json.dumps(about | {"nonmembers": "a" * (1 << 20)}))
+        about = json.loads(file["model"][()])
+    return with_text("model", json.dumps(about | {"nonmembers": "a" * (1 << 20)}))
 
 
 def steps_with(name: str, value: Any) -> bytes:
     """A model whose steps all have that field."""
     with h5py.File(io.BytesIO(model_file(keep=0.1)), "r") as file:
-        about = json.loads(file.attrs["model"])
-    return with_attribute("model", json.dumps(about | {"steps": [step | {name: value} for step in about["steps"]]}))
+        about = json.loads(file["model"][()])
+    return with_text("model", json.dumps(about | {"steps": [step | {name: value} for step in about["steps"]]}))
 
 
 def endless(whole: bytes) -> bytes:
@@ -132,9 +155,11 @@ def forged_shadows(name: str, values: np.ndarray) -> bytes:
     with h5py.File(stream, "r+") as file:
         del file[name]
         file[name] = values
+        del file["content"]
         arrays: dict[str, np.ndarray] = {}
         file.visititems(lambda n, item: arrays.update({n: item[()]} if isinstance(item, h5py.Dataset) else {}))
-        file.attrs["content"] = cache._content(arrays)
+        del arrays["made_by"]
+        write_text(file, "content", cache._content(arrays))
     return stream.getvalue()
 
 
@@ -169,10 +194,11 @@ def model_bomb() -> bytes:
 
     def fill(file: h5py.File) -> None:
         with h5py.File(io.BytesIO(model_file()), "r") as old:
-            for name, value in old.attrs.items():
-                file.attrs[name] = value
+            file.attrs["format"] = old.attrs["format"]
+            for name in ("nanoprune", "model"):
+                old.copy(name, file)
         description = {"network": "mlp", "input_shape": [999_999], "classes": 3, "widths": [1900]}
-        file.attrs["network"] = json.dumps(description)
+        write_text(file, "network", json.dumps(description))
         size = build(description, replicas=0).theta.shape[1]
         file.create_dataset("theta", (size,), "f4", chunks=(1 << 20,), compression="gzip")
 

@@ -16,6 +16,7 @@ import mmap
 import os
 import pathlib
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -32,6 +33,7 @@ MOST = 1 << 30  # bytes that one input may take beside what the process has
 ROOM = (
     4 << 30
 )  # bytes that the child could take: beyond MOST, so that what asks for more is seen, and the machine is safe
+NO_MEMORY = re.compile(r"memory allocation failed|(can't|cannot|unable to) allocate", re.IGNORECASE)
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parents[1])))}
 WALL = 300  # seconds an input may take on a busy machine, or where it waits for what never comes
 
@@ -98,9 +100,12 @@ def read(reader: Any, data: bytes, folder: pathlib.Path) -> str:
     return "accepted"
 
 
-def _of_memory(error: BaseException | None) -> MemoryError | None:
-    """The MemoryError behind an error: it was refused by the limit of this process alone."""
-    while error is not None and not isinstance(error, MemoryError):
+def _of_memory(error: BaseException | None) -> BaseException | None:
+    """The error behind an error that says that there was no memory: it was refused by the limit of this process alone.
+
+    h5py has no class for that, and says what libhdf5 says.
+    """
+    while error is not None and not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
         error = error.__cause__ or error.__context__
     return error
 

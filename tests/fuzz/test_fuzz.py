@@ -31,6 +31,7 @@ def found() -> dict[str, run.Tally]:
     [
         ("allocate", "MemoryError"),
         ("hide", "asked for too much"),
+        ("hide_of_hdf5", "asked for too much"),
         ("leak", "KeyError"),
         ("many_lines", "not one line"),
     ],
