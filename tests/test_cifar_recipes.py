@@ -57,6 +57,16 @@ def test_another_network_takes_the_recipes_multiplier_unless_one_is_given(member
     assert recipe_for(dataclasses.replace(data, name="mnist"), network="vgg16").widths == 1.0
 
 
+@pytest.mark.parametrize("members", [None, "all"])
+def test_vgg16_learns_at_lower_rates_and_what_is_asked_for_is_done(members):
+    data, phases = images(), ("dense", "prune", "retrain")
+    usual, slower = (recipe_for(data, members, network=network) for network in ("resnet18", "vgg16"))
+    for plan, other in ((getattr(recipe, phase) for recipe in (slower, usual)) for phase in phases):
+        assert plan.lr == pytest.approx(0.4 * other.lr)
+        assert dataclasses.replace(plan, lr=other.lr) == other
+    assert recipe_for(data, members, network="vgg16", dense=usual.dense).dense == usual.dense
+
+
 def test_a_multiplier_is_refused_where_a_network_has_none():
     data = images()
     recipe = recipe_for(data, network="lenet-5", widths=0.25)
