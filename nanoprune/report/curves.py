@@ -13,6 +13,7 @@ from nanoprune.storage.bounded import DAMAGE, open_hdf5, stored_array
 
 REMEDY = "run `reproduce` to write it"
 MOST = 1_000_000  # values of one curve over all seeds
+LARGEST = 1e100  # of a value; float32 ends at 3e38, and plots overflow beyond
 
 
 class Curves:
@@ -37,7 +38,10 @@ class Curves:
             item = stored_array(self.group, name, self.path, REMEDY)
             if item.dtype.kind not in "iuf" or item.ndim not in (1, 2) or not 0 < item.size <= MOST:
                 raise DataError(f"{what} is {item.dtype} {item.shape}, no curve; {REMEDY}")
-            return np.asarray(item[()], dtype=float)
+            values = np.asarray(item[()], dtype=float)
+            if (np.abs(values[np.isfinite(values)]) > LARGEST).any():
+                raise DataError(f"{what} has values beyond {LARGEST:g}; {REMEDY}")
+            return values
         except DAMAGE as error:
             raise DataError(f"{what} cannot be read; {REMEDY}") from error
 

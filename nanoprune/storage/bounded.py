@@ -11,9 +11,11 @@ import json
 import math
 import mmap
 import os
+import zlib
 from typing import Any
 
 import h5py
+import numpy as np
 
 from nanoprune.errors import DataError
 
@@ -23,7 +25,8 @@ SHARE = 100  # above FREE: promised bytes a byte in the file
 JSON_LIMIT = 1 << 26  # bytes; results of a hundred seeds and networks have a few million
 REMEDY = "write it again"
 HEAP = b"GCOL\1"  # how a global heap starts
-SCANNED = 1 << 30  # bytes of the largest file that is looked through for damaged heaps
+SCANNED = 1 << 30  # bytes of the largest file that is looked through for virtual arrays
+BLOCK = 1 << 22  # bytes that are looked at together
 KINDS = "biufS"  # of numbers and of text of one length; others refer to the global heap, or are none of ours
 H5 = h5py.h5z
 # What h5py was seen to raise on damaged files, by `make fuzz`.
@@ -73,15 +76,26 @@ def check_promise(promised: int, stored: int, what: str, remedy: str, packed: bo
 
 
 def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY, mode: str = "r") -> h5py.File:
-    """A stranger's HDF5 file, open. Raises DataError, naming it, where it could keep libhdf5 busy for ever, and what
+    """A stranger's HDF5 file, open. Raises DataError, naming it, where opening its arrays is no safe thing, and what
     h5py raises (DAMAGE) where it is missing or no such file."""
     file = h5py.File(path, mode)
     try:
-        _check_heaps(file, path, remedy)
+        _refuse_virtual(file, path, remedy)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def own_item(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> Any:
+    """What lies at `name`, such as "admm/Z", in that very file. Raises DataError where that is nothing, or a link."""
+    item: Any = group
+    for part in name.split("/"):
+        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
+        if not isinstance(link, h5py.HardLink):
+            raise DataError(f"{path}: {name} is {'missing' if link is None else 'a link to another place'}; {remedy}")
+        item = item[part]
+    return item
 
 
 def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> h5py.Dataset:
@@ -90,13 +104,7 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
     Raises DataError, naming `path`, where it is missing, no dataset or a link, or its values lie in other files, are
     packed in another way than by gzip or lzf, in larger chunks than FREE, or fewer than it says.
     """
-    what = f"{path}: {name}"
-    item: Any = group
-    for part in name.split("/"):
-        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
-        if not isinstance(link, h5py.HardLink):
-            raise DataError(f"{what} is {'missing' if link is None else 'a link to another place'}; {remedy}")
-        item = item[part]
+    what, item = f"{path}: {name}", own_item(group, name, path, remedy)
     if not isinstance(item, h5py.Dataset) or item.shape is None:
         raise DataError(f"{what} is no array; {remedy}")
     if item.dtype.kind not in KINDS:
@@ -109,7 +117,30 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
         raise DataError(f"{what} is in chunks of {item.chunks}, which nobody writes; {remedy}")
     stored = min(item.id.get_storage_size(), os.path.getsize(path))
     check_promise(item.nbytes, stored, what, remedy, packed=bool({H5.FILTER_DEFLATE, H5.FILTER_LZF} & set(filters)))
+    if H5.FILTER_DEFLATE in filters:
+        _check_chunks(item, filters.index(H5.FILTER_DEFLATE), what, remedy)
     return item
+
+
+def _check_chunks(item: h5py.Dataset, place: int, what: str, remedy: str) -> None:
+    """DataError where a chunk, packed by the filter at `place`, unpacks to more than a chunk is: libhdf5 unpacks it.
+
+    Looked at are those alone that could be above FREE. They must be as deflate made them: another filter behind it
+    could hide what they are.
+    """
+    size = math.prod(item.chunks) * item.dtype.itemsize + 64  # a checksum may be with it
+    chunks: list[Any] = []
+    item.id.chunk_iter(chunks.append)
+    for chunk in chunks:
+        if chunk.size * DEFLATE_RATIO <= FREE or chunk.filter_mask >> place & 1:  # small, or deflate was left out
+            continue
+        try:
+            whole = chunk.size <= size + size // 100 and item.id.read_direct_chunk(chunk.chunk_offset)[1]
+            fits = whole and len(zlib.decompressobj().decompress(whole, size + 1)) <= size
+        except zlib.error:
+            fits = False
+        if not fits:
+            raise DataError(f"{what} has a chunk that is not what deflate makes of {size:,} bytes; {remedy}")
 
 
 def stored_text(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> str:
@@ -137,29 +168,30 @@ def number_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy
     return int(file.attrs[name])
 
 
-def _check_heaps(file: h5py.File, path: str | os.PathLike, remedy: str) -> None:
-    """DataError unless the steps through each global heap, where the arrays are named of which a virtual one is
-    made, lead from its start to its end. Files above SCANNED are not looked through: 190 GB of packed ImageNet
-    would take minutes.
+def _refuse_virtual(file: h5py.File, path: str | os.PathLike, remedy: str) -> None:
+    """DataError where an array of the file is virtual, one that is made of parts of others. Files above SCANNED are not
+    looked through: 190 GB of packed ImageNet would take minutes.
 
-    libhdf5 follows them without looking, and where one has no length it never comes back (HDFGroup/hdf5 issue 1707).
-    The form is that of the HDF5 File Format Specification, section III.E, with lengths of eight bytes.
+    Opening one alone can keep libhdf5 busy for ever (HDFGroup/hdf5 issue 1707) or crash it: it must be known before.
+    The layout of such an array is a version, from 4 on, the class 3, and the place of a global heap, in eight bytes
+    from the file's base (HDF5 File Format Specification, IV.A.2.i); a heap starts with HEAP, or libhdf5 refuses it.
     """
     if file.id.get_create_plist().get_sizes() != (8, 8):
         raise DataError(f"{path}: has lengths of another size than eight bytes; {remedy}")
-    if not 0 < os.path.getsize(path) <= SCANNED:  # one that is being made is empty
+    size, base = os.path.getsize(path), file.userblock_size
+    if not 0 < size <= SCANNED:  # one that is being made is empty
         return
     with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = data.find(HEAP)
-        while start >= 0:
-            stop, at = start + int.from_bytes(data[start + 8 : start + 16], "little"), start + 16
-            while at + 16 <= stop <= len(data):
-                index, size = (int.from_bytes(data[a:b], "little") for a, b in ((at, at + 2), (at + 8, at + 16)))
-                step = 16 + -(-size // 8) * 8 if index else size  # the free space counts its own header
-                if not 0 < step <= stop - at:
-                    raise DataError(f"{path}: its global heap at byte {start} is damaged; {remedy}")
-                at += step
-            start = data.find(HEAP, start + 1)
+        if data.find(HEAP) < 0:
+            return
+    whole = np.memmap(path, np.uint8, "r")  # (size,)
+    for start in range(0, size, BLOCK):
+        part = whole[start : start + BLOCK + 9]
+        layouts = np.flatnonzero((part[:-9] >= 4) & (part[1:-8] == 3))  # (n,) where one could be
+        heaps = part[layouts[:, None] + np.arange(2, 10)].view("<u8")[:, 0] + np.uint64(base)  # (n,)
+        heaps = heaps[heaps <= size - len(HEAP)].astype(np.int64)
+        if (whole[heaps[:, None] + np.arange(len(HEAP))] == np.frombuffer(HEAP, np.uint8)).all(1).any():
+            raise DataError(f"{path}: has an array that is made of parts of others; {remedy}")
 
 
 def first_line(error: BaseException) -> str:

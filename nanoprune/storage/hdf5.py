@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from nanoprune.errors import DataError
-from nanoprune.storage.bounded import REMEDY, stored_array
+from nanoprune.storage.bounded import REMEDY, own_item, stored_array
 from nanoprune.storage.files import atomic_path
 
 COLUMNS = 1 << 16  # of a sparse array's rows: their indices are two bytes
@@ -118,9 +118,9 @@ def read_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: st
     Memory is taken only for what lies in the file (`stored_array`). Raises DataError, naming `path`, where there is no
     such array or the file does not hold what it promises.
     """
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink) or not isinstance(group[name], h5py.Group):
+    what, item = f"{path}: {name}", own_item(group, name, path, remedy)
+    if not isinstance(item, h5py.Group):
         return stored_array(group, name, path, remedy)[()]
-    what, item = f"{path}: {name}", group[name]
     shape, columns = (_small_attribute(item, key, what, remedy) for key in ("shape", "columns"))
     if shape.ndim != 1 or columns.ndim or (shape < 1).any() or not 1 <= columns <= COLUMNS:
         raise DataError(f"{what} has the shape {shape.tolist()} and {columns} columns; {remedy}")

@@ -8,7 +8,7 @@ from typing import Any
 import formats
 import h5py
 import numpy as np
-from seeds import curves_file, hdf5, model_file, packed_images, predictions, shadow_file
+from seeds import curves_file, hdf5, model_file, predictions, shadow_file
 
 from nanoprune.audit import cache
 from nanoprune.data import purchase100, texas100
@@ -86,15 +86,15 @@ def endless(whole: bytes) -> bytes:
     return bytes(data)
 
 
-def endless_source() -> bytes:
-    """Packed images whose labels are a virtual array, with the places of its parts in such a heap."""
-    stream = io.BytesIO(packed_images())
+def virtual(whole: bytes, name: str) -> bytes:
+    """The same, with one of its arrays made of parts of others; a global heap says of which."""
+    stream = io.BytesIO(whole)
     with h5py.File(stream, "r+") as file:
-        layout = h5py.VirtualLayout(file["labels"].shape, file["labels"].dtype)
+        layout = h5py.VirtualLayout(file[name].shape, file[name].dtype)
         layout[...] = h5py.VirtualSource("elsewhere", "x", layout.shape)
-        del file["labels"]
-        file.create_virtual_dataset("labels", layout)
-    return endless(stream.getvalue())
+        del file[name]
+        file.create_virtual_dataset(name, layout)
+    return stream.getvalue()
 
 
 def linked(name: str, other: str) -> bytes:
@@ -136,6 +136,22 @@ def hdf5_bomb(shape: tuple[int, ...], dtype: str, name: str = "target_probs") ->
         packed_zeros = zlib.compress(bytes((1 << 20) * np.dtype(dtype).itemsize * int(np.prod(shape[1:]))), 6)
         for start in range(0, shape[0], 1 << 20):
             made.id.write_direct_chunk((start, *(0 for _ in shape[1:])), packed_zeros)
+
+    return hdf5(fill)
+
+
+def chunk_bomb(shape: tuple[int, ...], megabytes: int, name: str = "target_probs") -> bytes:
+    """An HDF5 file one chunk of which unpacks to so many megabytes, where the chunk itself is small."""
+
+    def fill(file: h5py.File) -> None:
+        for key, values in predictions().items():
+            if key != name:
+                file[key] = values
+        made = file.create_dataset(name, shape, "f4", chunks=shape, compression="gzip")
+        packer = zlib.compressobj(6)
+        made.id.write_direct_chunk(
+            (0,) * len(shape), b"".join([*(packer.compress(bytes(1 << 20)) for _ in range(megabytes)), packer.flush()])
+        )
 
     return hdf5(fill)
 
