@@ -30,7 +30,9 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).parent
 MOST = 1 << 30  # bytes that one input may take beside what the process has
-NO_MEMORY = re.compile(r"memory allocation failed(?! for on disk image)|(can't|cannot|unable to) allocate", re.I)
+NO_MEMORY = re.compile(
+    r"memory allocation failed(?! for (on disk image|raw data chunk))|(can't|cannot|unable to) allocate", re.I
+)
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parents[1])))}
 WALL = 300  # seconds an input may take on a busy machine, or where it waits for what never comes
 
@@ -100,8 +102,9 @@ def read(reader: Any, data: bytes, folder: pathlib.Path) -> str:
 def _of_memory(error: BaseException | None) -> BaseException | None:
     """The error behind an error that says that there was no memory: it was refused by the limit of this process alone.
 
-    h5py has no class for that, and says what libhdf5 says. What it says of an "on disk image buffer" is left out: that
-    is reserved, and filled only after its length was compared with the file's (H5C__load_entry).
+    h5py has no class for that, and says what libhdf5 says. What it says of an "on disk image buffer" and
+    of a "raw data chunk" is left out: they are reserved, and filled only after their length was compared with the
+    file's (H5C__load_entry, H5D__chunk_lock).
     """
     while error is not None and not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
         error = error.__cause__ or error.__context__
