@@ -41,20 +41,8 @@ SMOKE = {  # a command: what it must say
 }
 # The tests of what other packages do for us: HDF5, plots, pages, the command line, accounting, images, safetensors,
 # SciPy and NumPy. The others are of our arithmetic, and take minutes.
-TESTS = [
-    "accounting",
-    "audit",
-    "audit_report",
-    "bounded",
-    "checkpoint",
-    "data",
-    "files",
-    "layers",
-    "metrics",
-    "model",
-    "pack",
-]
-TESTS += ["projection", "release", "report", "run", "statistics", "torchvision", "verify"]
+TESTS = ["accounting", "audit", "audit_report", "bounded", "checkpoint", "data", "files", "layers", "metrics", "model"]
+TESTS += ["pack", "projection", "release", "report", "run", "statistics", "torchvision", "verify"]
 
 
 class Failed(Exception):
