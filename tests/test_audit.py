@@ -116,11 +116,12 @@ def test_a_csv_is_read(tmp_path):
     assert shadow is None
 
 
-def test_numbers_may_be_of_other_types(tmp_path):
+@pytest.mark.parametrize("floats", [np.float16, np.float32, np.float64])
+def test_numbers_may_be_of_other_types(tmp_path, floats):
     target = predictions(3)
     contents = {
         "target_probs": np.asfortranarray(target.p.astype(np.float32)),
-        "target_labels": target.y.astype(np.float32),
+        "target_labels": target.y.astype(floats),
         "target_member": target.member.astype(np.uint8),
         "notes": np.array(["of somebody else"]),
     }
