@@ -63,6 +63,37 @@ def test_whatever_is_done_to_its_heap_a_virtual_array_is_not_opened(tmp_path_fac
         bounded.open_hdf5(path)
 
 
+@settings(max_examples=200)
+@given(st.lists(st.integers(0, 6), max_size=5), st.sampled_from((0, 512)))
+def test_a_list_of_free_space_is_refused_if_and_only_if_it_comes_back(tmp_path_factory, hops, userblock):
+    """The heap of names of a group, whose list of free space is drawn; the oracle walks it by Floyd's two paces."""
+    path = tmp_path_factory.getbasetemp() / "w.h5"
+    write(path, [], False, "earliest", [], userblock)
+    content = bytearray(path.read_bytes())
+    heap = content.find(bounded.NAMES)
+    size, _, place = (int.from_bytes(content[heap + i : heap + i + 8], "little") for i in (8, 16, 24))
+    nodes = [size - 16 * (k + 1) for k in range(5)] + [1, size]  # places near the end, the end of a list, and beyond
+    links = dict(zip(nodes, (1,) * 5, strict=False))
+    for k, to in enumerate(hops):
+        links[nodes[k]] = nodes[to]
+    for at, to in links.items():
+        spot = userblock + place + at
+        content[spot : spot + 16] = to.to_bytes(8, "little") + (16).to_bytes(8, "little")
+    content[heap + 16 : heap + 24] = nodes[0].to_bytes(8, "little")
+    path.write_bytes(content)
+
+    slow = fast = nodes[0]
+    while (fast := links.get(links.get(fast, 1), 1)) != 1 and fast in links:
+        slow = links[slow]
+        if slow == fast:
+            break
+    if fast in links:
+        with pytest.raises(DataError, match=r"w\.h5: has a list of free space without an end; write it again"):
+            bounded.open_hdf5(path)
+    else:
+        bounded._look_through(path, "")
+
+
 @settings(max_examples=30)
 @given(st.integers(-3, 200), st.sampled_from((0.0, 0.5, 1.0)), st.booleans(), st.booleans(), st.integers(0, 9))
 def test_a_chunk_is_read_if_and_only_if_it_unpacks_to_no_more_than_it_is(

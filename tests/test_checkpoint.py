@@ -288,10 +288,10 @@ def test_whatever_is_done_to_a_file_it_is_refused_or_read_as_it_was(data, tmp_pa
 
 
 def test_what_was_changed_by_hand_is_refused(tmp_path):
-    for change in ("about", "values", "arrays"):
+    for change in ("about", "values", "state"):
         write_checkpoint(tmp_path / "c.h5", {"a": 1}, a_state())
         with h5py.File(tmp_path / "c.h5", "r+") as file:
-            if change != "arrays":
+            if change != "state":
                 text = file[change][()].decode()
                 del file[change]
                 write_text(file, change, text.replace("1", "2"))

@@ -36,7 +36,6 @@ SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from summing to on
 FEWEST = 4  # members, and non-members, that attacks can be fitted on; twice as many where they are cut in halves
 MEMBER_HINT = "write 1 for members, 0 for the others"
 HEADER = 1 << 16  # bytes in which the header of an array must end; NumPy itself reads one of 10,000
-NAMES = [f"{of}_{what}" for of in ("target", "shadow") for what in ("probs", "logits", "labels", "member")]
 MOST = 500_000_000  # values in an array, 4 GB: a file that says more is damaged or hostile
 
 
@@ -262,9 +261,11 @@ def _npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.
 @contextlib.contextmanager
 def _open_h5(path: str | os.PathLike) -> Iterator[dict[str, _Member | None]]:
     """The arrays of an .h5 by name; None stands for what is no array of predictions."""
-    with open_hdf5(path) as file:  # which names there are is not asked: damaged, a file could have no end of them
-        arrays: dict[str, _Member | None] = {name: _h5_member(file, name, path) for name in NAMES if name in file}
-        yield arrays | ({"theta": None} if "theta" in file else {})
+    with open_hdf5(path) as file:
+        yield {
+            name: _h5_member(file, name, path) if str(name).startswith(("target_", "shadow_")) else None
+            for name in file
+        }
 
 
 def _h5_member(file: h5py.File, name: str, path: str | os.PathLike) -> _Member:

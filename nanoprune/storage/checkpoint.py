@@ -8,7 +8,6 @@ and takes it back by `restore(saved)`, which says of each array what it must be.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -115,12 +114,9 @@ def write_checkpoint(path: str | os.PathLike, about: dict[str, Any], state: Stat
     with new_file(path, private=True) as file:
         file.attrs["format"] = FORMAT
         texts = [json.dumps(x, allow_nan=False) for x in (about, values)]
-        state = file.create_group("state")
-        names = list(_names(arrays))
-        for name in names:
-            write_array(state, name, functools.reduce(dict.__getitem__, name.split("/"), arrays))
-        words = (nanoprune.__version__, *texts, json.dumps(names), _content(*texts, arrays))
-        for name, text in zip(("nanoprune", "about", "values", "arrays", "content"), words, strict=True):
+        _write(file.create_group("state"), arrays)
+        words = (nanoprune.__version__, *texts, _content(*texts, arrays))
+        for name, text in zip(("nanoprune", "about", "values", "content"), words, strict=True):
             write_text(file, name, text)
 
 
@@ -138,10 +134,12 @@ def _divided(state: State) -> tuple[State, State]:
     return arrays, plain
 
 
-def _names(arrays: State) -> Iterator[str]:
-    """Of all arrays, with those of the dictionaries that they are in: "admm/Z"."""
+def _write(group: h5py.Group, arrays: State) -> None:
     for name, value in arrays.items():
-        yield from (f"{name}/{inside}" for inside in _names(value)) if isinstance(value, dict) else (name,)
+        if isinstance(value, dict):
+            _write(group.create_group(name), value)
+        else:
+            write_array(group, name, value)
 
 
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
@@ -156,7 +154,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
             if version != FORMAT:
                 raise VersionError(f"{path}: format {version}, this version reads {FORMAT}; use nanoprune {by}")
             texts = [stored_text(file, name, path) for name in ("about", "values")]
-            arrays = _arrays(file, json.loads(stored_text(file, "arrays", path)), path)
+            arrays = _arrays(file, "state", path, [0])
         about, plain = map(json.loads, texts)
         if content != _content(*texts, arrays):
             raise DataError(f"{path}: changed since it was written")
@@ -167,19 +165,17 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
         raise DataError(f"{path}: no checkpoint of nanoprune ({first_line(error)})") from error
 
 
-def _arrays(file: h5py.File, names: Any, path: str | os.PathLike) -> State:
-    """The arrays of those names. Which there are is not asked of the file: damaged, it could have no end of them."""
-    if not isinstance(names, list) or len(names) > MAX_ITEMS or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: arrays are not at most {MAX_ITEMS} names")
-    found: State = {}
-    for name in names:
-        *groups, last = name.split("/")
-        if len(groups) > MAX_DEPTH or not all((*groups, last)):
-            raise DataError(f"{path}: an array of no name")
-        inside = functools.reduce(lambda state, group: state.setdefault(group, {}), groups, found)
-        if not isinstance(inside, dict) or last in inside:
-            raise DataError(f"{path}: {name[:80]} is there twice")
-        inside[last] = read_array(file, f"state/{name}", path)
+def _arrays(parent: h5py.Group, name: str, path: str | os.PathLike, seen: list[int], depth: int = 0) -> State:
+    """The arrays of a group, and of the groups in it that are not arrays themselves."""
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink) or not isinstance(parent[name], h5py.Group):
+        raise DataError(f"{path}: {name} is no group")
+    group, found = parent[name], {}
+    for key in group:
+        seen[0] += 1
+        if seen[0] > MAX_ITEMS or depth > MAX_DEPTH:
+            raise DataError(f"{path}: has more arrays than any checkpoint")
+        nested = group.get(key, getclass=True) is h5py.Group and "indptr" not in group[key]
+        found[key] = _arrays(group, key, path, seen, depth + 1) if nested else read_array(group, key, path)
     return found
 
 
@@ -204,8 +200,7 @@ def _content(about: str, values: str, arrays: State) -> str:
 
     def add(name: str, value: Any) -> None:
         if isinstance(value, (dict, Sparse)):
-            if isinstance(value, Sparse):
-                digest.update(f"{name} {value.shape}\n".encode())
+            digest.update(f"{name} {getattr(value, 'shape', '')}\n".encode())
             inside = value.parts() if isinstance(value, Sparse) else value
             for key in sorted(inside):
                 add(f"{name}/{key}", inside[key])

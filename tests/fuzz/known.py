@@ -86,6 +86,16 @@ def endless(whole: bytes) -> bytes:
     return bytes(data)
 
 
+def free_for_ever(whole: bytes) -> bytes:
+    """The same, with a group whose list of free space in its heap of names comes back to its start."""
+    data = bytearray(whole)
+    heap = data.find(b"HEAP\0")
+    size, _, place = (int.from_bytes(data[heap + i : heap + i + 8], "little") for i in (8, 16, 24))
+    data[heap + 16 : heap + 24] = (size - 16).to_bytes(8, "little")
+    data[place + size - 16 : place + size] = (size - 16).to_bytes(8, "little") + (16).to_bytes(8, "little")
+    return bytes(data)
+
+
 def virtual(whole: bytes, name: str) -> bytes:
     """The same, with one of its arrays made of parts of others; a global heap says of which."""
     stream = io.BytesIO(whole)
