@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import DataError
-from nanoprune.storage import bounded
+from nanoprune.storage import bounded, libhdf5
 
 PARTS = st.lists(st.text("abc\x03\x04", min_size=1, max_size=40), min_size=1, max_size=5)
 
@@ -17,7 +17,7 @@ PARTS = st.lists(st.text("abc\x03\x04", min_size=1, max_size=40), min_size=1, ma
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """So that a layout lies across the end of a block now and then."""
-    monkeypatch.setattr(bounded, "BLOCK", 251)
+    monkeypatch.setattr(libhdf5, "BLOCK", 251)
 
 
 def write(path, parts, virtual, version, texts, userblock=0):
@@ -55,7 +55,7 @@ def test_whatever_is_done_to_its_heap_a_virtual_array_is_not_opened(tmp_path_fac
     path = tmp_path_factory.getbasetemp() / "y.h5"
     write(path, ["a", "b"], True, "earliest", [])
     content = bytearray(path.read_bytes())
-    heap = content.find(bounded.HEAP) + len(bounded.HEAP)
+    heap = content.find(libhdf5.HEAP) + len(libhdf5.HEAP)
     for _ in range(data.draw(st.integers(1, 20))):
         content[data.draw(st.integers(heap, heap + 120))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
@@ -70,7 +70,7 @@ def test_a_list_of_free_space_is_refused_if_and_only_if_it_comes_back(tmp_path_f
     path = tmp_path_factory.getbasetemp() / "w.h5"
     write(path, [], False, "earliest", [], userblock)
     content = bytearray(path.read_bytes())
-    heap = content.find(bounded.NAMES)
+    heap = content.find(libhdf5.NAMES)
     size, _, place = (int.from_bytes(content[heap + i : heap + i + 8], "little") for i in (8, 16, 24))
     nodes = [size - 16 * (k + 1) for k in range(5)] + [1, size]  # places near the end, the end of a list, and beyond
     links = dict(zip(nodes, (1,) * 5, strict=False))
@@ -91,7 +91,7 @@ def test_a_list_of_free_space_is_refused_if_and_only_if_it_comes_back(tmp_path_f
         with pytest.raises(DataError, match=r"w\.h5: has a list of free space without an end; write it again"):
             bounded.open_hdf5(path)
     else:
-        bounded._look_through(path, "")
+        libhdf5.look_through(path, "")
 
 
 @settings(max_examples=30)
@@ -116,3 +116,13 @@ def test_a_chunk_is_read_if_and_only_if_it_unpacks_to_no_more_than_it_is(
         elif not small:
             with pytest.raises(DataError, match=r"z\.h5: x has a chunk that is not what deflate makes of 1,600,064 b"):
                 bounded.stored_array(file, "x", path)
+
+
+def test_a_file_of_more_heaps_than_any_is_not_looked_through_to_its_end(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name in "abcde":
+            file.create_group(f"{name}/inside")
+    bounded.open_hdf5(tmp_path / "x.h5").close()
+    monkeypatch.setattr(libhdf5, "LISTED", 5)
+    with pytest.raises(DataError, match=r"x\.h5: has a list of free space without an end"):
+        bounded.open_hdf5(tmp_path / "x.h5")

@@ -9,27 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 import os
 import zlib
 from typing import Any
 
 import h5py
-import numpy as np
 
 from nanoprune.errors import DataError
+from nanoprune.storage.libhdf5 import look_through
 
 DEFLATE_RATIO = 1032  # bytes that deflate can pack into one (zlib's technical details)
 FREE = 1 << 28  # bytes that may be promised whatever their share in the file
 SHARE = 100  # above FREE: promised bytes a byte in the file
 JSON_LIMIT = 1 << 26  # bytes; results of a hundred seeds and networks have a few million
 REMEDY = "write it again"
-START = b"\x89HDF\r\n\x1a\n"
-HEAP = b"GCOL\1"  # how a global heap starts
-NAMES = b"HEAP\0"  # how the heap of a group's names starts
-LISTED = 1_000_000  # places of free space in all such heaps of a file
-SCANNED = 1 << 30  # bytes of the largest file that is looked through
-BLOCK = 1 << 22  # bytes that are looked at together
 KINDS = "biufS"  # of numbers and of text of one length; others refer to the global heap, or are none of ours
 H5 = h5py.h5z
 # What h5py was seen to raise on damaged files, by `make fuzz`.
@@ -81,7 +74,7 @@ def check_promise(promised: int, stored: int, what: str, remedy: str, packed: bo
 def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY, mode: str = "r") -> h5py.File:
     """A stranger's HDF5 file, open. Raises DataError, naming it, where it is not safe to open, and what h5py raises
     (DAMAGE) where it is missing or no such file."""
-    _look_through(path, remedy)
+    look_through(path, remedy)
     file = h5py.File(path, mode)
     if file.id.get_create_plist().get_sizes() != (8, 8):
         file.close()
@@ -168,59 +161,6 @@ def number_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy
     if about.shape != () or about.dtype.kind not in "iu":
         raise DataError(f"{path}: attribute {name} is {about.dtype} {about.shape}, expected an integer; {remedy}")
     return int(file.attrs[name])
-
-
-def _look_through(path: str | os.PathLike, remedy: str) -> None:
-    """DataError where the bytes of an HDF5 file hold what libhdf5 must not come to. Files above SCANNED are not looked
-    through: 190 GB of packed ImageNet would take minutes."""
-    if not os.path.isfile(path) or not 0 < (size := os.path.getsize(path)) <= SCANNED:  # one to be made is not there
-        return
-    with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        places = [0, *(1 << n for n in range(9, size.bit_length()))]  # where libhdf5 looks for a file's start
-        base = next((place for place in places if data[place : place + 8] == START), None)
-        if base is None:
-            return
-        endless, heaps = _endless(data, base), data.find(HEAP) >= 0
-    if endless or (heaps and _virtual(np.memmap(path, np.uint8, "r"), base)):
-        what = "a list of free space without an end" if endless else "an array that is made of parts of others"
-        raise DataError(f"{path}: has {what}; {remedy}")
-
-
-def _endless(data: mmap.mmap, base: int) -> bool:
-    """Whether the list of free space of a group's heap of names comes back to itself: libhdf5 follows it until memory
-    ends. A heap is NAMES, and from its eighth byte on the size of its data, the place of the first free space in them
-    (1: none) and of themselves in the file; free space begins with the place of the next one (HDF5 File Format
-    Specification, III.D). Lists of more than LISTED places in all are refused too.
-    """
-    left, start = LISTED, data.find(NAMES)
-    while start >= 0:
-        size, at, place = (int.from_bytes(data[start + i : start + i + 8], "little") for i in (8, 16, 24))
-        seen = set()
-        while at != 1 and at + 16 <= size and base + place + at + 16 <= len(data):
-            left -= 1
-            if at in seen or not left:
-                return True
-            seen.add(at)
-            at = int.from_bytes(data[base + place + at : base + place + at + 8], "little")
-        start = data.find(NAMES, start + 1)
-    return False
-
-
-def _virtual(data: np.ndarray, base: int) -> bool:
-    """Whether an array of the file (size,) uint8 is virtual, made of parts of others. Opening one alone can keep
-    libhdf5 busy for ever (HDFGroup/hdf5 issue 1707) or crash it.
-
-    Its layout is a version, from 4 on, the class 3, and the place of a global heap, in eight bytes from the file's base
-    (HDF5 File Format Specification, IV.A.2.i); a heap starts with HEAP, or libhdf5 refuses it.
-    """
-    for start in range(0, len(data), BLOCK):
-        part = data[start : start + BLOCK + 9]
-        layouts = np.flatnonzero((part[:-9] >= 4) & (part[1:-8] == 3))  # (n,) where one could be
-        heaps = part[layouts[:, None] + np.arange(2, 10)].view("<u8")[:, 0] + np.uint64(base)  # (n,)
-        heaps = heaps[heaps <= len(data) - len(HEAP)].astype(np.int64)
-        if (data[heaps[:, None] + np.arange(len(HEAP))] == np.frombuffer(HEAP, np.uint8)).all(1).any():
-            return True
-    return False
 
 
 def first_line(error: BaseException) -> str:
