@@ -11,6 +11,7 @@ population   records that neither the target nor a shadow saw, for RMIA
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -189,7 +190,8 @@ def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], R
         if "shrink" in names:
             raise DataError("the model was shrunk, which changes no output; attack the one that `shrink` read")
         if names != ["private"] and (names[:1] != ["train"] or set(names[1:]) - {"prune"}):
-            raise DataError(f"the model's steps are {names}, expected train and then prune; train it again")
+            found = reprlib.repr(names)
+            raise DataError(f"the model's steps are {found}, expected train and then prune; train it again")
         return _recipes(model, dataset)
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:  # ArgumentError is a ValueError
         what = f"{type(error).__name__}: {first_line(error)}"

@@ -97,7 +97,7 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
     """The dataset `name` of an HDF5 file, if all that it promises lies in that very file.
 
     Raises DataError, naming `path`, where it is missing, no dataset or a link, or its values lie in other files, are
-    packed in another way than by gzip or lzf, in larger chunks than FREE, or fewer than it says.
+    packed in another way than by gzip or lzf, in larger chunks than FREE, or fewer or more than it says.
     """
     what, item = f"{path}: {name}", own_item(group, name, path, remedy)
     if not isinstance(item, h5py.Dataset) or item.shape is None:
@@ -110,7 +110,9 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
         raise DataError(f"{what} lies in other files, or is packed in an unusual way (gzip is usual); {remedy}")
     if item.chunks and math.prod(item.chunks) * item.dtype.itemsize > FREE:
         raise DataError(f"{what} is in chunks of {item.chunks}, which nobody writes; {remedy}")
-    stored = min(item.id.get_storage_size(), os.path.getsize(path))
+    stored, size = item.id.get_storage_size(), os.path.getsize(path)
+    if stored > size:
+        raise DataError(f"{what} is said to take {stored:,} bytes of the file, which has {size:,}; {remedy}")
     check_promise(item.nbytes, stored, what, remedy, packed=bool({H5.FILTER_DEFLATE, H5.FILTER_LZF} & set(filters)))
     if H5.FILTER_DEFLATE in filters:
         _check_chunks(item, filters.index(H5.FILTER_DEFLATE), what, remedy)

@@ -86,6 +86,13 @@ def endless(whole: bytes) -> bytes:
     return bytes(data)
 
 
+def long_chunk(whole: bytes, size: int) -> bytes:
+    """The same, with the length of each chunk, all of them of `size` bytes, said to be two gigabytes."""
+    key = size.to_bytes(4, "little") + bytes(4)  # in the tree of the chunks: the length, and no filter left out
+    assert key in whole
+    return whole.replace(key, (1 << 31).to_bytes(4, "little") + bytes(4))
+
+
 def free_for_ever(whole: bytes) -> bytes:
     """The same, with a group whose list of free space in its heap of names comes back to its start."""
     data = bytearray(whole)
