@@ -1,7 +1,8 @@
 """One LeNet-5 training step, nanoprune against PyTorch in the faster of its two memory formats.
 
 Both train the same network (conv, pool, ReLU, conv, pool, ReLU, dense, ReLU, dense; SGD with momentum) on the same
-random batch with the same number of threads, by turns: A B A B ... , each in a process of its own.
+random batch with the same number of threads, by turns: A B A B ... , each in a process of its own. `lenet5-apart-N` is
+the bound of nanoprune's way to use several processors: processes that share the samples for nothing.
 
     python benchmarks/lenet5_step.py [BATCH ...]
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable
 import torch
 from measure import in_turn, report, sgemm_rate
 from torch.nn import functional
-from training import lenet5_step, random_batch
+from training import lenet5_apart, lenet5_step, random_batch
 
 from nanoprune.run.parallel import default_threads
 
@@ -53,9 +54,10 @@ def main(batches: list[int]) -> None:
     rate = sgemm_rate(threads)
     for batch in batches:
         peers = [(peer_step, batch, threads, layout) for layout in ("contiguous_format", "channels_last")]
-        ours, *theirs = in_turn((lenet5_step, batch, threads), *peers)
+        ours, apart, *theirs = in_turn((lenet5_step, batch, threads), (lenet5_apart, batch, threads), *peers)
         peer, name = min(zip(theirs, ("torch", "torch channels_last"), strict=True), key=lambda pair: pair[0].median)
         report(f"lenet5-step-{batch}", ours, peer, name, FLOPS_PER_SAMPLE * batch / rate)
+        report(f"lenet5-apart-{batch}", apart, peer, name, FLOPS_PER_SAMPLE * batch / rate)
 
 
 if __name__ == "__main__":

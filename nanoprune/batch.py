@@ -1,5 +1,6 @@
 """Records as the networks take them: gathered, samples last."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,8 @@ from nanoprune.backend import to_device, to_host, xp
 from nanoprune.nn import Network, Workspace
 from nanoprune.run.shards import map_shards, shard_size
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 256  # records of an evaluation pass, at most
+EVALUATION_BYTES = 1 << 28  # of what its layers put out for them, in one replica
 MIXED = 64  # blocks of records that are shuffled together where records are read in blocks
 
 
@@ -54,12 +56,22 @@ def _by_blocks(row: np.ndarray, generator: np.random.Generator, block: int) -> n
     return row[np.argsort(rank // MIXED, kind="stable")]
 
 
+def evaluation_batch(net: Network) -> int:
+    """How many records an evaluation pass of `net` takes: fewer than EVALUATION_BATCH where its layers put out much.
+
+    Their outputs are all in memory at once, so that a large network would take more for this than for its training.
+    """
+    outputs = sum(math.prod(layer.output_shape(shape)) for layer, shape in net.body.leaves(net.input_shape))
+    return max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // (outputs * net.theta.itemsize)))
+
+
 def predict(net: Network, records: Records, index: np.ndarray, ws: Workspace | None = None) -> np.ndarray:
     """Logits (R, n, classes) of the records index (R, n), in evaluation mode, on the host."""
     ws = ws or Workspace(training=False)
     logits = np.empty((*index.shape, net.output_shape[0]), net.theta.dtype)
-    for start in range(0, index.shape[1], EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
+    size = evaluation_batch(net)
+    for start in range(0, index.shape[1], size):
+        part = slice(start, start + size)
         X, _ = records.batch(to_device(index[:, part]), ws)
         logits[:, part] = to_host(net.forward(X, ws)).swapaxes(1, 2)
     return logits
@@ -73,6 +85,6 @@ def accuracy(net: Network, records: Records, index: np.ndarray, ws: Workspace | 
 
 def predict_fleet(net: Network, records: Records, index: np.ndarray, threads: int) -> np.ndarray:
     """`predict`, with the replicas shared out among worker threads."""
-    size = shard_size(net, EVALUATION_BATCH, threads)
+    size = shard_size(net, evaluation_batch(net), threads)
     parts = map_shards(lambda shard: predict(net.shard(shard), records, index[shard]), net.replicas, threads, size)
     return np.concatenate(parts)

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune import batch as batch_module
-from nanoprune.batch import Records, accuracy, predict, predict_fleet, shuffled
+from nanoprune.batch import Records, accuracy, evaluation_batch, predict, predict_fleet, shuffled
 from nanoprune.nn import Dense, Network, ReLU, Sequential, Workspace
+from nanoprune.zoo import build, describe
 
 quick = settings(deadline=None, max_examples=50)
 
@@ -77,6 +78,19 @@ def test_predict_equals_one_forward_pass(seed, replicas, count, part):
     at_once = net.forward(np.moveaxis(records.x[index], 1, -1), Workspace(training=False))  # (R, 3, count)
     np.testing.assert_allclose(logits, at_once.swapaxes(1, 2), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(shared_out, logits, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("network", ["lenet-5", "mobilenetv2", "resnet18"])
+def test_an_evaluation_pass_takes_no_more_memory_than_it_may(network):
+    shape = (28, 1, 28) if network == "lenet-5" else (32, 3, 32)
+    net, ws = build(describe(network, shape, 10, [20, 50, 500] if network == "lenet-5" else 1.0)), Workspace(False)
+    size = evaluation_batch(net)
+    assert size == 256 if network == "lenet-5" else 1 <= size < 256  # lenet-5 puts out 24 MB for 256
+    part = min(size, 4)
+    net.forward(np.zeros((1, *shape, part), np.float32), ws)
+    # beside the outputs of layers: frames of zeros, lowered rows
+    assert ws.nbytes / part * size < 2 * batch_module.EVALUATION_BYTES
+    assert ws.nbytes / part * (size + 1) > batch_module.EVALUATION_BYTES or size == 256
 
 
 def test_accuracy_counts_the_records_that_are_right():

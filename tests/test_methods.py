@@ -117,7 +117,7 @@ def test_a_model_records_the_ratios_on_the_way_and_its_shadows_take_it_too(monke
     [
         ({"via": (0.0,)}, "via must be ratios"),
         ({"via": (1.5,)}, "via must be ratios"),
-        ({"scope": "network"}, "scope must be layer or global"),
+        ({"scope": "network"}, "scope must be layer, erk or global"),
         ({"scope": "global", "keep": ((0.1, 0.2, 0.3),)}, "keep must be one ratio where scope is global"),
     ],
 )

@@ -236,5 +236,5 @@ def test_a_wrong_number_of_ratios_is_refused(keep, scope):
 
 
 def test_an_unknown_scope_is_refused():
-    with pytest.raises(ArgumentError, match="scope must be layer or global, got 'network'"):
+    with pytest.raises(ArgumentError, match="scope must be layer, erk or global, got 'network'"):
         Budget(network(1), 0.5, "network")

@@ -5,15 +5,19 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from nanoprune.audit.shadows import recipe_steps
 from nanoprune.audit.validity import sparsity
+from nanoprune.commands.prune import prune as prune_command
 from nanoprune.comparison.recipes import RECIPES, recipe_for
 from nanoprune.data import load
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.nn import Conv2D, Dense, Flatten, Network, ReLU, Sequential
-from nanoprune.prune import Budget, costs, hard_prune, layer_ratios, read_keep_file
+from nanoprune.prune import Budget, costs, erk, hard_prune, layer_ratios, read_keep_file
+from nanoprune.prune.budget import SCOPES
 from nanoprune.report import cost_table
 from nanoprune.storage.model import Model
 from nanoprune.zoo import build, describe
@@ -51,6 +55,47 @@ def test_one_ratio_leaves_the_exempt_layers_whole(exempt, of_lenet, of_mlp):
 def test_a_ratio_is_of_each_layer_unless_it_is_of_all():
     assert layer_ratios(mlp(), 0.3) == [0.3, 0.3, 0.3]
     assert layer_ratios(mlp(), 0.3, "global") == [0.3]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([0, 1, 3])), min_size=1, max_size=6),
+    st.floats(0.01, 1.0),
+)
+def test_erk_deals_out_the_weights_in_proportion_to_the_ends_of_a_layer(sizes, keep):
+    layers = [Dense(i, o) if k == 0 else Conv2D(i, o, k) for i, o, k in sizes]
+    weights = [layer.W for layer in layers]
+    n = np.array([i * o * max(k, 1) ** 2 for i, o, k in sizes])
+    e = np.array([i + o + 2 * k for i, o, k in sizes])
+    # by bisection on the scale s, of which the weights that are dealt out are a rising function
+    low, high = 0.0, 2.0 * max(n / e)
+    for _ in range(200):
+        s = (low + high) / 2
+        low, high = (s, high) if np.minimum(n, s * e).sum() < keep * n.sum() else (low, s)
+    ratios = np.array(erk(weights, keep))
+    np.testing.assert_allclose(ratios, np.minimum(n, high * e) / n, rtol=1e-9)
+    np.testing.assert_allclose((ratios * n).sum(), keep * n.sum(), rtol=1e-12)
+    assert (ratios <= 1).all()
+
+
+def test_erk_keeps_something_of_each_layer_where_the_largest_weights_are_elsewhere():
+    net = build(describe("mobilenetv2", (32, 3, 32), 10, 0.25)).initialise([np.random.default_rng(0)])
+    net.weights[0].value[...] *= 1e-3
+    of_all = Budget(net, layer_ratios(net, 0.1, "global"), "global").project(net.W)
+    dealt = Budget(net, layer_ratios(net, 0.1, "erk"), "erk")
+    kept = dealt.project(net.W)
+    first = net.weights[0].size
+    assert (of_all[0, :first] == 0).all()  # a dead network
+    assert sum(dealt.most()) == (kept != 0).sum() <= 24_025
+    assert (kept != 0).sum() > 24_025 - len(net.weights)
+    # a depthwise kernel reads one channel: 48 + 1 + 3 + 3 to 96 + 16 + 1 + 1 of a 1x1 convolution
+    ratios = dict(zip(net.names, layer_ratios(net, 0.1, "erk"), strict=True))
+    assert ratios["conv5"] * 432 / (ratios["conv22"] * 96 * 16) == pytest.approx(55 / 114)
+
+
+def test_the_option_has_the_scopes_that_there_are():
+    (option,) = (p for p in prune_command.params if p.name == "scope")
+    assert tuple(option.type.choices) == SCOPES
 
 
 def test_the_first_layer_is_exempt_where_it_is_a_convolution_whatever_comes_next():
@@ -145,6 +190,10 @@ BAD_RECIPES = [
     ({"scheme": "2:4", "via": (0.7,)}, "via must be empty where scheme is 2:4, got 0.7"),
     ({"scheme": "rows"}, "scheme must be unstructured, filter"),
     ({"scope": "global", "exempt": ("last",)}, "exempt must be none where scope is global, got last"),
+    ({"scope": "erk", "exempt": ("last",)}, "exempt must be none where scope is erk, got last"),
+    ({"scope": "erk", "scheme": "filter"}, "scope must be layer where scheme is filter, got erk"),
+    ({"scope": "erk", "via": (0.5,)}, "via must be empty where scope is erk, got 0.5"),
+    ({"scope": "erk", "keep": ((0.5, 0.5, 0.4),)}, "keep must be one ratio where scope is erk, got 0.5,0.5,0.4"),
     ({"keep": ((0.5, 0.5, 0.4),), "exempt": ("last",)}, "exempt is for one ratio for all layers"),
 ]
 

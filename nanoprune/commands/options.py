@@ -63,8 +63,9 @@ privacy_options = options(
 )
 scope_option = click.option(
     "--scope",
-    type=click.Choice(["layer", "global"]),
-    help="Is a ratio of each layer or of all weights together?  [default: the recipe's]",
+    type=click.Choice(["layer", "erk", "global"]),
+    help="Is a ratio of each layer or of all weights together? erk: of all, dealt out so that small layers keep more.  "
+    "[default: the recipe's]",
 )
 scheme_options = options(
     click.option(

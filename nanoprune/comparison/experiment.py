@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from nanoprune.attack import Outcome, Outputs, evaluate
 from nanoprune.backend import to_device
-from nanoprune.batch import EVALUATION_BATCH, Records, accuracy, predict_fleet
+from nanoprune.batch import Records, accuracy, evaluation_batch, predict_fleet
 from nanoprune.comparison.methods import Shard, generators
 from nanoprune.comparison.recipes import Keep, Recipe
 from nanoprune.data import Dataset, Split, make_split
@@ -240,7 +240,7 @@ class Experiment:
         """Share of the records of `part` that the network of each seed classifies correctly, (seeds,)."""
         index = self.indices(part)
         with single_threaded_blas():
-            size = shard_size(net, EVALUATION_BATCH, self.threads)
+            size = shard_size(net, evaluation_batch(net), self.threads)
             shards = map_shards(
                 lambda rows: accuracy(net.shard(rows), self.records, index[rows]), net.replicas, self.threads, size
             )
@@ -298,7 +298,7 @@ class Experiment:
 
         self.progress.start(f"train {method}", epochs * net.replicas)
         with single_threaded_blas():
-            size = shard_size(net, max(self.recipe.dense.batch, EVALUATION_BATCH), self.threads)
+            size = shard_size(net, max(self.recipe.dense.batch, evaluation_batch(net)), self.threads)
             ended = train_shards(train, net.replicas, self.threads, size, self.progress.advance)
         return self._together(method, net, steps, [shard for shard in ended if shard])
 

@@ -13,6 +13,7 @@ from nanoprune.defend.accounting import noise_for, phase, statement
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings, Budget, layer_ratios, parse_scheme
+from nanoprune.prune.budget import check_scope
 from nanoprune.prune.ratios import USUAL
 from nanoprune.train import Schedule
 from nanoprune.zoo import architecture, build, describe
@@ -96,9 +97,10 @@ class Recipe:
     widths: of the hidden layers; of vgg16, mobilenetv2 and resnet18 the width multiplier.
     members: None for the whole official training set. dense: training of every dense network. prune: the W-steps of
     all ADMM iterations together. retrain: of the survivors. keep: the ratios to compare. scope: whether a ratio is of
-    each layer's weights or of all weights together, see `prune.Budget`. via: ratios to prune to on the way, each by
-    the whole of `prune` (Ye et al. 2018, arXiv 1810.07378, "progressive"). scheme: what is pruned together, see
-    `prune.scheme`. exempt: layers that one ratio for all leaves whole, see `prune.layer_ratios`.
+    each layer's weights, of all weights together, or of those and dealt out to the layers, see `prune.layer_ratios`.
+    via: ratios to prune to on the way, each by the whole of `prune` (Ye et al. 2018, arXiv 1810.07378, "progressive").
+    scheme: what is pruned together, see `prune.scheme`. exempt: layers that one ratio for all leaves whole, see
+    `prune.layer_ratios`.
     minmax: lambda of the game, 0 for none. inner_steps: of the adversary before each step of the classifier.
     dropout: rate of the layers that `zoo.with_dropout` puts in. defences: what the simple defences are told.
     private: the training with DP-SGD.
@@ -126,10 +128,9 @@ class Recipe:
     private: Private = dataclasses.field(default_factory=Private)
 
     def __post_init__(self) -> None:
-        if self.scope not in ("layer", "global"):
-            raise ArgumentError(f"scope must be layer or global, got {self.scope!r}")
-        if self.scope == "global" and any(isinstance(keep, tuple) for keep in self.keep):
-            raise ArgumentError(f"keep must be one ratio where scope is global, got {keep_name(self.keep[0])}")
+        check_scope(self.scope)
+        if self.scope != "layer" and any(isinstance(keep, tuple) for keep in self.keep):
+            raise ArgumentError(f"keep must be one ratio where scope is {self.scope}, got {keep_name(self.keep[0])}")
         if not 0.0 <= self.minmax < float("inf"):
             raise ArgumentError(f"minmax must be a lambda of at least 0, got {self.minmax}")
         for keep in self.keep:
@@ -147,10 +148,12 @@ class Recipe:
 
     def _check_scheme(self) -> None:
         scheme = parse_scheme(self.scheme)
-        if self.scope == "global" and scheme.structured:
-            raise ArgumentError(f"scope must be layer where scheme is {self.scheme}, got global")
-        if self.scope == "global" and self.exempt:
-            raise ArgumentError(f"exempt must be none where scope is global, got {','.join(self.exempt)}")
+        if self.scope != "layer" and scheme.structured:
+            raise ArgumentError(f"scope must be layer where scheme is {self.scheme}, got {self.scope}")
+        if self.scope != "layer" and self.exempt:
+            raise ArgumentError(f"exempt must be none where scope is {self.scope}, got {','.join(self.exempt)}")
+        if self.scope == "erk" and self.via:
+            raise ArgumentError(f"via must be empty where scope is erk, got {' '.join(map(str, self.via))}")
         for keep in self.keep:
             for ratio in keep if isinstance(keep, tuple) else (keep,):
                 scheme.check(ratio)

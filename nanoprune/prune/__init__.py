@@ -3,6 +3,7 @@
 from nanoprune.prune.admm import ADMM, ADMMSettings, Status
 from nanoprune.prune.budget import Budget
 from nanoprune.prune.cost import costs
+from nanoprune.prune.erk import erk
 from nanoprune.prune.mask import Mask, hard_prune
 from nanoprune.prune.projection import project
 from nanoprune.prune.ratios import layer_ratios, read_keep_file
@@ -16,6 +17,7 @@ __all__ = [
     "Mask",
     "Status",
     "costs",
+    "erk",
     "hard_prune",
     "layer_ratios",
     "parse_scheme",

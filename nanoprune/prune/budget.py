@@ -12,12 +12,15 @@ from nanoprune.errors import ArgumentError
 from nanoprune.nn.network import Network
 from nanoprune.prune.scheme import Grouping, parse_scheme
 
+SCOPES = ("layer", "erk", "global")
+
 
 class Budget:
     """The constraint set: in each replica, part i of the weights has at most k_i groups that are not all zero.
 
-    A part is one layer's weights, or for a global budget all weights of a replica. What a group is, the scheme says
-    (`Grouping`): by default one weight. `keep` gives the ratios k_i / G_i of the G_i groups (for N:M, of each cell):
+    A part is one layer's weights, or where scope is global all weights of a replica; scope erk says how the ratios were
+    found (`layer_ratios`). What a group is, the scheme says (`Grouping`): by default one weight. `keep` gives the
+    ratios k_i / G_i of the G_i groups (for N:M, of each cell):
 
         one number                            the same ratio for every layer and replica
         a sequence of one number a layer      (in the order of the network)
@@ -30,13 +33,12 @@ class Budget:
 
     def __init__(self, net: Network, keep: Any, scope: str = "layer", scheme: str = "unstructured") -> None:
         by = parse_scheme(scheme)
-        if scope not in ("layer", "global"):
-            raise ArgumentError(f"scope must be layer or global, got {scope!r}")
-        if scope == "global" and by.structured:
-            raise ArgumentError(f"scope must be layer where scheme is {scheme}, got global")
+        check_scope(scope)
+        if scope != "layer" and by.structured:
+            raise ArgumentError(f"scope must be layer where scheme is {scheme}, got {scope}")
         whole = (1, net.weight_count)
         layers = [by.grouping(p) for p in net.weights]
-        self.groupings = layers if scope == "layer" else [Grouping(whole, whole, whole, (), 1)]
+        self.groupings = [Grouping(whole, whole, whole, (), 1)] if scope == "global" else layers
         sizes = [grouping.size for grouping in self.groupings]
         stops = [sum(sizes[: i + 1]) for i in range(len(sizes))]
         self.parts = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
@@ -60,6 +62,12 @@ class Budget:
     def most(self, r: int = 0) -> list[int]:
         """The largest number of weights that each part of replica r can keep: k_i, where a group is one weight."""
         return [grouping.most(k) for grouping, k in zip(self.groupings, self.k[r], strict=True)]
+
+
+def check_scope(scope: str) -> None:
+    """Raises ArgumentError on an unknown one."""
+    if scope not in SCOPES:
+        raise ArgumentError(f"scope must be {', '.join(SCOPES[:-1])} or {SCOPES[-1]}, got {scope!r}")
 
 
 def count(keep: float, n: int) -> int:

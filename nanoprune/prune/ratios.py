@@ -1,4 +1,4 @@
-"""The keep ratio of each layer: one for all but the exempt ones, or one a layer from a file."""
+"""The keep ratio of each layer: one for all but the exempt ones, dealt out by size, or one a layer from a file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.nn.network import Network
+from nanoprune.prune.erk import erk
 from nanoprune.storage.bounded import read_json
 
 USUAL = ("first", "last")  # exempt where a scheme is structured, unless the caller says otherwise
@@ -18,14 +19,17 @@ def layer_ratios(net: Network, keep: Any, scope: str = "layer", exempt: Sequence
     """`keep` as one ratio a layer (one in all where scope is global): `Budget` takes it.
 
     Ratios of each layer's own, a list or tuple, stay as they are. A single one is that of every layer but the exempt
-    ones, which keep all. exempt: names of layers, "first" for the first layer where that is a convolution (it has few
-    weights and reads the image; a dense first layer has most of a network's), "last" for the last layer.
+    ones, which keep all; where scope is erk it is that of all weights together, which `erk` deals out.
+    exempt: names of layers, "first" for the first layer where that is a convolution (it has few weights and reads the
+    image; a dense first layer has most of a network's), "last" for the last layer.
     Raises ArgumentError on a layer that the network does not have.
     """
     if isinstance(keep, (list, tuple)):
         return list(keep)
     if scope == "global":
         return [keep]
+    if scope == "erk":
+        return erk(net.weights, keep)
     names = net.names
     spared = {name for word in exempt for name in _named(word, names)}
     return [1.0 if name in spared else keep for name in names]

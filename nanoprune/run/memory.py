@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from nanoprune.backend import free_memory
-from nanoprune.batch import EVALUATION_BATCH
+from nanoprune.batch import evaluation_batch
 from nanoprune.comparison.recipes import Recipe
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Network
@@ -36,7 +36,7 @@ def check_memory(net: Network, replicas: int, recipe: Recipe, threads: int, data
 def estimate(net: Network, replicas: int, recipe: Recipe, threads: int, data: int) -> int:
     """Bytes that the run takes at most, about: what trains at once, and what is kept of what has been trained."""
     parameters = net.theta[0].nbytes
-    training = footprint(net, max(recipe.dense.batch, EVALUATION_BATCH))
+    training = footprint(net, max(recipe.dense.batch, evaluation_batch(net)))
     if recipe.minmax:
         training += footprint(attacker(net.output_shape[0]), 2 * recipe.dense.batch)
     at_once = min(replicas, threads * max(1, CACHE // parameters))  # as `shard_size` has it
