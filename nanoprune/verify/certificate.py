@@ -26,7 +26,7 @@ from nanoprune.nn import (
     log_loss,
     softmax,
 )
-from nanoprune.prune import ADMM, ADMMSettings, Budget, parse_scheme, project
+from nanoprune.prune import ADMM, ADMMSettings, Budget, erk, parse_scheme, project
 from nanoprune.verify import layers, reference
 from nanoprune.verify.gradient import apart, difference, direction, gradients, network, normal
 from nanoprune.verify.layers import Pair, R, networks, rng
@@ -108,6 +108,7 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     yield "projection over all layers, all supports", 0.0, lambda: budget_projection("global", [12])
     for scheme in ("filter", "channel", "column", "block:2", "block:3", "2:4", "2:3"):
         yield f"projection of {scheme} with ties, all supports", 0.0, lambda s=scheme: scheme_projection(s)
+    yield "ratios dealt out by ERK, bisection", EXACT, erk_ratios
     yield "ADMM, min 1/2||W - A||^2, all weights kept, W = A", 1e-9, admm_nearest
     yield "ADMM, least squares, all weights kept, LAPACK", 1e-9, admm_least_squares
     yield "ADMM, orthonormal least squares, 3 of 8, all supports", 1e-9, admm_sparse
@@ -238,6 +239,13 @@ def scheme_projection(scheme: str) -> Pair:
     keep = 2 / parse_scheme(scheme).grouping(net.weights[0]).groups
     ours = to_host(Budget(net, keep, scheme=scheme).project(to_device(W)))
     return ours, np.stack([reference.scheme_projection(row.reshape(3, 8), scheme, 2, (2, 2, 2)).ravel() for row in W])
+
+
+def erk_ratios() -> Pair:
+    """Of two convolutions and two dense layers, for a tenth of all weights, and for half, where some keep all."""
+    sizes = [(3, 8, 3), (8, 16, 1), (40, 30, 0), (30, 4, 0)]
+    weights = [(Conv2D(i, o, k) if k else Dense(i, o)).W for i, o, k in sizes]
+    return [erk(weights, keep) for keep in (0.1, 0.5)], [reference.erk(sizes, keep) for keep in (0.1, 0.5)]
 
 
 # ADMM on problems whose solution is known

@@ -137,6 +137,18 @@ def scheme_projection(W: np.ndarray, scheme: str, k: int, window: tuple[int, int
     return np.sum(parts, axis=0).reshape(W.shape)
 
 
+def erk(sizes: list[tuple[int, int, int]], keep: float) -> list[float]:
+    """Ratios min(1, s e_i / n_i) of layers (inputs, outputs, k), k = 0 where dense, with s found by bisection."""
+    n = [inputs * outputs * max(k, 1) ** 2 for inputs, outputs, k in sizes]
+    e = [inputs + outputs + 2 * k for inputs, outputs, k in sizes]
+    low, high = 0.0, float(sum(n))  # what is kept rises with s; at sum(n) it is everything
+    for _ in range(200):
+        s = (low + high) / 2
+        kept = sum(min(n_i, s * e_i) for n_i, e_i in zip(n, e, strict=True))
+        low, high = (s, high) if kept < keep * sum(n) else (low, s)
+    return [min(1.0, high * e_i / n_i) for n_i, e_i in zip(n, e, strict=True)]
+
+
 def sparse_least_squares(A: np.ndarray, b: np.ndarray, k: int) -> np.ndarray:
     """argmin ||A x - b|| with at most k entries: ordinary least squares on each set of k columns, the best of them."""
     least, best = math.inf, np.zeros(A.shape[1])
