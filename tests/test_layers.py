@@ -9,6 +9,7 @@ from scipy.signal import correlate
 from nanoprune.errors import ArgumentError, WorkspaceError
 from nanoprune.nn import (
     AvgPool,
+    BandedDepthwise,
     BatchNorm,
     Branches,
     Conv2D,
@@ -56,9 +57,13 @@ def conv_cases(draw):
 
 @st.composite
 def depthwise_cases(draw):
+    """A layer of either form; images of up to 6 rows, more than one tile of the banded form and often a part of one."""
     size, padding, C = draw(st.integers(1, 4)), draw(st.integers(0, 3)), draw(SMALL)
     sides = st.integers(max(1, size - 2 * padding), 6)
-    layer = DepthwiseConv2D(C, size, stride=draw(SMALL), padding=padding, bias=draw(st.booleans()))
+    if draw(st.booleans()):
+        layer = DepthwiseConv2D(C, size, stride=draw(SMALL), padding=padding, bias=draw(st.booleans()))
+    else:
+        layer = BandedDepthwise(C, size, min(padding, size - 1), bias=draw(st.booleans()))
     return layer, (draw(SMALL), draw(sides), C, draw(sides), draw(SMALL))
 
 
@@ -656,6 +661,7 @@ def test_input_shapes_that_do_not_fit_are_refused(layer, shape):
         (lambda: DepthwiseConv2D(1, 0), "size"),
         (lambda: DepthwiseConv2D(1, 1, stride=0), "stride"),
         (lambda: DepthwiseConv2D(1, 1, padding=-1), "padding"),
+        (lambda: BandedDepthwise(1, 2, padding=2), "padding"),
         (lambda: Dropout(1.0), "rate"),
         (lambda: Dropout(-0.1), "rate"),
         (lambda: Dropout(float("nan")), "rate"),

@@ -1,6 +1,7 @@
 """Layers, losses and optimisers with hand-written derivatives. Replica axis first, sample axis last."""
 
 from nanoprune.nn.avgpool import AvgPool
+from nanoprune.nn.banded import BandedDepthwise, depthwise_convolution
 from nanoprune.nn.batchnorm import BatchNorm
 from nanoprune.nn.branches import Branches
 from nanoprune.nn.conv2d import Conv2D
@@ -30,6 +31,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AvgPool",
+    "BandedDepthwise",
     "BatchNorm",
     "Branches",
     "Conv2D",
@@ -55,6 +57,7 @@ __all__ = [
     "Workspace",
     "convolution",
     "cross_entropy",
+    "depthwise_convolution",
     "log_loss",
     "schedule",
     "sigmoid",

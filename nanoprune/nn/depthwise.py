@@ -51,24 +51,33 @@ class DepthwiseConv2D(Layer):
         R, H, C, W, N = X.shape
         p, shape = self.padding, (R, *self.output_shape((H, C, W)), N)
         P = ws.buffer(self, "P", (R, H + 2 * p, C, W + 2 * p, N), X.dtype)
-        P[:, :p] = 0
-        P[:, p + H :] = 0
-        P[:, :, :, :p] = 0
-        P[:, :, :, p + W :] = 0
-        P[:, p : p + H, :, p : p + W] = X
         Y = ws.buffer(self, "Y", shape, X.dtype)
-        for rows, term in self._blocks(shape, X.dtype, ws):
-            out = Y[:, rows]
-            for tap in range(self.size**2):
-                T = self._view(P, tap, rows, shape)
-                if tap:
-                    out += xp.multiply(T, self._weight(tap), out=term)
-                else:
-                    xp.multiply(T, self._weight(tap), out=out)
-            if self.b:
-                out += self.b.value[:, None, :, :, None]
+        self._frame(X, p, out=P)
+        self._correlate(P, self.W.value, Y, ws)
+        if self.b:
+            Y += self.b.value[:, None, :, :, None]
         ws.save(self, P, X.shape)
         return Y
+
+    def _frame(self, X: Any, p: int, out: Any) -> None:
+        """out = X (R, H, C, W, N) with p rows and columns of zeros around."""
+        H, W = X.shape[1], X.shape[3]
+        out[:, :p] = 0
+        out[:, p + H :] = 0
+        out[:, :, :, :p] = 0
+        out[:, :, :, p + W :] = 0
+        out[:, p : p + H, :, p : p + W] = X
+
+    def _correlate(self, P: Any, W: Any, Y: Any, ws: Workspace) -> None:
+        """Y = sum_ij W[c, i, j] T_ij, with W (R, C, k*k)."""
+        for rows, term in self._blocks(Y.shape, Y.dtype, ws):
+            out = Y[:, rows]
+            for tap in range(self.size**2):
+                T, weight = self._view(P, tap, rows, Y.shape), W[:, None, :, tap, None, None]  # (R, 1, C, 1, 1)
+                if tap:
+                    out += xp.multiply(T, weight, out=term)
+                else:
+                    xp.multiply(T, weight, out=out)
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         P, X_shape = ws.saved(self)
@@ -111,7 +120,7 @@ class DepthwiseConv2D(Layer):
                     self.W.grad[..., tap : tap + 1] += inner(flat(D), flat(self._view(P, tap, rows, dY.shape)))
                 if need_dX:
                     dT = self._view(dP, tap, rows, dY.shape)
-                    dT += xp.multiply(D, self._weight(tap), out=term)
+                    dT += xp.multiply(D, self.W.value[:, None, :, tap, None, None], out=term)
         return dP[:, p : p + H, :, p : p + W] if need_dX else None
 
     def _blocks(self, shape: tuple[int, ...], dtype: Any, ws: Workspace) -> Iterator[tuple[slice, Any]]:
@@ -130,10 +139,6 @@ class DepthwiseConv2D(Layer):
         columns = slice(j, j + s * (shape[3] - 1) + 1, s)
         return A[:, s * rows.start + i : s * (rows.stop - 1) + i + 1 : s, :, columns]
 
-    def _weight(self, tap: int) -> Any:
-        """(R, 1, C, 1, 1)."""
-        return self.W.value[:, None, :, tap, None, None]
-
     def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         W, b = self._host()
         c = np.where(c == 0, c, np.nan) if self.padding else c  # at the border a window has less of a constant
@@ -147,8 +152,12 @@ class DepthwiseConv2D(Layer):
         self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
     ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
         W, b = self._host()
-        layer = DepthwiseConv2D(int(kept.sum()), self.size, self.stride, self.padding, self.b is not None)
+        layer = self._resized(int(kept.sum()))
         return layer, [W[kept], b[kept, None]] if self.b else [W[kept]], kept
+
+    def _resized(self, channels: int) -> "DepthwiseConv2D":
+        """The same layer for another number of channels."""
+        return DepthwiseConv2D(channels, self.size, self.stride, self.padding, self.b is not None)
 
     def _host(self) -> tuple[np.ndarray, np.ndarray]:
         """W (C, k*k) and b (C,) of the first replica."""

@@ -10,6 +10,7 @@ import numpy as np
 from nanoprune.backend import to_device, to_host
 from nanoprune.nn import (
     AvgPool,
+    BandedDepthwise,
     BatchNorm,
     Branches,
     Conv2D,
@@ -59,6 +60,8 @@ def networks() -> Iterator[tuple[str, Layer, tuple[int, ...], int]]:
         yield f"WinogradConv2D {size} x {size} padding {padding}", WinogradConv2D(2, 3, size, padding), image, 3
     for stride, padding in STRIDES:
         yield f"DepthwiseConv2D stride {stride} padding {padding}", DepthwiseConv2D(2, 3, stride, padding), image, 3
+    for padding in (0, 1):
+        yield f"BandedDepthwise padding {padding}", BandedDepthwise(2, 3, padding), image, 3
     yield "Pointwise", Pointwise(2, 3), image, 3
     yield "Pointwise stride 2", Pointwise(2, 3, stride=2, bias=False), image, 3
     yield "BatchNorm", BatchNorm(2), image, 3
@@ -92,7 +95,11 @@ def beside_loops() -> Iterator[tuple[str, Callable[[Any], Pair]]]:
         layer = WinogradConv2D(2, 3, size, padding)
         yield f"WinogradConv2D {size} x {size} padding {padding}", lambda d, layer=layer: convolution(layer, d)
     for stride, padding in STRIDES:
-        yield f"DepthwiseConv2D stride {stride} padding {padding}", lambda d, s=stride, p=padding: depthwise(d, s, p)
+        layer = DepthwiseConv2D(2, 3, stride, padding)
+        yield f"DepthwiseConv2D stride {stride} padding {padding}", lambda d, layer=layer: depthwise(layer, d)
+    for padding in (0, 1):
+        layer = BandedDepthwise(2, 3, padding)
+        yield f"BandedDepthwise padding {padding}", lambda d, layer=layer: depthwise(layer, d)
     for stride in (1, 2):
         yield f"Pointwise stride {stride}", lambda d, s=stride: pointwise(d, s)
     yield "BatchNorm", lambda d: batch_norm(d)["output"]
@@ -126,10 +133,10 @@ def convolution(layer: Conv2D, dtype: Any) -> Pair:
     return Y, reference.convolution(X, W, b, layer.size, layer.stride, layer.padding)
 
 
-def depthwise(dtype: Any, stride: int, padding: int) -> Pair:
+def depthwise(layer: DepthwiseConv2D, dtype: Any) -> Pair:
     X = images(dtype)
-    _, Y, (W, b) = run(DepthwiseConv2D(2, 3, stride, padding), X)
-    return Y, reference.depthwise(X, W, b, 3, stride, padding)
+    _, Y, (W, b) = run(layer, X)
+    return Y, reference.depthwise(X, W, b, layer.size, layer.stride, layer.padding)
 
 
 def pointwise(dtype: Any, stride: int) -> Pair:

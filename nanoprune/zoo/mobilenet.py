@@ -6,12 +6,12 @@ from nanoprune.nn import (
     BatchNorm,
     Conv2D,
     Dense,
-    DepthwiseConv2D,
     GlobalAvgPool,
     Pointwise,
     ReLU6,
     Residual,
     Sequential,
+    depthwise_convolution,
 )
 from nanoprune.nn.layer import Layer
 from nanoprune.zoo.size import is_small
@@ -63,7 +63,7 @@ def block(channels: int, kernels: list[int], stride: int) -> Layer:
     """Expand by 1x1, filter each channel by 3x3, project by 1x1 without rectifier; a shortcut where shapes allow."""
     *expanded, filtered, projected = kernels
     layers = [part for width in expanded for part in convolution(Pointwise(channels, width, bias=False), width)]
-    layers += convolution(DepthwiseConv2D(filtered, 3, stride, padding=1, bias=False), filtered)
+    layers += convolution(depthwise_convolution(filtered, 3, stride, padding=1, bias=False), filtered)
     layers += [Pointwise(filtered, projected, bias=False), BatchNorm(projected)]
     body = Sequential(*layers)
     return Residual(body) if stride == 1 and channels == projected else body

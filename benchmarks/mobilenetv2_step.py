@@ -1,0 +1,94 @@
+"""One training step of a narrow MobileNetV2 (its form for 32x32, width 0.25) on 64 images, against PyTorch.
+
+Most of its time goes to what is no matrix product: depthwise convolutions, normalisation, rectifiers. The peer is
+torchvision's network with the strides and widths of ours, written out below, in the faster of PyTorch's two memory
+formats, with the same number of threads; by turns, A B A B ... , each in a process of its own.
+
+    python benchmarks/mobilenetv2_step.py
+"""
+
+from collections.abc import Callable
+
+import torch
+from measure import in_turn, peak_memory, report, report_memory, sgemm_rate
+from torch import nn
+from torch.nn import functional
+from training import random_batch, training_step
+
+from nanoprune.run.parallel import default_threads
+from nanoprune.zoo import build, describe
+from nanoprune.zoo.mobilenet import STAGES, mobilenetv2_widths
+
+SHAPE, CLASSES, WIDTH, BATCH = (32, 3, 32), 10, 0.25, 64
+LAYOUTS = ("contiguous_format", "channels_last")
+
+
+def convolution(channels: int, kernels: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    layer = nn.Conv2d(channels, kernels, size, stride, size // 2, groups=groups, bias=False)
+    return [layer, nn.BatchNorm2d(kernels), nn.ReLU6(inplace=True)]
+
+
+class Block(nn.Module):
+    def __init__(self, channels: int, kernels: list[int], stride: int) -> None:
+        super().__init__()
+        *expanded, filtered, projected = kernels
+        layers = [part for width in expanded for part in convolution(channels, width, 1)]
+        layers += convolution(filtered, filtered, 3, stride, groups=filtered)
+        self.body = nn.Sequential(*layers, nn.Conv2d(filtered, projected, 1, bias=False), nn.BatchNorm2d(projected))
+        self.shortcut = stride == 1 and channels == projected
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x) if self.shortcut else self.body(x)
+
+
+def peer() -> nn.Module:
+    widths = iter(mobilenetv2_widths(SHAPE, WIDTH))
+    channels = next(widths)
+    layers = convolution(3, channels, 3)
+    for expansion, _, count, _, stride in STAGES:
+        for i in range(count):
+            kernels = [next(widths) for _ in range(3 if expansion > 1 else 2)]
+            layers.append(Block(channels, kernels, stride if i == 0 else 1))
+            channels = kernels[-1]
+    last = next(widths)
+    layers += convolution(channels, last, 1)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, CLASSES))
+
+
+def peer_step(threads: int, layout: str) -> Callable[[], None]:
+    torch.set_num_threads(threads)
+    memory_format = getattr(torch, layout)
+    x, y = random_batch(BATCH, SHAPE, CLASSES)
+    net = peer().to(memory_format=memory_format)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
+    inputs = torch.tensor(x).permute(0, 2, 1, 3).contiguous(memory_format=memory_format)  # (N, C, H, W)
+    labels = torch.tensor(y)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(net(inputs), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def main() -> None:
+    threads = default_threads()
+    ours = ("mobilenetv2", SHAPE, CLASSES, WIDTH, BATCH, threads)
+    times, *theirs = in_turn(
+        (training_step, *ours), *((peer_step, threads, layout) for layout in LAYOUTS), rounds=6, steps=3, warmup=3
+    )
+    seconds, layout = min(zip(theirs, LAYOUTS, strict=True), key=lambda pair: pair[0].median)
+    net = build(describe("mobilenetv2", SHAPE, CLASSES, WIDTH), replicas=0)
+    if sum(p.numel() for p in peer().parameters()) != net.size:
+        raise SystemExit("error: the peer is another network")
+    report(
+        "mobilenetv2-step-64", times, seconds, f"torch {layout}", 6 * net.body.macs(SHAPE) * BATCH / sgemm_rate(threads)
+    )
+    our_peak = peak_memory("training", "training_step", *ours)
+    peaks = [peak_memory("mobilenetv2_step", "peer_step", threads, layout) for layout in LAYOUTS]
+    report_memory("memory-mobilenetv2", our_peak, "torch", min(peaks))
+
+
+if __name__ == "__main__":
+    main()
