@@ -67,6 +67,20 @@ def test_vgg16_learns_at_lower_rates_and_what_is_asked_for_is_done(members):
     assert recipe_for(data, members, network="vgg16", dense=usual.dense).dense == usual.dense
 
 
+@pytest.mark.parametrize("members", [None, "all"])
+def test_mobilenetv2_has_its_weights_dealt_out_to_its_layers_unless_told_otherwise(members):
+    data = images()
+    recipe = recipe_for(data, members, network="mobilenetv2")
+    assert recipe.scope == "erk"
+    assert recipe_for(data, members, network="resnet18").scope == "global"
+    assert recipe_for(data, members, network="mobilenetv2", scope="global").scope == "global"
+    assert recipe_for(data, members, network="mobilenetv2", scheme="filter").scope == "layer"
+    net = build(describe("mobilenetv2", data.x.shape[1:], 10, 0.25))
+    budget = recipe.budget(net, 0.1)
+    assert min(k / p.size for k, p in zip(budget.most(), net.weights, strict=True)) < 0.05
+    assert budget.most()[0] > 0.2 * net.weights[0].size
+
+
 def test_a_multiplier_is_refused_where_a_network_has_none():
     data = images()
     recipe = recipe_for(data, network="lenet-5", widths=0.25)

@@ -287,13 +287,14 @@ RECIPES = {
     # literature (Nasr et al. 2018, with Tanh), the rest is taken from Location-30.
     "purchase100": _tabular(members=10_000, reference=10_000, nonmembers=10_000),
     "texas100": _tabular(members=5_000, reference=5_000, nonmembers=5_000),
-    # The epochs are chosen by the time of a step, for an hour or so on two cores. cifar100 has not been run,
-    # and mobilenetv2 does not survive being pruned to a tenth (docs/results.md).
+    # The epochs are chosen by the time of a step, for an hour or so on two cores. cifar100 has not been run.
     "cifar10": _cifar((15, 15, 8)),
     "cifar100": _cifar((15, 15, 8)),
 }
 
-SLOWER = {"vgg16": 0.4}  # what learning rates are multiplied by; docs/results.md says why
+# What another network changes in the recipe of a data set: "rates" multiplies learning rates, the others are fields of
+# Recipe. docs/results.md says why.
+OF_NETWORK: dict[str, dict[str, Any]] = {"vgg16": {"rates": 0.4}, "mobilenetv2": {"scope": "erk"}}
 
 # At full width, as such networks are usually trained, for a GPU. It has not been run.
 FULL_CIFAR = _cifar(
@@ -321,10 +322,12 @@ FULL = {  # where the members are the whole official training set
 }
 
 
-def _slower(recipe: Recipe, factor: float) -> dict[str, Schedule]:
-    """Its schedules, with learning rates multiplied by `factor`."""
+def _of_network(recipe: Recipe, network: str) -> dict[str, Any]:
+    """The fields of a recipe that `network` changes."""
+    fields = dict(OF_NETWORK.get(network, {}))
+    factor = fields.pop("rates", 1.0)
     plans = {name: getattr(recipe, name) for name in ("dense", "prune", "retrain")}
-    return {name: dataclasses.replace(plan, lr=round(plan.lr * factor, 6)) for name, plan in plans.items()}
+    return fields | {name: dataclasses.replace(plan, lr=round(plan.lr * factor, 6)) for name, plan in plans.items()}
 
 
 def layer_names(dataset: Dataset, members: int | str | None = None, network: str | None = None) -> list[str]:
@@ -381,5 +384,5 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
         size, usual = architecture(network).size, architecture(recipe.network).size
         changes.setdefault("widths", recipe.widths if size.of_any_network and usual.of_any_network else size.default)
         changes.setdefault("keep", RECIPES[dataset.name].keep)  # ratios for each layer are for the recipe's network
-        changes = _slower(recipe, SLOWER.get(network, 1.0)) | changes
+        changes = _of_network(recipe, network) | changes
     return dataclasses.replace(recipe, **changes)
