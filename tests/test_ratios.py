@@ -214,6 +214,7 @@ def pruned_model(recipe, keep):
         ({"scheme": "filter"}, 0.5),
         ({"scheme": "1:4", "exempt": ("dense2",)}, 0.25),
         ({"scheme": "block:3"}, (0.1, 1, 0.2)),
+        ({"scope": "erk"}, 0.2),
     ],
 )
 def test_a_model_says_its_scheme_and_shadows_repeat_it(changes, keep):
@@ -222,6 +223,7 @@ def test_a_model_says_its_scheme_and_shadows_repeat_it(changes, keep):
     model = pruned_model(recipe, keep)
     (_, _), (_, again) = recipe_steps(model, data)
     assert (again.scheme, again.exempt, again.keep) == (recipe.scheme, recipe.exempt, (keep,))
+    assert again.scope == recipe.scope
     assert again.budget(model.net, keep).k == recipe.budget(model.net, keep).k
     assert sparsity(model).outcome == "passed"
     model.net.W[...] = 1.0
