@@ -6,7 +6,7 @@ MUTANTS := .venv-mutants
 RELEASE := .venv-release
 PYTHONS ?=
 ONLY ?=
-N ?= 200
+N ?=
 
 .PHONY: demo test lint bench kill fuzz mutants lock release-check clean
 
@@ -24,7 +24,7 @@ bench: $(BENCH)/installed
 	PYTHONPATH=. $(BENCH)/bin/python benchmarks/run.py $(ONLY)
 
 kill: $(VENV)/installed
-	$(VENV)/bin/python benchmarks/kill_resume.py $(N)
+	$(VENV)/bin/python benchmarks/kill_resume.py $(or $(N),200)
 
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/fuzz/run.py --inputs $(or $(N),100000)

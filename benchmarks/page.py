@@ -13,14 +13,14 @@ PAGE = pathlib.Path(__file__).parents[1] / "docs" / "benchmarks.md"
 NOTES = pathlib.Path(__file__).with_name("notes.md")
 HEAD = """# Benchmarks
 
-Made from `benchmarks/results.json` by `python benchmarks/page.py`; `make bench` measures all rows again but
+`python benchmarks/page.py` makes this page of `benchmarks/results.json`, which `make bench` makes: all rows but
 `reproduce-location30`, `make bench ONLY=lenet5-step` the rows of one program, `make bench ONLY=reproduce-location30`
 that one, which takes many minutes and is measured once on each side.
 
 Two sides are measured by turns (A B A B ...), each in a process of its own: medians, and in brackets the 10th to 90th
 percentile. Ratios are nanoprune / peer: smaller is better. The limit is the time that the arithmetic takes at the
-machine's sgemm rate, or the traffic at its copy rate; Winograd's convolution needs less arithmetic than is counted. The
-GPU column is not measured yet: no GPU was at hand. That path is tested against a strict stand-in for CuPy 14.
+machine's sgemm rate, or the traffic at its copy rate; Winograd's convolution needs less arithmetic than is counted.
+Nothing is measured on a GPU yet: none was at hand. That path is tested against a strict stand-in for CuPy 14.
 
 """
 COLUMNS = ("measure", "nanoprune", "peer", "", "ratio", "target", "share of the limit")

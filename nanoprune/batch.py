@@ -59,7 +59,8 @@ def _by_blocks(row: np.ndarray, generator: np.random.Generator, block: int) -> n
 def evaluation_batch(net: Network) -> int:
     """How many records an evaluation pass of `net` takes: fewer than EVALUATION_BATCH where its layers put out much.
 
-    Their outputs are all in memory at once, so that a large network would take more for this than for its training.
+    Their outputs are all in memory at once, and up to as much beside them, such as frames of zeros: in large networks
+    more than their training takes.
     """
     outputs = sum(math.prod(layer.output_shape(shape)) for layer, shape in net.body.leaves(net.input_shape))
     return max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // (outputs * net.theta.itemsize)))

@@ -14,7 +14,7 @@ from nanoprune.comparison.methods import Shard, generators
 from nanoprune.comparison.recipes import Keep, Recipe
 from nanoprune.data import Dataset, Split, make_split
 from nanoprune.errors import DataError, DivergenceError
-from nanoprune.prune import layer_ratios, shrink
+from nanoprune.prune import shrink
 from nanoprune.prune.admm import Iteration
 from nanoprune.run.fleet import Ended, train_shard
 from nanoprune.run.folder import Run, identity
@@ -88,13 +88,13 @@ def prune_model(
             "`reproduce --methods private` prunes within one"
         )
     progress = progress or Progress()
-    ratios = layer_ratios(model.net, keep, recipe.scope, recipe.exempt)
+    stages = recipe.stages(model.net, keep)
     pruned = dataclasses.replace(model, net=model.net.copy(), steps=list(model.steps))
     progress.start("prune and retrain", recipe.pruning_epochs)
     step = recipe.prune_step(keep, recipe.minmax)
 
     def prune(shard: Shard) -> list[str]:
-        return shard.pruned(ratios, recipe.minmax)
+        return shard.pruned(stages, recipe.minmax)
 
     made = [*model.steps, step]
     ended = _train("prune", pruned, dataset, recipe, threads, progress, prune, run, made, solved)

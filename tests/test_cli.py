@@ -21,6 +21,7 @@ from click.testing import CliRunner
 import cli
 from nanoprune.backend import use_device
 from nanoprune.comparison.experiment import Experiment
+from nanoprune.comparison.recipes import OF_NETWORK, RECIPES
 from nanoprune.errors import DeviceError
 from nanoprune.storage.model import load_model
 
@@ -228,6 +229,18 @@ def test_prune_with_a_ratio_for_each_layer_the_game_and_a_global_budget(dense_mo
     whole = run("prune", path, "--keep", 0.1, "--scope", "global", "--adaptive", "--out", tmp_path / "b.h5", *short)
     assert whole.exit_code == 0, whole.output
     assert "nonzero 5,043 of" in whole.output
+
+
+def test_prune_prunes_a_network_by_what_the_recipe_says_of_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(OF_NETWORK, "lenet-300-100", {"scope": "erk", "rates": 0.5})
+    path, pruned = tmp_path / "model.h5", tmp_path / "pruned.h5"
+    sizes = ["--members", 100, "--epochs", 1, "--network", "lenet-300-100"]
+    assert run("train", "digits", "--out", path, *sizes).exit_code == 0
+    result = run("prune", path, "--keep", 0.1, "--out", pruned, "--epochs", 1, "--iterations", 1)
+    assert result.exit_code == 0, result.output
+    step = load_model(pruned).steps[-1]
+    assert step["scope"] == "erk"
+    assert step["prune"]["lr"] == RECIPES["digits"].prune.lr / 2
 
 
 def test_prune_by_way_of_a_larger_ratio_makes_the_iterations_twice(dense_model, tmp_path):

@@ -17,6 +17,7 @@ from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings
 from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule
+from nanoprune.verify import reference
 from nanoprune.zoo import build, describe
 
 
@@ -58,7 +59,7 @@ def test_a_stopped_network_keeps_the_statistics_of_its_epoch():
         np.testing.assert_array_equal(stopped.net.state[r], trained.net.state[r])
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("scope", ["layer", "global", "erk"])
 def test_each_ratio_on_the_way_is_a_constraint_of_its_own(scope, monkeypatch):
     kept = []
 
@@ -68,11 +69,13 @@ def test_each_ratio_on_the_way_is_a_constraint_of_its_own(scope, monkeypatch):
 
     monkeypatch.setattr(methods, "hard_prune", spy)
     shard = shard_of(small(scope=scope, via=(0.5, 0.25)))
-    shard.pruned([[0.1], [0.4]])
-    sizes = [64 * 12, 12 * 8, 8 * 10] if scope == "layer" else [64 * 12 + 12 * 8 + 8 * 10]
+    shard.pruned(list(zip(*(shard.recipe.stages(shard.net, keep) for keep in (0.1, 0.4)), strict=True)))
+    layers = [(64, 12, 0), (12, 8, 0), (8, 10, 0)]  # inputs, outputs
+    sizes = [64 * 12 + 12 * 8 + 8 * 10] if scope == "global" else [i * o for i, o, _ in layers]
 
     def count(ratio):
-        return sum(int(round(ratio * n, 9)) for n in sizes)
+        ratios = reference.erk(layers, ratio) if scope == "erk" else [ratio] * len(sizes)
+        return sum(int(round(ratio * n, 9)) for ratio, n in zip(ratios, sizes, strict=True))
 
     # no replica is ever pruned below its own ratio on the way
     assert kept == [[count(0.5)] * 2, [count(0.25), count(0.4)], [count(0.1), count(0.4)]]
@@ -89,7 +92,7 @@ def test_weights_that_were_pruned_on_the_way_may_come_back(monkeypatch):
 
     monkeypatch.setattr(methods, "hard_prune", spy)
     many = Schedule(epochs=12, batch=8, lr=0.1)
-    shard_of(small(via=(0.1,), prune=many)).pruned(0.1)
+    shard_of(small(via=(0.1,), prune=many)).pruned([0.1, 0.1])
     first, second = supports
     assert (second & ~first).any()
 

@@ -187,7 +187,6 @@ BAD_RECIPES = [
     ({"scope": "global", "exempt": ("last",)}, "exempt must be none where scope is global, got last"),
     ({"scope": "erk", "exempt": ("last",)}, "exempt must be none where scope is erk, got last"),
     ({"scope": "erk", "scheme": "filter"}, "scope must be layer where scheme is filter, got erk"),
-    ({"scope": "erk", "via": (0.5,)}, "via must be empty where scope is erk, got 0.5"),
     ({"scope": "erk", "keep": ((0.5, 0.5, 0.4),)}, "keep must be one ratio where scope is erk, got 0.5,0.5,0.4"),
     ({"keep": ((0.5, 0.5, 0.4),), "exempt": ("last",)}, "exempt is for one ratio for all layers"),
 ]

@@ -66,17 +66,21 @@ def small_attackers():
         yield
 
 
+def a_fifth(shard):
+    return shard.recipe.stages(shard.net, 0.2)
+
+
 METHODS = {
     "dense": lambda shard: shard.dense(),
     "the game": lambda shard: shard.dense(lam=1.0),
     "stopped": lambda shard: shard.stopped(np.array([1, 3]), 3),
     "stopped by validation": lambda shard: shard.validated(),
-    "pruned": lambda shard: shard.pruned(0.2),
-    "pruned, with the game": lambda shard: shard.pruned(0.2, 1.0),
+    "pruned": lambda shard: shard.pruned(a_fifth(shard)),
+    "pruned, with the game": lambda shard: shard.pruned(a_fifth(shard), 1.0),
     "private": lambda shard: shard.private(1.0, "dense"),
-    "private, with a public mask": lambda shard: shard.private(1.0, "mask", 0.2),
-    "private, by ADMM": lambda shard: shard.private(1.0, "admm", 0.2),
-    "private, by magnitude": lambda shard: shard.private(1.0, "magnitude", 0.2),
+    "private, with a public mask": lambda shard: shard.private(1.0, "mask", a_fifth(shard)),
+    "private, by ADMM": lambda shard: shard.private(1.0, "admm", a_fifth(shard)),
+    "private, by magnitude": lambda shard: shard.private(1.0, "magnitude", a_fifth(shard)),
 }
 NETWORKS = {
     "mlp": describe("mlp", (64,), 10, [12, 8]),
@@ -173,6 +177,9 @@ def test_an_epoch_that_was_saved_is_not_trained_again(tmp_path, monkeypatch):
         (("generators",), []),
         (("curves", "loss"), np.zeros(3)),
         (("losses",), np.zeros((2, 9))),
+        (("solvers", "0", "status"), ["foo", "foo"]),  # of a phase that is passed over
+        (("solvers", "0", "history"), {"loss": np.zeros((2, 2))}),
+        (("solvers",), {}),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(path, value, tmp_path):

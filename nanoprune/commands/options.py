@@ -40,7 +40,11 @@ machine_options = options(device_option, threads_option, data_option)
 members_option = click.option("--members", type=Members(), help="Size of the training set, or all.")
 split_options = options(
     members_option,
-    click.option("--reference", type=int, help="Size of the game's reference set."),
+    click.option(
+        "--reference",
+        type=int,
+        help="Size of the reference set, which is public.",
+    ),
     click.option("--nonmembers", type=int, help="How many held-out records."),
 )
 game_option = click.option(
@@ -82,7 +86,7 @@ scheme_options = options(
     click.option(
         "--exempt",
         type=Exempt(),
-        help="Layers that one ratio for all leaves whole.  [default: first,last; unstructured: none]",
+        help="Layers that one ratio leaves whole, with --scope layer.  [default: first,last; unstructured: none]",
     ),
 )
 

@@ -83,13 +83,16 @@ def prune(
     from nanoprune.report import cost_table
     from nanoprune.storage.files import write_json
     from nanoprune.storage.model import load_model, save_model
+    from nanoprune.zoo.build import size_of
 
     use_device(device)
     dense = load_model(model)
     data, threads = prepare(dense.dataset, device, threads, data_dir)
     members = "all" if dense.members is None else dense.members
     ratios = one_ratio(keep, read_keep_file(keep_file, dense.net.names) if keep_file else None, scheme)
+    network, size = dense.net.description["network"], size_of(dense.net.description)
     changes = {"keep": (ratios,), "scope": scope, "scheme": scheme, "exempt": exempt, "via": via or None}
+    changes |= {"network": network, "widths": tuple(size) if isinstance(size, list) else size}
     recipe = recipe_for(data, members, minmax=minmax or 0.0, **changes)
     recipe = dataclasses.replace(
         recipe,

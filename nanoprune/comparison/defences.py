@@ -27,7 +27,8 @@ def l2(experiment: Experiment, baseline: Trained) -> Trained:
 
 
 def dropout(experiment: Experiment, baseline: Trained) -> Trained:
-    """Dropout before every dense layer but the first (Srivastava et al. 2014); `nn.Dropout`."""
+    """Dropout before every dense layer that does not read the records themselves (Srivastava et al. 2014);
+    `nn.Dropout`."""
     recipe = dataclasses.replace(experiment.recipe, dropout=experiment.recipe.defences.dropout)
     return experiment.by(recipe).dense("dropout")
 

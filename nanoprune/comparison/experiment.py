@@ -22,7 +22,6 @@ from nanoprune.data import Dataset, Split, make_split
 from nanoprune.defend.accounting import summed_up
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import Network
-from nanoprune.prune import layer_ratios
 from nanoprune.run.fleet import Ended, train_shard
 from nanoprune.run.memory import check_memory
 from nanoprune.run.parallel import single_threaded_blas
@@ -184,14 +183,13 @@ class Experiment:
         S = len(self.seeds)
         net = dense.net.copy(list(range(S)) * len(keeps))  # (ratios x seeds) replicas
         steps = [[*before, self.recipe.prune_step(ratios, lam)] for ratios in keeps for before in dense.steps]
-        rows = [layer_ratios(net, ratios, self.recipe.scope, self.recipe.exempt) for ratios in keeps]
-        keep = [row for row in rows for _ in range(S)]  # (ratios x seeds, parts)
+        stages = [self.recipe.stages(net, ratios) for ratios in keeps for _ in range(S)]  # of each replica
         fleet = self._fleet(
             "prune" + ("+minmax" if lam else ""),
             net,
             steps,
             self.recipe.pruning_epochs,
-            lambda shard, rows: shard.pruned([keep[r] for r in rows], lam),
+            lambda shard, rows: shard.pruned(list(zip(*(stages[r] for r in rows), strict=True)), lam),
         )
         parts = [slice(j * S, (j + 1) * S) for j in range(len(keeps))]
         return [
@@ -212,14 +210,14 @@ class Experiment:
     def private_by(self, method: str, noise: float, way: str = "dense", keep: Keep | None = None) -> Trained:
         """The same with this noise, whatever epsilon that is."""
         net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
-        ratios = None if keep is None else layer_ratios(net, keep, self.recipe.scope, self.recipe.exempt)
+        stages = () if keep is None else self.recipe.stages(net, keep)
         step = self.recipe.private_step(self.indices("members").shape[1], noise, way, keep)
         trained = self._fleet(
             method,
             net,
             [[step] for _ in self.seeds],
             self.recipe.private.epochs,
-            lambda shard, rows: shard.private(noise, way, ratios and [ratios] * shard.net.replicas),
+            lambda shard, rows: shard.private(noise, way, [[ratios] * shard.net.replicas for ratios in stages]),
         )
         trained.privacy, trained.note = step["privacy"], f"{method}: {summed_up(step['privacy'])}"
         return trained

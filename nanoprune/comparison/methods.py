@@ -85,14 +85,14 @@ class Shard:
         self._train(self.recipe.dense, epochs=epochs, on_epoch=look)
         self.net.theta[...], self.net.state[...] = kept.theta, kept.state
 
-    def pruned(self, keep: Any, lam: float = 0.0) -> list[str]:
+    def pruned(self, stages: Sequence[Any], lam: float = 0.0) -> list[str]:
         """MIA-Pruning, with the game where lambda > 0: ADMM, hard prune, masked retraining. Returns the statuses.
 
-        On the way to `keep` the networks are pruned to each larger ratio of `recipe.via`; what was pruned there may
-        come back.
+        stages: the ratios of one pruning after another, each as `Budget` takes them; what was pruned to the ones on the
+        way may come back.
         """
         game, history = self._game(lam), []
-        for ratios in [*(np.maximum(via, keep) for via in self.recipe.via), keep]:
+        for ratios in stages:
             budget = Budget(self.net, ratios, self.recipe.scope, self.recipe.scheme)
             admm = ADMM(self.net, budget, self.recipe.admm)
             self._train(self.recipe.prune, game=game, admm=admm)
@@ -105,7 +105,7 @@ class Shard:
         self._train(self.recipe.retrain, game=game, mask=Mask(self.net))
         return [status.value for status in admm.status]
 
-    def private(self, noise: float, way: str, keep: Any = None) -> list[str] | None:
+    def private(self, noise: float, way: str, stages: Sequence[Any] = ()) -> list[str] | None:
         """DP-SGD with this noise in all epochs of `recipe.private`, from the initial weights. The ways to prune:
 
         dense      none
@@ -114,6 +114,7 @@ class Shard:
         admm       after the dense epochs, by ADMM whose W-step is DP-SGD; then the survivors are retrained
         magnitude  after as many epochs without ADMM, the largest weights are kept and retrained
 
+        stages: as in `pruned`, of which what is private knows the last one alone.
         The projection and the dual step see what DP-SGD has released, so that they cost nothing. Returns the solver's
         statuses where it ran.
         """
@@ -121,12 +122,12 @@ class Shard:
         dense, prune, retrain = of.thirds
         private = DPSGD(of.clip, noise, of.clipping)
         if way == "mask" and not self.saved:  # else what is saved has the mask
-            self.net.W[...] *= self._public_support(keep)
+            self.net.W[...] *= self._public_support(stages)
         if way in ("dense", "mask"):
             mask = Mask(self.net) if way == "mask" else None
             self._train(of.plan(of.epochs), mask=mask, private=private)
             return None
-        budget = Budget(self.net, keep, self.recipe.scope, self.recipe.scheme)
+        budget = Budget(self.net, stages[-1], self.recipe.scope, self.recipe.scheme)
         self._train(of.plan(dense), private=private)
         if way == "admm":
             admm = ADMM(self.net, budget, dataclasses.replace(self.recipe.admm, rho=of.rho, iterations=prune))
@@ -135,13 +136,13 @@ class Shard:
         self._train(of.plan(retrain), mask=Mask(self.net), private=private)
         return [status.value for status in admm.status] if admm else None
 
-    def _public_support(self, keep: Any) -> Any:
+    def _public_support(self, stages: Sequence[Any]) -> Any:
         """1 where a network has weights that was trained on the reference set, as MIA-Pruning does it; (R, n)."""
         slot = self.slot and self.slot.part(f"public-{self.net.replicas}")
         of = {"slot": slot, "saved": slot and slot.saved(self.net.replicas), "advance": lambda steps: None}
         public = dataclasses.replace(self, net=self.net.copy(), members=self.reference, **of)
         public.dense()
-        public.pruned(keep)
+        public.pruned(stages)
         return public.net.W != 0
 
     def recorded(self) -> dict[str, np.ndarray]:

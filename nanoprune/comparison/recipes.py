@@ -102,7 +102,7 @@ class Recipe:
     scheme: what is pruned together, see `prune.scheme`. exempt: layers that one ratio for all leaves whole, see
     `prune.layer_ratios`.
     minmax: lambda of the game, 0 for none. inner_steps: of the adversary before each step of the classifier.
-    dropout: rate of the layers that `zoo.with_dropout` puts in. defences: what the simple defences are told.
+    dropout: rate of the layers that `zoo.build.with_dropout` puts in. defences: what the simple defences are told.
     private: the training with DP-SGD.
     """
 
@@ -130,7 +130,8 @@ class Recipe:
     def __post_init__(self) -> None:
         check_scope(self.scope)
         if self.scope != "layer" and any(isinstance(keep, tuple) for keep in self.keep):
-            raise ArgumentError(f"keep must be one ratio where scope is {self.scope}, got {keep_name(self.keep[0])}")
+            found = next(keep_name(keep) for keep in self.keep if isinstance(keep, tuple))
+            raise ArgumentError(f"keep must be one ratio where scope is {self.scope}, got {found}")
         if not 0.0 <= self.minmax < float("inf"):
             raise ArgumentError(f"minmax must be a lambda of at least 0, got {self.minmax}")
         for keep in self.keep:
@@ -152,8 +153,6 @@ class Recipe:
             raise ArgumentError(f"scope must be layer where scheme is {self.scheme}, got {self.scope}")
         if self.scope != "layer" and self.exempt:
             raise ArgumentError(f"exempt must be none where scope is {self.scope}, got {','.join(self.exempt)}")
-        if self.scope == "erk" and self.via:
-            raise ArgumentError(f"via must be empty where scope is erk, got {' '.join(map(str, self.via))}")
         for keep in self.keep:
             for ratio in keep if isinstance(keep, tuple) else (keep,):
                 scheme.check(ratio)
@@ -163,6 +162,15 @@ class Recipe:
     def budget(self, net: Network, keep: Keep) -> Budget:
         """The constraint set of `keep` for a network. Raises ArgumentError where the two do not fit."""
         return Budget(net, layer_ratios(net, keep, self.scope, self.exempt), self.scope, self.scheme)
+
+    def stages(self, net: Network, keep: Keep) -> list[list[float]]:
+        """The ratios (`layer_ratios`) of each pruning of a network: on the way to `keep`, and to `keep`."""
+
+        def at_least(via: float) -> Keep:
+            return tuple(max(via, ratio) for ratio in keep) if isinstance(keep, tuple) else max(via, keep)
+
+        ways = [*(at_least(via) for via in self.via), keep]
+        return [layer_ratios(net, way, self.scope, self.exempt) for way in ways]
 
     @property
     def pruning_epochs(self) -> int:
@@ -351,10 +359,10 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
     """The recipe of a data set, for `members` members ("all" for the official training set), with some changes.
 
     changes: fields of Recipe; None leaves a field as it is. Another network comes with its own widths, or with the
-    recipe's multiplier if both have one. With all members, the game's reference set, if a game is asked for, is half of
-    the official test set. A structured scheme has a ratio for each layer, leaves the first convolution and the last
-    layer whole unless `exempt` says otherwise, and N:M brings its ratio. `exempt` has nothing to say where every ratio
-    is one layer's own.
+    recipe's multiplier if both have one, with what OF_NETWORK says of it, and with the data set's ratios. With all
+    members, the game's reference set, if a game is asked for, is half of the official test set. A structured scheme has
+    a ratio for each layer, leaves the first convolution and the last layer whole unless `exempt` says otherwise, and
+    N:M brings its ratio. `exempt` has nothing to say where every ratio is one layer's own.
     Raises ArgumentError on values that cannot be used.
     """
     changes = {name: value for name, value in changes.items() if value is not None}

@@ -24,6 +24,7 @@ class BandedDepthwise(DepthwiseConv2D):
     A band has m + k - 1 places in a row for k weights: with m = 4 and k = 3 there are twice the multiplications, but
     they are a matrix product's, where the plain form multiplies and adds arrays k*k times. dX is the same map of dY, in
     a frame of k - 1 - p zeros, by the kernels turned around, W[c, k - 1 - i, k - 1 - j]; dW is the plain form's.
+    Raises ArgumentError where padding is not less than size.
     """
 
     def __init__(self, channels: int, size: int, padding: int = 0, bias: bool = True) -> None:
@@ -80,9 +81,8 @@ class BandedDepthwise(DepthwiseConv2D):
 def depthwise_convolution(
     channels: int, size: int, stride: int = 1, padding: int = 0, bias: bool = True
 ) -> DepthwiseConv2D:
-    """The faster of the two forms of a depthwise convolution: products with bands where stride is 1.
-
-    On a GPU it is not measured.
+    """The faster of the two forms of a depthwise convolution: on a CPU, products with bands where stride is 1 and
+    padding less than size. On a GPU it is not measured.
     """
     if xp._module is np and stride == 1 and padding < size:
         return BandedDepthwise(channels, size, padding, bias)

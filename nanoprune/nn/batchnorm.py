@@ -20,7 +20,8 @@ class BatchNorm(Layer):
 
     X (R, H, C, W, N) or (R, C, N), Y alike; gamma, beta (R, C, 1), neither of them pruned.
 
-    Training: mu_c and var_c are the mean and (biased) variance of the m values of the channel in this batch. `mean` and
+    Training: mu_c and var_c are the mean and (biased) variance of the m values of the channel in this batch, of which
+    there must be two (else ArgumentError). `mean` and
     `var` (R, C, 1) run after them: var after the unbiased var_c m / (m - 1), as in PyTorch; see `Network.remember`.
     With x = (X - mu) / sigma and sums over the m values of a channel,
         dbeta = sum dY,   dgamma = sum dY x,   dX = gamma / sigma (dY - dbeta / m - x dgamma / m).

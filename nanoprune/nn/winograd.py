@@ -68,7 +68,8 @@ class WinogradConv2D(Conv2D):
 
         dM = A dY,   d(G W)_s = dM_s L_s^T,   dW = G^T d(G W),   dL_s = (G W)_s^T dM_s,   dZ = fold(dL),   dX += B^T dZ.
 
-    With m = 4, a kernel of 3 x 3 takes half of the multiplications, one of 5 x 5 two fifths.
+    With m = 4, a kernel of 3 x 3 takes half of the multiplications, one of 5 x 5 two fifths. Raises ArgumentError where
+    size is above 5.
     """
 
     def __init__(self, channels: int, kernels: int, size: int, padding: int = 0, bias: bool = True) -> None:

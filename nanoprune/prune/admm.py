@@ -138,7 +138,8 @@ class ADMM:
         return record | ({"Z": to_host(self.Z), "U": to_host(self.U)} if whole else {})
 
     def restore(self, saved: Any, net: Network) -> None:
-        """Take a state back. Raises DataError where it is none of this solver's."""
+        """Take a state back. Where it is none of this solver's, raises DataError, KeyError or ValueError, which
+        `run.course.Course` puts into one line."""
         self.rho = saved.array("rho", self.rho.shape, self.rho.dtype)
         self.status = [Status(value) for value in saved.each("status", str)]
         rows = saved.part("history")

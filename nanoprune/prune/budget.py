@@ -27,8 +27,9 @@ class Budget:
         an array (R, 1) or (R, layers)        ratios of each replica's own
 
     k_i = floor(keep G_i), but at least 1, since a layer without weights cuts the network in two.
-    Raises ArgumentError where a ratio is outside (0, 1] or not the scheme's, their number does not fit, or a scheme
-    other than unstructured is asked for globally: groups of different layers have different numbers of weights.
+    Raises ArgumentError on an unknown scope or scheme, where a ratio is outside (0, 1] or not the scheme's, where their
+    number does not fit, and where a scheme other than unstructured has another scope than layer: groups of different
+    layers have different numbers of weights.
     """
 
     def __init__(self, net: Network, keep: Any, scope: str = "layer", scheme: str = "unstructured") -> None:
@@ -60,7 +61,7 @@ class Budget:
         return xp.where(self.support(W), W, 0)  # and not -0.0 where W < 0, which a product would leave
 
     def most(self, r: int = 0) -> list[int]:
-        """The largest number of weights that each part of replica r can keep: k_i, where a group is one weight."""
+        """The largest number of weights that each part of replica r can keep: k_i, where the scheme is unstructured."""
         return [grouping.most(k) for grouping, k in zip(self.groupings, self.k[r], strict=True)]
 
 

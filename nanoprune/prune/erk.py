@@ -9,14 +9,15 @@ from nanoprune.nn.layer import Parameter
 
 
 def erk(weights: Sequence[Parameter], keep: float) -> list[float]:
-    """The ratio of each layer's weights, so that together they are `keep` of all: k_i = min(n_i, s e_i) weights, where
+    """The ratio of each layer's weights, so that together they are `keep` of all, but for `Budget`'s rounding down:
 
+        k_i = min(n_i, s e_i),
         e_i = n_in + n_out + kh + kw   for a convolution,   n_in + n_out   for a dense layer,
 
     n_i = n_in n_out kh kw is the number of its weights, and s is the same for all layers (Evci et al. 2020, arXiv
-    1911.11134, section 3). A layer twice as wide at both ends has four times the weights and keeps twice as many: small
-    layers keep most of theirs, and none loses all, as may happen where the largest of all weights are kept. n_in is 1
-    in a depthwise convolution, which reads one channel for each that it makes. Raises ArgumentError unless
+    1911.11134, section 3). A layer twice as wide at both ends has four times the weights and keeps about twice as many:
+    small layers keep a larger share, and none loses all, as may happen where the largest of all weights are kept. n_in
+    is 1 in a depthwise convolution, which reads one channel for each that it makes. Raises ArgumentError unless
     0 < keep <= 1.
     """
     if not 0.0 < keep <= 1.0:

@@ -50,8 +50,8 @@ def read_keep_file(path: str | os.PathLike, names: list[str]) -> tuple[float, ..
     """The ratios of a JSON file such as {"conv2": 0.1, "dense1": 0.05}, one a layer, in the order of `names`.
 
     A key is a layer's name or its place, counted from 0. A layer that the file does not name keeps all its weights.
-    Raises DataError, naming the file, where it is missing or no JSON object, or names a layer twice or one that the
-    network does not have; ArgumentError from `Budget` where a ratio is outside (0, 1].
+    Raises DataError, naming the file, where it is missing or no JSON object, names a layer twice or one that the
+    network does not have, or has a ratio outside (0, 1].
     """
     pairs = read_json(path, f'write an object such as {{"{names[0]}": 0.1}}', object_pairs_hook=tuple)
     if not isinstance(pairs, tuple):  # JSON itself has lists alone

@@ -20,8 +20,8 @@ def shrink(net: Network) -> Network:
     Two kinds of units (channels or features) go. One that no weight reads: its channel was pruned in the layer after.
     And one whose weights are all zero: its filter was pruned, so it is a constant, sigma(b), for every sample, and what
     it adds to the layer after goes into that one's bias (and may make units there constant in turn). Biases are not
-    pruned, so this constant is rarely 0. Where the next layer is a convolution with zeros around the image, a constant
-    other than 0 cannot be folded, since windows at the border hold less of it than those inside: such a unit stays.
+    pruned, so this constant is rarely 0. Where the next layer has no bias, or is a convolution with zeros around the
+    image, whose windows at the border hold less of a constant, one other than 0 cannot be folded: such a unit stays.
     Every layer keeps at least one unit; inputs and outputs of the network all stay.
 
     Each layer tells how it loses units: `Layer.constants`, from the first layer to the last; `Layer.needs`, from the

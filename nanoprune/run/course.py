@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,7 +50,8 @@ class Course:
         if self.saved is None or self.saved.value("phase", int, 0) <= self.phase:
             return False
         if admm:
-            self._restore_solver(admm)
+            with _refused(self.saved):
+                self._restore_solver(admm, self.saved)
         self.shard.advance(epochs * self.shard.net.replicas)
         return True
 
@@ -62,10 +65,8 @@ class Course:
         if self.saved is None:
             return 0
         saved, self.saved = self.saved, None
-        try:
+        with _refused(saved):
             return self._restore(saved)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{saved.where}: cannot be gone on from ({error}); delete it") from error
 
     def end_epoch(self, epoch: int) -> None:
         """Write a checkpoint where it is time for one. Raises Stopped, after that, where a signal asked for it."""
@@ -107,11 +108,20 @@ class Course:
         shard.advance(epoch * shard.net.replicas)
         return epoch
 
-    def _restore_solver(self, admm: Any, saved: Saved | None = None) -> None:
+    def _restore_solver(self, admm: Any, saved: Saved) -> None:
         place = next(i for i, solver in enumerate(self.solvers) if solver is admm)
-        admm.restore((saved or self.saved).part("solvers").part(str(place)), self.shard.net)
+        admm.restore(saved.part("solvers").part(str(place)), self.shard.net)
         for iteration in admm.history:
             self.shard.solved(iteration)
+
+
+@contextlib.contextmanager
+def _refused(saved: Saved) -> Iterator[None]:
+    """Whatever does not fit in what was saved is one line that names it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{saved.where}: cannot be gone on from ({error}); delete it") from error
 
 
 def curves_of(saved: Saved) -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ def check_memory(net: Network, replicas: int, recipe: Recipe, threads: int, data
     if needed > free:
         raise ArgumentError(
             f"the run needs about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; lower --threads "
-            f"(now {threads}), --seeds or --width"
+            f"(now {threads}) or what there is of --seeds and --width"
         )
 
 
