@@ -13,7 +13,8 @@ from collections.abc import Callable
 import torch
 from measure import in_turn, report, sgemm_rate
 from torch.nn import functional
-from training import lenet5_apart, lenet5_step, random_batch
+from torch_training import LAYOUTS, torch_step
+from training import lenet5_apart, lenet5_step
 
 from nanoprune.run.parallel import default_threads
 
@@ -33,27 +34,14 @@ class Peer(torch.nn.Module):
 
 
 def peer_step(batch: int, threads: int, layout: str) -> Callable[[], None]:
-    torch.set_num_threads(threads)
-    memory_format = getattr(torch, layout)
-    x, y = random_batch(batch)
-    net = Peer().to(memory_format=memory_format)
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
-    inputs = torch.tensor(x).permute(0, 2, 1, 3).contiguous(memory_format=memory_format)  # (N, C, H, W)
-    labels = torch.tensor(y)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        functional.cross_entropy(net(inputs), labels).backward()
-        optimizer.step()
-
-    return step
+    return torch_step(Peer(), batch, (28, 1, 28), 10, threads, layout)
 
 
 def main(batches: list[int]) -> None:
     threads = default_threads()
     rate = sgemm_rate(threads)
     for batch in batches:
-        peers = [(peer_step, batch, threads, layout) for layout in ("contiguous_format", "channels_last")]
+        peers = [(peer_step, batch, threads, layout) for layout in LAYOUTS]
         ours, apart, *theirs = in_turn((lenet5_step, batch, threads), (lenet5_apart, batch, threads), *peers)
         peer, name = min(zip(theirs, ("torch", "torch channels_last"), strict=True), key=lambda pair: pair[0].median)
         report(f"lenet5-step-{batch}", ours, peer, name, FLOPS_PER_SAMPLE * batch / rate)

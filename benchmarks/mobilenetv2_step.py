@@ -12,15 +12,14 @@ from collections.abc import Callable
 import torch
 from measure import in_turn, peak_memory, report, report_memory, sgemm_rate
 from torch import nn
-from torch.nn import functional
-from training import random_batch, training_step
+from torch_training import LAYOUTS, torch_step
+from training import training_step
 
 from nanoprune.run.parallel import default_threads
 from nanoprune.zoo import build, describe
 from nanoprune.zoo.mobilenet import STAGES, mobilenetv2_widths
 
 SHAPE, CLASSES, WIDTH, BATCH = (32, 3, 32), 10, 0.25, 64
-LAYOUTS = ("contiguous_format", "channels_last")
 
 
 def convolution(channels: int, kernels: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -56,20 +55,7 @@ def peer() -> nn.Module:
 
 
 def peer_step(threads: int, layout: str) -> Callable[[], None]:
-    torch.set_num_threads(threads)
-    memory_format = getattr(torch, layout)
-    x, y = random_batch(BATCH, SHAPE, CLASSES)
-    net = peer().to(memory_format=memory_format)
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
-    inputs = torch.tensor(x).permute(0, 2, 1, 3).contiguous(memory_format=memory_format)  # (N, C, H, W)
-    labels = torch.tensor(y)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        functional.cross_entropy(net(inputs), labels).backward()
-        optimizer.step()
-
-    return step
+    return torch_step(peer(), BATCH, SHAPE, CLASSES, threads, layout)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import sys
 
 HERE = pathlib.Path(__file__).parent
 LONG = ("reproduce-location30", "dp-mnist", "kill-resume", "same-bits", "simple-defences")
-SHARED = ("run", "measure", "training", "page")  # what measures nothing by itself
+SHARED = ("run", "measure", "training", "torch_training", "page")  # what measures nothing by itself
 PROGRAMS = {path.stem.replace("_", "-"): path for path in sorted(HERE.glob("*.py")) if path.stem not in SHARED}
 
 
