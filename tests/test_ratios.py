@@ -73,6 +73,12 @@ def test_erk_deals_out_the_weights_in_proportion_to_the_ends_of_a_layer(sizes, k
     assert (ratios <= 1).all()
 
 
+@pytest.mark.parametrize("keep", [0.0, -0.1, 1.5, float("nan")])
+def test_erk_refuses_what_is_no_share(keep):
+    with pytest.raises(ArgumentError, match=rf"keep must lie in \(0, 1\], got {keep}"):
+        erk([Dense(3, 2).W], keep)
+
+
 def test_erk_keeps_something_of_each_layer_where_the_largest_weights_are_elsewhere():
     net = build(describe("mobilenetv2", (32, 3, 32), 10, 0.25)).initialise([np.random.default_rng(0)])
     net.weights[0].value[...] *= 1e-3
