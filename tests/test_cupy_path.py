@@ -584,15 +584,8 @@ def test_dp_sgd_with_and_without_a_mask(clipping, threads):
 
     def body():
         block = Residual(Sequential(Conv2D(4, 4, 3, padding=1), GroupNorm(2, 4), ReLU()), Pointwise(4, 4))
-        layers = [
-            WinogradConv2D(1, 3, 3),
-            BandedDepthwise(3, 3, 1),
-            DepthwiseConv2D(3, 3, 2),
-            Pointwise(3, 4),
-            block,
-            Flatten(),
-            Dense(16, 3),
-        ]
+        layers = [WinogradConv2D(1, 3, 3), BandedDepthwise(3, 3, 1), DepthwiseConv2D(3, 3, 2), Pointwise(3, 4)]
+        layers += [block, Flatten(), Dense(16, 3)]
         net = Network(Sequential(*layers), (7, 1, 7), R).initialise(seeded())
         records, (members,) = Records(draw(60, 7, 1, 7), np.arange(60) % 3), parts(20)
         private, plan = DPSGD(0.1, 0.5, clipping, seeds=[1, 2]), Schedule(2, batch=5)

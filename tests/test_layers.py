@@ -31,6 +31,7 @@ from nanoprune.nn import (
     Tanh,
     WinogradConv2D,
     Workspace,
+    depthwise_convolution,
 )
 from nanoprune.nn.winograd import minimal_filter
 from nanoprune.verify import reference
@@ -183,6 +184,12 @@ def test_depthwise_convolution_equals_nested_loops(case, dtype, seed):
     assert Y.dtype == dtype
     assert Y.shape == (shape[0], *net.output_shape, shape[-1])
     close(Y, reference.depthwise(X, W, b, layer.size, layer.stride, layer.padding), dtype)
+
+
+def test_depthwise_convolution_is_a_product_of_bands_where_that_form_goes():
+    assert type(depthwise_convolution(3, 3, 1, 1, bias=False)) is BandedDepthwise
+    assert type(depthwise_convolution(3, 3, 2, 1)) is DepthwiseConv2D
+    assert type(depthwise_convolution(3, 3, 1, 3)) is DepthwiseConv2D
 
 
 def test_depthwise_convolution_is_the_same_in_blocks_of_rows(monkeypatch):

@@ -40,11 +40,7 @@ machine_options = options(device_option, threads_option, data_option)
 members_option = click.option("--members", type=Members(), help="Size of the training set, or all.")
 split_options = options(
     members_option,
-    click.option(
-        "--reference",
-        type=int,
-        help="Size of the reference set, which is public.",
-    ),
+    click.option("--reference", type=int, help="Size of the reference set, which is public."),
     click.option("--nonmembers", type=int, help="How many held-out records."),
 )
 game_option = click.option(
