@@ -13,9 +13,11 @@ import numpy as np
 import threadpoolctl
 import torch
 from measure import in_turn, report, sgemm_rate
+from training import side_by_side
 
 from nanoprune.nn import Conv2D, Network, Workspace, convolution
 from nanoprune.run.parallel import Passes, default_threads
+from nanoprune.run.team import Team
 
 BATCH = 32
 SIZES = ((32, 64), (16, 128), (8, 256), (4, 512))  # H, C
@@ -25,7 +27,7 @@ def our_pass(H: int, C: int, threads: int, layer: Callable = convolution) -> Cal
     threadpoolctl.threadpool_limits(1, user_api="blas")
     rng = np.random.default_rng(0)
     net = Network(layer(C, C, 3, padding=1), (H, C, H)).initialise([rng])
-    passes, parts = Passes(net, threads), np.array_split(np.arange(BATCH), threads)
+    passes, parts = Passes(net, Team(threads)), np.array_split(np.arange(BATCH), threads)
     arrays = {  # each worker's part of X and dY, as the layers around the convolution leave them
         part[0]: [rng.standard_normal((1, H, C, H, len(part))).astype(np.float32) for _ in range(2)] for part in parts
     }
@@ -36,7 +38,7 @@ def our_pass(H: int, C: int, threads: int, layer: Callable = convolution) -> Cal
         net.backward(dY, ws, need_dX=True)
         return 0.0
 
-    return lambda: passes.run(objective, np.arange(BATCH)[None])
+    return side_by_side(passes, lambda: passes.run(objective, np.arange(BATCH)[None]))
 
 
 def peer_pass(H: int, C: int, threads: int, layout: str) -> Callable[[], None]:

@@ -138,15 +138,21 @@ def report(measure: str, ours: Times, peer: Times | None, peer_name: str | None,
 
 
 def peak_memory(module: str, factory: str, *arguments: Any, steps: int = 10) -> int:
-    """Peak resident set, in bytes, of a process that imports benchmarks/MODULE.py and does steps of factory(...)."""
+    """Peak resident set, in bytes, of a process that imports benchmarks/MODULE.py and does steps of factory(...).
+
+    That of its worker processes is added to it, with the memory that they share counted in each.
+    """
     program = f"""
-import resource, sys
+import pathlib, sys
 sys.path.insert(0, {str(RESULTS.parent)!r})
 from {module} import {factory} as make
 step = make(*{arguments!r})
 for _ in range({steps}):
     step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # Linux counts in KiB
+task = pathlib.Path("/proc/thread-self")
+pids = ["self", *(task / "children").read_text().split()]
+lines = [line for pid in pids for line in pathlib.Path("/proc", pid, "status").read_text().splitlines()]
+print(sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")))  # Linux counts in KiB
 """
     return int(subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE).stdout)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from nanoprune.batch import Records
 from nanoprune.run.parallel import single_threaded_blas
+from nanoprune.run.team import Team
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import build, describe
 
@@ -38,7 +39,7 @@ def trained(network: str, threads: int, steps: int, dtype: type) -> np.ndarray:
     batch = samples if steps == 1 else 64
     plan = Schedule(max(1, steps * batch // samples), batch=batch, lr=0.05)
     with single_threaded_blas():
-        train(net, Records(x, y), members, plan, [np.random.default_rng(r) for r in (3, 4)], threads=threads)
+        train(net, Records(x, y), members, plan, [np.random.default_rng(r) for r in (3, 4)], team=Team(threads))
     return net.theta.copy()
 
 

@@ -1,27 +1,32 @@
 """nanoprune's training step as several benchmarks time it; this file imports no torch."""
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 import threadpoolctl
 
 from nanoprune.batch import Records
 from nanoprune.defend import DPSGD
+from nanoprune.errors import WorkerError
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy
 from nanoprune.run.parallel import Passes
+from nanoprune.run.team import Team
 from nanoprune.zoo import build, describe
 
 
 def training_step(
     network: str, shape: tuple[int, ...], classes: int, widths: list[int] | float, batch: int, threads: int
 ) -> Callable[[], None]:
-    """A step of SGD with momentum on one random batch, whose samples are shared out to the threads."""
+    """A step of SGD with momentum on one random batch, whose samples are shared out to so many processes."""
     threadpoolctl.threadpool_limits(1, user_api="blas")
     x, y = random_batch(batch, shape, classes)
     net = build(describe(network, shape, classes, widths)).initialise([np.random.default_rng(0)])
-    records, optimizer, passes = Records(x, y), SGD(momentum=0.9), Passes(net, threads)
+    records, optimizer, passes = Records(x, y), SGD(momentum=0.9), Passes(net, Team(threads))
+    optimizer.begin(net, passes.team.zeros)
     index = np.arange(batch)[None]
 
     def objective(net: Network, ws: Workspace, index: np.ndarray, count: int) -> np.ndarray:
@@ -32,8 +37,19 @@ def training_step(
 
     def step() -> None:
         passes.run(objective, index)
-        optimizer.step(net, 1e-3)
+        optimizer.step(net, 1e-3, passes.mine)
 
+    return side_by_side(passes, step)
+
+
+def side_by_side(passes: Passes, step: Callable[[], Any]) -> Callable[[], Any]:
+    """The step for rank 0; the other processes of the team go along with each one that it makes, until it ends."""
+    passes.__enter__()
+    while passes.team.rank:
+        try:
+            step()
+        except WorkerError:
+            os._exit(0)
     return step
 
 
@@ -87,7 +103,8 @@ def lenet5_private_step(batch: int, threads: int) -> Callable[[], None]:
     net = build(describe("lenet-5", (28, 1, 28), 10, [20, 50, 500])).initialise([np.random.default_rng(0)])
     records, optimizer, private = Records(x, y), SGD(momentum=0.9), DPSGD(clip=1.5, noise=1.0)
     private.begin(net, np.arange(60_000)[None], batch)
-    passes, index = Passes(net, threads, keep_gradients=True), np.arange(batch)[None]
+    passes, index = Passes(net, Team(threads), keep_gradients=True), np.arange(batch)[None]
+    optimizer.begin(net, passes.team.zeros)
 
     def objective(net: Network, ws: Workspace, index: np.ndarray, count: int) -> np.ndarray:
         X, labels = records.batch(index, ws)
@@ -98,10 +115,10 @@ def lenet5_private_step(batch: int, threads: int) -> Callable[[], None]:
 
     def step() -> None:
         passes.run(objective, index)
-        private.add_noise(net)
-        optimizer.step(net, 1e-3)
+        private.add_noise(net, passes.mine)
+        optimizer.step(net, 1e-3, passes.mine)
 
-    return step
+    return side_by_side(passes, step)
 
 
 def random_batch(batch: int, shape: tuple[int, ...] = (28, 1, 28), classes: int = 10) -> tuple[np.ndarray, np.ndarray]:

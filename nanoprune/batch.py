@@ -9,6 +9,7 @@ import numpy as np
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.nn import Network, Workspace
 from nanoprune.run.shards import map_shards, shard_size
+from nanoprune.run.team import Team
 
 EVALUATION_BATCH = 256  # records of an evaluation pass, at most
 EVALUATION_BYTES = 1 << 28  # of what its layers put out for them, in one replica
@@ -78,10 +79,14 @@ def predict(net: Network, records: Records, index: np.ndarray, ws: Workspace | N
     return logits
 
 
-def accuracy(net: Network, records: Records, index: np.ndarray, ws: Workspace | None = None) -> np.ndarray:
-    """Share of the records index (R, n) that each replica classifies correctly, (R,)."""
-    y = to_host(records.y)[index]  # (R, n)
-    return (predict(net, records, index, ws).argmax(axis=2) == y).mean(axis=1)
+def accuracy(
+    net: Network, records: Records, index: np.ndarray, ws: Workspace | None = None, team: Team | None = None
+) -> np.ndarray:
+    """Share of the records index (R, n) that each replica classifies correctly, (R,); a team shares the records out."""
+    mine = index[:, team.part(index.shape[1])] if team else index  # (R, up to n)
+    right = (predict(net, records, mine, ws).argmax(axis=2) == to_host(records.y)[mine]).sum(axis=1)  # (R,)
+    (right,) = team.total(right) if team else (right,)
+    return right / index.shape[1]
 
 
 def predict_fleet(net: Network, records: Records, index: np.ndarray, threads: int) -> np.ndarray:

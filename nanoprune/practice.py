@@ -21,6 +21,7 @@ from nanoprune.run.folder import Run, identity
 from nanoprune.run.memory import check_memory
 from nanoprune.run.parallel import single_threaded_blas
 from nanoprune.run.shards import sample_threads
+from nanoprune.run.team import Team
 from nanoprune.storage.checkpoint import Saved
 from nanoprune.storage.model import Model
 from nanoprune.zoo import build, describe, widths_of
@@ -156,7 +157,7 @@ def _train(
         run.begin(identity(dataset, recipe, [model.seed], threads, [split], made=made, begins_with=weights))
         slot = run.checkpoints.slot(method, slice(0, 1), made)
     parts = [getattr(split, name)[None] for name in ("members", "reference", "nonmembers")]
-    about = (recipe, sample_threads(model.net, recipe.dense.batch, threads), progress.advance, solved)
+    about = (recipe, Team(sample_threads(model.net, recipe.dense.batch, threads)), progress.advance, solved)
 
     def make(_: list[int], saved: Saved | None) -> Shard:
         return Shard(method, model.net, [model.seed], Records(dataset.x, dataset.y), *parts, *about, slot, saved)

@@ -29,6 +29,7 @@ from nanoprune.nn import SGD, Network, Workspace, cross_entropy, schedule
 from nanoprune.nn.layer import positive
 from nanoprune.prune import ADMM, Mask
 from nanoprune.run.parallel import Passes
+from nanoprune.run.team import Team
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def train(
     admm: ADMM | None = None,
     mask: Mask | None = None,
     private: DPSGD | None = None,
-    threads: int = 1,
+    team: Team | None = None,
     on_epoch: Callable[[int, np.ndarray], None] | None = None,
     method: str = "training",
     stop_after: int | None = None,
@@ -85,11 +86,12 @@ def train(
 
     Replica r draws the order of its batches from generators[r]. With `admm`, its iterations are spread evenly over the
     epochs. With `private`, batches are Poisson samples, and its own generators draw all that is drawn; the losses are
-    then sums over a sample divided by its expected size. on_epoch(epoch, losses so far) is called after each epoch;
-    stop_after: end early, after so many. begin(optimizer, losses) is called before the first epoch and says which one
-    that is: where an earlier run was interrupted, it fills both with what they were (`nanoprune.run.course`). Raises
-    DivergenceError, naming method, replica and iteration, at the end of an epoch in which a loss was not finite, and
-    ArgumentError where `DPSGD` does.
+    then sums over a sample divided by its expected size. With a `team` of processes, all of them go through what stands
+    here, each for its part of the samples of every batch, and for its columns of theta. on_epoch(epoch, losses so far)
+    is called after each epoch, in all of them; stop_after: end early, after so many. begin(optimizer, losses) is called
+    before the first epoch and says which one that is: where an earlier run was interrupted, it fills both with what
+    they were (`nanoprune.run.course`). Raises DivergenceError, naming method, replica and iteration, at the end of an
+    epoch in which a loss was not finite, and ArgumentError where `DPSGD` does.
     """
     optimizer = SGD(plan.momentum, plan.weight_decay)
     rate, augment, L_D = plan.rate(net.replicas), augmentation(plan.augment), loss_function(plan.loss)
@@ -100,6 +102,10 @@ def train(
         raise ArgumentError(f"loss must be {CROSS_ENTROPY} with DP-SGD, got {plan.loss}")
     if private:
         generators = private.begin(net, members, plan.batch, mask, game)
+    passes = Passes(net, team or Team(), generators, private is not None)
+    optimizer.begin(net, passes.team.zeros)
+    if game:
+        game.begin(passes.team)
     first = begin(optimizer, losses) if begin else 0
 
     def objective(net: Network, ws: Workspace, index: Any, drawn: Any, count: int) -> Any:
@@ -116,7 +122,8 @@ def train(
             private.clip(net, ws)  # sum_i of each record's gradient, at most C long
         return loss  # (R,)
 
-    with Passes(net, threads, generators, private is not None) as passes, np.errstate(over="ignore", invalid="ignore"):
+    with passes, np.errstate(over="ignore", invalid="ignore"):
+        mine = passes.mine  # all columns of theta, or those that this process updates
         for epoch in range(first, epochs):
             step_losses, sizes = [], []
             batches = private.batches() if private else shuffled(members, plan.batch, generators, records.block)
@@ -126,12 +133,13 @@ def train(
                 step_losses.append(passes.run(objective, index, augment.draw(generators, index.shape[1])))
                 sizes.append(private.batch if private else index.shape[1])
                 if private:
-                    private.add_noise(net)  # + N(0, sigma^2 C^2)
+                    private.add_noise(net, mine)  # + N(0, sigma^2 C^2)
                 if admm:
-                    admm.add_penalty_gradient(net)  # + rho (W - Z + U)
+                    admm.add_penalty_gradient(net, mine)  # + rho (W - Z + U)
                 if mask:
-                    mask.apply(net)  # pruned weights stay zero
-                optimizer.step(net, rate(epoch))  # W-step
+                    mask.apply(net, mine)  # pruned weights stay zero
+                optimizer.step(net, rate(epoch), mine)  # W-step
+            passes.team.meet()  # from here to the next batch theta is whole
             losses[:, epoch] = _mean_loss(step_losses, sizes, epoch, method)
             _check_finite(net, epoch, method)
             if game:

@@ -12,6 +12,7 @@ from nanoprune.batch import Records, accuracy
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
 from nanoprune.run.parallel import single_threaded_blas
+from nanoprune.run.team import Team
 from nanoprune.train import Schedule, train
 
 
@@ -93,7 +94,8 @@ def linear(R: int, dtype: str = "float64") -> Network:
 def trained(augment: str, threads: int = 1, epochs: int = 3) -> tuple[Network, np.ndarray]:
     net, members = linear(2), np.stack([g.permutation(40)[:21] for g in seeded(2)])
     with single_threaded_blas():
-        losses = train(net, images(), members, Schedule(epochs, batch=8, augment=augment), seeded(2), threads=threads)
+        plan = Schedule(epochs, batch=8, augment=augment)
+        losses = train(net, images(), members, plan, seeded(2), team=Team(threads))
     return net, losses
 
 

@@ -405,13 +405,13 @@ def test_forward_and_backward(name):
 
 @pytest.mark.parametrize("name", ["vgg16", "mobilenetv2", "resnet18"])
 def test_narrow_networks_are_trained_and_evaluated(name):
-    """With running statistics, over two workers, in both modes; the frozen one must not move them."""
+    """With running statistics, in both modes; the frozen one must not move them."""
 
     def body():
-        net = build(describe(name, (32, 3, 32), 3, 0.05), R).initialise(seeded())
-        records = Records(draw(8, 32, 3, 32), np.arange(8) % 3)
+        net = build(describe(name, (32, 3, 32), 3, 0.05), R, np.float64).initialise(seeded())
+        records = Records(draw(8, 32, 3, 32).astype(np.float64), np.arange(8) % 3)
         rows = np.arange(8).reshape(R, 4)
-        losses = train(net, records, rows, Schedule(1, batch=4, lr=0.01), seeded(), threads=2)
+        losses = train(net, records, rows, Schedule(1, batch=4, lr=0.01), seeded())
         state = net.state.copy()
         logits = predict(net, records, rows)
         assert (net.state == state).all()
@@ -529,13 +529,12 @@ def test_weights_that_are_not_finite_are_refused(backend):
 # --- the game and training -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_min_max(threads):
+def test_min_max():
     members, reference = parts(20, 20)
 
     def body():
         net = small_net()
-        game = MinMax(small_records(), 3, members, reference, seeded(seed=1), batch=5, threads=threads)
+        game = MinMax(small_records(), 3, members, reference, seeded(seed=1), batch=5)
         for _ in range(2):
             game.strengthen(net)
         game.end_epoch()
@@ -545,22 +544,19 @@ def test_min_max(threads):
     both(body)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_training_with_game_admm_and_mask(threads):
+def test_training_with_game_admm_and_mask():
     members, reference, others = parts(20, 15, 25)
-    layers = [Dense(6, 7), ReLU(), Dense(7, 3)]
-    if threads == 1:  # the workers would share the generators
-        layers.insert(2, Dropout(0.2))
+    layers = [Dense(6, 7), ReLU(), Dropout(0.2), Dense(7, 3)]
 
     def body():
         net = Network(Sequential(*layers), (6,), R).initialise(seeded())
         records, budget = small_records(), Budget(net, 0.3)
-        game = MinMax(records, 3, members, reference, seeded(seed=1), lam=0.5, batch=6, threads=threads)
+        game = MinMax(records, 3, members, reference, seeded(seed=1), lam=0.5, batch=6)
         admm = ADMM(net, budget, ADMMSettings(rho=0.1, iterations=2))
         plan = Schedule(2, batch=8, momentum=0.9, weight_decay=1e-3, decay="cosine")
-        losses = [train(net, records, members, plan, seeded(seed=2), game=game, admm=admm, threads=threads)]
+        losses = [train(net, records, members, plan, seeded(seed=2), game=game, admm=admm)]
         hard_prune(net, budget)
-        losses += [train(net, records, members, plan, seeded(seed=3), game=game, mask=Mask(net), threads=threads)]
+        losses += [train(net, records, members, plan, seeded(seed=3), game=game, mask=Mask(net))]
         found = [predict(net, records, others), predict_fleet(net, records, others, 1), accuracy(net, records, others)]
         return [losses, net.theta, net.nonzero(), admm.history, game.history, found]
 
@@ -589,10 +585,10 @@ def test_dp_sgd_with_and_without_a_mask(clipping, threads):
         net = Network(Sequential(*layers), (7, 1, 7), R).initialise(seeded())
         records, (members,) = Records(draw(60, 7, 1, 7), np.arange(60) % 3), parts(20)
         private, plan = DPSGD(0.1, 0.5, clipping, seeds=[1, 2]), Schedule(2, batch=5)
-        losses = [train(net, records, members, plan, [], private=private, threads=threads)]
+        losses = [train(net, records, members, plan, [], private=private)]
         budget = Budget(net, 0.5)
         hard_prune(net, budget)
-        losses += [train(net, records, members, plan, [], mask=Mask(net), private=private, threads=threads)]
+        losses += [train(net, records, members, plan, [], mask=Mask(net), private=private)]
         return net.theta, losses, private.steps
 
     both(body)

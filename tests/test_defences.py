@@ -27,6 +27,7 @@ from nanoprune.practice import train_model
 from nanoprune.prune import ADMMSettings
 from nanoprune.run.parallel import Passes
 from nanoprune.run.shards import sample_threads
+from nanoprune.run.team import Team
 from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule
 from nanoprune.zoo import build, describe, narrowed
@@ -131,7 +132,7 @@ def test_relaxloss_goes_by_the_whole_batch_for_any_number_of_workers():
 
     gradients = []
     for threads in (1, 2):
-        with Passes(net, threads) as passes:
+        with Passes(net, Team(threads)) as passes:
             passes.run(objective, np.arange(16)[None])
         gradients.append(net.grad.copy())
     np.testing.assert_allclose(*gradients, atol=1e-12)

@@ -37,6 +37,7 @@ from nanoprune.nn import (
 from nanoprune.nn.records import blocks, records_first
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune
 from nanoprune.run.parallel import Passes, single_threaded_blas
+from nanoprune.run.team import Team
 from nanoprune.statistics.epsilon import epsilon_lower_bound
 from nanoprune.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 from nanoprune.train import Schedule, train
@@ -196,7 +197,7 @@ def clipped_sum(net, X, y, private, threads=1):
         private.clip(net, ws)
         return 0
 
-    with Passes(net, threads, keep_gradients=True) as passes:
+    with Passes(net, Team(threads), keep_gradients=True) as passes:
         passes.run(objective, np.tile(np.arange(X.shape[-1]), (len(X), 1)))
     return net.grad.copy()
 
@@ -402,7 +403,7 @@ def test_threads_change_nothing_but_rounding(threads):
     for workers in (1, threads):
         net = fresh(2)
         private = DPSGD(0.5, 1.0, seeds=[1, 2])
-        train(net, problem(), members, Schedule(epochs=3, batch=6), [], private=private, threads=workers)
+        train(net, problem(), members, Schedule(epochs=3, batch=6), [], private=private, team=Team(workers))
         found.append(net.theta)
     close(found[1], found[0])
 

@@ -14,6 +14,7 @@ from nanoprune.defend import MinMax, minmax
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Tanh, Workspace
 from nanoprune.run.parallel import single_threaded_blas
+from nanoprune.run.team import Team
 from nanoprune.train import Schedule, train
 from nanoprune.zoo import attacker
 
@@ -205,11 +206,14 @@ def test_members_and_reference_are_not_mixed_up():
 def test_two_threads_do_what_one_does():
     rng = np.random.default_rng(0)
     x, y, records = rng.standard_normal((24, 3)), rng.integers(0, 3, 24), np.arange(24).reshape(2, 12)
-    one, two, two_again = (game_on(x, y, records, records[::-1], batch=5, threads=threads) for threads in (1, 2, 2))
-    for game in (one, two, two_again):
-        for _ in range(4):
-            game.strengthen(identity(3, replicas=2))
-        game.end_epoch()
+    one, two, two_again = (game_on(x, y, records, records[::-1], batch=5) for _ in range(3))
+    for game, threads in ((one, 1), (two, 2), (two_again, 2)):
+        team = Team(threads)
+        game.begin(team)
+        with team:
+            for _ in range(4):
+                game.strengthen(identity(3, replicas=2))
+            game.end_epoch()
     np.testing.assert_allclose(two.h.theta, one.h.theta, atol=1e-5)
     np.testing.assert_allclose(two.history, one.history, atol=1e-5)
     np.testing.assert_array_equal(two_again.h.theta, two.h.theta)

@@ -23,6 +23,7 @@ from nanoprune.data.pack import crop, find_images, pack
 from nanoprune.data.packed import CHUNK, load_packed
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
+from nanoprune.run.team import Team
 from nanoprune.train import Schedule, train
 
 Image = pytest.importorskip("PIL.Image")
@@ -279,7 +280,7 @@ def test_training_from_the_file_is_training_from_memory_in_that_order(packed, th
     for records in (Records(data.x, data.y), memory):
         net = Network(Sequential(Flatten(), Dense(224 * 3 * 224, 3)), (224, 3, 224), 1)
         members, plan = np.arange(data.train)[None], Schedule(2, batch=8, lr=1e-4, augment="crop-flip")
-        losses = train(net, records, members, plan, [np.random.default_rng(0)], threads=threads)
+        losses = train(net, records, members, plan, [np.random.default_rng(0)], team=Team(threads))
         found.append((losses, accuracy(net, records, members), np.array(net.theta)))
     for from_file, from_memory in zip(*found, strict=True):
         np.testing.assert_array_equal(from_file, from_memory)

@@ -1,6 +1,4 @@
-"""Worker threads: the same gradients however the samples are split, the same bits for the same number of threads."""
-
-import time
+"""Samples shared out: the same gradients however they are split, the same bits for the same number of processes."""
 
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from nanoprune.nn import (
     cross_entropy,
 )
 from nanoprune.run.parallel import Passes, default_threads, single_threaded_blas
+from nanoprune.run.team import Team
 
 R, N = 2, 11
 
@@ -48,7 +47,7 @@ def problem(samples: int = N):
 
 def run(threads: int, samples: int = N, batches: int = 1):
     net, _, _, objective = problem(samples)
-    with Passes(net, threads) as passes:
+    with Passes(net, Team(threads)) as passes:
         for _ in range(batches):
             loss = passes.run(objective, np.tile(np.arange(samples), (R, 1)))
     return loss, net.grad
@@ -75,25 +74,51 @@ def test_the_same_number_of_threads_gives_the_same_bits(threads):
     assert gradient.tobytes() == gradient_again.tobytes()
 
 
-def test_each_worker_gets_its_own_part_workspace_and_gradient():
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_each_process_gets_its_own_part_of_the_samples(threads):
+    """Every sample is somebody's, once, in order, with its weight; with more processes than samples some get none."""
     net, *_ = problem()
-    seen = []
+    team = Team(threads)
+    doer, times, weights = (team.zeros((R, N), np.float64) for _ in range(3))
 
     def objective(net, ws, index, weight, count):
+        assert count == N
         net.grad[...] = 0
-        seen.append((net, ws, index.tolist(), weight.tolist(), count))
+        doer[np.arange(R)[:, None], index] = team.rank
+        times[np.arange(R)[:, None], index] += 1
+        weights[np.arange(R)[:, None], index] = weight
         return len(index[0])
 
-    index, weight = np.arange(R * N).reshape(R, N), np.arange(R * N).reshape(R, N) / 2
-    with Passes(net, 3) as passes:
+    index, weight = np.stack([np.arange(N), np.arange(N)[::-1]]), np.arange(R * N).reshape(R, N) / 2
+    with Passes(net, team) as passes:
         assert passes.run(objective, index, weight) == N
-    assert len({id(ws) for _, ws, *_ in seen}) == len({id(part.grad) for part, *_ in seen}) == 3
-    assert all(np.shares_memory(part.theta, net.theta) for part, *_ in seen)
-    assert {count for *_, count in seen} == {N}
-    by_start = sorted(seen, key=lambda job: job[2][0][0])
+    assert (times == 1).all()
     for r in range(R):
-        assert np.concatenate([job[2][r] for job in by_start]).tolist() == index[r].tolist()
-        assert np.concatenate([job[3][r] for job in by_start]).tolist() == weight[r].tolist()
+        ranks = doer[r, index[r]]
+        assert (np.diff(ranks) >= 0).all()
+        assert len(set(ranks)) == min(threads, N)
+        np.testing.assert_array_equal(weights[r, index[r]], weight[r])
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_processes_share_theta_and_state_and_each_updates_its_columns(threads):
+    """What all columns are in the end, each was written by the process whose it is."""
+    net = Network(Sequential(BatchNorm(2), Flatten(), Dense(24, 4)), (3, 2, 4), R, np.float64)
+    before, team = net.theta.copy(), Team(threads)
+    passes = Passes(net, team)
+    with passes:
+        net.theta[:, passes.mine] += 1 + team.rank
+        team.meet()
+        seen = net.theta - before  # in rank 0, what all have written
+        net.state[...] = 5 if team.rank == threads - 1 else net.state
+        team.meet()
+    added = np.empty(net.size)
+    for rank in range(threads):
+        added[rank * net.size // threads : (rank + 1) * net.size // threads] = 1 + rank
+    np.testing.assert_allclose(seen, np.tile(added, (R, 1)))
+    assert (net.state == 5).all()
+    assert all(np.shares_memory(p.value, net.theta) for p in net.weights + net.biases)
+    assert all(np.shares_memory(s.value, net.state) for s in net.statistics)
 
 
 def normalised(threads: int, samples: int = N, dtype: type = np.float64) -> dict[str, np.ndarray]:
@@ -109,10 +134,10 @@ def normalised(threads: int, samples: int = N, dtype: type = np.float64) -> dict
         net.backward(dlogits, ws)
         return loss
 
-    with Passes(net, threads) as passes:
+    with Passes(net, Team(threads)) as passes:
         for _ in range(2):
             loss = passes.run(objective, np.tile(np.arange(samples), (R, 1)))
-            net.theta -= dtype(0.1) * net.grad
+            net.theta[:, passes.mine] -= dtype(0.1) * net.grad[:, passes.mine]
     return {"loss": loss, "theta": net.theta, "gradient": net.grad, "state": net.state}
 
 
@@ -141,50 +166,12 @@ def test_running_statistics_are_those_of_the_whole_batch(threads):
         net.forward(X[..., index[0]], ws)
         return 0.0
 
-    with Passes(net, threads) as passes:
+    with Passes(net, Team(threads)) as passes:
         for _ in range(2):
             passes.run(objective, np.tile(np.arange(N), (R, 1)))
     mean, var = X.mean(axis=(1, 3, 4)), X.var(axis=(1, 3, 4), ddof=1)  # (R, C)
     expected = np.concatenate([0.19 * mean, 0.81 + 0.19 * var], axis=1)  # 1 - 0.9^2 of them after two batches
     np.testing.assert_allclose(net.state, expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("threads", [2, 3])
-@pytest.mark.parametrize("failing", [0, 1, 2])
-def test_an_error_in_one_worker_ends_those_that_wait_for_it(threads, failing):
-    """Before its first sum, when the others are waiting for it; the next batch runs as if nothing had been."""
-    net, expected = Network(BatchNorm(1), (1,), 1, np.float64), Network(BatchNorm(1), (1,), 1, np.float64)
-    X, index = np.arange(9.0).reshape(1, 1, 9), np.arange(9)[None]
-    fail = True
-
-    def objective(net, ws, index, count):
-        if fail and ws.place == min(failing, threads - 1):
-            time.sleep(0.02)
-            raise ZeroDivisionError("before the meeting")
-        net.forward(X[..., index[0]], ws)
-        return 0.0
-
-    with Passes(net, threads) as passes:
-        with pytest.raises(ZeroDivisionError, match="before the meeting"):
-            passes.run(objective, index)
-        fail = False
-        passes.run(objective, index)
-    with Passes(expected) as passes:
-        passes.run(objective, index)
-    np.testing.assert_allclose(net.state, expected.state, rtol=1e-14)
-
-
-def test_an_error_in_a_worker_is_raised():
-    net, *_ = problem()
-
-    def objective(net, ws, index, count):
-        net.grad[...] = 0
-        if index[0, -1] == N - 1:  # the last part only
-            raise ZeroDivisionError("in a worker")
-        return 0.0
-
-    with Passes(net, 2) as passes, pytest.raises(ZeroDivisionError, match="in a worker"):
-        passes.run(objective, np.tile(np.arange(N), (R, 1)))
 
 
 def test_blas_is_held_at_one_thread():

@@ -81,6 +81,11 @@ def test_threads_share_samples_where_replicas_leave_them_idle_and_steps_are_larg
     assert sample_threads(net, batch=200, threads=threads) == expected
 
 
+def test_no_samples_are_shared_out_where_nothing_can_be_forked(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "elsewhere")
+    assert sample_threads(Network(Dense(1000, 500), (1000,)), batch=200, threads=4) == 1
+
+
 def test_the_footprint_counts_buffers_and_parameters():
     net = Network(Sequential(Dense(3, 2), ReLU()), (3,), replicas=7)
     X, Y, Z, positive, dX = 4 * 3 * 5, 4 * 2 * 5, 4 * 2 * 5, 2 * 5, 4 * 2 * 5  # bytes, with 5 samples

@@ -11,6 +11,7 @@ from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Tanh
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune
 from nanoprune.run.parallel import single_threaded_blas
+from nanoprune.run.team import Team
 from nanoprune.train import Schedule, _update_epochs, train
 
 
@@ -143,25 +144,37 @@ def test_training_equals_softmax_regression_by_hand(part, decay, factors):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(1, 3), st.integers(1, 25), st.integers(1, 30), st.integers(1, 3), st.integers(1, 2))
+@given(st.integers(1, 3), st.integers(1, 25), st.integers(1, 30), st.integers(1, 3), st.integers(1, 3))
 def test_each_member_is_used_once_in_each_epoch(replicas, count, batch, epochs, threads):
     x, y = blobs(30)
-    records = Spy(x, y)
     rng = np.random.default_rng(0)
     members = np.stack([rng.choice(30, count, replace=False) for _ in range(replicas)])
-    net = Network(Dense(6, 3), (6,), replicas)
-    train(net, records, members, Schedule(epochs, batch=batch), seeded(replicas), threads=threads)
-    assert sum(index.shape[1] for index in records.seen) == epochs * count
-    for r in range(replicas):
-        used = np.concatenate([index[r] for index in records.seen])
-        if threads == 1:
-            for row in used.reshape(epochs, count):
-                assert sorted(row) == sorted(members[r])
-        else:  # two threads ask for their parts of a batch in any order
-            assert sorted(used) == sorted(np.tile(members[r], epochs))
-    if threads == 1:
-        sizes = [min(batch, count - start) for start in range(0, count, batch)]
-        assert [index.shape[1] for index in records.seen] == sizes * epochs
+    net, team = Network(Dense(6, 3), (6,), replicas), Team(threads)
+    used = team.zeros((replicas, 30), np.int64)  # how often each record was
+    calls = team.zeros((threads,), np.int64)  # of each process
+
+    class Counted(Records):
+        def batch(self, index, ws):
+            np.add.at(used, (np.arange(replicas)[:, None], index), 1)
+            calls[team.rank] += 1
+            return super().batch(index, ws)
+
+    expected = np.stack([np.isin(np.arange(30), row) for row in members])  # (replicas, 30)
+    snapshots = []
+    train(
+        net,
+        Counted(x, y),
+        members,
+        Schedule(epochs, batch=batch),
+        seeded(replicas),
+        team=team,
+        on_epoch=lambda epoch, losses: snapshots.append(used.copy()),
+    )
+    assert len(snapshots) == epochs
+    for epoch, so_far in enumerate(snapshots, 1):
+        np.testing.assert_array_equal(so_far, epoch * expected)
+    sizes = np.array([min(batch, count - start) for start in range(0, count, batch)])
+    assert calls.tolist() == [epochs * (sizes > rank).sum() for rank in range(threads)]  # of one sample, one's alone
 
 
 # --- reproducible, alone and together --------------------------------------------------------------------------------
@@ -176,9 +189,7 @@ def run(part: str, replicas: slice = slice(0, 3), threads: int = 1, epochs: int 
     options, kept = {}, []
     if part in ("game", "all"):
         lam = np.array([0.5, 1.0, 2.0])[replicas].reshape(-1, 1, 1)
-        options["game"] = MinMax(
-            records, 3, members, reference, seeded(3, 4)[replicas], lam=lam, batch=9, threads=threads
-        )
+        options["game"] = MinMax(records, 3, members, reference, seeded(3, 4)[replicas], lam=lam, batch=9)
     if part in ("admm", "all"):
         keep = np.array([[0.5], [0.25], [0.125]])[replicas]
         s = ADMMSettings(rho=0.05, iterations=2, adaptive=True, ratio=1.5)
@@ -193,7 +204,7 @@ def run(part: str, replicas: slice = slice(0, 3), threads: int = 1, epochs: int 
         Schedule(epochs, batch=8, lr=(0.05, 0.02, 0.1)[replicas], weight_decay=1e-3),
         seeded(3, 5)[replicas],
         **options,
-        threads=threads,
+        team=Team(threads),
     )
     if "game" in options:
         kept += [options["game"].h.theta, np.moveaxis(np.array(options["game"].history), 2, 0)]
@@ -346,12 +357,12 @@ def test_a_loss_that_is_nan_names_method_replica_and_iteration():
     assert len(records.seen) == 5  # at the end of the epoch, not later
 
 
-def test_a_learning_rate_that_is_too_high_ends_in_an_error():
-    x, y = blobs(40)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_learning_rate_that_is_too_high_ends_in_an_error(threads):
+    """In a team all see it, and rank 0 raises it."""
+    (x, y), members, plan = blobs(40), np.arange(40).reshape(2, 20), Schedule(3, lr=1e20)
     with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=r"unprotected: the loss of replica [01] is"):
-        train(
-            mlp(2), Records(x, y), np.arange(40).reshape(2, 20), Schedule(3, lr=1e20), seeded(2), method="unprotected"
-        )
+        train(mlp(2), Records(x, y), members, plan, seeded(2), method="unprotected", team=Team(threads))
 
 
 def test_the_iteration_counts_the_epochs_before():

@@ -11,6 +11,7 @@ from nanoprune.batch import Records, predict, shuffled
 from nanoprune.errors import DivergenceError
 from nanoprune.nn import Adam, Network, Workspace, log_loss
 from nanoprune.run.parallel import Passes
+from nanoprune.run.team import Team
 from nanoprune.zoo import attacker
 
 RATES = (1e-3, 3e-4, 1e-4)  # the stages of the training
@@ -54,15 +55,19 @@ def fit_attack_network(
         h.backward(dz, ws)
         return loss
 
-    with Passes(h, threads) as passes:
-        for rate in RATES:
+    passes, optimizers = Passes(h, Team(threads)), [Adam() for _ in RATES]
+    for optimizer in optimizers:
+        optimizer.begin(h, passes.team.zeros)
+    with passes:
+        for rate, optimizer in zip(RATES, optimizers, strict=True):
+            passes.team.meet()  # nobody needs the last stage's theta any more
             h.theta[...] = best
-            optimizer, stale = Adam(), 0
+            stale = 0
             while stale < patience:
                 for index in shuffled(training, batch, [generator]):  # (1, B)
                     passes.run(objective, index)
-                    optimizer.step(h, rate)
-                loss = loss_now()
+                    optimizer.step(h, rate, passes.mine)
+                loss = passes.team.once(loss_now)
                 if not np.isfinite(loss):
                     raise DivergenceError(f"attack network: held-out loss {loss} in epoch {len(history)}")
                 better = loss < min(history)

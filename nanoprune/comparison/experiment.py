@@ -26,6 +26,7 @@ from nanoprune.run.fleet import Ended, train_shard
 from nanoprune.run.memory import check_memory
 from nanoprune.run.parallel import single_threaded_blas
 from nanoprune.run.shards import Advance, map_shards, sample_threads, shard_size, train_shards
+from nanoprune.run.team import Team
 from nanoprune.storage.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.zoo import build, describe
 
@@ -287,7 +288,7 @@ class Experiment:
             def make(replicas: list[int], saved: Saved | None) -> Shard:
                 of = np.array(replicas) % S  # replica -> its seed's place
                 seeds, records = [self.seeds[i] for i in of], (self.records, *(part[of] for part in parts))
-                about = (self.recipe, spread, advance)
+                about = (self.recipe, Team(spread), advance)
                 return Shard(method, net.copy(replicas), seeds, *records, *about, slot=slot, saved=saved)
 
             replicas = [r for r in range(net.replicas)[rows] if not lost[r % S]]

@@ -14,6 +14,7 @@ from nanoprune.defend import DPSGD, MinMax
 from nanoprune.nn import SGD, Network, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
 from nanoprune.run.course import Course
+from nanoprune.run.team import Team
 from nanoprune.storage.checkpoint import Saved, Slot
 from nanoprune.train import Schedule, train
 
@@ -27,9 +28,9 @@ def generators(seeds: Sequence[int], purpose: str) -> list[np.random.Generator]:
 class Shard:
     """Some replicas in training: their networks, seeds and records, and what is recorded of each epoch.
 
-    members, reference, nonmembers (R, n): indices into `records`. threads: workers that share the samples of a batch.
-    advance(steps) is called after each epoch with the number of replicas, solved(iteration) after each ADMM iteration.
-    slot: where its checkpoints are kept, if anywhere; saved: the one to go on from.
+    members, reference, nonmembers (R, n): indices into `records`. team: the processes that share out the
+    samples of a batch. advance(steps) is called after each epoch with the number of replicas, solved(iteration) after
+    each ADMM iteration. slot: where its checkpoints are kept, if anywhere; saved: the one to go on from.
     """
 
     method: str
@@ -40,7 +41,7 @@ class Shard:
     reference: np.ndarray
     nonmembers: np.ndarray
     recipe: Recipe
-    threads: int = 1
+    team: Team = dataclasses.field(default_factory=Team)
     advance: Callable[[int], None] = lambda steps: None
     solved: Callable[[Any], None] = lambda iteration: None
     slot: Slot | None = None
@@ -67,7 +68,7 @@ class Shard:
 
         def better(epoch: int) -> np.ndarray:
             so_far = self.curves.setdefault("validation_accuracy", [])  # (R,) each
-            so_far.append(accuracy(self.net, self.records, self.reference, self.evaluation))
+            so_far.append(self._accuracy(self.reference))
             return np.argmax(so_far, axis=0) == epoch
 
         self._keeping(better)
@@ -149,6 +150,10 @@ class Shard:
         """The curves, name -> (R, n)."""
         return {name: np.stack(values, axis=1) for name, values in self.curves.items()}
 
+    def _accuracy(self, index: np.ndarray) -> np.ndarray:
+        """Of the networks as they stand, on the records index (R, n); (R,)."""
+        return accuracy(self.net, self.records, index, self.evaluation, self.team)
+
     def _game(self, lam: float) -> MinMax | None:
         if not lam:
             return None
@@ -161,7 +166,6 @@ class Shard:
             lam,
             self.recipe.inner_steps,
             self.recipe.dense.batch,
-            threads=self.threads,
         )
 
     def _train(
@@ -187,18 +191,20 @@ class Shard:
 
         def record(epoch: int, losses: np.ndarray) -> None:
             self.curves["loss"].append(losses[:, -1])
-            self.curves["test_accuracy"].append(accuracy(self.net, self.records, self.nonmembers, self.evaluation))
+            self.curves["test_accuracy"].append(self._accuracy(self.nonmembers))
             if game:
                 self.curves["adversary_updates"] = [np.full(self.net.replicas, game.updates)]
                 for name, value in zip(("adversary_loss", "adversary_accuracy"), game.history[-1], strict=True):
                     self.curves.setdefault(name, []).append(value)
             if admm and admm.history and admm.history[-1] is not self._last_iteration:
                 self._last_iteration = admm.history[-1]
-                self.solved(self._last_iteration)
+                if self.team.rank == 0:
+                    self.solved(self._last_iteration)
             if on_epoch:
                 on_epoch(epoch)
-            self.course.end_epoch(epoch)
-            self.advance(self.net.replicas)
+            if self.team.rank == 0:
+                self.course.end_epoch(epoch)
+                self.advance(self.net.replicas)
 
         train(
             self.net,
@@ -210,7 +216,7 @@ class Shard:
             admm,
             mask,
             private,
-            threads=self.threads,
+            team=self.team,
             on_epoch=record,
             method=self.method,
             stop_after=epochs,

@@ -11,6 +11,7 @@ from nanoprune.backend import to_device, xp
 from nanoprune.defend.minmax import MinMax
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Layer, Network, Workspace
+from nanoprune.nn.optimizer import ALL
 from nanoprune.prune.mask import Mask
 from nanoprune.storage.checkpoint import generators_state, restore_generators
 
@@ -122,10 +123,13 @@ class DPSGD:
     def _factor(self, squares: Any, bound: float) -> Any:
         return 1 / xp.maximum(1, xp.sqrt(squares) * (self.batch / bound))
 
-    def add_noise(self, net: Network) -> None:
-        """net.grad += N(0, (sigma C / L)^2 I), of each replica's own: once a step, after the workers' sums are one."""
+    def add_noise(self, net: Network, columns: slice = ALL) -> None:
+        """net.grad += N(0, (sigma C / L)^2 I), of each replica's own: once a step, after the workers' sums are one.
+
+        Of some columns that is a part: who adds the rest has drawn the same noise, from generators in the same state.
+        """
         for grad, generator in zip(net.grad, self.generators, strict=True):
             noise = generator.standard_normal(net.size, dtype=net.theta.dtype)
             noise *= self.sigma * self.C / self.batch
-            grad += to_device(noise)
+            grad[columns] += to_device(noise[columns])
         self.steps += 1

@@ -12,6 +12,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.nn import Adam, Network, Workspace, log_loss, softmax
 from nanoprune.nn.loss import one_hot
 from nanoprune.run.parallel import Passes
+from nanoprune.run.team import Team
 from nanoprune.storage.checkpoint import generators_state, restore_generators
 from nanoprune.zoo import attacker
 
@@ -42,7 +43,6 @@ class MinMax:
         inner_steps: int = 1,
         batch: int = 64,
         lr: float = 1e-3,
-        threads: int = 1,
     ) -> None:
         if not np.all((np.asarray(lam) >= 0) & np.isfinite(lam)):
             raise ArgumentError(f"lam must be finite and not negative, got {lam}")
@@ -56,10 +56,15 @@ class MinMax:
         self.inner_steps, self.batch, self.lr = inner_steps, batch, lr
         self.h = attacker(classes, len(members)).initialise(generators)
         self.optimizer = Adam()
-        self.passes = Passes(self.h, threads)
+        self.passes = Passes(self.h, Team())
         self.history: list[tuple[np.ndarray, np.ndarray]] = []
         self.updates = 0  # steps that h has taken
         self._steps: list[Any] = []
+
+    def begin(self, team: Team) -> None:
+        """Make ready for a training whose batches the processes of `team` share out among themselves."""
+        self.passes = Passes(self.h, team)
+        self.optimizer.begin(self.h, team.zeros)
 
     def strengthen(self, f: Network) -> None:
         """`inner_steps` steps of h towards argmax_h G_W(h), against the classifier f as it stands."""
@@ -78,7 +83,7 @@ class MinMax:
             index = np.stack([members, reference], axis=-1).reshape(len(members), -1)  # (R, 2 B), in turn
             member = np.tile(np.float32([1, 0]), members.shape)  # (R, 2 B)
             self._steps.append(self.passes.run(objective, index, member))
-            self.optimizer.step(self.h, self.lr)
+            self.optimizer.step(self.h, self.lr, self.passes.mine)
             self.updates += 1
 
     def gain_gradient(self, logits: Any, y: Any, ws: Workspace, count: int) -> Any:

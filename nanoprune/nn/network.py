@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,26 @@ class Network:
         self.biases = [p for p in parameters if not p.prunable]
         self.weight_count = sum(p.size for p in self.weights)
         self.size = sum(p.size for p in parameters)
-        self.theta = xp.zeros((replicas, self.size), dtype) if theta is None else theta
-        self.grad = xp.zeros_like(self.theta) if grad is None else grad
-        self.replicas = len(self.theta)
-        start = 0
-        for p in self.weights + self.biases:
-            p.value = self.theta[:, start : start + p.size].reshape(-1, *p.shape)  # (R, *shape), a view
-            p.grad = self.grad[:, start : start + p.size].reshape(-1, *p.shape)
-            start += p.size
+        theta = xp.zeros((replicas, self.size), dtype) if theta is None else theta
+        self.replicas = len(theta)
+        self._lay_out(theta, xp.zeros_like(theta) if grad is None else grad)
         self._lay_out_state(state)
         self.restrict(None)
+
+    def _lay_out(self, theta: Any, grad: Any) -> None:
+        """Make the parameters of the layers views into theta and grad."""
+        self.theta, self.grad, start = theta, grad, 0
+        for p in self.weights + self.biases:
+            p.value = theta[:, start : start + p.size].reshape(-1, *p.shape)  # (R, *shape), a view
+            p.grad = grad[:, start : start + p.size].reshape(-1, *p.shape)
+            start += p.size
+
+    def move(self, zeros: Callable[[tuple[int, ...], Any], Any]) -> None:
+        """Move theta, grad and state, as they are, into arrays that zeros(shape, dtype) makes."""
+        theta, grad, state = (zeros(of.shape, of.dtype) for of in (self.theta, self.grad, self.state))
+        theta[...], grad[...], state[...] = self.theta, self.grad, self.state
+        self._lay_out(theta, grad)
+        self._lay_out_state(state)
 
     def restrict(self, support: Any) -> None:
         """Say which weights are trained, for `Layer.record_norms`: support (R, n) of 1 and 0, or None for all."""
@@ -139,9 +150,9 @@ class Network:
         """The replicas of a slice as a network that shares their theta and state; its gradient is its own."""
         return self._over(self.theta[replicas], None, self.state[replicas])
 
-    def twin(self) -> Network:
-        """The same parameters and state with `grad` and `seen` of its own, for a second pass in flight."""
-        twin = self._over(self.theta, xp.zeros_like(self.grad), self.state)
+    def twin(self, grad: Any = None) -> Network:
+        """The same parameters and state with another `grad` (R, P) and `seen`, for a second pass in flight."""
+        twin = self._over(self.theta, grad, self.state)
         twin.restrict(self.support)
         return twin
 

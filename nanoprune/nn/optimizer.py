@@ -4,7 +4,7 @@ Each update is a handful of elementwise lines. They run block by block, so that 
 of them: that is the loop over `_blocks`, and nothing else is in it that the formula does not have.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.nn.network import Network
 
+ALL = slice(None)
 BLOCK = 16384  # elements; four arrays of them fit into a level-2 cache. benchmarks/optimizer_block.py
 
 
@@ -25,19 +26,24 @@ class SGD:
         self.momentum, self.weight_decay = momentum, weight_decay
         self.V: Any = None
 
+    def begin(self, net: Network, zeros: Callable[[tuple[int, ...], Any], Any] | None = None) -> None:
+        """Make V, 0 before the first step, by zeros(shape, dtype), where it is not there yet."""
+        if self.V is None:
+            self.V = (zeros or xp.zeros)(net.theta.shape, net.theta.dtype)
+
     def state(self) -> dict[str, Any]:
-        """V (R, P), after the first step."""
+        """V (R, P), after `begin` or the first step."""
         return {} if self.V is None else {"V": to_host(self.V)}
 
     def restore(self, saved: Any, net: Network) -> None:
         """Take a state back, for parameters like those of `net`."""
-        self.V = to_device(saved.array("V", net.theta.shape, net.theta.dtype)) if "V" in saved else None
+        self.begin(net)
+        self.V[...] = to_device(saved.array("V", net.theta.shape, net.theta.dtype)) if "V" in saved else 0
 
-    def step(self, net: Network, lr: Any) -> None:
-        """One update of net.theta (R, P) from net.grad; lr: learning rate, a number or (R,)."""
-        if self.V is None:
-            self.V = xp.zeros_like(net.theta)
-        for lr_r, (theta, grad, V, tmp) in _blocks(lr, net.theta, net.grad, self.V):
+    def step(self, net: Network, lr: Any, columns: slice = ALL) -> None:
+        """One update of net.theta (R, P) from net.grad, or of some of its columns; lr: a number or (R,)."""
+        self.begin(net)
+        for lr_r, (theta, grad, V, tmp) in _blocks(lr, columns, net.theta, net.grad, self.V):
             V *= self.momentum
             V += grad
             if self.weight_decay:
@@ -60,6 +66,11 @@ class Adam:
         self.M: Any = None
         self.S: Any = None
 
+    def begin(self, net: Network, zeros: Callable[[tuple[int, ...], Any], Any] | None = None) -> None:
+        """Make M and S, 0 before the first step, by zeros(shape, dtype), where they are not there yet."""
+        if self.M is None:
+            self.M, self.S = ((zeros or xp.zeros)(net.theta.shape, net.theta.dtype) for _ in "MS")
+
     def state(self) -> dict[str, Any]:
         """t, and after the first step M and S (R, P)."""
         return {"t": self.t} | ({"M": to_host(self.M), "S": to_host(self.S)} if self.t else {})
@@ -67,18 +78,18 @@ class Adam:
     def restore(self, saved: Any, net: Network) -> None:
         """Take a state back, for parameters like those of `net`."""
         self.t = saved.value("t", int, 0)
-        if self.t:
-            self.M, self.S = (to_device(saved.array(name, net.theta.shape, net.theta.dtype)) for name in "MS")
+        self.begin(net)
+        for name, values in (("M", self.M), ("S", self.S)):
+            values[...] = to_device(saved.array(name, values.shape, values.dtype)) if self.t else 0
 
-    def step(self, net: Network, lr: Any) -> None:
-        """One update of net.theta (R, P) from net.grad; lr: learning rate, a number or (R,)."""
-        if self.M is None:
-            self.M, self.S = xp.zeros_like(net.theta), xp.zeros_like(net.theta)
+    def step(self, net: Network, lr: Any, columns: slice = ALL) -> None:
+        """One update of net.theta (R, P) from net.grad, or of some of its columns; lr: a number or (R,)."""
+        self.begin(net)
         self.t += 1
         # lr M^ / (sqrt(S^) + eps) = lr c M / (sqrt(S) + e), which saves two passes over the parameters
         root = (1 - self.b2**self.t) ** 0.5
         c, e = root / (1 - self.b1**self.t), self.eps * root
-        for lr_r, (theta, grad, M, S, tmp) in _blocks(lr, net.theta, net.grad, self.M, self.S):
+        for lr_r, (theta, grad, M, S, tmp) in _blocks(lr, columns, net.theta, net.grad, self.M, self.S):
             if self.weight_decay:
                 grad += xp.multiply(theta, self.weight_decay, out=tmp)
             M *= self.b1
@@ -91,11 +102,12 @@ class Adam:
             theta -= xp.multiply(tmp, lr_r * c, out=tmp)
 
 
-def _blocks(lr: Any, *arrays: Any) -> Iterator[tuple[Any, tuple]]:
-    """The arrays (R, P) in blocks of one replica's BLOCK parameters, with a temporary and the replica's learning rate.
+def _blocks(lr: Any, columns: slice, *arrays: Any) -> Iterator[tuple[Any, tuple]]:
+    """The columns of arrays (R, P) in blocks of one replica's BLOCK parameters, with a temporary and its learning rate.
 
     On a GPU in one block, with the learning rate as it is or as (R, 1).
     """
+    arrays = tuple(array[:, columns] for array in arrays)
     R, P = arrays[0].shape
     if not isinstance(arrays[0], np.ndarray):
         rates = lr if np.ndim(lr) == 0 else to_device(np.asarray(lr, arrays[0].dtype)[:, None])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import WorkspaceError
-from nanoprune.nn.meeting import Meeting
 
 
 class Workspace:
@@ -21,15 +21,15 @@ class Workspace:
     generators: one numpy.random.Generator per replica, for layers that draw random numbers.
     keep_gradients: whether every dL/dX of a backward pass, and what the layers saved, stays until the next one, so that
     layers can leave their weight gradients until those of single records have been clipped (`gradient`, `keeps`).
-    meeting, place: where the samples of a batch are shared out among workers, who meet and in which order.
+    total(*values): each of the values summed over all parts of the batch, where its samples are shared out, else the
+    values; not to be written to.
     """
 
     def __init__(self, training: bool = True, generators: list | None = None, keep_gradients: bool = False) -> None:
         self.training = training
         self.generators = generators
         self.keep_gradients = keep_gradients
-        self.meeting: Meeting | None = None
-        self.place = 0
+        self.total: Callable[..., tuple] = lambda *values: values
         self._turn = 0
         self._buffers: dict[tuple[Any, str], Any] = {}
         self._saved: dict[Any, tuple] = {}
@@ -62,10 +62,6 @@ class Workspace:
     def nbytes(self) -> int:
         """Bytes of all buffers."""
         return sum(flat.nbytes for flat in self._buffers.values())
-
-    def total(self, *values: Any) -> tuple:
-        """Each of the values summed over all parts of the batch; with one worker, the values. Not to be written to."""
-        return self.meeting.total(self.place, values) if self.meeting else values
 
     def save(self, layer: Any, *arrays: Any) -> None:
         """Keep what the backward pass of `layer` needs."""

@@ -11,6 +11,7 @@ import numpy as np
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.network import Network
+from nanoprune.nn.optimizer import ALL
 from nanoprune.prune.budget import Budget
 
 
@@ -98,12 +99,12 @@ class ADMM:
         self.status = [Status.RUNNING] * net.replicas
         self._prepare()
 
-    def add_penalty_gradient(self, net: Network) -> None:
-        """dW += rho (W - Z + U), the gradient of rho/2 ||W - Z + U||^2."""
-        xp.subtract(net.W, self._target, out=self._penalty)  # W - (Z - U)
-        self._penalty *= self._rho
-        dW: Any = net.dW
-        dW += self._penalty
+    def add_penalty_gradient(self, net: Network, columns: slice = ALL) -> None:
+        """dW += rho (W - Z + U), the gradient of rho/2 ||W - Z + U||^2; or some columns of it."""
+        W, dW, target, penalty = (of[:, columns] for of in (net.W, net.dW, self._target, self._penalty))
+        xp.subtract(W, target, out=penalty)  # W - (Z - U)
+        penalty *= self._rho
+        dW += penalty
 
     def update(self, net: Network, loss: Any) -> Iteration:
         """Z-step, U-step and residuals after a W-step whose mean training loss was `loss` (R,)."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from nanoprune.backend import to_device, to_host
 from nanoprune.nn.network import Network
+from nanoprune.nn.optimizer import ALL
 from nanoprune.prune.budget import Budget
 
 
@@ -27,10 +28,10 @@ class Mask:
         """Take a state back: a survivor may have become zero since, so that the weights alone do not tell it."""
         self.M[...] = to_device(saved.array("M", self.M.shape, bool))
 
-    def apply(self, net: Network) -> None:
-        """dW <- M dW."""
-        dW: Any = net.dW
-        dW *= self.M
+    def apply(self, net: Network, columns: slice = ALL) -> None:
+        """dW <- M dW, or some columns of it."""
+        dW = net.dW[:, columns]
+        dW *= self.M[:, columns]
 
 
 def hard_prune(net: Network, budget: Budget) -> None:

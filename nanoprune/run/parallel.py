@@ -1,27 +1,20 @@
-"""Worker threads: the samples of a batch are shared out, with the BLAS at one thread in each.
-
-NumPy's elementwise loops use one core and a BLAS scales badly on products this small, so the threads are ours. NumPy
-lets go of the interpreter inside of both.
-"""
+"""Passes over batches whose samples are shared out among processes, with the BLAS at one thread in each."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import operator
 import os
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import threadpoolctl
 
 from nanoprune.backend import to_device, xp
-from nanoprune.nn.meeting import Meeting
 from nanoprune.nn.network import Network
 from nanoprune.nn.workspace import Workspace
+from nanoprune.run.team import Team
 
 
 def default_threads() -> int:
@@ -33,69 +26,65 @@ def default_threads() -> int:
 
 @contextlib.contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Hold the BLAS at one thread; entered once, around everything that uses worker threads."""
+    """Hold the BLAS at one thread; entered once, around everything that uses workers."""
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         yield
 
 
 class Passes:
-    """Forward and backward passes over batches, the samples of each batch shared out among `threads` workers.
+    """Forward and backward passes over batches, the samples of each batch shared out among the processes of a team.
 
-    Each worker has a workspace and a twin of the network, whose gradient is added to the network's at the end. One
-    thread is the plain case: a network and a workspace. keep_gradients: see `Workspace`.
+    All processes have the same theta and state, in shared memory, and each a gradient of its own: that of a twin of the
+    network. It sums the gradients, and updates theta, in its own columns of both: `mine`. One process is the plain
+    case, and all columns are its own. As a context it is the team's.
+    keep_gradients: see `Workspace`.
     """
 
     def __init__(
         self,
         net: Network,
-        threads: int = 1,
+        team: Team,
         generators: list[np.random.Generator] | None = None,
         keep_gradients: bool = False,
     ) -> None:
-        self.nets = [net] + [net.twin() for _ in range(threads - 1)]
-        self.workspaces = [
-            Workspace(generators=generators if threads == 1 else None, keep_gradients=keep_gradients) for _ in self.nets
-        ]
-        # an overflow is reported as a loss that is not finite, by name, so NumPy need not warn of it (see `train`)
-        quiet = functools.partial(np.seterr, over="ignore", invalid="ignore")
-        self.pool = ThreadPoolExecutor(threads - 1, initializer=quiet) if threads > 1 else None
+        self.team, several = team, team.size > 1
+        if several:
+            net.move(team.zeros)
+        self.nets = [net, *(net.twin(team.zeros(net.grad.shape, net.grad.dtype)) for _ in range(team.size - 1))]
+        self.workspace = Workspace(generators=None if several else generators, keep_gradients=keep_gradients)
+
+    @property
+    def mine(self) -> slice:
+        """The columns of theta and grad that are this process's to sum and to update."""
+        return self.team.part(self.nets[0].size)
 
     def run(self, objective: Callable[..., Any], *columns: np.ndarray) -> Any:
-        """objective(net, ws, *columns, count) for each worker's part of the samples; the sum of what they return.
+        """objective(net, ws, *columns, count) for this process's part of the samples; the sum over all parts.
 
         columns: host arrays (R, N) that are split along N, such as the indices of the batch. count is N, the size of
-        the whole batch, by which an objective divides. Afterwards net.grad is the gradient over the whole batch, and
-        the network remembers its statistics (`Network.remember`), which every worker has seen alike. What a worker
-        raises is raised here; the others, who may wait for it to add up a sum (`Workspace.total`), end too.
+        the whole batch, by which an objective divides. Afterwards `mine` of net.grad is the gradient over the whole
+        batch, and all of it once the team has met; and the network remembers its statistics (`Network.remember`), which
+        every process has seen alike. Raises WorkerError where another process fails.
         """
-        count = columns[0].shape[1]
-        workers = min(len(self.nets), count)
-        parts = [map(to_device, np.array_split(column, workers, axis=1)) for column in columns]
-        jobs = list(zip(self.nets, self.workspaces, *parts, strict=False))
-        meeting = Meeting(workers) if workers > 1 else None
-        for place, ws in enumerate(self.workspaces):
-            ws.meeting, ws.place = meeting, place
-
-        def work(job: tuple) -> Any:
-            try:
-                return objective(*job, count)
-            except threading.BrokenBarrierError:  # another worker has failed, and says why
-                return None
-            except BaseException:
-                if meeting:
-                    meeting.abort()
-                raise
-
-        futures = [self.pool.submit(work, job) for job in jobs[1:]] if self.pool else []
-        values = [work(jobs[0]), *(future.result() for future in futures)]
+        net, rank, count = self.nets[0], self.team.rank, columns[0].shape[1]
+        workers, value = min(self.team.size, count), None  # the others have no sample
+        self.team.meet()  # theta is updated in all columns, and nobody needs the last gradients any more
+        if rank < workers:
+            self.workspace.total = functools.partial(self.team.total, ranks=workers)
+            parts = [to_device(np.array_split(column, workers, axis=1)[rank]) for column in columns]
+            value = objective(self.nets[rank], self.workspace, *parts, count)
+            (value,) = self.workspace.total(value)  # for which all have come, so that their gradients are there too
+        if workers < self.team.size:
+            value = self.team.once(lambda: value)
         for twin in self.nets[1:workers]:
-            self.nets[0].grad += twin.grad
-        self.nets[0].remember()
-        return functools.reduce(operator.add, values)
+            net.grad[:, self.mine] += twin.grad[:, self.mine]
+        if rank == 0:
+            net.remember()
+        return value
 
     def __enter__(self) -> Passes:
+        self.team.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.pool:
-            self.pool.shutdown()
+    def __exit__(self, *error: Any) -> None:
+        self.team.__exit__(*error)

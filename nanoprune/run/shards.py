@@ -7,11 +7,8 @@ costs a fleet of small networks some 15% (benchmarks/fleet_mlp.py).
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import multiprocessing
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -27,10 +24,11 @@ from nanoprune.nn.dropout import Dropout
 from nanoprune.nn.network import Network
 from nanoprune.nn.workspace import Workspace
 from nanoprune.run import interrupt
+from nanoprune.run.forks import can_fork, end_with_parent, shared_zeros
 
 CACHE = 1 << 20  # bytes of parameters that are trained together on a CPU
 COPIES = 10  # of the parameters: theta, gradient, velocity, Z, U, Z - U, penalty, mask, and two for a projection
-SMALL = 50_000_000  # multiply-accumulates of a forward pass over a batch
+SMALL = 10_000_000  # multiply-accumulates of a forward pass over a batch; benchmarks/threads.py
 PULSE = 0.1  # seconds between two looks at the progress of worker processes
 
 Advance = Callable[[int], None]
@@ -67,8 +65,7 @@ def train_shards(
     workers = _workers(threads, shards)
     if workers == 1:
         return [function(shard, _until_asked(advance)) for shard in shards]
-    forks = sys.platform == "linux" and xp._module is np
-    return (_in_processes if forks else _in_threads)(function, shards, workers, advance)
+    return (_in_processes if can_fork() else _in_threads)(function, shards, workers, advance)
 
 
 def _in_threads(function: Callable, shards: list[slice], workers: int, advance: Advance) -> list:
@@ -88,7 +85,7 @@ def _in_processes(function: Callable, shards: list[slice], workers: int, advance
     places = {shard.start: place for place, shard in enumerate(shards)}
     # shared with the workers: the steps of each shard, and whether one has failed. Each place has one writer and no
     # lock, which a worker that is killed might hold for ever
-    board = np.frombuffer(mmap.mmap(-1, 8 * (len(shards) + 1)), np.int64)  # (shards + 1,)
+    board = shared_zeros((len(shards) + 1,), np.int64)
     ended = _Mark(board[-1:])
 
     def work(shard: slice) -> Any:
@@ -134,9 +131,8 @@ def _begin(work: Callable[[slice], Any]) -> None:
     """The start of a worker process. It leaves an interrupt to its parent, and ends where that one is killed."""
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the pool ends the others where one was killed
+    end_with_parent()
 
 
 def _run(shard: slice) -> Any:
@@ -203,9 +199,11 @@ def shard_size(net: Network, samples: int, threads: int) -> int:
 def sample_threads(net: Network, batch: int, threads: int) -> int:
     """How many of the threads share the samples of each batch: those that whole replicas leave idle.
 
-    One where a step is so small that handing it out takes longer (benchmarks/threads.py), and where a layer draws
-    random numbers, which must not depend on threads.
+    One where a step is so small that handing it out takes longer (benchmarks/threads.py), where a layer draws random
+    numbers, which must not depend on threads, and where there can be no worker processes.
     """
+    if not can_fork():
+        return 1
     if any(isinstance(layer, Dropout) for layer, _ in net.body.leaves(net.input_shape)):
         return 1
     if net.body.macs(net.input_shape) * batch < SMALL:

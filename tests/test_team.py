@@ -1,0 +1,236 @@
+"""Teams: the same sums everywhere and every time, one process at the end, and an end of all where one ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanoprune.errors import ArgumentError, WorkerError
+from nanoprune.run.team import Team
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="worker processes are for Linux")
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().split()[2] not in "ZX"
+    except OSError:
+        return False
+
+
+def gone(pids: list[int]) -> bool:
+    for _ in range(100):
+        if not any(map(alive, pids)):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 40), st.integers(0, 200))
+def test_each_of_so_many_things_is_somebodys(size, length):
+    team, things = Team(size), []
+    for team.rank in range(size):
+        part = range(length)[team.part(length)]
+        assert abs(len(part) - length / size) < 1
+        things += part
+    assert things == list(range(length))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_totals_are_sums_in_the_order_of_the_ranks(size, seed):
+    """To the last bit, in every process; arrays of several shapes and dtypes at once, numbers, and nothing at all."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.standard_normal((size, 2, 3, 1)).astype(np.float32), rng.standard_normal((size, 70_000))
+    c, team = rng.integers(0, 1000, size), Team(size)
+    found = team.zeros((size, 2, 3, 1), np.float32), team.zeros((size, 70_000), np.float64), team.zeros((size,), int)
+    with team:
+        for _ in range(2):
+            team.meet()
+            *totals, kind = team.total(a[team.rank], b[team.rank], int(c[team.rank]), 0.5)
+            assert isinstance(kind, float)
+            assert isinstance(totals[2], int)
+            for place, total in zip(found, totals, strict=True):
+                place[team.rank] = total
+        assert team.total() == ()
+    for place, parts in zip(found, (a, b, c), strict=True):
+        expected = parts[0].copy()
+        for part in parts[1:]:
+            expected = expected + part
+        assert all(total.tobytes() == expected.tobytes() for total in place)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_is_decided_once_is_alike_for_all(threads):
+    team = Team(threads)
+    asked, found, arrays = team.zeros((3,), int), team.zeros((3,), float), team.zeros((3, 2), np.float32)
+
+    def ask() -> float:
+        asked[team.rank] += 1
+        return 0.1 * (team.rank + 1)
+
+    with team:
+        found[team.rank] = team.once(ask)
+        array = team.once(lambda: np.float32([team.rank + 1, 2]))
+        assert array.dtype == np.float32
+        arrays[team.rank] = array
+    assert asked.tolist() == [1, 0, 0]
+    assert found[:threads].tolist() == [0.1] * threads
+    assert arrays[:threads].tolist() == [[1, 2]] * threads
+
+
+def test_a_total_may_be_of_the_first_ranks_alone():
+    """The others do not wait for it, and are at the next meeting before them."""
+    team = Team(4)
+    found = team.zeros((4,), int)
+    with team:
+        for ranks in (1, 2, 3, 4):
+            if team.rank < ranks:
+                time.sleep(0.005)
+                (found[team.rank],) = team.total(team.rank + 1, ranks=ranks)
+            team.meet()
+            assert found[:ranks].tolist() == [ranks * (ranks + 1) // 2] * ranks
+            team.meet()
+
+
+def test_nobody_passes_a_meeting_before_all_have_come():
+    team = Team(3)
+    come = team.zeros((3,), int)
+    with team:
+        for turn in range(1, 30):
+            time.sleep(0.001 * (team.rank == turn % 3))
+            come[team.rank] = turn
+            team.meet()
+            assert (come == turn).all()
+            team.meet()
+
+
+def test_the_processes_share_arrays_made_before_and_nothing_else():
+    team = Team(2)
+    ours, shared = np.zeros(2), team.zeros((2,), int)
+    with team:
+        ours[team.rank] = 1
+        shared[team.rank] = os.getpid()
+    assert ours.tolist() == [1, 0]
+    assert shared[0] == os.getpid() != shared[1]
+    assert gone([shared[1]])
+
+
+def test_a_team_can_begin_again():
+    team = Team(2)
+    turns = team.zeros((2,), int)
+    for _ in range(3):
+        with team:
+            turns[team.rank] += 1
+            team.meet()
+    assert turns.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_error_in_one_ends_all(failing):
+    """Those that wait for it do not wait for ever; rank 0 raises its own, or says what the other one had."""
+    team = Team(3)
+    pids = team.zeros((3,), int)
+    expected = (ZeroDivisionError, "in one") if failing == 0 else (WorkerError, "ZeroDivisionError: in one")
+
+    def work() -> None:
+        pids[team.rank] = os.getpid()
+        team.meet()
+        if team.rank == failing:
+            time.sleep(0.02)
+            raise ZeroDivisionError("in one")
+        team.meet()
+
+    with pytest.raises(expected[0], match=expected[1]), team:
+        work()
+    assert gone([pid for pid in pids if pid != os.getpid()])
+    with team:  # and it can begin again
+        assert team.total(1) == (3,)
+    assert "ZeroDivisionError" not in team._why()
+
+
+def test_the_death_of_one_is_an_error():
+    team = Team(2)
+
+    def work() -> None:
+        if team.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        team.meet()
+
+    with pytest.raises(WorkerError, match=r"^a worker process was killed, .*; lower --threads$"), team:
+        work()
+
+
+def test_a_process_that_cannot_be_started_is_an_error(monkeypatch):
+    fork, made = os.fork, []
+
+    def second_fails() -> int:
+        if made:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        pid = fork()
+        made.append(pid)
+        return pid
+
+    monkeypatch.setattr(os, "fork", second_fails)
+    with pytest.raises(WorkerError, match=r"cannot be started \(.*unavailable\); lower --threads"), Team(3) as team:
+        team.meet()
+    assert gone(made)
+
+
+def test_a_signal_to_the_whole_group_is_left_to_rank_0():
+    program = """
+        import os, signal, time
+        from nanoprune.run.team import Team
+
+        caught = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: caught.append(number))
+        team = Team(2)
+        with team:
+            if team.rank == 0:
+                os.killpg(0, signal.SIGINT)
+                os.killpg(0, signal.SIGTERM)
+            total = team.total(1)
+        print(total)
+        print(len(caught))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, start_new_session=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "(2,)\n2\n")
+
+
+def test_the_others_end_where_rank_0_is_killed():
+    program = """
+        import os, time
+        from nanoprune.run.team import Team
+
+        with Team(3) as team:
+            os.write(1, b"%d\\n" % os.getpid())  # in one piece
+            time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        pids = [int(parent.stdout.readline()) for _ in range(3)]
+        parent.kill()
+    assert gone(pids)
+
+
+def test_where_nothing_can_be_forked_a_team_is_one_process(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "elsewhere")
+    with Team(4) as team:
+        assert (team.size, team.rank, team.total(3, "as it is")) == (1, 0, (3, "as it is"))
+        assert range(7)[team.part(7)] == range(7)
+
+
+def test_a_team_of_nobody_is_refused():
+    with pytest.raises(ArgumentError, match="threads must be at least 1, got 0"):
+        Team(0)
