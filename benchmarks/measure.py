@@ -140,7 +140,7 @@ def report(measure: str, ours: Times, peer: Times | None, peer_name: str | None,
 def peak_memory(module: str, factory: str, *arguments: Any, steps: int = 10) -> int:
     """Peak resident set, in bytes, of a process that imports benchmarks/MODULE.py and does steps of factory(...).
 
-    That of its worker processes is added to it, with the memory that they share counted in each.
+    Added to it is what its worker processes have for themselves at the end: what all share is counted once.
     """
     program = f"""
 import pathlib, sys
@@ -150,9 +150,9 @@ step = make(*{arguments!r})
 for _ in range({steps}):
     step()
 task = pathlib.Path("/proc/thread-self")
-pids = ["self", *(task / "children").read_text().split()]
-lines = [line for pid in pids for line in pathlib.Path("/proc", pid, "status").read_text().splitlines()]
-print(sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")))  # Linux counts in KiB
+files = ["/proc/self/status", *(f"/proc/{{pid}}/smaps_rollup" for pid in (task / "children").read_text().split())]
+lines = [line for file in files for line in pathlib.Path(file).read_text().splitlines()]
+print(sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("VmHWM", "Private_"))))  # in KiB there
 """
     return int(subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE).stdout)
 

@@ -26,7 +26,8 @@ def main() -> None:
     print(f"matrix products on one thread: {rate / 1e9:.0f} GFLOP/s")
     lenet = build(describe("lenet-5", (28, 1, 28), 10, [20, 50, 500]))
     mlp = build(describe("mlp", (446,), 30, [512, 256, 128]))
-    profile("LeNet-5, 32 samples, SGD", lenet, 32, SGD(momentum=0.9), rate, 24 * 24 * 20 * 25)
+    for samples in (16, 32):
+        profile(f"LeNet-5, {samples} samples, SGD", lenet, samples, SGD(momentum=0.9), rate, 24 * 24 * 20 * 25)
     profile("446-512-256-128-30, 64 samples, SGD", mlp, 64, SGD(momentum=0.9), rate, 446 * 512)
     profile("attack network of 30 classes, 64 samples, Adam", attacker(30), 64, Adam(), rate, 30 * (1024 + 512))
 

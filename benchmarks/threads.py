@@ -1,14 +1,18 @@
-"""Whether a second thread pays: training steps of one network with one thread and with all, by the size of the step.
+"""Whether a second process pays: training steps of one network with one process and with all, by the size of the step.
 
-`threads-NAME`: the peer is nanoprune with one thread. `nanoprune.run.shards.SMALL` lies between the sizes that gain and
-those that do not.
+`threads-NAME`: the peer is nanoprune with one process. `nanoprune.run.shards.SMALL` lies between the sizes that gain
+and those that do not. `sleepless-NAME`: the peer is nanoprune whose processes sleep as soon as they wait for another
+(`nanoprune.run.team.SLEEPLESS`).
 
     python benchmarks/threads.py
 """
 
+from collections.abc import Callable
+
 from measure import in_turn, report
 from training import training_step
 
+from nanoprune.run import team
 from nanoprune.run.parallel import default_threads
 from nanoprune.zoo import build, describe
 
@@ -22,14 +26,22 @@ CASES = {  # name: network, input shape, classes, widths, batch
 }
 
 
+def sleeping_step(*case: object) -> Callable[[], None]:
+    """The step of processes that do not look for a message before they sleep."""
+    team.SLEEPLESS = 0.0
+    return training_step(*case)
+
+
 def main() -> None:
     threads = default_threads()
     for name, case in CASES.items():
         network, shape, classes, widths, batch = case
         net = build(describe(network, shape, classes, widths), replicas=0)
         print(f"{net.body.macs(shape) * batch / 1e6:.1f} million multiply-accumulates forward")
-        many, one = in_turn((training_step, *case, threads), (training_step, *case, 1), steps=20)
-        report(f"threads-{name}", many, one, "one thread", None)
+        ways = [(training_step, *case, threads), (training_step, *case, 1), (sleeping_step, *case, threads)]
+        many, one, sleeping = in_turn(*ways, steps=20)
+        report(f"threads-{name}", many, one, "one process", None)
+        report(f"sleepless-{name}", many, sleeping, "sleeping at once", None)
 
 
 if __name__ == "__main__":

@@ -333,6 +333,22 @@ def test_noise_has_the_standard_deviation_sigma_c_over_l_in_each_replica():
     assert (np.abs(correlation) < 6 / np.sqrt(net.size)).all()
 
 
+def test_noise_on_some_columns_is_the_noise_of_all_there():
+    """Each of two processes draws all of it, and adds its own columns: together the noise of one."""
+    noise = []
+    for columns in (slice(None), slice(0, 30), slice(30, None)):
+        net = Network(Dense(7, 9), (7,), 2)
+        private = DPSGD(1.5, 0.8, seeds=[0, 1])
+        private.begin(net, np.zeros((2, 100), int), 10)
+        private.add_noise(net, columns)
+        noise.append(net.grad)
+    whole, left, right = noise
+    np.testing.assert_array_equal(left + right, whole)
+    assert not left[:, 30:].any()
+    assert not right[:, :30].any()
+    assert whole.all()
+
+
 def test_without_seeds_two_runs_differ_and_with_them_they_do_not():
     def run(seeds):
         net = fresh()

@@ -1,10 +1,17 @@
 """Samples shared out: the same gradients however they are split, the same bits for the same number of processes."""
 
+import copy
+from functools import partial
+
 import numpy as np
 import pytest
 import threadpoolctl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nanoprune.nn import (
+    SGD,
+    Adam,
     BatchNorm,
     Conv2D,
     Dense,
@@ -17,6 +24,7 @@ from nanoprune.nn import (
     Workspace,
     cross_entropy,
 )
+from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask
 from nanoprune.run.parallel import Passes, default_threads, single_threaded_blas
 from nanoprune.run.team import Team
 
@@ -172,6 +180,43 @@ def test_running_statistics_are_those_of_the_whole_batch(threads):
     mean, var = X.mean(axis=(1, 3, 4)), X.var(axis=(1, 3, 4), ddof=1)  # (R, C)
     expected = np.concatenate([0.19 * mean, 0.81 + 0.19 * var], axis=1)  # 1 - 0.9^2 of them after two batches
     np.testing.assert_allclose(net.state, expected, rtol=1e-12)
+
+
+PARTS = {  # what a step does with the columns of the parameters, as `train` calls it
+    "SGD": lambda net: partial(SGD(0.9, 0.01).step, net, [0.1, 0.2]),
+    "Adam": lambda net: partial(Adam(weight_decay=0.01).step, net, 0.1),
+    "penalty": lambda net: partial(ADMM(net, Budget(net, 0.5), ADMMSettings(rho=0.3)).add_penalty_gradient, net),
+    "mask": lambda net: partial(Mask(net).apply, net),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 23), max_size=3).map(sorted))
+def test_a_step_on_columns_touches_those_alone_and_on_all_in_turn_it_is_the_whole_step(part, seed, cuts):
+    """To the last bit. The cuts fall anywhere: before the biases, between them, and where nothing is in between."""
+    whole, cut = (Network(Sequential(Dense(5, 3), ReLU(), Dense(3, 1)), (5,), 2) for _ in range(2))
+    rng = np.random.default_rng(seed)
+    theta, grad = rng.standard_normal((2, 2, whole.size)).astype(np.float32)
+    theta[rng.random(theta.shape) < 0.3] = 0
+    for net in (whole, cut):
+        net.theta[...], net.grad[...] = theta, grad
+    PARTS[part](whole)()
+    step = PARTS[part](cut)
+    if part == "Adam":  # counts its steps: one in each process
+        each = [partial(copy.deepcopy(step.func.__self__).step, *step.args) for _ in range(len(cuts) + 1)]
+    else:
+        each = [step] * (len(cuts) + 1)
+    for do, start, stop in zip(each, [0, *cuts], [*cuts, cut.size], strict=True):
+        before = cut.theta.copy(), cut.grad.copy()
+        do(slice(start, stop))
+        for array, was in zip((cut.theta, cut.grad), before, strict=True):
+            np.testing.assert_array_equal(
+                np.delete(array, slice(start, stop), 1), np.delete(was, slice(start, stop), 1)
+            )
+    np.testing.assert_array_equal(cut.theta, whole.theta)
+    np.testing.assert_array_equal(cut.grad, whole.grad)
+    assert (whole.theta != theta).any() or (whole.grad != grad).any()
 
 
 def test_blas_is_held_at_one_thread():

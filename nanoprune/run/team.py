@@ -25,7 +25,7 @@ from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError, WorkerError
 from nanoprune.run.forks import can_fork, end_with_parent, shared_zeros
 
-SLEEPLESS = 2e-4  # seconds of waiting for the others; 5% of the step of LeNet-5 on 16 samples (benchmarks/threads.py)
+SLEEPLESS = 2e-4  # seconds that a process looks for a message; `sleepless` in benchmarks/threads.py
 WORDS = 1000  # bytes of what a process can say of why it failed
 
 
