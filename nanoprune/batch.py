@@ -40,21 +40,25 @@ def shuffled(
     """One epoch: batches (R, B) of members (R, M), in an order that each replica's generator draws.
 
     Every order is equally likely; or, where records are read in blocks of `block` neighbours, MIXED random blocks at a
-    time in an order of their own, so that each block is read once.
+    time in an order of their own, so that each block is read once. What a batch has of those is in the order of the
+    file: of several processes that share batches out, each finds the same blocks in one after the other.
     """
     rows = [generator.permutation(row) for generator, row in zip(generators, members, strict=True)]
     if block:
-        rows = [_by_blocks(row, generator, block) for generator, row in zip(generators, rows, strict=True)]
+        rows = [_by_blocks(row, generator, block, batch) for generator, row in zip(generators, rows, strict=True)]
     order = np.stack(rows)  # (R, M)
     for start in range(0, order.shape[1], batch):
         yield order[:, start : start + batch]
 
 
-def _by_blocks(row: np.ndarray, generator: np.random.Generator, block: int) -> np.ndarray:
-    """The records `row` (M,), in random order, as groups of MIXED random blocks; inside of a group in their order."""
+def _by_blocks(row: np.ndarray, generator: np.random.Generator, block: int, batch: int) -> np.ndarray:
+    """The records `row` (M,), in random order, as groups of MIXED random blocks: batches of a group are random, and
+    inside of a batch each group is in the order of the file."""
     blocks = row // block  # (M,)
-    rank = generator.permutation(blocks.max() + 1)[blocks]  # (M,) the place of each record's block
-    return row[np.argsort(rank // MIXED, kind="stable")]
+    group = generator.permutation(blocks.max() + 1)[blocks] // MIXED  # (M,)
+    order = np.argsort(group, kind="stable")
+    row, group = row[order], group[order]
+    return row[np.lexsort((row, group, np.arange(len(row)) // batch))]
 
 
 def evaluation_batch(net: Network) -> int:

@@ -18,7 +18,7 @@ from nanoprune.prune import shrink
 from nanoprune.prune.admm import Iteration
 from nanoprune.run.fleet import Ended, train_shard
 from nanoprune.run.folder import Run, identity
-from nanoprune.run.memory import check_memory
+from nanoprune.run.memory import check_memory, resident
 from nanoprune.run.parallel import single_threaded_blas
 from nanoprune.run.shards import sample_threads
 from nanoprune.run.team import Team
@@ -146,12 +146,12 @@ def _train(
     made: Any,
     solved: Callable[[Any], None] = lambda iteration: None,
 ) -> Ended:
-    """Train the model's network in place: one replica, with the threads on the samples of its batches where that pays.
+    """Train the model's network in place: one replica, whose batches several processes share out where that pays.
 
     made: plain data, how it is made.
     """
     split, slot = _split(model, dataset), None
-    check_memory(model.net, 1, recipe, threads, getattr(dataset.x, "nbytes", 0))
+    check_memory(model.net, 1, recipe, threads, resident(dataset.x, threads))
     if run:
         weights = hashlib.sha256(to_host(model.net.theta).tobytes()).hexdigest()  # what it begins with
         run.begin(identity(dataset, recipe, [model.seed], threads, [split], made=made, begins_with=weights))

@@ -91,7 +91,8 @@ def train(
     is called after each epoch, in all of them; stop_after: end early, after so many. begin(optimizer, losses) is called
     before the first epoch and says which one that is: where an earlier run was interrupted, it fills both with what
     they were (`nanoprune.run.course`). Raises DivergenceError, naming method, replica and iteration, at the end of an
-    epoch in which a loss was not finite, and ArgumentError where `DPSGD` does.
+    epoch in which a loss was not finite, ArgumentError where `DPSGD` does, and WorkerError, with its words, for
+    whatever else ends another process of the team.
     """
     optimizer = SGD(plan.momentum, plan.weight_decay)
     rate, augment, L_D = plan.rate(net.replicas), augmentation(plan.augment), loss_function(plan.loss)

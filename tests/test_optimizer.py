@@ -105,6 +105,27 @@ def test_replicas_together_equal_replicas_alone(make):
     np.testing.assert_array_equal(net.theta, np.concatenate([one.theta for one in alone]))
 
 
+@pytest.mark.parametrize("make", [lambda: SGD(0.9), Adam], ids=["SGD", "Adam"])
+def test_moments_move_as_they_are_where_a_team_begins(make):
+    """Into memory that its processes share, also after steps without a team."""
+    nets, optimizers = [Network(Dense(2, 3), (2,)) for _ in range(2)], [make(), make()]
+    made = []
+
+    def zeros(shape, dtype):
+        made.append(np.zeros(shape, dtype))
+        return made[-1]
+
+    for step in range(4):
+        optimizers[1].begin(nets[1], zeros if step in (0, 2) else None)
+        for net, optimizer in zip(nets, optimizers, strict=True):
+            net.grad[...] = np.random.default_rng(step).standard_normal(net.grad.shape)
+            optimizer.step(net, 0.1)
+    np.testing.assert_array_equal(*(net.theta for net in nets))
+    held = [value for value in vars(optimizers[1]).values() if isinstance(value, np.ndarray)]
+    assert len(made) == 2 * len(held) > 0
+    assert all(any(value is array for array in made[len(held) :]) for value in held)
+
+
 def test_schedules_by_hand():
     constant, step, cosine = (schedule(kind, 0.2, 8) for kind in ("constant", "step", "cosine"))
     assert [constant(epoch) for epoch in (0, 3.5, 7.9)] == [0.2] * 3

@@ -1,5 +1,6 @@
 """Class folders of images packed into one file, however often that is interrupted, and read a chunk at a time."""
 
+import collections
 import contextlib
 import os
 import pathlib
@@ -20,9 +21,10 @@ from nanoprune import batch as batch_module
 from nanoprune.batch import Records, accuracy, shuffled
 from nanoprune.data import load, make_split
 from nanoprune.data.pack import crop, find_images, pack
-from nanoprune.data.packed import CHUNK, load_packed
+from nanoprune.data.packed import CHUNK, KEPT, load_packed
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
+from nanoprune.run.memory import resident
 from nanoprune.run.team import Team
 from nanoprune.train import Schedule, train
 
@@ -286,6 +288,15 @@ def test_training_from_the_file_is_training_from_memory_in_that_order(packed, th
         np.testing.assert_array_equal(from_file, from_memory)
 
 
+def test_what_a_process_keeps_of_a_file_counts_for_each(packed):
+    data = load_packed(packed, "imagenet")
+    data.x[np.arange(len(data.x))]
+    assert data.x.kept_bytes == sum(chunk.nbytes for chunk in data.x._chunks.values())  # of a small file everything
+    assert resident(data.x, 3) == 3 * data.x.kept_bytes
+    array = np.zeros((5, 7), np.float32)
+    assert resident(array, 3) == 140
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 9), st.integers(1, 5))
 def test_order_by_blocks_has_each_member_once_and_each_block_in_one_stretch(seed, count, block, mixed):
@@ -311,10 +322,27 @@ def test_order_by_blocks_has_each_member_once_and_each_block_in_one_stretch(seed
 def test_the_order_by_blocks_is_random_within_and_among_them():
     members = np.arange(10 * batch_module.MIXED)[None]
     rng = [np.random.default_rng(0)]
-    first, second = (np.concatenate(list(shuffled(members, 50, rng, 5)), axis=1)[0] for _ in range(2))
-    assert (first != second).mean() > 0.9
-    group = first[: 5 * batch_module.MIXED]
-    assert (np.diff(group // 5) != 0).mean() > 0.9  # neighbours in the file are apart
+    first, second = ([batch[0] for batch in shuffled(members, 50, rng, 5)] for _ in range(2))
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(first, second, strict=True)]) < 0.2
+    group = first[: 5 * batch_module.MIXED // 50]
+    assert np.mean([len(set(batch // 5)) for batch in group]) > 30  # neighbours in the file are mostly apart
+    assert np.mean([np.isin(batch, group[0]).any() for batch in group[1:]]) == 0
+
+
+@pytest.mark.parametrize("processes", [2, 4, 16])
+def test_processes_that_share_batches_out_read_few_blocks_twice(processes):
+    """As `Passes` splits them; each keeps 128 blocks, those that it used last, as `Packed` does."""
+    members, reads = np.arange(20_000)[None], 0
+    kept = [collections.OrderedDict() for _ in range(processes)]
+    for batch in shuffled(members, 64, [np.random.default_rng(0)], CHUNK):
+        for mine, part in zip(kept, np.array_split(batch[0], processes), strict=True):
+            for block in (part // CHUNK).tolist():
+                reads += block not in mine
+                mine[block] = None
+                mine.move_to_end(block)
+                if len(mine) > KEPT:
+                    mine.popitem(last=False)
+    assert 20_000 / CHUNK <= reads <= 20_000 / CHUNK * (1 + 0.15 * processes)
 
 
 # Damage

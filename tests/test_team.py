@@ -155,7 +155,8 @@ def test_an_error_in_one_ends_all(failing):
     assert gone([pid for pid in pids if pid != os.getpid()])
     with team:  # and it can begin again
         assert team.total(1) == (3,)
-    assert "ZeroDivisionError" not in team._why()
+        with pytest.raises(WorkerError, match="was killed"):
+            raise WorkerError(team._why())  # the old reason is forgotten
 
 
 def test_the_death_of_one_is_an_error():
@@ -168,6 +169,87 @@ def test_the_death_of_one_is_an_error():
 
     with pytest.raises(WorkerError, match=r"^a worker process was killed, .*; lower --threads$"), team:
         work()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_failure_after_the_last_meeting_is_an_error_too(killed):
+    team = Team(2)
+
+    def work() -> None:
+        team.meet()
+        if team.rank == 1 and killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if team.rank == 1:
+            raise MemoryError("at the end")
+
+    with pytest.raises(WorkerError, match="was killed" if killed else "MemoryError: at the end"), team:
+        work()
+
+
+def test_the_first_reason_counts():
+    team = Team(3)
+
+    def work() -> None:
+        if team.rank:
+            time.sleep(0.3 * (team.rank - 1))
+            raise ValueError("the first one, at length" if team.rank == 1 else "short")
+        time.sleep(0.6)
+
+    with pytest.raises(WorkerError, match=r"^ValueError: the first one, at length$"), team:
+        work()
+
+
+def ended(program: str) -> tuple[int, str]:
+    """The status of a program that begins teams, and what it printed."""
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, start_new_session=True, timeout=60)
+    return done.returncode, done.stdout
+
+
+def test_nothing_that_goes_wrong_in_another_process_lets_it_out_of_the_body():
+    """Neither words that cannot be written, nor an interrupt before it has joined: what follows is done once."""
+    program = r"""
+        import os
+        import nanoprune.run.team as module
+
+        def interrupted():
+            raise KeyboardInterrupt
+
+        for join, words in ((module.end_with_parent, "\udcff"), (interrupted, "")):
+            module.end_with_parent, team = join, module.Team(2)
+            try:
+                with team:
+                    if team.rank:
+                        raise ValueError(words)
+                    team.meet()
+            except BaseException as error:
+                os.write(1, f"{type(error).__name__} {error}\n".encode()[:30])
+            finally:
+                os.write(1, b"\nonce\n")
+    """
+    status, printed = ended(program)
+    assert status == 0
+    assert printed.splitlines() == ["WorkerError ValueError: ?", "", "once", "WorkerError a worker process w", "once"]
+
+
+def test_where_the_system_forgets_who_ends_nobody_asks_for_it():
+    program = """
+        import signal
+        from nanoprune.run.team import Team
+
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        with Team(2) as team:
+            total = team.total(1)
+        print(total)
+    """
+    assert ended(program) == (0, "(2,)\n")
+
+
+def test_outside_of_its_body_a_team_of_several_has_no_totals():
+    team = Team(2)
+    for ask in (lambda: team.total(1), team.meet, lambda: team.once(lambda: 1)):
+        with pytest.raises(WorkerError, match="a team of 2 has not begun, or has ended"):
+            ask()
 
 
 def test_a_process_that_cannot_be_started_is_an_error(monkeypatch):
@@ -203,9 +285,7 @@ def test_a_signal_to_the_whole_group_is_left_to_rank_0():
         print(total)
         print(len(caught))
     """
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, start_new_session=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "(2,)\n2\n")
+    assert ended(program) == (0, "(2,)\n2\n")
 
 
 def test_the_others_end_where_rank_0_is_killed():

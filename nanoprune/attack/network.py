@@ -33,8 +33,8 @@ def fit_attack_network(
     p (n, classes): predictions; y (n,): labels; member, held_out (n,) bool. Each stage starts from the best network so
     far, with a lower learning rate, and ends when the held-out log-loss, looked at after each epoch, has not fallen for
     PATIENCE steps. Members and non-members weigh the same: of the fewer, records are taken again until both are as
-    many. threads: workers that share the samples of a batch. Returns the network of the lowest held-out loss, and that
-    loss at the start and after each epoch, (1 + epochs,). Raises DivergenceError where it stops being finite.
+    many. threads: processes that share the samples of a batch. Returns the network of the lowest held-out loss, and
+    that loss at the start and after each epoch, (1 + epochs,). Raises DivergenceError where it stops being finite.
     """
     records = Records(attack_rows(p, y), member.astype(np.float32))
     training, testing = (np.flatnonzero(of)[None] for of in (~held_out, held_out))  # (1, records)
@@ -58,7 +58,7 @@ def fit_attack_network(
     passes, optimizers = Passes(h, Team(threads)), [Adam() for _ in RATES]
     for optimizer in optimizers:
         optimizer.begin(h, passes.team.zeros)
-    with passes:
+    with passes, np.errstate(over="ignore", invalid="ignore"):  # the loss tells
         for rate, optimizer in zip(RATES, optimizers, strict=True):
             passes.team.meet()  # nobody needs the last stage's theta any more
             h.theta[...] = best

@@ -96,7 +96,7 @@ def _network_scores(
 ) -> np.ndarray:
     """Logits of membership (n,): an attack network for each fold."""
 
-    spread = max(1, threads // len(parts))  # threads that share the samples of a batch
+    spread = max(1, threads // len(parts))  # processes that share the samples of a batch
 
     def attack(shard: slice, advance: Advance) -> np.ndarray:
         fold, generator = parts[shard.start], np.random.default_rng([seed, shard.start])

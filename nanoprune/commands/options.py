@@ -30,7 +30,7 @@ device_option = click.option(
     metavar="[cpu|gpu|gpu-tf32|auto]",
     help="Where to compute; gpu-tf32: products with factors rounded to TF32.",
 )
-threads_option = click.option("--threads", type=click.IntRange(1), help="Worker processes.  [default: the processors]")
+threads_option = click.option("--threads", type=click.IntRange(1), help="Workers at once.  [default: the processors]")
 data_option = click.option(
     "--data-dir",
     type=click.Path(path_type=pathlib.Path),

@@ -23,7 +23,7 @@ from nanoprune.defend.accounting import summed_up
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import Network
 from nanoprune.run.fleet import Ended, train_shard
-from nanoprune.run.memory import check_memory
+from nanoprune.run.memory import check_memory, resident
 from nanoprune.run.parallel import single_threaded_blas
 from nanoprune.run.shards import Advance, map_shards, sample_threads, shard_size, train_shards
 from nanoprune.run.team import Team
@@ -116,7 +116,7 @@ class Experiment:
         for keep in self.recipe.keep:
             self.recipe.budget(net, keep)
         replicas = len(self.seeds) * len(self.recipe.keep)
-        check_memory(net, replicas, self.recipe, self.threads, getattr(self.dataset.x, "nbytes", 0))
+        check_memory(net, replicas, self.recipe, self.threads, resident(self.dataset.x, self.threads))
         known = min(len(self.splits[0].known_members), len(self.splits[0].known_nonmembers))
         if drawn and known < 4:
             raise ArgumentError(f"members and nonmembers must leave the attacker at least 4 of each, he knows {known}")

@@ -29,8 +29,9 @@ class Shard:
     """Some replicas in training: their networks, seeds and records, and what is recorded of each epoch.
 
     members, reference, nonmembers (R, n): indices into `records`. team: the processes that share out the
-    samples of a batch. advance(steps) is called after each epoch with the number of replicas, solved(iteration) after
-    each ADMM iteration. slot: where its checkpoints are kept, if anywhere; saved: the one to go on from.
+    samples of a batch. At its rank 0, advance(steps) is called after each epoch with the number of replicas, and
+    solved(iteration) after each ADMM iteration. slot: where its checkpoints are kept, if anywhere; saved: the one to go
+    on from.
     """
 
     method: str

@@ -30,8 +30,8 @@ REMEDY = "write it again with 'python cli.py data pack'"
 class Packed:
     """The images of a packed file, to `Records` what an array is: x[index] gathers records, x.shape is (N, H, C, W).
 
-    Safe to share among threads. A chunk's SHA-256 is checked when it is first read. Raises DataError, naming the file,
-    where it is damaged.
+    Safe to share among threads; of processes each keeps its own chunks, up to KEPT. A chunk's SHA-256 is checked when
+    it is first read. Raises DataError, naming the file, where it is damaged.
     """
 
     dtype = np.dtype(np.float32)
@@ -52,6 +52,11 @@ class Packed:
     def size(self) -> int:
         """Elements in all."""
         return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def kept_bytes(self) -> int:
+        """What a process keeps in memory, at most."""
+        return min(KEPT * CHUNK, len(self)) * int(np.prod(self.shape[1:]))
 
     def min(self) -> float:
         """The least value that a byte / 255 can have."""

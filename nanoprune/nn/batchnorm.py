@@ -25,7 +25,7 @@ class BatchNorm(Layer):
     `var` (R, C, 1) run after them: var after the unbiased var_c m / (m - 1), as in PyTorch; see `Network.remember`.
     With x = (X - mu) / sigma and sums over the m values of a channel,
         dbeta = sum dY,   dgamma = sum dY x,   dX = gamma / sigma (dY - dbeta / m - x dgamma / m).
-    Where worker threads share a batch, these sums run over all of it (`Workspace.total`), so that the number of threads
+    Where processes share a batch, these sums run over all of it (`Workspace.total`), so that the number of threads
     changes nothing but rounding. The gradients of gamma and beta are of a worker's own part, as in every layer.
 
     Evaluation (`ws.training` False), as in an attack: mu = mean and var = var are constants of each replica, so that no

@@ -27,9 +27,8 @@ class SGD:
         self.V: Any = None
 
     def begin(self, net: Network, zeros: Callable[[tuple[int, ...], Any], Any] | None = None) -> None:
-        """Make V, 0 before the first step, by zeros(shape, dtype), where it is not there yet."""
-        if self.V is None:
-            self.V = (zeros or xp.zeros)(net.theta.shape, net.theta.dtype)
+        """Make V, 0 before the first step, where it is not there yet; by zeros(shape, dtype), if given, in any case."""
+        self.V = _begun(self.V, net.theta, zeros)
 
     def state(self) -> dict[str, Any]:
         """V (R, P), after `begin` or the first step."""
@@ -67,9 +66,9 @@ class Adam:
         self.S: Any = None
 
     def begin(self, net: Network, zeros: Callable[[tuple[int, ...], Any], Any] | None = None) -> None:
-        """Make M and S, 0 before the first step, by zeros(shape, dtype), where they are not there yet."""
-        if self.M is None:
-            self.M, self.S = ((zeros or xp.zeros)(net.theta.shape, net.theta.dtype) for _ in "MS")
+        """Make M and S, 0 before the first step, where they are not there yet; by zeros(shape, dtype), if given, in any
+        case."""
+        self.M, self.S = (_begun(moment, net.theta, zeros) for moment in (self.M, self.S))
 
     def state(self) -> dict[str, Any]:
         """t, and after the first step M and S (R, P)."""
@@ -100,6 +99,16 @@ class Adam:
             tmp += e
             xp.divide(M, tmp, out=tmp)
             theta -= xp.multiply(tmp, lr_r * c, out=tmp)
+
+
+def _begun(moment: Any, theta: Any, zeros: Callable[[tuple[int, ...], Any], Any] | None) -> Any:
+    """A moment as it is, or 0, in an array like theta (R, P): a new one where there is none, or zeros are given."""
+    if moment is not None and zeros is None:
+        return moment
+    made = (zeros or xp.zeros)(theta.shape, theta.dtype)  # (R, P)
+    if moment is not None:
+        made[...] = moment
+    return made
 
 
 def _blocks(lr: Any, columns: slice, *arrays: Any) -> Iterator[tuple[Any, tuple]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 from nanoprune.backend import free_memory
 from nanoprune.batch import evaluation_batch
@@ -19,8 +20,9 @@ KEPT = 4  # copies of a fleet's parameters: the fleet, its shards' as they come 
 def check_memory(net: Network, replicas: int, recipe: Recipe, threads: int, data: int) -> None:
     """Refuse a run of fleets of `replicas` networks like `net` (of one replica) that the free memory cannot hold.
 
-    data: bytes of the records. Raises ArgumentError that says what it needs, and what to lower. On a GPU shards are cut
-    to the free memory anyway (`shard_size`), and where the system does not tell what is free nothing is refused.
+    data: bytes of the records, see `resident`. Raises ArgumentError that says what it needs, and what to lower. On a
+    GPU shards are cut to the free memory anyway (`shard_size`), and where the system does not tell what is free nothing
+    is refused.
     """
     free = available()
     if free is None or free_memory() is not None:
@@ -42,6 +44,11 @@ def estimate(net: Network, replicas: int, recipe: Recipe, threads: int, data: in
     at_once = min(replicas, threads * max(1, CACHE // parameters))  # as `shard_size` has it
     workers = max(at_once, threads)  # where replicas are few their samples are shared out, each part with its buffers
     return BASE + data + workers * training + KEPT * replicas * parameters
+
+
+def resident(x: Any, threads: int) -> int:
+    """Bytes in memory of records x: an array, which all processes share, or of a file what each of them keeps."""
+    return x.nbytes if hasattr(x, "nbytes") else threads * x.kept_bytes
 
 
 def available() -> int | None:

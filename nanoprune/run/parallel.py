@@ -34,9 +34,9 @@ def single_threaded_blas() -> Iterator[None]:
 class Passes:
     """Forward and backward passes over batches, the samples of each batch shared out among the processes of a team.
 
-    All processes have the same theta and state, in shared memory, and each a gradient of its own: that of a twin of the
-    network. It sums the gradients, and updates theta, in its own columns of both: `mine`. One process is the plain
-    case, and all columns are its own. As a context it is the team's.
+    All processes have the same theta and state, in shared memory, and each a gradient of its own: rank 0 that of the
+    network, the others those of twins. Then each sums them up into the network's, and updates theta, in its own columns
+    of both: `mine`. One process is the plain case, and all columns are its own. As a context it is the team's.
     keep_gradients: see `Workspace`.
     """
 

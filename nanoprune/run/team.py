@@ -12,6 +12,7 @@ import mmap
 import os
 import select
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -98,55 +99,88 @@ class Team:
 
     @contextlib.contextmanager
     def _refusal(self) -> Iterator[None]:
-        """WorkerError that says why, where a pipe has nobody at its other end."""
+        """WorkerError that says why, where a pipe has nobody at its other end, or none has been made."""
+        if not self._pipes and self.size > 1:
+            raise WorkerError(f"a team of {self.size} has not begun, or has ended; use it inside of its `with`")
         try:
             yield
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except (EOFError, OSError):
             raise WorkerError(self._why()) from None
 
     def __enter__(self) -> Team:
-        pairs = [Pipe() for _ in range(self.size - 1)]
-        self._pipes, self._pids, self._words[:] = [ours for ours, _ in pairs], [], bytes(WORDS)
+        if self.size > 1:
+            self._begin()
+        return self
+
+    def _begin(self) -> None:
+        self._words[:] = bytes(WORDS)
+        # no signal reaches a new process before it ignores them: a handler of its parent's would do its work twice
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            self._fork()
+        except OSError as error:
+            self._end()
+            raise WorkerError(f"a worker process cannot be started ({error}); lower --threads") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _fork(self) -> None:
+        pairs: list[tuple[Connection, Connection]] = []
+        for _ in range(self.size - 1):
+            pairs.append(Pipe())
+            self._pipes.append(pairs[-1][0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks where there are threads
             for rank in range(1, self.size):
-                pid = self._fork()
+                pid = os.fork()
                 if pid == 0:
                     self._join(rank, pairs)
-                    return self
+                    return
                 self._pids.append(pid)
         for _, theirs in pairs:
             theirs.close()
-        return self
-
-    def _fork(self) -> int:
-        try:
-            return os.fork()
-        except OSError as error:
-            self.__exit__()
-            raise WorkerError(f"a worker process cannot be started ({error}); lower --threads") from None
 
     def _join(self, rank: int, pairs: list[tuple[Connection, Connection]]) -> None:
         """In a new process: its end of its own pipe is all that it keeps, so that all see where another one ends."""
-        end_with_parent()
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group of processes may get it: rank 0 knows when to stop
-        for other, (ours, theirs) in enumerate(pairs, 1):
-            ours.close()
-            if other != rank:
-                theirs.close()
-        self.rank, self._pipes = rank, [pairs[rank - 1][1]]
+        try:
+            end_with_parent()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group of processes may get it: rank 0 knows when to stop
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # not a progress bar's, whose lock may be held
+            for other, (ours, theirs) in enumerate(pairs, 1):
+                ours.close()
+                if other != rank:
+                    theirs.close()
+            self.rank, self._pipes = rank, [pairs[rank - 1][1]]
+        except BaseException:
+            os._exit(1)  # nothing that the caller has must happen twice
 
     def __exit__(self, kind: type | None = None, error: BaseException | None = None, traceback: Any = None) -> None:
         if self.rank:
-            if kind and not issubclass(kind, WorkerError):  # that one only says that another process has ended
-                words = f"{kind.__name__}: {error}".encode()[:WORDS]
-                self._words[: len(words)] = words
-            os._exit(0)
+            try:
+                if kind and not issubclass(kind, WorkerError):  # that one only says that another process has ended
+                    self._say(f"{kind.__name__}: {error}")
+            finally:
+                os._exit(1 if kind else 0)
+        failed = self._end()
+        if failed and not kind:
+            raise WorkerError(self._why())
+
+    def _end(self) -> bool:
+        """At rank 0: wait for the others, of which those that still wait for a total end; has one of them failed?"""
         for pipe in self._pipes:
-            pipe.close()  # whoever still waits for a total ends there
+            pipe.close()
+        statuses = []
         for pid in self._pids:
-            os.waitpid(pid, 0)
+            with contextlib.suppress(ChildProcessError):  # where the system has been told to forget who ends
+                statuses.append(os.waitpid(pid, 0)[1])
         self._pipes, self._pids = [], []
+        return any(statuses)
+
+    def _say(self, words: str) -> None:
+        """Leave a reason for rank 0; the first one counts."""
+        if not self._words[0]:
+            said = words.encode(errors="replace")[:WORDS]
+            self._words[: len(said)] = said
 
     def _why(self) -> str:
         words = self._words[:].rstrip(b"\0").decode(errors="replace")
