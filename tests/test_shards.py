@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import gone
 
 from nanoprune.errors import ArgumentError, DivergenceError, Interrupted, WorkerError
 from nanoprune.nn import Dense, Network, ReLU, Sequential
@@ -174,19 +175,7 @@ def test_workers_end_with_their_parent():
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         pids = [int(parent.stdout.readline()) for _ in range(2)]
         parent.kill()
-    for _ in range(100):
-        if not any(_alive(pid) for pid in pids):
-            break
-        time.sleep(0.1)
-    assert not any(_alive(pid) for pid in pids)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().split()[2] not in "ZX"
-    except OSError:
-        return False
+    assert gone(pids)
 
 
 def test_without_forks_threads_do_it(monkeypatch):

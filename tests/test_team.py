@@ -11,27 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import gone
 
 from nanoprune.errors import ArgumentError, WorkerError
 from nanoprune.run.team import Team
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="worker processes are for Linux")
-
-
-def alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().split()[2] not in "ZX"
-    except OSError:
-        return False
-
-
-def gone(pids: list[int]) -> bool:
-    for _ in range(100):
-        if not any(map(alive, pids)):
-            return True
-        time.sleep(0.1)
-    return False
 
 
 @settings(deadline=None, max_examples=200)

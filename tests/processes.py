@@ -1,0 +1,21 @@
+"""Whether processes are still alive, for tests of workers that must end."""
+
+import time
+
+
+def alive(pid: int) -> bool:
+    """Is there such a process, one that has not ended?"""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().split()[2] not in "ZX"
+    except OSError:
+        return False
+
+
+def gone(pids: list[int]) -> bool:
+    """Do all of them end in ten seconds?"""
+    for _ in range(100):
+        if not any(map(alive, pids)):
+            return True
+        time.sleep(0.1)
+    return False
