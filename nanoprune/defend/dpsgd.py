@@ -11,7 +11,7 @@ from nanoprune.backend import to_device, xp
 from nanoprune.defend.minmax import MinMax
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Layer, Network, Workspace
-from nanoprune.nn.optimizer import ALL
+from nanoprune.nn.network import ALL
 from nanoprune.prune.mask import Mask
 from nanoprune.storage.checkpoint import generators_state, restore_generators
 

@@ -13,6 +13,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
+ALL = slice(None)  # columns of theta
 MOMENTUM = 0.1  # share of the last batch in a running statistic, as in PyTorch
 
 

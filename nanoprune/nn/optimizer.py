@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from nanoprune.backend import to_device, to_host, xp
-from nanoprune.nn.network import Network
+from nanoprune.nn.network import ALL, Network
 
-ALL = slice(None)
 BLOCK = 16384  # elements; four arrays of them fit into a level-2 cache. benchmarks/optimizer_block.py
 
 

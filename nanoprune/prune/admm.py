@@ -10,8 +10,7 @@ import numpy as np
 
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.network import Network
-from nanoprune.nn.optimizer import ALL
+from nanoprune.nn.network import ALL, Network
 from nanoprune.prune.budget import Budget
 
 

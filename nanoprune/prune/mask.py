@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nanoprune.backend import to_device, to_host
-from nanoprune.nn.network import Network
-from nanoprune.nn.optimizer import ALL
+from nanoprune.nn.network import ALL, Network
 from nanoprune.prune.budget import Budget
 
 
