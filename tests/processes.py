@@ -1,5 +1,8 @@
 """Whether processes are still alive, for tests of workers that must end."""
 
+import subprocess
+import sys
+import textwrap
 import time
 
 
@@ -19,3 +22,12 @@ def gone(pids: list[int]) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def killed(program: str, count: int) -> list[int]:
+    """Start a program whose `count` processes each print their pid in one piece, kill the first one; the pids."""
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        pids = [int(parent.stdout.readline()) for _ in range(count)]
+        parent.kill()
+    return pids

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import gone
+from processes import gone, killed
 
 from nanoprune.errors import ArgumentError, DivergenceError, Interrupted, WorkerError
 from nanoprune.nn import Dense, Network, ReLU, Sequential
@@ -171,11 +169,7 @@ def test_workers_end_with_their_parent():
 
         train_shards(work, 2, 2)
     """
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        pids = [int(parent.stdout.readline()) for _ in range(2)]
-        parent.kill()
-    assert gone(pids)
+    assert gone(killed(program, 2))
 
 
 def test_without_forks_threads_do_it(monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import gone
+from processes import gone, killed
 
 from nanoprune.errors import ArgumentError, WorkerError
 from nanoprune.run.team import Team
@@ -282,11 +282,7 @@ def test_the_others_end_where_rank_0_is_killed():
             os.write(1, b"%d\\n" % os.getpid())  # in one piece
             time.sleep(60)
     """
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        pids = [int(parent.stdout.readline()) for _ in range(3)]
-        parent.kill()
-    assert gone(pids)
+    assert gone(killed(program, 3))
 
 
 def test_where_nothing_can_be_forked_a_team_is_one_process(monkeypatch):

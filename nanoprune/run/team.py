@@ -1,7 +1,7 @@
 """Processes that go through the same program side by side, each with its part of the samples and of the parameters.
 
-NumPy's elementwise loops use one core and a BLAS scales badly on products this small. Threads take turns at the
-interpreter between the operations, which costs a small step a third of its time (benchmarks/lenet5_step.py).
+NumPy's elementwise loops use one core and a BLAS scales badly on products this small. Threads would take turns at the
+interpreter between the operations, which cost a small step up to a third of its time (docs/benchmarks.md).
 """
 
 from __future__ import annotations
