@@ -1,6 +1,6 @@
-"""The command line of nanoprune; nanoprune/commands/ has the commands, one file each."""
+"""The command line of nanoprune; nanoprune/lab/commands/ has the commands, one file each."""
 
-from nanoprune.commands import main
+from nanoprune.lab.commands import main
 
 if __name__ == "__main__":
     main()

@@ -15,9 +15,9 @@ import torch
 from measure import in_turn, report, sgemm_rate
 from training import side_by_side
 
+from nanoprune.lab.engine.passes import Passes, default_threads
+from nanoprune.lab.engine.process_group import Team
 from nanoprune.nn import Conv2D, Network, Workspace, convolution
-from nanoprune.run.parallel import Passes, default_threads
-from nanoprune.run.team import Team
 
 BATCH = 32
 SIZES = ((32, 64), (16, 128), (8, 256), (4, 512))  # H, C

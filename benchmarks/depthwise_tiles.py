@@ -1,4 +1,4 @@
-"""The two forms of a depthwise convolution, and by how many rows: why `nanoprune.nn.banded.TILE` is what it is.
+"""The two forms of a depthwise convolution, and by how many rows: why `lab.kernels.banded.TILE` is 4.
 
 Forward and backward of kernels of 3 x 3 over images as a narrow MobileNetV2 has them, 64 samples, one thread.
 

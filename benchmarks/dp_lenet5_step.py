@@ -18,7 +18,7 @@ from opacus import PrivacyEngine
 from torch.utils.data import DataLoader, TensorDataset
 from training import lenet5_private_step, lenet5_step, random_batch
 
-from nanoprune.run.parallel import default_threads
+from nanoprune.lab.engine.passes import default_threads
 
 MODES = ("hooks", "functorch", "ghost")
 

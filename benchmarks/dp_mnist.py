@@ -15,12 +15,12 @@ import time
 import numpy as np
 
 from nanoprune.batch import Records, accuracy
-from nanoprune.data import load
 from nanoprune.defend import DPSGD
-from nanoprune.defend.accounting import epsilon, epsilon_rdp, phase
-from nanoprune.run.parallel import default_threads, single_threaded_blas
+from nanoprune.lab.data import load
+from nanoprune.lab.engine.passes import default_threads, single_threaded_blas
+from nanoprune.lab.privacy.accounting import epsilon, epsilon_rdp, phase
+from nanoprune.lab.zoo import build, describe
 from nanoprune.train import Schedule, train
-from nanoprune.zoo import build, describe
 
 SETTINGS = {"1": (1.3, 15, 0.1), "2": (0.7, 45, 0.25)}  # noise, epochs, learning rate
 WIDTHS = [16, 32, 32]

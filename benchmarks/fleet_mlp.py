@@ -22,10 +22,10 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
 from nanoprune.batch import Records
-from nanoprune.run.parallel import default_threads
-from nanoprune.run.shards import Advance, map_shards, shard_size, train_shards
+from nanoprune.lab.engine.passes import default_threads
+from nanoprune.lab.engine.shards import Advance, map_shards, shard_size, train_shards
+from nanoprune.lab.zoo import build, describe
 from nanoprune.train import Schedule, train
-from nanoprune.zoo import build, describe
 
 R, BATCH, EPOCHS, STEPS, WIDTHS = 16, 64, 10, 50, [446, 512, 256, 128, 30]
 MEMBERS = BATCH * STEPS // EPOCHS

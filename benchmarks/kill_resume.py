@@ -96,10 +96,10 @@ def start(out: pathlib.Path) -> subprocess.Popen:
 def small() -> None:
     """The command line with a smaller recipe, inside of that process."""
     import nanoprune.attack.network as attack
-    import nanoprune.comparison.recipes as recipes
-    import nanoprune.report as report
-    import nanoprune.run.shards as shards
-    from nanoprune.commands import main
+    import nanoprune.lab.engine.shards as shards
+    import nanoprune.lab.experiment.recipes as recipes
+    import nanoprune.lab.report as report
+    from nanoprune.lab.commands import main
     from nanoprune.prune import ADMMSettings
 
     usual = recipes.RECIPES["digits"]

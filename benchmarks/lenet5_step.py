@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch_training import LAYOUTS, torch_step
 from training import lenet5_apart, lenet5_step
 
-from nanoprune.run.parallel import default_threads
+from nanoprune.lab.engine.passes import default_threads
 
 FLOPS_PER_SAMPLE = 2 * (3 * (8 * 8 * 50 * 500 + 800 * 500 + 500 * 10) + 2 * 24 * 24 * 20 * 25)  # conv 1 needs no dX
 

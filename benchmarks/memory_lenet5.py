@@ -7,7 +7,7 @@ Each is a process that imports what it needs, trains for some steps and asks the
 
 from measure import peak_memory, report_memory
 
-from nanoprune.run.parallel import default_threads
+from nanoprune.lab.engine.passes import default_threads
 
 BATCH, STEPS = 64, 20
 

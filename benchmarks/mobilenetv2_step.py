@@ -15,9 +15,9 @@ from torch import nn
 from torch_training import LAYOUTS, torch_step
 from training import training_step
 
-from nanoprune.run.parallel import default_threads
-from nanoprune.zoo import build, describe
-from nanoprune.zoo.mobilenet import STAGES, mobilenetv2_widths
+from nanoprune.lab.engine.passes import default_threads
+from nanoprune.lab.zoo import build, describe
+from nanoprune.lab.zoo.mobilenet import STAGES, mobilenetv2_widths
 
 SHAPE, CLASSES, WIDTH, BATCH = (32, 3, 32), 10, 0.25, 64
 

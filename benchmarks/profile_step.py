@@ -14,8 +14,9 @@ from collections.abc import Callable
 import numpy as np
 import threadpoolctl
 
+from nanoprune.attack.attacker import attacker
+from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import SGD, Adam, Network, Workspace, cross_entropy, log_loss
-from nanoprune.zoo import attacker, build, describe
 
 STEPS, WARMUP = 60, 5
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from measure import copy_rate, in_turn, report
 
+from nanoprune.lab.engine.passes import default_threads
 from nanoprune.prune import project
-from nanoprune.run.parallel import default_threads
 
 KEEP = 0.05
 

@@ -39,16 +39,15 @@ import torch
 from measure import Times, report
 from torch.nn import functional
 
-from nanoprune.attack import Outputs, evaluate, strongest
-from nanoprune.attack.evaluate import held_out_share
 from nanoprune.attack.network import MIN_PATIENCE, PATIENCE, RATES
-from nanoprune.comparison.recipes import Keep, Recipe, keep_name, recipe_for
-from nanoprune.data import Dataset, Split, load, make_split
+from nanoprune.lab.data import Dataset, Split, load, make_split
+from nanoprune.lab.engine.passes import default_threads
+from nanoprune.lab.experiment.evaluate import Outputs, evaluate, held_out_share, strongest
+from nanoprune.lab.experiment.recipes import Keep, Recipe, keep_name, recipe_for
+from nanoprune.lab.zoo import build, describe, narrowed
 from nanoprune.nn import schedule
 from nanoprune.prune.budget import count
-from nanoprune.run.parallel import default_threads
 from nanoprune.train import Schedule
-from nanoprune.zoo import build, describe, narrowed
 
 BATCH = 64  # of the adversary's and the attack network's steps
 ROOT = pathlib.Path(__file__).parents[1]
@@ -98,7 +97,7 @@ def restore(f: torch.nn.Module, theta: np.ndarray) -> torch.nn.Module:
 
 
 class Attacker(torch.nn.Module):
-    """h(p, y) of Nasr et al. 2018, as nanoprune/zoo/attacker.py has it."""
+    """h(p, y) of Nasr et al. 2018, as nanoprune/attack/attacker.py has it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,7 +304,7 @@ def reproduce(seeds: range, threads: int) -> dict[str, dict[str, list[float]]]:
     member = np.repeat([True, False], len(rows[0]["known"][1]) // 2)
     known, scored = (Outputs(*map(np.stack, zip(*(r[share] for r in rows), strict=True)), member) for share in SHARES)
     logits = tuple(np.stack([r[f"{share}_logits"] for r in rows]) for share in SHARES)
-    with mock.patch("nanoprune.attack.evaluate._network_scores", return_value=logits):
+    with mock.patch("nanoprune.lab.experiment.evaluate._network_scores", return_value=logits):
         outcomes = evaluate(known, scored, [])
     results = {}
     for i, method in enumerate(methods):

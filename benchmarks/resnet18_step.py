@@ -15,8 +15,8 @@ from torch import nn
 from torch_training import LAYOUTS, torch_step
 from training import training_step
 
-from nanoprune.run.parallel import default_threads
-from nanoprune.zoo import build, describe
+from nanoprune.lab.engine.passes import default_threads
+from nanoprune.lab.zoo import build, describe
 
 SHAPE, CLASSES, BATCH = (32, 3, 32), 10, 32
 

@@ -15,10 +15,10 @@ import sys
 import numpy as np
 
 from nanoprune.batch import Records
-from nanoprune.run.parallel import single_threaded_blas
-from nanoprune.run.team import Team
+from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.zoo import build, describe
 from nanoprune.train import Schedule, train
-from nanoprune.zoo import build, describe
 
 NETWORKS = {  # shape of a sample, widths, samples in an epoch
     "mlp": ((446,), [512, 256, 128], 256),

@@ -11,12 +11,12 @@ import os
 import pathlib
 import sys
 
-from nanoprune.attack.evaluate import strongest
-from nanoprune.comparison import defences
-from nanoprune.comparison.experiment import Experiment, Trained
-from nanoprune.comparison.recipes import recipe_for
-from nanoprune.data import load
-from nanoprune.run.parallel import default_threads
+from nanoprune.lab.data import load
+from nanoprune.lab.engine.passes import default_threads
+from nanoprune.lab.experiment import defences
+from nanoprune.lab.experiment.evaluate import strongest
+from nanoprune.lab.experiment.experiment import Experiment, Trained
+from nanoprune.lab.experiment.recipes import recipe_for
 
 SEEDS = [200, 201]
 STRENGTHS = {  # a field of DefenceSettings, and the defence that it is told to

@@ -1,8 +1,8 @@
 """Whether a second process pays: training steps of one network with one process and with all, by the size of the step.
 
-`threads-NAME`: the peer is nanoprune with one process. `nanoprune.run.shards.SMALL` lies between the sizes that gain
+`threads-NAME`: the peer is nanoprune with one process. `lab.engine.shards.SMALL` lies between the sizes that gain
 and those that do not. `sleepless-NAME`: the peer is nanoprune whose processes sleep as soon as they wait for another
-(`nanoprune.run.team.SLEEPLESS`).
+(`nanoprune.lab.engine.process_group.SLEEPLESS`).
 
     python benchmarks/threads.py
 """
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from measure import in_turn, report
 from training import training_step
 
-from nanoprune.run import team
-from nanoprune.run.parallel import default_threads
-from nanoprune.zoo import build, describe
+from nanoprune.lab.engine import process_group
+from nanoprune.lab.engine.passes import default_threads
+from nanoprune.lab.zoo import build, describe
 
 CASES = {  # name: network, input shape, classes, widths, batch
     "mlp-64-256-128-10, batch 32": ("mlp", (64,), 10, [256, 128], 32),
@@ -28,7 +28,7 @@ CASES = {  # name: network, input shape, classes, widths, batch
 
 def sleeping_step(*case: object) -> Callable[[], None]:
     """The step of processes that do not look for a message before they sleep."""
-    team.SLEEPLESS = 0.0
+    process_group.SLEEPLESS = 0.0
     return training_step(*case)
 
 

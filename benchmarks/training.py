@@ -12,10 +12,10 @@ import threadpoolctl
 from nanoprune.batch import Records
 from nanoprune.defend import DPSGD
 from nanoprune.errors import WorkerError
+from nanoprune.lab.engine.passes import Passes
+from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy
-from nanoprune.run.parallel import Passes
-from nanoprune.run.team import Team
-from nanoprune.zoo import build, describe
 
 
 def training_step(

@@ -1,4 +1,4 @@
-"""From how many channels on Winograd's form of a convolution pays: why `nanoprune.nn.winograd.MANY` is what it is.
+"""From how many channels on Winograd's form of a convolution pays: why `lab.kernels.winograd.MANY` is 3.
 
 Forward and backward of 64 kernels over images of 32 x 32, 32 samples, one thread.
 
@@ -11,8 +11,8 @@ import numpy as np
 import threadpoolctl
 from measure import in_turn
 
+from nanoprune.lab.kernels.winograd import WinogradConv2D
 from nanoprune.nn import Conv2D, Network, Workspace
-from nanoprune.nn.winograd import WinogradConv2D
 
 CHANNELS = (1, 3, 4, 8, 16)
 

@@ -1,6 +1,6 @@
 """`python -m nanoprune` and the command `nanoprune`."""
 
-from nanoprune.commands import main
+from nanoprune.lab.commands import main
 
 if __name__ == "__main__":
     main()

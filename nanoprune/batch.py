@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from nanoprune.backend import to_device, to_host, xp
+from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.shards import map_shards, shard_size
 from nanoprune.nn import Network, Workspace
-from nanoprune.run.shards import map_shards, shard_size
-from nanoprune.run.team import Team
 
 EVALUATION_BATCH = 256  # records of an evaluation pass, at most
 EVALUATION_BYTES = 1 << 28  # of what its layers put out for them, in one replica

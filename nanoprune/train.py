@@ -19,17 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.augment import augmentation
 from nanoprune.backend import to_host, xp
 from nanoprune.batch import Records, shuffled
 from nanoprune.defend import DPSGD, MinMax
 from nanoprune.defend.losses import CROSS_ENTROPY, loss_function
 from nanoprune.errors import ArgumentError, DivergenceError
+from nanoprune.lab.data.augment import augmentation
+from nanoprune.lab.engine.passes import Passes
+from nanoprune.lab.engine.process_group import Team
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy, schedule
 from nanoprune.nn.layer import positive
 from nanoprune.prune import ADMM, Mask
-from nanoprune.run.parallel import Passes
-from nanoprune.run.team import Team
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def train(
     here, each for its part of the samples of every batch, and for its columns of theta. on_epoch(epoch, losses so far)
     is called after each epoch, in all of them; stop_after: end early, after so many. begin(optimizer, losses) is called
     before the first epoch and says which one that is: where an earlier run was interrupted, it fills both with what
-    they were (`nanoprune.run.course`). Raises DivergenceError, naming method, replica and iteration, at the end of an
+    they were (`lab.engine.training_state`). Raises DivergenceError, naming method, replica and iteration, at the end of an
     epoch in which a loss was not finite, ArgumentError where `DPSGD` does, and WorkerError, with its words, for
     whatever else ends another process of the team.
     """

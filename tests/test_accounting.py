@@ -9,8 +9,8 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 import cli
-from nanoprune.defend.accounting import Phase, epsilon, epsilon_rdp, noise_for, phase, statement, summed_up
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.privacy.accounting import Phase, epsilon, epsilon_rdp, noise_for, phase, statement, summed_up
 
 DELTA = 1e-5
 

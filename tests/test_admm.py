@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 from nanoprune.nn import Dense, Network, ReLU, Sequential
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Status, hard_prune
-from nanoprune.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 
 quick = settings(deadline=None, max_examples=50)
 seeds = st.integers(0, 2**32 - 1)

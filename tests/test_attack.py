@@ -11,27 +11,22 @@ from hypothesis.extra import numpy as hnp
 from scoring import rates, some_scores
 
 from nanoprune.attack import (
-    ATTACKS,
-    Outcome,
-    Outputs,
     Thresholds,
     auc,
     balanced_accuracy,
     confidence,
     correctness,
     entropy,
-    evaluate,
     fit_attack_network,
     modified_entropy,
     network,
-    strongest,
 )
-from nanoprune.attack.evaluate import held_out_share
 from nanoprune.attack.network import again, attack_scores
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DivergenceError
+from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.experiment.evaluate import ATTACKS, Outcome, Outputs, evaluate, held_out_share, strongest
 from nanoprune.nn import Workspace
-from nanoprune.run.parallel import single_threaded_blas
 
 quick = settings(deadline=None, max_examples=100)
 

@@ -18,11 +18,11 @@ from scipy import stats
 
 import cli
 from nanoprune.attack import network
-from nanoprune.audit import Predictions, attacks, audit, measure, read_predictions, validity, write_audit
-from nanoprune.audit.attacks import ATTACKS, SCORES, Fold, folds, run_attacks
-from nanoprune.audit.audit import summarise
 from nanoprune.errors import ArgumentError, DataError, NanopruneError
-from nanoprune.report.audit_verdict import signs
+from nanoprune.lab.audit import Predictions, attacks, audit, measure, read_predictions, validity, write_audit
+from nanoprune.lab.audit.attacks import ATTACKS, SCORES, Fold, folds, run_attacks
+from nanoprune.lab.audit.audit import summarise
+from nanoprune.lab.report.audit_verdict import signs
 
 
 def predictions(seed, members=20, nonmembers=20, classes=4, leak=0.5):

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from test_report import Page
 
-from nanoprune.report import audit_table, audit_verdict, write_audit_page
+from nanoprune.lab.report import audit_table, audit_verdict, write_audit_page
 
 ATTACKS = {"confidence": 0.62, "modified_entropy": 0.68, "lira_online": 0.66, "network": 0.6}
 REFUSAL = "tpr_at_fpr 0.001: needs at least 1,000 non-members, there are 500"

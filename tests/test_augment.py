@@ -6,13 +6,13 @@ import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoprune.augment import PAD, CropFlip, augmentation
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.batch import Records, accuracy
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.data.augment import PAD, CropFlip, augmentation
+from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.engine.process_group import Team
 from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
-from nanoprune.run.parallel import single_threaded_blas
-from nanoprune.run.team import Team
 from nanoprune.train import Schedule, train
 
 

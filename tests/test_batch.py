@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from nanoprune import batch as batch_module
 from nanoprune.batch import Records, accuracy, evaluation_batch, predict, predict_fleet, shuffled
+from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Dense, Network, ReLU, Sequential, Workspace
-from nanoprune.zoo import build, describe
 
 quick = settings(deadline=None, max_examples=50)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import DataError
-from nanoprune.storage import bounded, libhdf5
+from nanoprune.lab.storage import bounded, libhdf5
 
 PARTS = st.lists(st.text("abc\x03\x04", min_size=1, max_size=40), min_size=1, max_size=5)
 

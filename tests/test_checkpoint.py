@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nanoprune.errors import DataError, VersionError
-from nanoprune.storage.checkpoint import (
+from nanoprune.lab.storage.checkpoint import (
     Saved,
     Slot,
     generators_state,
@@ -22,7 +22,7 @@ from nanoprune.storage.checkpoint import (
     restore_generators,
     write_checkpoint,
 )
-from nanoprune.storage.hdf5 import COLUMNS, Sparse, dense, packed, read_array, sparse, write_array, write_text
+from nanoprune.lab.storage.hdf5 import COLUMNS, Sparse, dense, packed, read_array, sparse, write_array, write_text
 
 FLOATS = st.sampled_from([0.0, -0.0, 1.5, -2.0, np.inf, np.nan])
 ARRAYS = st.one_of(

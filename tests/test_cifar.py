@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanoprune.data import load
-from nanoprune.data.cifar import CIFAR10, CIFAR100, Cifar, load_cifar, parse_cifar
 from nanoprune.errors import DataError
+from nanoprune.lab.data import load
+from nanoprune.lab.data.cifar import CIFAR10, CIFAR100, Cifar, load_cifar, parse_cifar
 
 SMALL = {"cifar10": (CIFAR10, 10, 4), "cifar100": (CIFAR100, 6, 3)}  # the form, training and test records
 

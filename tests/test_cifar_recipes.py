@@ -5,18 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nanoprune.audit.shadows import train_shadows
-from nanoprune.comparison.experiment import Experiment, Progress
-from nanoprune.comparison.recipes import FULL, RECIPES, recipe_for
-from nanoprune.comparison.rows import train_methods
-from nanoprune.data import Dataset
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.audit.shadows import train_shadows
+from nanoprune.lab.data import Dataset
+from nanoprune.lab.experiment.experiment import Experiment, Progress
+from nanoprune.lab.experiment.methods import train_methods
+from nanoprune.lab.experiment.recipes import FULL, RECIPES, recipe_for
+from nanoprune.lab.models.model import load_model, save_model
+from nanoprune.lab.workflow.single_model import prune_model, train_model
+from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Network
-from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings, Budget, hard_prune
-from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule
-from nanoprune.zoo import build, describe
 
 NETWORKS = ("vgg16", "mobilenetv2", "resnet18")
 PLAN = Schedule(epochs=1, batch=8, lr=0.02)

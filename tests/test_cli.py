@@ -20,10 +20,10 @@ from click.testing import CliRunner
 
 import cli
 from nanoprune.backend import use_device
-from nanoprune.comparison.experiment import Experiment
-from nanoprune.comparison.recipes import OF_NETWORK, RECIPES
 from nanoprune.errors import DeviceError
-from nanoprune.storage.model import load_model
+from nanoprune.lab.experiment.experiment import Experiment
+from nanoprune.lab.experiment.recipes import OF_NETWORK, RECIPES
+from nanoprune.lab.models.model import load_model
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = ["--seeds", "2", "--members", "40", "--reference", "40", "--nonmembers", "60", "--threads", "2"]

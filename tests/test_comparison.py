@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nanoprune.comparison.experiment import Experiment
-from nanoprune.comparison.recipes import Private, recipe_for
-from nanoprune.comparison.rows import chosen, train_methods
-from nanoprune.data import load
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.data import load
+from nanoprune.lab.experiment.experiment import Experiment
+from nanoprune.lab.experiment.methods import chosen, train_methods
+from nanoprune.lab.experiment.recipes import Private, recipe_for
+from nanoprune.lab.zoo import mixes_records
 from nanoprune.prune import ADMMSettings
 from nanoprune.train import Schedule
-from nanoprune.zoo import mixes_records
 
 PLAN = Schedule(epochs=2, batch=16)
 

@@ -14,18 +14,27 @@ import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoprune import practice
-from nanoprune.attack import Outputs, evaluate, network
-from nanoprune.audit import attack_model
+from nanoprune.attack import network
+from nanoprune.attack.attacker import attacker
 from nanoprune.backend import device_name, module_name, product, require, to_device, to_host, use_device, xp
 from nanoprune.batch import Records, accuracy, predict, predict_fleet
-from nanoprune.comparison.defences import ANSWERS, TRAINING
-from nanoprune.comparison.experiment import Progress
-from nanoprune.comparison.recipes import RECIPES
-from nanoprune.data.digits import load_digits
 from nanoprune.defend import DPSGD, MinMax, memguard
 from nanoprune.defend.losses import loss_function
 from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
+from nanoprune.lab.audit import attack_model
+from nanoprune.lab.data.digits import load_digits
+from nanoprune.lab.engine.folder import Run
+from nanoprune.lab.engine.passes import default_threads, single_threaded_blas
+from nanoprune.lab.engine.shards import footprint, shard_size
+from nanoprune.lab.experiment.defences import ANSWERS, TRAINING
+from nanoprune.lab.experiment.evaluate import Outputs, evaluate
+from nanoprune.lab.experiment.experiment import Progress
+from nanoprune.lab.experiment.recipes import RECIPES
+from nanoprune.lab.models.model import load_model, save_model
+from nanoprune.lab.verify import certificate, run
+from nanoprune.lab.workflow import single_model
+from nanoprune.lab.workflow.reproduce import reproduce
+from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import (
     SGD,
     Adam,
@@ -58,17 +67,10 @@ from nanoprune.prune import (
     project,
     shrink,
 )
-from nanoprune.reproduce import reproduce
-from nanoprune.run.folder import Run
-from nanoprune.run.parallel import default_threads, single_threaded_blas
-from nanoprune.run.shards import footprint, shard_size
-from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule, train
-from nanoprune.verify import certificate, run
-from nanoprune.zoo import attacker, build, describe
 
 R = 2  # replicas
-SOURCES = sorted(pathlib.Path(certificate.__file__).parents[1].rglob("*.py"))
+SOURCES = sorted(pathlib.Path(certificate.__file__).parents[2].rglob("*.py"))
 
 
 @pytest.fixture(autouse=True)
@@ -655,12 +657,12 @@ def test_a_model_is_trained_saved_loaded_and_pruned(recipe, tmp_path):
 
     def body():
         path = tmp_path / f"{module_name()}.h5"
-        model = practice.train_model(dataset, recipe, 3, threads=1)
+        model = single_model.train_model(dataset, recipe, 3, threads=1)
         save_model(model, path)
-        pruned = practice.prune_model(
+        pruned = single_model.prune_model(
             load_model(path), dataset, dataclasses.replace(recipe, scope="global"), 0.2, threads=1
         )
-        return [model.net.theta, pruned.net.theta, pruned.steps, practice.summary_line(pruned, dataset)]
+        return [model.net.theta, pruned.net.theta, pruned.steps, single_model.summary_line(pruned, dataset)]
 
     both(body)
     both(lambda: [load_model(tmp_path / f"{name}.h5").net.theta for name in ("numpy", "strict_cupy")])
@@ -678,12 +680,12 @@ def test_training_goes_on_from_checkpoints(recipe, tmp_path, backend):
                 raise InterruptedError
 
     dataset = load_digits()
-    model = practice.train_model(dataset, recipe, 3, threads=1)
-    whole = practice.prune_model(model, dataset, recipe, 0.2, threads=1)
+    model = single_model.train_model(dataset, recipe, 3, threads=1)
+    whole = single_model.prune_model(model, dataset, recipe, 0.2, threads=1)
     pruned = None
     for lives in range(50):  # noqa: B007
         with contextlib.suppress(InterruptedError), Run(tmp_path / "run", resume=True, every=0) as run:
-            pruned = practice.prune_model(model, dataset, recipe, 0.2, 1, After(), run=run)
+            pruned = single_model.prune_model(model, dataset, recipe, 0.2, 1, After(), run=run)
             break
     assert lives >= 1  # it was cut
     assert pruned is not None
@@ -696,8 +698,8 @@ def test_shadow_models_attack_a_pruned_model(recipe):
     dataset, recipe = load_digits(), dataclasses.replace(recipe, via=(0.5,))
 
     def body():
-        model = practice.train_model(dataset, recipe, 3, threads=1)
-        pruned = practice.prune_model(model, dataset, recipe, 0.3, threads=1)
+        model = single_model.train_model(dataset, recipe, 3, threads=1)
+        pruned = single_model.prune_model(model, dataset, recipe, 0.3, threads=1)
         results, curves = attack_model(pruned, dataset, 6, dense=model)
         assert results.pop("seconds") > 0
         return [results, curves]

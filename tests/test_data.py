@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import nanoprune
-from nanoprune.data import NAMES, Dataset, find_data_dir, load
-from nanoprune.data.archive import read_members
-from nanoprune.data.digits import load_digits
-from nanoprune.data.location30 import BITS, HEADS, MEMBER, UNPACKED_LIMIT, load_location30
-from nanoprune.data.mnist import load_mnist, parse_idx
-from nanoprune.data.records import parse_records
-from nanoprune.data.source import SourceFile, gunzip
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.storage.bounded import read_bounded
+from nanoprune.lab.data import NAMES, Dataset, find_data_dir, load
+from nanoprune.lab.data.archive import read_members
+from nanoprune.lab.data.digits import load_digits
+from nanoprune.lab.data.location30 import BITS, HEADS, MEMBER, UNPACKED_LIMIT, load_location30
+from nanoprune.lab.data.mnist import load_mnist, parse_idx
+from nanoprune.lab.data.records import parse_records
+from nanoprune.lab.data.source import SourceFile, gunzip
+from nanoprune.lab.storage.bounded import read_bounded
 
 ROOT = pathlib.Path(__file__).parents[1]
 DIGITS = ROOT / "data" / "digits.h5"
@@ -467,7 +467,7 @@ def test_other_digits_are_refused(tmp_path):
 
 
 def test_missing_digits_say_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr("nanoprune.data.digits.PLACES", (tmp_path / "digits.h5",))
+    monkeypatch.setattr("nanoprune.lab.data.digits.PLACES", (tmp_path / "digits.h5",))
     with pytest.raises(DataError, match=r"digits\.h5 is missing; restore data/digits\.h5 or reinstall nanoprune"):
         load("digits")
 

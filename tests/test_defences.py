@@ -12,25 +12,25 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
 from nanoprune.attack import network
-from nanoprune.audit.shadows import recipe_steps, train_shadows, undefended
-from nanoprune.comparison.experiment import Experiment, Progress
-from nanoprune.comparison.recipes import DefenceSettings, recipe_for
-from nanoprune.comparison.rows import BASELINE, check_repeatable, chosen, train_methods
-from nanoprune.data import load
 from nanoprune.defend.label_smoothing import label_smoothing
 from nanoprune.defend.losses import loss_function
 from nanoprune.defend.relaxloss import flattening, relaxloss
 from nanoprune.defend.temperature import temperature
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.audit.shadows import recipe_steps, train_shadows, undefended
+from nanoprune.lab.data import load
+from nanoprune.lab.engine.passes import Passes
+from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.shards import sample_threads
+from nanoprune.lab.experiment.experiment import Experiment, Progress
+from nanoprune.lab.experiment.methods import BASELINE, check_repeatable, chosen, train_methods
+from nanoprune.lab.experiment.recipes import DefenceSettings, recipe_for
+from nanoprune.lab.models.model import load_model, save_model
+from nanoprune.lab.workflow.single_model import train_model
+from nanoprune.lab.zoo import build, describe, narrowed
 from nanoprune.nn import Dense, Dropout, Network, Sequential, Workspace, cross_entropy
-from nanoprune.practice import train_model
 from nanoprune.prune import ADMMSettings
-from nanoprune.run.parallel import Passes
-from nanoprune.run.shards import sample_threads
-from nanoprune.run.team import Team
-from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule
-from nanoprune.zoo import build, describe, narrowed
 
 LOGIT = st.floats(-30, 30) | st.floats(-2, 2)
 PLAN = Schedule(epochs=4, batch=16)

@@ -12,8 +12,12 @@ from test_layers import conv_cases, depthwise_cases, group_cases, pointwise_case
 
 from nanoprune.batch import Records, predict
 from nanoprune.defend import DPSGD, MinMax
-from nanoprune.defend.accounting import Phase, epsilon
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.engine.passes import Passes, single_threaded_blas
+from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.privacy.accounting import Phase, epsilon
+from nanoprune.lab.statistics.epsilon import epsilon_lower_bound
+from nanoprune.lab.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 from nanoprune.nn import (
     BatchNorm,
     Branches,
@@ -36,10 +40,6 @@ from nanoprune.nn import (
 )
 from nanoprune.nn.records import blocks, records_first
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune
-from nanoprune.run.parallel import Passes, single_threaded_blas
-from nanoprune.run.team import Team
-from nanoprune.statistics.epsilon import epsilon_lower_bound
-from nanoprune.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 from nanoprune.train import Schedule, train
 
 SEEDS = st.integers(0, 2**32 - 1)

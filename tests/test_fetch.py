@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from nanoprune.data import NAMES, fetch
-from nanoprune.data.source import SourceFile
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.data import NAMES, fetch
+from nanoprune.lab.data.source import SourceFile
 
 CONTENT = bytes(range(256)) * 600  # 150 kB: several chunks
 NAME = "part.gz"

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from nanoprune.errors import DataError
-from nanoprune.storage.files import atomic_path, check_writable
+from nanoprune.lab.storage.files import atomic_path, check_writable
 
 
 def test_a_file_appears_whole_with_the_usual_permissions(tmp_path):

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 import cli
 from nanoprune.errors import ArgumentError
-from nanoprune.inventory import inventory_of
+from nanoprune.lab.models.inventory import inventory_of
+from nanoprune.lab.models.model import Model, save_model
+from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Branches, Conv2D, Dense, DepthwiseConv2D, Pointwise, Residual, Sequential
-from nanoprune.storage.model import Model, save_model
-from nanoprune.zoo import build, describe
 
 
 def run(*arguments):

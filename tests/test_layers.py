@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from scipy.signal import correlate
 
 from nanoprune.errors import ArgumentError, WorkspaceError
+from nanoprune.lab.kernels.winograd import minimal_filter
+from nanoprune.lab.verify import reference
+from nanoprune.lab.verify.gradient import apart, gradients, network
 from nanoprune.nn import (
     AvgPool,
     BandedDepthwise,
@@ -33,9 +36,6 @@ from nanoprune.nn import (
     Workspace,
     depthwise_convolution,
 )
-from nanoprune.nn.winograd import minimal_filter
-from nanoprune.verify import reference
-from nanoprune.verify.gradient import apart, gradients, network
 
 TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
 DTYPES = st.sampled_from([np.float64, np.float32])

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import DataError
+from nanoprune.lab.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 from nanoprune.nn import SGD, Adam, Dense, Network, Sequential, Tanh, Workspace, cross_entropy
 from nanoprune.prune import Budget, Mask, hard_prune
-from nanoprune.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 
 quick = settings(deadline=None, max_examples=50)
 HIDDEN, WEIGHTS = slice(0, 30), 42  # 5 -> 6 -> 2: 30 + 12 weights, then 8 biases

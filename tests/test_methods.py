@@ -5,20 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-import nanoprune.comparison.methods as methods
-from nanoprune.audit.shadows import train_shadows, undefended
+import nanoprune.lab.experiment.shard as methods
 from nanoprune.batch import Records
-from nanoprune.comparison.experiment import Experiment, Progress
-from nanoprune.comparison.recipes import Private, recipe_for
-from nanoprune.data import load
 from nanoprune.defend import DPSGD
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.practice import prune_model, train_model
+from nanoprune.lab.audit.shadows import train_shadows, undefended
+from nanoprune.lab.data import load
+from nanoprune.lab.experiment.experiment import Experiment, Progress
+from nanoprune.lab.experiment.recipes import Private, recipe_for
+from nanoprune.lab.models.model import load_model, save_model
+from nanoprune.lab.verify import reference
+from nanoprune.lab.workflow.single_model import prune_model, train_model
+from nanoprune.lab.zoo import build, describe
 from nanoprune.prune import ADMMSettings
-from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule
-from nanoprune.verify import reference
-from nanoprune.zoo import build, describe
 
 
 def small(**changes):

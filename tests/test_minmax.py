@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from scipy.special import log_expit
 from scipy.special import softmax as scipy_softmax
 
+from nanoprune.attack.attacker import attacker
 from nanoprune.batch import Records
 from nanoprune.defend import MinMax, minmax
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.engine.process_group import Team
 from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Tanh, Workspace
-from nanoprune.run.parallel import single_threaded_blas
-from nanoprune.run.team import Team
 from nanoprune.train import Schedule, train
-from nanoprune.zoo import attacker
 
 LOG2 = np.log(2.0)
 

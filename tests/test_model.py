@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import DataError
-from nanoprune.storage.hdf5 import write_text
-from nanoprune.storage.model import Model, load_model, save_model
-from nanoprune.zoo import build, describe
+from nanoprune.lab.models.model import Model, load_model, save_model
+from nanoprune.lab.storage.hdf5 import write_text
+from nanoprune.lab.zoo import build, describe
 
 
 def a_model(seed=0, widths=(6, 5)):

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanoprune.attack.attacker import attacker
 from nanoprune.errors import ArgumentError, DeviceError
+from nanoprune.lab.zoo import NETWORKS, build, describe, layers_of, narrowed
 from nanoprune.nn import SGD, Adam, BatchNorm, Conv2D, Dense, Flatten, Network, ReLU, Sequential, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
-from nanoprune.zoo import NETWORKS, attacker, build, describe, layers_of, narrowed
 
 
 def small(replicas: int = 2, dtype=np.float64) -> Network:

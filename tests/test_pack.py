@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 import cli
 from nanoprune import batch as batch_module
 from nanoprune.batch import Records, accuracy, shuffled
-from nanoprune.data import load, make_split
-from nanoprune.data.pack import crop, find_images, pack
-from nanoprune.data.packed import CHUNK, KEPT, load_packed
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.data import load, make_split
+from nanoprune.lab.data.pack import crop, find_images, pack
+from nanoprune.lab.data.packed import CHUNK, KEPT, load_packed
+from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.experiment.memory import resident
 from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
-from nanoprune.run.memory import resident
-from nanoprune.run.team import Team
 from nanoprune.train import Schedule, train
 
 Image = pytest.importorskip("PIL.Image")
@@ -137,7 +137,7 @@ def test_what_was_interrupted_ends_as_if_it_had_not_been(packed, folder, tmp_pat
 
 def test_what_was_killed_goes_on(packed, folder, tmp_path):
     script = (
-        "import os, sys; from nanoprune.data.pack import find_images, pack\n"
+        "import os, sys; from nanoprune.lab.data.pack import find_images, pack\n"
         "pack(find_images(sys.argv[1]), sys.argv[2], 2, lambda done, total: os._exit(9) if done == 25 else None)"
     )
     killed = subprocess.run(
@@ -254,7 +254,7 @@ def test_a_packed_file_gathers_as_an_array_does(packed):
 
 
 def test_only_the_chunks_that_are_asked_for_are_read_and_few_are_kept(packed, monkeypatch):
-    monkeypatch.setattr("nanoprune.data.packed.KEPT", 1)
+    monkeypatch.setattr("nanoprune.lab.data.packed.KEPT", 1)
     data = load_packed(packed, "imagenet")
     read = []
 

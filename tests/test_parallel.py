@@ -9,6 +9,8 @@ import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanoprune.lab.engine.passes import Passes, default_threads, single_threaded_blas
+from nanoprune.lab.engine.process_group import Team
 from nanoprune.nn import (
     SGD,
     Adam,
@@ -25,8 +27,6 @@ from nanoprune.nn import (
     cross_entropy,
 )
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask
-from nanoprune.run.parallel import Passes, default_threads, single_threaded_blas
-from nanoprune.run.team import Team
 
 R, N = 2, 11
 

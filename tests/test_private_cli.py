@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from nanoprune.comparison.recipes import RECIPES
-from nanoprune.comparison.rows import check_private
 from nanoprune.errors import ArgumentError
-from nanoprune.storage.model import load_model
+from nanoprune.lab.experiment.methods import check_private
+from nanoprune.lab.experiment.recipes import RECIPES
+from nanoprune.lab.models.model import load_model
 
 SMALL = ("--members", 60, "--reference", 60, "--nonmembers", 60, "--threads", 1)
 
@@ -64,7 +64,9 @@ def test_train_writes_the_budget_into_the_model(tmp_path):
     ],
 )
 def test_reproduce_refuses_what_would_have_no_effect_or_fail_late(options, message, tmp_path, monkeypatch):
-    monkeypatch.setattr("nanoprune.reproduce.train_methods", lambda *_: pytest.fail("trained before it was refused"))
+    monkeypatch.setattr(
+        "nanoprune.lab.workflow.reproduce.train_methods", lambda *_: pytest.fail("trained before it was refused")
+    )
     result = run("reproduce", "digits", "--out", tmp_path / "o", *SMALL, *options)
     assert result.exit_code == 2, result.output
     assert message in result.stderr

@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nanoprune.audit.shadows import recipe_steps
-from nanoprune.audit.validity import sparsity
-from nanoprune.commands.prune import prune as prune_command
-from nanoprune.comparison.recipes import RECIPES, recipe_for
-from nanoprune.data import load
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.audit.shadows import recipe_steps
+from nanoprune.lab.audit.validity import sparsity
+from nanoprune.lab.commands.prune import prune as prune_command
+from nanoprune.lab.data import load
+from nanoprune.lab.experiment.recipes import RECIPES, recipe_for
+from nanoprune.lab.models.model import Model
+from nanoprune.lab.report import cost_table
+from nanoprune.lab.verify import reference
+from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Conv2D, Dense, Flatten, Network, ReLU, Sequential
 from nanoprune.prune import Budget, costs, erk, hard_prune, layer_ratios, read_keep_file
 from nanoprune.prune.budget import SCOPES
-from nanoprune.report import cost_table
-from nanoprune.storage.model import Model
-from nanoprune.verify import reference
-from nanoprune.zoo import build, describe
 
 
 def lenet(replicas=1):

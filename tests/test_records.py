@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nanoprune.comparison.recipes import recipe_for
-from nanoprune.data import Dataset, load
-from nanoprune.data.purchase100 import HEADS, load_purchase100
-from nanoprune.data.records import parse_records
-from nanoprune.data.texas100 import load_texas100
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.data import Dataset, load
+from nanoprune.lab.data.purchase100 import HEADS, load_purchase100
+from nanoprune.lab.data.records import parse_records
+from nanoprune.lab.data.texas100 import load_texas100
+from nanoprune.lab.experiment.recipes import recipe_for
 
 LOADERS = {"purchase100": (load_purchase100, "dataset_purchase.tgz"), "texas100": (load_texas100, "dataset_texas.tgz")}
 

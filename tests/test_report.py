@@ -15,9 +15,9 @@ from rich.console import Console
 from scipy import stats
 
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.report import markdown_table, plots, results_table, verdict, write_html, write_report
-from nanoprune.report.table import number, summary_text
-from nanoprune.report.verdict import change_text, in_words
+from nanoprune.lab.report import markdown_table, plots, results_table, verdict, write_html, write_report
+from nanoprune.lab.report.table import number, summary_text
+from nanoprune.lab.report.verdict import change_text, in_words
 
 SEEDS = 5
 REFUSAL = "TPR at 0.1% FPR needs at least 1,000 scored non-members, there are 500"

@@ -11,28 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nanoprune.attack.network
-import nanoprune.comparison.methods
 import nanoprune.defend.memguard
 import nanoprune.defend.minmax
-from nanoprune.audit.shadows import train_shadows
+import nanoprune.lab.experiment.shard
 from nanoprune.batch import Records
-from nanoprune.comparison.experiment import Experiment, Progress
-from nanoprune.comparison.methods import Shard
-from nanoprune.comparison.recipes import Private, recipe_for
-from nanoprune.data import load
 from nanoprune.defend import DPSGD
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
+from nanoprune.lab.audit.shadows import train_shadows
+from nanoprune.lab.data import load
+from nanoprune.lab.engine.folder import Run
+from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.experiment.experiment import Experiment, Progress
+from nanoprune.lab.experiment.fleet import train_shard
+from nanoprune.lab.experiment.recipes import Private, recipe_for
+from nanoprune.lab.experiment.shard import Shard
+from nanoprune.lab.storage.checkpoint import Checkpoints, Saved, Slot
+from nanoprune.lab.storage.hdf5 import Sparse
+from nanoprune.lab.workflow.reproduce import reproduce
+from nanoprune.lab.workflow.single_model import prune_model, train_model
+from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Dense, Network, ReLU, Sequential
-from nanoprune.practice import prune_model, train_model
 from nanoprune.prune import ADMMSettings
-from nanoprune.reproduce import reproduce
-from nanoprune.run.fleet import train_shard
-from nanoprune.run.folder import Run
-from nanoprune.run.team import Team
-from nanoprune.storage.checkpoint import Checkpoints, Saved, Slot
-from nanoprune.storage.hdf5 import Sparse
 from nanoprune.train import Schedule
-from nanoprune.zoo import build, describe
 
 
 class Cut(Exception):
@@ -63,7 +63,7 @@ def small_attackers():
         patch.setattr(nanoprune.defend.memguard, "STEPS", 3)
         patch.setattr(nanoprune.attack.network, "PATIENCE", 3)
         repeatable = functools.partial(DPSGD, seeds=[5, 6])
-        patch.setattr(nanoprune.comparison.methods, "DPSGD", repeatable)
+        patch.setattr(nanoprune.lab.experiment.shard, "DPSGD", repeatable)
         yield
 
 
@@ -161,8 +161,8 @@ def test_running_statistics_and_dropout_go_on_too(network, method, tmp_path):
 
 def test_an_epoch_that_was_saved_is_not_trained_again(tmp_path, monkeypatch):
     trained = []
-    accuracy = nanoprune.comparison.methods.accuracy
-    monkeypatch.setattr(nanoprune.comparison.methods, "accuracy", lambda *a: trained.append(1) or accuracy(*a))
+    accuracy = nanoprune.lab.experiment.shard.accuracy
+    monkeypatch.setattr(nanoprune.lab.experiment.shard, "accuracy", lambda *a: trained.append(1) or accuracy(*a))
     slot = Slot(tmp_path, "s", {}, 0)
     with pytest.raises(Cut):
         go("mlp", "pruned", quick(), slot, 7)  # in the last of three phases of three epochs
@@ -335,14 +335,14 @@ def test_a_seed_that_diverges_is_dropped_from_all_methods_and_the_others_are_as_
 def test_where_a_later_method_loses_a_seed_the_earlier_ones_do_without_it_too(monkeypatch):
     data, recipe = load("digits"), quick(keep=(0.3,))
     expected, _ = reproduce(data, recipe, [4, 6], 1)
-    train = nanoprune.comparison.methods.train
+    train = nanoprune.lab.experiment.shard.train
 
     def spoilt(net, *arguments, method, **named):
         if method == "prune+minmax" and net.replicas == 3:
             net.theta[1] = 1e30
         return train(net, *arguments, method=method, **named)
 
-    monkeypatch.setattr(nanoprune.comparison.methods, "train", spoilt)
+    monkeypatch.setattr(nanoprune.lab.experiment.shard, "train", spoilt)
     found, _ = reproduce(data, recipe, [4, 5, 6], 1)
     assert [record["method"] for record in found["dropped"]] == ["prune+minmax"]
     assert found["methods"] == expected["methods"]

@@ -19,13 +19,13 @@ from click.testing import CliRunner
 
 import cli
 from benchmarks.kill_resume import kill_and_compare
-from nanoprune.comparison.recipes import recipe_for
-from nanoprune.data import load, make_split
 from nanoprune.errors import ArgumentError, DataError, VersionError
-from nanoprune.run.folder import Run, identity
-from nanoprune.run.memory import available, check_memory
-from nanoprune.storage.model import load_model
-from nanoprune.zoo import build, describe
+from nanoprune.lab.data import load, make_split
+from nanoprune.lab.engine.folder import Run, identity
+from nanoprune.lab.experiment.memory import available, check_memory
+from nanoprune.lab.experiment.recipes import recipe_for
+from nanoprune.lab.models.model import load_model
+from nanoprune.lab.zoo import build, describe
 
 ROOT = pathlib.Path(__file__).parents[1]
 ENV = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -151,7 +151,7 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
 
 HOLD = """
     import sys, time
-    from nanoprune.run.folder import Run
+    from nanoprune.lab.engine.folder import Run
     with Run(sys.argv[1], resume=True) as run:
         run.begin({})
         print("locked", flush=True)
@@ -161,7 +161,7 @@ HOLD = """
 
 @linux
 def test_two_runs_cannot_be_in_one_folder_and_the_lock_dies_with_its_holder(tmp_path, monkeypatch):
-    monkeypatch.setattr("nanoprune.run.folder.PATIENCE", 0.1)
+    monkeypatch.setattr("nanoprune.lab.engine.folder.PATIENCE", 0.1)
     words = [sys.executable, "-c", textwrap.dedent(HOLD), tmp_path]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=ENV) as holder:
         assert holder.stdout.readline() == "locked\n"
@@ -169,14 +169,14 @@ def test_two_runs_cannot_be_in_one_folder_and_the_lock_dies_with_its_holder(tmp_
             with pytest.raises(DataError, match="another run is at work"):
                 begun(tmp_path, {}, **options)
         holder.kill()
-    monkeypatch.setattr("nanoprune.run.folder.PATIENCE", 5)
+    monkeypatch.setattr("nanoprune.lab.engine.folder.PATIENCE", 5)
     begun(tmp_path, {}, resume=True)
 
 
 @linux
 def test_the_lock_is_kept_while_a_worker_of_a_killed_run_lives(tmp_path, monkeypatch):
     """A worker may still write: the next run waits for its end."""
-    monkeypatch.setattr("nanoprune.run.folder.PATIENCE", 0.1)
+    monkeypatch.setattr("nanoprune.lab.engine.folder.PATIENCE", 0.1)
     with Run(tmp_path) as run:
         run.begin({})
         worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
@@ -229,7 +229,7 @@ def test_the_second_signal_ends_it_and_its_workers_at_once(tmp_path):
     """In epochs that take a minute: a callback of the program sleeps in every worker."""
     program = """
 import time
-import nanoprune.comparison.methods as m
+import nanoprune.lab.experiment.shard as m
 def slow(*a):
     open(f"{sys.argv[-1]}/{os.getpid()}", "w").close()
     time.sleep(60)
@@ -272,7 +272,7 @@ def test_a_run_that_was_killed_once_it_was_finished_still_loses_its_checkpoints(
         (tmp_path / "checkpoints").mkdir()
         (tmp_path / "checkpoints" / "baseline-0-1.h5").write_bytes(b"")
         with monkeypatch.context() as killed:
-            killed.setattr("nanoprune.run.folder.shutil.rmtree", lambda *_, **__: None)
+            killed.setattr("nanoprune.lab.engine.folder.shutil.rmtree", lambda *_, **__: None)
             first.finish()
     assert (tmp_path / "checkpoints").exists()
     with Run(tmp_path, resume=True) as again:
@@ -331,12 +331,12 @@ def test_umask_and_locale_change_nothing_but_the_permissions(mask, locale, tmp_p
 def test_a_run_that_cannot_have_its_memory_is_told_so_before_it_begins(monkeypatch):
     recipe = recipe_for(load("digits"))
     net = build(describe("mlp", (64,), 10, [4096, 4096]))
-    monkeypatch.setattr("nanoprune.run.memory.available", lambda: 10**9)
+    monkeypatch.setattr("nanoprune.lab.experiment.memory.available", lambda: 10**9)
     with pytest.raises(ArgumentError, match=r"needs about [\d.]+ GB of memory, 1\.0 GB are free; lower --threads"):
         check_memory(net, 8, recipe, 4, 0)
-    monkeypatch.setattr("nanoprune.run.memory.available", lambda: 10**12)
+    monkeypatch.setattr("nanoprune.lab.experiment.memory.available", lambda: 10**12)
     check_memory(net, 8, recipe, 4, 0)
-    monkeypatch.setattr("nanoprune.run.memory.available", lambda: None)
+    monkeypatch.setattr("nanoprune.lab.experiment.memory.available", lambda: None)
     check_memory(net, 8, recipe, 4, 0)
 
 
@@ -350,7 +350,7 @@ def test_the_free_memory_is_what_the_system_says():
 
 
 def test_a_pruned_models_file_is_a_tenth_of_the_dense_ones_and_reads_as_the_same(tmp_path):
-    from nanoprune.storage.model import Model, save_model
+    from nanoprune.lab.models.model import Model, save_model
 
     net = build(describe("lenet-5", (28, 1, 28), 10, [20, 50, 500])).initialise([np.random.default_rng(0)])
     model = Model(net, "mnist", "ab" * 32, None, 0, 10_000, 0, [])

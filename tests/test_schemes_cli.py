@@ -9,13 +9,13 @@ from click.testing import CliRunner
 
 import cli
 from nanoprune.attack import network
-from nanoprune.comparison.recipes import recipe_for
-from nanoprune.data import load
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.data import load
+from nanoprune.lab.experiment.recipes import recipe_for
+from nanoprune.lab.models.model import load_model
+from nanoprune.lab.workflow.reproduce import reproduce
 from nanoprune.nn import Workspace
 from nanoprune.prune import ADMMSettings
-from nanoprune.reproduce import reproduce
-from nanoprune.storage.model import load_model
 from nanoprune.train import Schedule
 
 SHORT = ["--epochs", 2, "--iterations", 2, "--retrain-epochs", 1, "--threads", 1]
@@ -104,7 +104,7 @@ def test_reproduce_takes_a_scheme_and_a_file(tmp_path, monkeypatch):
         taken.append(recipe)
         raise ArgumentError("enough")
 
-    monkeypatch.setattr("nanoprune.reproduce.reproduce", stop)
+    monkeypatch.setattr("nanoprune.lab.workflow.reproduce.reproduce", stop)
     mlp = ["--network", "mlp", "--out", tmp_path / "out"]
     run("reproduce", "digits", "--scheme", "filter", "--keep", 0.25, "--exempt", "dense1", *mlp)
     keep.write_text('{"dense2": 0.5}')

@@ -23,31 +23,31 @@ from nanoprune.attack import auc, balanced_accuracy, network
 from nanoprune.attack.difficulty import calibrated
 from nanoprune.attack.lira import lira_offline, lira_online, margin
 from nanoprune.attack.rmia import prior_offline, prior_online, rmia
-from nanoprune.audit import attack_model, shadow_attacks, write_audit
-from nanoprune.audit import shadows as fleets
-from nanoprune.audit import target as targets
-from nanoprune.audit import validity as checks
-from nanoprune.audit.cache import cached
-from nanoprune.audit.exposure import exposure, exposure_change, fleet_change
-from nanoprune.audit.predictions import Predictions
-from nanoprune.audit.shadow_attacks import Views, attack_target, others
-from nanoprune.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows, undefended
-from nanoprune.audit.target import PLAIN
 from nanoprune.batch import Records
-from nanoprune.comparison.experiment import Progress
-from nanoprune.comparison.methods import generators
-from nanoprune.comparison.recipes import recipe_for
-from nanoprune.data import Dataset, load, make_split
 from nanoprune.defend import MinMax
 from nanoprune.errors import ArgumentError, DataError, NanopruneError
-from nanoprune.practice import prune_model, train_model
+from nanoprune.lab.audit import attack_model, shadow_attacks, write_audit
+from nanoprune.lab.audit import shadows as fleets
+from nanoprune.lab.audit import target as targets
+from nanoprune.lab.audit import validity as checks
+from nanoprune.lab.audit.cache import cached
+from nanoprune.lab.audit.exposure import exposure, exposure_change, fleet_change
+from nanoprune.lab.audit.predictions import Predictions
+from nanoprune.lab.audit.shadow_attacks import Views, attack_target, others
+from nanoprune.lab.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows, undefended
+from nanoprune.lab.audit.target import PLAIN
+from nanoprune.lab.data import Dataset, load, make_split
+from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.experiment.experiment import Progress
+from nanoprune.lab.experiment.recipes import recipe_for
+from nanoprune.lab.experiment.shard import generators
+from nanoprune.lab.models.model import load_model, save_model
+from nanoprune.lab.statistics import positive_share
+from nanoprune.lab.storage.hdf5 import write_text
+from nanoprune.lab.workflow.single_model import prune_model, train_model
+from nanoprune.lab.zoo import build, describe
 from nanoprune.prune import ADMMSettings
-from nanoprune.run.parallel import single_threaded_blas
-from nanoprune.statistics import positive_share
-from nanoprune.storage.hdf5 import write_text
-from nanoprune.storage.model import load_model, save_model
 from nanoprune.train import Schedule, train
-from nanoprune.zoo import build, describe
 
 quick = settings(deadline=None, max_examples=60)
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from processes import gone, killed
 
 from nanoprune.errors import ArgumentError, DivergenceError, Interrupted, WorkerError
-from nanoprune.nn import Dense, Network, ReLU, Sequential
-from nanoprune.run.shards import (
+from nanoprune.lab.engine.shards import (
     CACHE,
     COPIES,
     footprint,
@@ -23,6 +22,7 @@ from nanoprune.run.shards import (
     shard_size,
     train_shards,
 )
+from nanoprune.nn import Dense, Network, ReLU, Sequential
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="worker processes are for Linux")
 
@@ -161,7 +161,7 @@ def test_a_worker_that_is_killed_is_an_error():
 def test_workers_end_with_their_parent():
     program = """
         import os, time
-        from nanoprune.run.shards import train_shards
+        from nanoprune.lab.engine.shards import train_shards
 
         def work(shard, advance):
             os.write(1, b"%d\\n" % os.getpid())  # in one piece

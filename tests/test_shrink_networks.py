@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from test_shrink import outputs, says_the_same, seeds, widths
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.models.model import Model, load_model, save_model
+from nanoprune.lab.workflow.single_model import shrunk
+from nanoprune.lab.zoo import build, describe, widths_of
 from nanoprune.nn import (
     AvgPool,
     BatchNorm,
@@ -25,10 +28,7 @@ from nanoprune.nn import (
     Sequential,
     Standardise,
 )
-from nanoprune.practice import shrunk
 from nanoprune.prune import Budget, costs, hard_prune, layer_ratios, shrink
-from nanoprune.storage.model import Model, load_model, save_model
-from nanoprune.zoo import build, describe, widths_of
 
 quick = settings(deadline=None, max_examples=40)
 PAPER = (("vgg16", 32), ("mobilenetv2", 8), ("resnet18", 8))

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import ArgumentError
-from nanoprune.zoo import build, describe, layers_of, narrowed, size_of, widths_of
-from nanoprune.zoo.build import weight_count
+from nanoprune.lab.zoo import build, describe, layers_of, narrowed, size_of, widths_of
+from nanoprune.lab.zoo.build import weight_count
 
 
 @pytest.mark.parametrize("width", [0, -1, float("nan"), 17, True, "1"])

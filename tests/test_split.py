@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanoprune.data import Dataset, make_split, splits_sha256
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.data import Dataset, make_split, splits_sha256
 
 
 def toy(records: int, train: int | None = None) -> Dataset:

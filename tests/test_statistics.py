@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from nanoprune.errors import ArgumentError
-from nanoprune.statistics import (
+from nanoprune.lab.statistics import (
     auc_interval,
     balanced_accuracy_interval,
     clopper_pearson,
@@ -24,7 +24,7 @@ from nanoprune.statistics import (
     shift,
     summary,
 )
-from nanoprune.statistics.delong import placements
+from nanoprune.lab.statistics.delong import placements
 
 VALUES = st.lists(st.floats(0, 1), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-9)
 ALPHAS = st.sampled_from([0.001, 0.01, 0.05, 0.2, 0.5, 0.9])

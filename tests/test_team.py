@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from processes import gone, killed
 
 from nanoprune.errors import ArgumentError, WorkerError
-from nanoprune.run.team import Team
+from nanoprune.lab.engine.process_group import Team
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="worker processes are for Linux")
 
@@ -195,7 +195,7 @@ def test_nothing_that_goes_wrong_in_another_process_lets_it_out_of_the_body():
     """Neither words that cannot be written, nor an interrupt before it has joined: what follows is done once."""
     program = r"""
         import os
-        import nanoprune.run.team as module
+        import nanoprune.lab.engine.process_group as module
 
         def interrupted():
             raise KeyboardInterrupt
@@ -220,7 +220,7 @@ def test_nothing_that_goes_wrong_in_another_process_lets_it_out_of_the_body():
 def test_where_the_system_forgets_who_ends_nobody_asks_for_it():
     program = """
         import signal
-        from nanoprune.run.team import Team
+        from nanoprune.lab.engine.process_group import Team
 
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         with Team(2) as team:
@@ -256,7 +256,7 @@ def test_a_process_that_cannot_be_started_is_an_error(monkeypatch):
 def test_a_signal_to_the_whole_group_is_left_to_rank_0():
     program = """
         import os, signal, time
-        from nanoprune.run.team import Team
+        from nanoprune.lab.engine.process_group import Team
 
         caught = []
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -276,7 +276,7 @@ def test_a_signal_to_the_whole_group_is_left_to_rank_0():
 def test_the_others_end_where_rank_0_is_killed():
     program = """
         import os, time
-        from nanoprune.run.team import Team
+        from nanoprune.lab.engine.process_group import Team
 
         with Team(3) as team:
             os.write(1, b"%d\\n" % os.getpid())  # in one piece

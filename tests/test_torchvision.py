@@ -9,14 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from nanoprune.comparison.recipes import RECIPES
-from nanoprune.data import Dataset
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.data import Dataset
+from nanoprune.lab.experiment.recipes import RECIPES
+from nanoprune.lab.models.model import load_model
+from nanoprune.lab.models.torchvision import import_model
+from nanoprune.lab.workflow.single_model import prune_model
 from nanoprune.nn import Workspace
-from nanoprune.practice import prune_model
 from nanoprune.prune import ADMMSettings
-from nanoprune.storage.model import load_model
-from nanoprune.storage.torchvision import import_model
 from nanoprune.train import Schedule
 
 WIDTH = 0.125

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from nanoprune.batch import Records, accuracy
 from nanoprune.defend import MinMax, minmax
 from nanoprune.errors import ArgumentError, DivergenceError
+from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.engine.process_group import Team
 from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Tanh
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune
-from nanoprune.run.parallel import single_threaded_blas
-from nanoprune.run.team import Team
 from nanoprune.train import Schedule, _update_epochs, train
 
 

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nanoprune.audit import validity
-from nanoprune.audit.validity import comparison_checks, privacy_checks
-from nanoprune.comparison.experiment import Experiment
-from nanoprune.comparison.recipes import recipe_for
-from nanoprune.data import Dataset, load
+from nanoprune.lab.audit import validity
+from nanoprune.lab.audit.validity import comparison_checks, privacy_checks
+from nanoprune.lab.data import Dataset, load
+from nanoprune.lab.experiment.experiment import Experiment
+from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.prune import ADMMSettings
 from nanoprune.train import Schedule
 

@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
+from nanoprune.lab.verify import Check, certificate, reference, run
+from nanoprune.lab.verify.certificate import compare
+from nanoprune.lab.verify.gradient import apart
 from nanoprune.nn import Conv2D, Dense, MaxPool, ReLU
 from nanoprune.prune import ADMM
-from nanoprune.verify import Check, certificate, reference, run
-from nanoprune.verify.certificate import compare
-from nanoprune.verify.gradient import apart
 
 
 @pytest.fixture(scope="module")

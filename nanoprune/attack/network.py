@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from nanoprune.attack.attacker import attacker
 from nanoprune.batch import Records, predict, shuffled
 from nanoprune.errors import DivergenceError
+from nanoprune.lab.engine.passes import Passes
+from nanoprune.lab.engine.process_group import Team
 from nanoprune.nn import Adam, Network, Workspace, log_loss
-from nanoprune.run.parallel import Passes
-from nanoprune.run.team import Team
-from nanoprune.zoo import attacker
 
 RATES = (1e-3, 3e-4, 1e-4)  # the stages of the training
 PATIENCE = 100  # steps without a lower held-out loss that end a stage, but at least MIN_PATIENCE epochs

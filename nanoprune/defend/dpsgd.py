@@ -10,10 +10,10 @@ import numpy as np
 from nanoprune.backend import to_device, xp
 from nanoprune.defend.minmax import MinMax
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.storage.checkpoint import generators_state, restore_generators
 from nanoprune.nn import Layer, Network, Workspace
 from nanoprune.nn.network import ALL
 from nanoprune.prune.mask import Mask
-from nanoprune.storage.checkpoint import generators_state, restore_generators
 
 CLIPPINGS = ("flat", "layer")
 
@@ -29,7 +29,7 @@ class DPSGD:
                           the penalty, projection and dual step of ADMM are post-processing, and free
 
     so that adding or removing one record moves the sum by at most C, against noise of standard deviation sigma C; what
-    that is worth, `nanoprune.defend.accounting` says. M is the number of members, L the batch of the schedule, a
+    that is worth, `nanoprune.lab.privacy.accounting` says. M is the number of members, L the batch of the schedule, a
     constant that a loss is divided by: the size of a sample is secret too. Here the loss carries the 1/L, so that a
     record's gradient is g_i / L, clipped to C / L.
 

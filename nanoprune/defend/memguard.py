@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from nanoprune.attack.evaluate import held_out_share
+from nanoprune.attack.attacker import attacker
 from nanoprune.attack.network import fit_attack_network
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.defend.minmax import attack_input
+from nanoprune.lab.engine.shards import Advance, map_shards, train_shards
+from nanoprune.lab.experiment.evaluate import held_out_share
 from nanoprune.nn import Network, Workspace
 from nanoprune.nn import softmax as device_softmax
 from nanoprune.nn.loss import one_hot
-from nanoprune.run.shards import Advance, map_shards, train_shards
-from nanoprune.zoo import attacker
 
 C2 = 10.0  # weight of the penalty on another class, as in the authors' code
 C3 = (0.0, 0.1, 1.0)  # weights of the distortion, tried in turn; theirs are 0.1, 1, ... until one fails

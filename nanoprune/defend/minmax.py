@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from nanoprune.attack.attacker import attacker
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.batch import Records
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.engine.passes import Passes
+from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.storage.checkpoint import generators_state, restore_generators
 from nanoprune.nn import Adam, Network, Workspace, log_loss, softmax
 from nanoprune.nn.loss import one_hot
-from nanoprune.run.parallel import Passes
-from nanoprune.run.team import Team
-from nanoprune.storage.checkpoint import generators_state, restore_generators
-from nanoprune.zoo import attacker
 
 
 class MinMax:

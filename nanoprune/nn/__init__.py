@@ -1,7 +1,8 @@
 """Layers, losses and optimisers with hand-written derivatives. Replica axis first, sample axis last."""
 
+from nanoprune.lab.kernels.banded import BandedDepthwise, depthwise_convolution
+from nanoprune.lab.kernels.winograd import WinogradConv2D, convolution
 from nanoprune.nn.avgpool import AvgPool
-from nanoprune.nn.banded import BandedDepthwise, depthwise_convolution
 from nanoprune.nn.batchnorm import BatchNorm
 from nanoprune.nn.branches import Branches
 from nanoprune.nn.conv2d import Conv2D
@@ -24,7 +25,6 @@ from nanoprune.nn.schedule import schedule
 from nanoprune.nn.sequential import Sequential
 from nanoprune.nn.standardise import Standardise
 from nanoprune.nn.tanh import Tanh
-from nanoprune.nn.winograd import WinogradConv2D, convolution
 from nanoprune.nn.workspace import Workspace
 
 __all__ = [

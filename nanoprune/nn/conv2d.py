@@ -6,9 +6,9 @@ import numpy as np
 
 from nanoprune.backend import product, windows, xp
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.shrink.units import Linear
 from nanoprune.nn.layer import Parameter, he, positive
 from nanoprune.nn.records import blocks, pair_norms, records_first
-from nanoprune.nn.units import Linear
 from nanoprune.nn.workspace import Workspace
 
 

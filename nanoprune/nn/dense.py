@@ -4,8 +4,8 @@ from typing import Any
 
 from nanoprune.backend import product, xp
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.shrink.units import Linear
 from nanoprune.nn.layer import Parameter, he, positive
-from nanoprune.nn.units import Linear
 from nanoprune.nn.workspace import Workspace
 
 

@@ -28,7 +28,7 @@ class Network:
     optimiser, penalty or mask has to do with; seen (R, S) is what the last training batch had, in the same order.
 
     body: the layers; input_shape: of one sample, (F,) or (H, C, W); description: plain data from which
-    `nanoprune.zoo.build` makes the same architecture again.
+    `nanoprune.lab.zoo.build` makes the same architecture again.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Network:
             s.value[...] = s.start
 
     def remember(self) -> None:
-        """state <- (1 - m) state + m seen,  m = 0.1. `nanoprune.run.parallel.Passes` calls it after every batch."""
+        """state <- (1 - m) state + m seen,  m = 0.1. `lab.engine.passes.Passes` calls it after every batch."""
         self.state *= 1 - MOMENTUM
         self.state += MOMENTUM * self.seen
 

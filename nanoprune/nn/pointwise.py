@@ -4,10 +4,10 @@ from typing import Any
 
 from nanoprune.backend import product, xp
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.shrink.units import Linear
 from nanoprune.nn.channels import total
 from nanoprune.nn.layer import Parameter, he, positive
 from nanoprune.nn.records import blocks, pair_norms, records_first
-from nanoprune.nn.units import Linear
 from nanoprune.nn.workspace import Workspace
 
 

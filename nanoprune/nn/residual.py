@@ -6,8 +6,8 @@ import numpy as np
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.shrink.units import unit_count
 from nanoprune.nn.layer import Layer, Parameter, Statistic
-from nanoprune.nn.units import unit_count
 from nanoprune.nn.workspace import Workspace
 
 

@@ -1,14 +1,14 @@
 """Projections onto sparsity sets, the ADMM solver, masks, and what pruning leaves."""
 
+from nanoprune.lab.shrink.shrink import shrink
+from nanoprune.lab.zoo.cost import costs
 from nanoprune.prune.admm import ADMM, ADMMSettings, Status
 from nanoprune.prune.budget import Budget
-from nanoprune.prune.cost import costs
 from nanoprune.prune.erk import erk
 from nanoprune.prune.mask import Mask, hard_prune
 from nanoprune.prune.projection import project
 from nanoprune.prune.ratios import layer_ratios, read_keep_file
 from nanoprune.prune.scheme import parse_scheme
-from nanoprune.prune.shrink import shrink
 
 __all__ = [
     "ADMM",

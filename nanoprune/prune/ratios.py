@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.storage.bounded import read_json
 from nanoprune.nn.network import Network
 from nanoprune.prune.erk import erk
-from nanoprune.storage.bounded import read_json
 
 USUAL = ("first", "last")  # exempt where a scheme is structured, unless the caller says otherwise
 

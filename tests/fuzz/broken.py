@@ -12,7 +12,7 @@ from run import Reader
 from seeds import hdf5
 
 from nanoprune.errors import DataError
-from nanoprune.storage.hdf5 import write_text
+from nanoprune.lab.storage.hdf5 import write_text
 
 
 def crash(folder: pathlib.Path) -> None:

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 from seeds import curves_file, hdf5, model_file, predictions, shadow_file
 
-from nanoprune.audit import cache
-from nanoprune.data import purchase100, texas100
-from nanoprune.storage.hdf5 import write_text
-from nanoprune.zoo import build
+from nanoprune.lab.audit import cache
+from nanoprune.lab.data import purchase100, texas100
+from nanoprune.lab.storage.hdf5 import write_text
+from nanoprune.lab.zoo import build
 
 
 def zeros_in(member: str, size: int, megabytes: int) -> bytes:

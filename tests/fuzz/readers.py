@@ -75,14 +75,14 @@ from seeds import (
     tgz,
 )
 
-from nanoprune import report
-from nanoprune.audit import cache, read_predictions
-from nanoprune.comparison.results import read_results
-from nanoprune.data import cifar, digits, location30, mnist, packed, purchase100, texas100
-from nanoprune.data.source import SourceFile
+from nanoprune.lab import report
+from nanoprune.lab.audit import cache, read_predictions
+from nanoprune.lab.data import cifar, digits, location30, mnist, packed, purchase100, texas100
+from nanoprune.lab.data.source import SourceFile
+from nanoprune.lab.experiment.results import read_results
+from nanoprune.lab.models.model import load_model
+from nanoprune.lab.storage.checkpoint import read_checkpoint
 from nanoprune.prune import read_keep_file
-from nanoprune.storage.checkpoint import read_checkpoint
-from nanoprune.storage.model import load_model
 
 
 def read_idx(folder: pathlib.Path) -> Any:
@@ -130,8 +130,8 @@ def read_jpeg(folder: pathlib.Path) -> Any:
 
     from PIL import Image
 
-    from nanoprune.data.pack import crop
     from nanoprune.errors import DataError
+    from nanoprune.lab.data.pack import crop
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # as `pack` does
@@ -143,8 +143,8 @@ def read_jpeg(folder: pathlib.Path) -> Any:
 
 def read_model(folder: pathlib.Path) -> Any:
     """`load_model`, what `info` says of it, and what `attack` and `prune` read of its history."""
-    from nanoprune.audit.shadows import make_pool, recipe_steps
-    from nanoprune.inventory import inventory_of
+    from nanoprune.lab.audit.shadows import make_pool, recipe_steps
+    from nanoprune.lab.models.inventory import inventory_of
 
     model = load_model(folder / "model.h5")
     if model.dataset == "digits":
@@ -155,14 +155,14 @@ def read_model(folder: pathlib.Path) -> Any:
 
 def read_run(folder: pathlib.Path) -> Any:
     """A run's folder, as `--resume` takes it up."""
-    from nanoprune.run.folder import Run
+    from nanoprune.lab.engine.folder import Run
 
     with Run(folder, resume=True) as run:
         run.begin(IDENTITY)
 
 
 def read_safetensors(folder: pathlib.Path) -> Any:
-    from nanoprune.storage.torchvision import import_model
+    from nanoprune.lab.models.torchvision import import_model
 
     return import_model(folder / "weights.safetensors", "resnet18", 16, 0.02)
 
@@ -221,7 +221,7 @@ def read_curves(folder: pathlib.Path) -> Any:
 
 
 def read_part(folder: pathlib.Path) -> Any:
-    from nanoprune.data.pack import pack
+    from nanoprune.lab.data.pack import pack
 
     (folder / "images.h5").unlink(missing_ok=True)
     return pack(pack_source(folder), folder / "images.h5")

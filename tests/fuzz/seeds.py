@@ -15,13 +15,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nanoprune.audit import cache
-from nanoprune.audit.shadows import Shadows
-from nanoprune.comparison.recipes import recipe_for
-from nanoprune.data import cifar, digits, packed, texas100
-from nanoprune.storage.checkpoint import generators_state, write_checkpoint
-from nanoprune.storage.model import Model, save_model
-from nanoprune.zoo import build, describe
+from nanoprune.lab.audit import cache
+from nanoprune.lab.audit.shadows import Shadows
+from nanoprune.lab.data import cifar, digits, packed, texas100
+from nanoprune.lab.experiment.recipes import recipe_for
+from nanoprune.lab.models.model import Model, save_model
+from nanoprune.lab.storage.checkpoint import generators_state, write_checkpoint
+from nanoprune.lab.zoo import build, describe
 
 Bytes = Callable[[], bytes]
 RECORDS = 40  # of a seed
@@ -120,7 +120,7 @@ def jpeg() -> bytes:
 def packed_part() -> bytes:
     """What an interrupted `data pack` left of `pack_source`."""
 
-    from nanoprune.data import pack
+    from nanoprune.lab.data import pack
 
     class Enough(Exception):
         pass
@@ -140,7 +140,7 @@ def packed_part() -> bytes:
 
 def pack_source(folder: pathlib.Path) -> Any:
     """A folder of images, small ones all alike."""
-    from nanoprune.data import pack
+    from nanoprune.lab.data import pack
 
     for label in ("cat", "dog"):
         (folder / "src" / label).mkdir(parents=True, exist_ok=True)
@@ -193,8 +193,8 @@ def safetensors_file(last: tuple[int, ...] | None = None) -> bytes:
     """A resnet18 of one channel, with torchvision's names. last: the shape of the last layer's weights, if another."""
     from safetensors.numpy import save
 
-    from nanoprune.storage.torchvision import tensors
-    from nanoprune.zoo import layers_of
+    from nanoprune.lab.models.torchvision import tensors
+    from nanoprune.lab.zoo import layers_of
 
     description = describe("resnet18", (16, 3, 16), 3, 0.02)
     found = {n: np.ones(shape, np.float32) for n, shape, *_ in tensors(layers_of(description), description)}

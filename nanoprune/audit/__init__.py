@@ -1,7 +1,0 @@
-"""Audits of trained models: what an attacker can tell from their predictions, and how sure that is."""
-
-from nanoprune.audit.audit import audit, write_audit
-from nanoprune.audit.predictions import Predictions, read_predictions
-from nanoprune.audit.target import attack_model
-
-__all__ = ["Predictions", "attack_model", "audit", "read_predictions", "write_audit"]

@@ -1,0 +1,7 @@
+"""Audits of trained models: what an attacker can tell from their predictions, and how sure that is."""
+
+from nanoprune.lab.audit.audit import audit, write_audit
+from nanoprune.lab.audit.predictions import Predictions, read_predictions
+from nanoprune.lab.audit.target import attack_model
+
+__all__ = ["Predictions", "attack_model", "audit", "read_predictions", "write_audit"]

@@ -1,0 +1,95 @@
+"""Who is exposed, and who more so after pruning: by record and by class, from shadow models.
+
+A record's exposure is how far training on it moves what models say of it,
+
+    d(x) = (mu_in(x) - mu_out(x)) / sigma,
+
+the distance of the two normal distributions of the likelihood-ratio attack (sigma^2 pooled over all records): the
+further apart, the surer an attacker. It is a property of the recipe and the record, not of one trained network.
+
+Shadows come in pairs, one of which trained on the record and the other did not. The difference within a pair is a
+measurement of d(x) of its own, so K shadows measure it K/2 times, and d(x) is their mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from nanoprune.attack.lira import covariance, lira_online, margin, moments
+from nanoprune.attack.metrics import balanced_accuracy
+from nanoprune.lab.audit.shadow_attacks import others
+from nanoprune.lab.statistics import positive_share
+
+NAMED = 20  # records that are named
+
+
+def exposure(logits: np.ndarray, y: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """d as every pair of shadows measures it, (K/2, n); its mean over the pairs is d (n,).
+
+    logits (K, n, classes) of K shadows, y (n,), inside (K, n) bool, in which rows 2j and 2j + 1 are complements.
+    """
+    phi = margin(logits, y)  # (K, n)
+    (_, scatter_in), (_, scatter_out) = (moments(phi[..., None], chosen) for chosen in (inside, ~inside))
+    both = np.concatenate([inside, ~inside], axis=1)
+    variance = covariance(np.concatenate([scatter_in, scatter_out]), both, "fixed")[0, 0, 0]
+    return np.where(inside[::2], 1, -1) * (phi[::2] - phi[1::2]) / np.sqrt(variance)
+
+
+def exposure_change(
+    dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, classes: int, alpha: float = 0.05
+) -> dict[str, Any]:
+    """How exposure, (K/2, n) by the same pairs, changed from the dense to the pruned networks; plain data: over all, by
+    class and by record.
+
+    more_exposed: the share of the records whose exposure rose; its interval tells what is known from what few shadows
+    show by chance (`nanoprune/lab/statistics/share.py`).
+    Intervals are Student's over the records of a class; alpha is divided by the number of classes. worst_class: the one
+    whose exposure rose most, or fell least.
+    """
+    more_exposed = positive_share(pruned - dense, alpha)
+    dense, pruned = dense.mean(axis=0), pruned.mean(axis=0)  # (n,)
+    change = pruned - dense
+    present = [c for c in range(classes) if (y == c).sum() > 1]
+    per_class = {str(c): _interval(change[y == c], alpha / len(present)) for c in present}
+    order = np.argsort(-change, kind="stable")[:NAMED]
+    return {
+        "dense": _interval(dense, alpha),
+        "pruned": _interval(pruned, alpha),
+        "change": _interval(change, alpha),
+        "more_exposed": more_exposed,
+        "per_class": per_class,
+        "worst_class": max(per_class, key=lambda c: per_class[c]["value"]) if per_class else None,
+        "most_risen": [
+            {"row": int(i), "label": int(y[i]), "dense": float(dense[i]), "pruned": float(pruned[i])} for i in order
+        ],
+    }
+
+
+def fleet_change(
+    dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, inside: np.ndarray, alpha: float = 0.05
+) -> dict[str, Any]:
+    """What pruning changes in the recipe's networks, shadow by shadow: logits (K, n, classes) of both stages, y (n,),
+    inside (K, n) bool. How well online LiRA sorts the records of each shadow, with the others but its twin to learn
+    from ("member" where the likelihood ratio is above 1), and its test accuracy.
+
+    Intervals are Student's over the K/2 pairs: twins share the pool between them, and count as one.
+    """
+    measured = []
+    for logits in (dense, pruned):
+        phi, K = margin(logits, y), len(inside)
+        said = [lira_online(phi[k], phi[others(k, K)], inside[others(k, K)]) > 0 for k in range(K)]  # K of (n,)
+        sorted_rightly = [balanced_accuracy(s[row], s[~row]) for s, row in zip(said, inside, strict=True)]
+        right = [(of.argmax(axis=1) == y)[~row].mean() for of, row in zip(logits, inside, strict=True)]
+        measured.append(np.array([sorted_rightly, right]).reshape(2, -1, 2).mean(axis=2))  # (2, K/2)
+    attack, test = measured[1] - measured[0]
+    return {"attack_accuracy_change": _interval(attack, alpha), "test_accuracy_change": _interval(test, alpha)}
+
+
+def _interval(values: np.ndarray, alpha: float) -> dict[str, float]:
+    """{"value", "low", "high"}: the mean of values (n,) with its 1 - alpha t interval."""
+    mean, error = float(values.mean()), float(stats.sem(values))
+    half = error * float(stats.t.ppf(1 - alpha / 2, len(values) - 1))
+    return {"value": mean, "low": mean - half, "high": mean + half}

@@ -1,0 +1,143 @@
+"""What an attack found, in numbers with their intervals; and what cannot be said of it, with the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nanoprune.attack import metrics
+from nanoprune.lab.audit.attacks import Attacked
+from nanoprune.lab.audit.predictions import Predictions
+from nanoprune.lab.statistics import auc_interval, balanced_accuracy_interval, clopper_pearson, epsilon_lower_bound
+
+RATES = (0.01, 0.001)  # false-positive rates at which a true-positive rate is given
+ROC_POINTS = 121
+FEWEST_OF_CLASS = 10  # members and non-members that a class needs for an AUC of its own
+EXPOSED = 20  # records named as the most exposed
+
+
+def measure(target: Predictions, attacked: Attacked, alpha: float, of_epsilon: float) -> dict[str, Any]:
+    """One attack's entry of the audit: accuracies, AUC, TPR at fixed FPR, each with an interval of confidence
+    1 - alpha on its own; and the bound on epsilon, of confidence 1 - of_epsilon."""
+    member, scores, said = target.member, attacked.scores, attacked.said
+    inside, outside = scores[member], scores[~member]
+    per_class = attacked.said_per_class
+    entry: dict[str, Any] = {"accuracy": balanced_accuracy_interval(said[member], said[~member], alpha)}
+    entry["accuracy_per_class_threshold"] = (
+        None if per_class is None else balanced_accuracy_interval(per_class[member], per_class[~member], alpha)
+    )
+    entry["auc"] = auc_interval(inside, outside, alpha)
+    entry["tpr_at_fpr"] = {f"{rate:g}": tpr_interval(inside, outside, rate, alpha) for rate in RATES}
+    entry["epsilon_lower_bound"] = epsilon(target, attacked, of_epsilon)
+    return entry
+
+
+def tpr_interval(members: np.ndarray, nonmembers: np.ndarray, fpr: float, alpha: float) -> dict[str, float] | None:
+    """{"value", "low", "high"} of the largest TPR at an FPR of at most `fpr`, Clopper-Pearson; None with too few.
+
+    The interval is for the threshold that these non-members gave, whose true FPR is known no better than their number
+    allows.
+    """
+    value = metrics.tpr_at_fpr(members, nonmembers, fpr)
+    if value is None:
+        return None
+    low, high = clopper_pearson(round(value * len(members)), len(members), alpha)
+    return {"value": value, "low": low, "high": high}
+
+
+def refusals(target: Predictions) -> list[str]:
+    """What was asked for and cannot be said, with the number of records that it would take."""
+    there = int((~target.member).sum())
+    return [
+        f"tpr_at_fpr {rate:g}: needs at least {needed:,} non-members, there are {there:,}"
+        for rate in RATES
+        if (needed := metrics.needed_nonmembers(rate)) > there
+    ]
+
+
+def epsilon(target: Predictions, attacked: Attacked, alpha: float) -> float:
+    """The bound from each part of the records whose scores do not rest on their own membership; the largest.
+
+    alpha is divided by the number of parts.
+    """
+    bounds = []
+    for rows in attacked.parts:
+        scores, member = attacked.scores[rows], target.member[rows]
+        bounds.append(epsilon_lower_bound(scores[member], scores[~member], alpha / len(attacked.parts)))
+    return max(bounds)
+
+
+def strongest(target: Predictions, attacks: dict[str, Attacked], alpha: float) -> dict[str, Any]:
+    """The attack of the highest accuracy, by one threshold or one a class, and how sure that is; of equals the surest.
+
+    It was chosen on the records that it is measured on, so its interval has alpha divided by the number of candidates.
+    """
+    member, decisions = target.member, {}
+    for name, attacked in attacks.items():
+        decisions[name, False] = attacked.said
+        if attacked.said_per_class is not None:
+            decisions[name, True] = attacked.said_per_class
+    accuracies = {key: metrics.balanced_accuracy(said[member], said[~member]) for key, said in decisions.items()}
+    most = max(accuracies.values())
+    tied = [key for key, accuracy in accuracies.items() if accuracy > most - 1e-9]  # rounding decides nothing
+    intervals = {
+        key: balanced_accuracy_interval(decisions[key][member], decisions[key][~member], alpha / len(decisions))
+        for key in tied
+    }
+    name, per_class = max(tied, key=lambda key: intervals[key]["low"])
+    interval = intervals[name, per_class]
+    return {"attack": name, "per_class": per_class, "candidates": len(decisions), "accuracy": interval}
+
+
+def of_aside(target: Predictions, attacks: dict[str, Attacked], alpha: float) -> dict[str, dict[str, float]]:
+    """The accuracies of attackers who hold more than the model; alpha is divided by their number."""
+    member = target.member
+    return {
+        name: balanced_accuracy_interval(of.said[member], of.said[~member], alpha / len(attacks))
+        for name, of in attacks.items()
+    }
+
+
+def worst_class(classes: dict[str, Any]) -> str | None:
+    """The class of the highest AUC: of those that are told from guessing, or of all where none is."""
+    return max(classes, key=lambda c: (classes[c]["auc"]["low"] > 0.5, classes[c]["auc"]["value"]), default=None)
+
+
+def per_class(target: Predictions, scores: np.ndarray, alpha: float) -> dict[str, Any]:
+    """Of each class with enough records the AUC of the scores within it; alpha is divided by the number of classes."""
+    counts, enough = class_counts(target)
+    entries = {}
+    for c in enough:
+        of_class = target.y == c
+        auc = auc_interval(scores[of_class & target.member], scores[of_class & ~target.member], alpha / len(enough))
+        entries[str(c)] = {"members": int(counts[c, 0]), "nonmembers": int(counts[c, 1]), "auc": auc}
+    return entries
+
+
+def class_counts(target: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Members and non-members of each class (classes, 2), and the classes with enough of both."""
+    sides = (target.y[target.member], target.y[~target.member])
+    counts = np.stack([np.bincount(y, minlength=target.classes) for y in sides], axis=1)  # (classes, 2)
+    return counts, np.flatnonzero(counts.min(axis=1) >= FEWEST_OF_CLASS)
+
+
+def most_exposed(target: Predictions, scores: np.ndarray) -> list[dict[str, Any]]:
+    """The members of the highest scores, with the share of non-members that score as high."""
+    rows = np.flatnonzero(target.member)
+    rows = rows[np.argsort(-scores[rows], kind="stable")][:EXPOSED]
+    outside = np.sort(scores[~target.member])
+    false = (len(outside) - np.searchsorted(outside, scores[rows])) / len(outside)
+    return [
+        {"row": int(i), "label": int(target.y[i]), "score": float(scores[i]), "false_positive_rate": float(f)}
+        for i, f in zip(rows, false, strict=True)
+    ]
+
+
+def roc_band(members: np.ndarray, nonmembers: np.ndarray, alpha: float) -> dict[str, np.ndarray]:
+    """The ROC on a logarithmic grid with pointwise Clopper-Pearson bands: fpr, tpr, low, high, each (points,)."""
+    false, true = metrics.roc(members, nonmembers)
+    grid = np.logspace(np.log10(1 / len(nonmembers)), 0, ROC_POINTS)
+    tpr = true[np.searchsorted(false, grid * (1 + 1e-9), side="right") - 1]  # the largest TPR with FPR <= grid
+    bands = np.array([clopper_pearson(round(t * len(members)), len(members), alpha) for t in tpr])
+    return {"fpr": grid, "tpr": tpr, "low": bands[:, 0], "high": bands[:, 1]}

@@ -1,0 +1,317 @@
+"""Predictions of any model, from any framework, as an audit takes them: read from .npz, .h5 or .csv, and checked.
+
+    target_probs (n, classes) or target_logits (n, classes)    what the model says of n records
+    target_labels (n,)                                         their true classes, integers
+    target_member (n,)                                         whether each was in the training set
+    shadow_...                                                 the same three of a model of the auditor's own, optional
+
+A .csv has the target's columns alone: label, member, p0, p1, ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import math
+import os
+import pathlib
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from scipy.special import softmax
+
+from nanoprune.errors import DataError
+from nanoprune.lab.storage.bounded import check_promise, first_line, open_hdf5, stored_array
+
+LARGEST = 2**53  # beyond it a float64 no longer tells integers apart
+SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from summing to one
+FEWEST = 4  # members, and non-members, that attacks can be fitted on; twice as many where they are cut in halves
+MEMBER_HINT = "write 1 for members, 0 for the others"
+HEADER = 1 << 16  # bytes in which the header of an array must end; NumPy itself reads one of 10,000
+MOST = 500_000_000  # values in an array, 4 GB: a file that says more is damaged or hostile
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What one model says of n records: p (n, classes) float64, y (n,) int64, member (n,) bool.
+
+    doubtful: they were given as logits, but are not negative and sum to one, as probabilities do.
+    """
+
+    p: np.ndarray
+    y: np.ndarray
+    member: np.ndarray
+    doubtful: bool = False
+
+    @property
+    def classes(self) -> int:
+        """The number of columns of p."""
+        return self.p.shape[1]
+
+
+def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions | None]:
+    """The target's predictions, and the shadow's where the file has them.
+
+    Raises DataError, naming the file and the array, on anything that is missing, damaged, of the wrong shape or no
+    probability. Nothing is ever unpickled.
+    """
+    readers: dict[str, Callable] = {".npz": _open_npz, ".h5": _open_h5, ".hdf5": _open_h5, ".csv": _open_csv}
+    suffix = pathlib.Path(path).suffix.lower()
+    if suffix not in readers:
+        raise DataError(f"{path}: predictions must be .npz, .h5 or .csv, got {suffix or 'no suffix'}")
+    try:
+        with readers[suffix](path) as arrays:
+            target = _predictions(arrays, "target", path)
+            has_shadow = any(str(name).startswith("shadow_") for name in arrays)
+            shadow = _predictions(arrays, "shadow", path) if has_shadow else None
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: not found; name a file of predictions") from error
+    except Exception as error:  # what zipfile, h5py and NumPy raise on damaged files has no common class
+        raise DataError(f"{path}: cannot be read ({first_line(error)}); write it again") from error
+    _check_counts(target, "target", FEWEST if shadow else 2 * FEWEST, path)
+    if shadow is not None:
+        _check_counts(shadow, "shadow", FEWEST, path)
+        _check_shadow(target, shadow, path)
+    return target, shadow
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256, in hex, of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) -> Predictions:
+    """Read and check the three arrays of `of`, target or shadow."""
+    if "theta" in arrays and f"{of}_labels" not in arrays:
+        raise DataError(f"{path}: a model, not predictions; use `attack`")
+    given = [name for name in (f"{of}_probs", f"{of}_logits") if name in arrays]
+    if len(given) != 1:
+        found = " and ".join(given) or f"only {', '.join(sorted(map(str, arrays))) or 'nothing'}"
+        raise DataError(f"{path}: needs one of {of}_probs and {of}_logits, has {found}")
+    for name in (f"{of}_labels", f"{of}_member"):
+        if name not in arrays:
+            raise DataError(f"{path}: {name} is missing, has {', '.join(sorted(map(str, arrays)))}")
+    values = _array(arrays, given[0], path, 2, "iuf")
+    y = _integers(_array(arrays, f"{of}_labels", path, 1, "iuf"), f"{path}: {of}_labels")
+    member = _integers(_array(arrays, f"{of}_member", path, 1, "biuf"), f"{path}: {of}_member")
+    for name, array in ((f"{of}_labels", y), (f"{of}_member", member)):
+        if len(array) != len(values):
+            raise DataError(
+                f"{path}: {name} has {len(array)} entries, {given[0]} has {len(values)} rows; give one each"
+            )
+    if not np.isin(member, (0, 1)).all():
+        raise DataError(f"{path}: {of}_member must be 0 or 1, found {member[~np.isin(member, (0, 1))][0]}")
+    member = member.astype(bool)
+    classes = values.shape[1]
+    if classes < 2:
+        raise DataError(f"{path}: {given[0]} has {classes} columns, a classifier has at least 2 classes")
+    if y.size and (y.min() < 0 or y.max() >= classes):
+        wrong = y[(y < 0) | (y >= classes)][0]
+        raise DataError(f"{path}: {of}_labels holds class {wrong}, {given[0]} has columns for 0 to {classes - 1}")
+    doubtful = given[0].endswith("logits") and bool(len(values)) and _are_probabilities(values)
+    return Predictions(_probabilities(values, given[0], path), y, member, doubtful)
+
+
+def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os.PathLike) -> None:
+    member = predictions.member
+    for kind, count in (("members", int(member.sum())), ("non-members", int((~member).sum()))):
+        if count < fewest:
+            raise DataError(f"{path}: {of}_member names {count} {kind}, an audit needs at least {fewest}")
+
+
+def _are_probabilities(values: np.ndarray) -> bool:
+    """Whether no value is negative and every row sums to one."""
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values are refused elsewhere
+        return bool((values >= 0).all() and (np.abs(values.sum(axis=1, dtype=np.float64) - 1) <= SUM_TOLERANCE).all())
+
+
+def _probabilities(values: np.ndarray, name: str, path: str | os.PathLike) -> np.ndarray:
+    """Float64 rows that sum to one, from logits or from probabilities that do so within SUM_TOLERANCE."""
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float64)
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        raise DataError(f"{path}: {name} row {np.argmin(finite)} holds NaN or infinite values; leave such records out")
+    if name.endswith("logits"):
+        with np.errstate(over="ignore"):  # a difference beyond the largest float is a probability of 0, rightly
+            return softmax(values, axis=1)
+    if (values < 0).any():
+        row = np.argmax((values < 0).any(axis=1))
+        raise DataError(f"{path}: {name} row {row} holds {values[row].min():g}; probabilities are not negative")
+    with np.errstate(over="ignore"):
+        sums = values.sum(axis=1)
+    off = np.abs(sums - 1) > SUM_TOLERANCE
+    if off.any():
+        row = np.argmax(off)
+        percent = (np.abs(sums - 100) <= 100 * SUM_TOLERANCE).all()
+        hint = "these are percentages: divide by 100" if percent else f"logits go into {name.split('_')[0]}_logits"
+        raise DataError(f"{path}: {name} row {row} sums to {sums[row]:g}, not 1; {hint}")
+    values /= sums[:, None]
+    return values
+
+
+def _array(arrays: Mapping[str, Any], name: str, path: str | os.PathLike, ndim: int, kinds: str) -> np.ndarray:
+    """One array of the file, its type and number of axes checked before it is read."""
+    try:
+        array = arrays[name]
+        dtype, shape = array.dtype, array.shape
+        if dtype.kind not in kinds:
+            raise DataError(f"{path}: {name} holds {dtype}, expected numbers; {_in_numbers(name)}")
+        if shape is None or len(shape) != ndim:
+            hot = name.endswith("_labels") and shape is not None and len(shape) == 2 and shape[1] > 1
+            hint = "; of one-hot labels give the class numbers, labels.argmax(axis=1)" if hot else ""
+            raise DataError(f"{path}: {name} has shape {shape}, expected {ndim} axes{hint}")
+        if math.prod(shape) > MOST:
+            raise DataError(f"{path}: {name} has shape {shape}, more than {MOST:,} values; audit a sample")
+        check_promise(8 * math.prod(shape), array.stored, f"{path}: {name}", "audit a sample")
+        return array.read()
+    except DataError:
+        raise
+    except Exception as error:  # as in read_predictions
+        raise DataError(f"{path}: {name} cannot be read ({first_line(error)}); write it as a plain array") from error
+
+
+def _in_numbers(name: str) -> str:
+    """What to write instead of words or objects."""
+    hints = {"member": MEMBER_HINT, "labels": "number the classes from 0, in the order of the columns"}
+    return hints.get(name.split("_")[-1], "convert it to floats") + "; objects are never unpickled"
+
+
+def _integers(values: np.ndarray, name: str) -> np.ndarray:
+    """`values` as int64; DataError where one of them is no integer."""
+    whole = np.ones(len(values), bool)
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64)  # LARGEST is infinity in float16
+        whole = (values == np.floor(values)) & (np.abs(values) < LARGEST)
+    elif values.dtype.kind in "iu":
+        whole = (values < LARGEST) & (values > -LARGEST)
+    if not whole.all():
+        raise DataError(f"{name} holds {values[~whole][0]}, expected integers (below 2^53)")
+    return values.astype(np.int64)
+
+
+def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathLike) -> None:
+    if shadow.classes != target.classes:
+        raise DataError(f"{path}: shadow has {shadow.classes} classes, target {target.classes}; they must be the same")
+    if np.array_equal(target.p, shadow.p) and np.array_equal(target.member, shadow.member):
+        raise DataError(f"{path}: the shadow is the target itself, its attacks would know the answers; give another's")
+    unseen = np.setdiff1d(target.y, shadow.y)
+    if len(unseen):
+        raise DataError(f"{path}: class {unseen[0]} of target_labels is never seen in shadow_labels; add such records")
+
+
+@dataclass(frozen=True, eq=False)
+class _Member:
+    """An array inside a file: its type, its shape and the bytes that hold it, and how its values are read."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    stored: int
+    read: Callable[[], np.ndarray]
+
+
+@contextlib.contextmanager
+def _open_npz(path: str | os.PathLike) -> Iterator[dict[str, _Member]]:
+    """The arrays of an .npz by name. A header that promises more than the file holds is refused."""
+    with zipfile.ZipFile(path) as archive:
+        arrays = {}
+        for info in archive.infolist():
+            if info.filename.endswith(".npy"):
+                arrays[info.filename[:-4]] = _npz_member(archive, info, path)
+        yield arrays
+
+
+def _npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.PathLike) -> _Member:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{path}: {info.filename} is packed in an unusual way; write it with numpy.savez_compressed")
+    with archive.open(info) as member:
+        try:
+            file = io.BytesIO(member.read(HEADER))  # a header that is said to be longer is cut off here
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = header(file)
+            start = file.tell()
+        except Exception as error:  # the header is Python syntax to NumPy, and anything can be wrong with that
+            raise DataError(f"{path}: {info.filename} is no array ({first_line(error)}); write it again") from error
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind != "O" and start + size != info.file_size:
+        raise DataError(
+            f"{path}: {info.filename} says {shape} of {dtype} but has {info.file_size - start} bytes of data"
+        )
+
+    def read() -> np.ndarray:
+        with archive.open(info) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+    stored = min(info.compress_size, os.path.getsize(path))
+    return _Member(dtype, shape, stored, read)
+
+
+@contextlib.contextmanager
+def _open_h5(path: str | os.PathLike) -> Iterator[dict[str, _Member | None]]:
+    """The arrays of an .h5 by name; None stands for what is no array of predictions."""
+    with open_hdf5(path) as file:
+        yield {
+            name: _h5_member(file, name, path) if str(name).startswith(("target_", "shadow_")) else None
+            for name in file
+        }
+
+
+def _h5_member(file: h5py.File, name: str, path: str | os.PathLike) -> _Member:
+    item = stored_array(file, name, path)
+    stored = min(item.id.get_storage_size(), os.path.getsize(path))
+    return _Member(item.dtype, item.shape, stored, lambda: item[()])
+
+
+@contextlib.contextmanager
+def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, _Member]]:
+    """The columns label, member, p0, p1, ... as the target's arrays."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            columns = _csv_columns(file.readline(), path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of no data: said below
+                table = np.loadtxt(file, delimiter=",", ndmin=2, comments=None)
+    except (ValueError, UnicodeDecodeError) as error:
+        reason = first_line(error).rstrip(".")
+        hint = _csv_hint(reason)
+        raise DataError(f"{path}: {reason}; each row is label,member,p0,p1,... in numbers{hint}") from error
+    if not len(table):
+        raise DataError(f"{path}: the first line is all there is; each further row is label,member,p0,p1,...")
+    if table.shape[1] != columns:
+        raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {columns}")
+    arrays = {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2:]}
+    yield {name: _Member(a.dtype, a.shape, a.nbytes, lambda a=a: a) for name, a in arrays.items()}
+
+
+def _csv_columns(line: str, path: str | os.PathLike) -> int:
+    """How many columns the first line names. DataError unless they are label,member,p0,p1,..."""
+    columns = [column.strip().strip('"') for column in line.rstrip("\r\n").split(",")]
+    names = itertools.chain(("label", "member"), (f"p{c}" for c in itertools.count()))
+    wrong = next((found for found, expected in zip(columns, names, strict=False) if found != expected), None)
+    if wrong is None and len(columns) < 4:
+        wrong = columns[-1]
+    if wrong is not None:
+        hint = "; commas part the columns, not semicolons" if ";" in wrong else ""
+        raise DataError(f"{path}: the first line must be label,member,p0,p1,..., found {wrong[:40]!r}{hint}")
+    return len(columns)
+
+
+def _csv_hint(reason: str) -> str:
+    """What would do, where NumPy names the column (from 1) that is no number."""
+    if ";" in reason:
+        return "; commas part the columns, points the decimals"
+    column = re.search(r"column (\d+)", reason)
+    hints = {"1": "; number the classes from 0, in the order of the columns", "2": f"; {MEMBER_HINT}"}
+    return hints.get(column[1], "") if column else ""

@@ -1,0 +1,243 @@
+"""Shadow models: trained as a fleet by the target's own recipe, each on a random half of the records to be scored.
+
+pool     s members and s non-members of the target: the records that are scored
+IN       shadows come in pairs: one trains on a random half of the pool, the other on the other half, so that each
+         record is in the training set of exactly half of the shadows
+rest     where the target has more than s members, the attacker is taken to know the others; every shadow trains on
+         them too, so that all training sets have the target's size
+population   records that neither the target nor a shadow saw, for RMIA
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import reprlib
+from typing import Any
+
+import numpy as np
+
+from nanoprune.batch import Records, predict_fleet
+from nanoprune.defend.losses import CROSS_ENTROPY
+from nanoprune.errors import ArgumentError, DataError, DivergenceError
+from nanoprune.lab.data import Dataset, Split, make_split
+from nanoprune.lab.experiment.experiment import Experiment, Progress, Trained
+from nanoprune.lab.experiment.recipes import Private, Recipe, recipe_for
+from nanoprune.lab.models.model import Model
+from nanoprune.lab.storage.bounded import first_line
+from nanoprune.lab.storage.checkpoint import Checkpoints
+from nanoprune.lab.zoo import build, size_of
+from nanoprune.nn import Network
+from nanoprune.prune import ADMMSettings
+from nanoprune.train import Schedule
+
+STREAM = int.from_bytes(b"shadow", "big")
+FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
+STAGES = ("train", "prune")  # in the order of a recipe
+FEWEST = 6  # shadows: with one pair left out, two that saw a record and two that did not, so that both have a variance
+POPULATION = 2000  # records for RMIA, at most
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pool:
+    """What is scored, and who sees it: scored (n,) indices, members first; member (n,) bool; rest and population."""
+
+    scored: np.ndarray
+    member: np.ndarray
+    rest: np.ndarray
+    reference: np.ndarray
+    population: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shadows:
+    """Predictions of K shadows after each stage of the recipe: inside (K, n) bool, and by stage, "train" or "prune",
+    logits (K, n, classes) of the scored records, population (K, m, classes) of the others, and for pruned networks
+    paths (K, n), the mask's statistic (`path_margins`)."""
+
+    inside: np.ndarray
+    logits: dict[str, np.ndarray]
+    population: dict[str, np.ndarray]
+    paths: np.ndarray | None
+
+
+def make_pool(model: Model, dataset: Dataset) -> Pool:
+    """The pool of a target. Raises ArgumentError where it is too small to be divided."""
+    split = make_split(dataset, model.members, model.reference, model.nonmembers, model.seed)
+    s = min(len(split.members), len(split.nonmembers))
+    if s < 4:
+        raise ArgumentError(f"members and nonmembers must be at least 4 each for shadows, got {s}")
+    used = np.concatenate([split.members, split.reference, split.nonmembers])
+    unused = np.setdiff1d(np.arange(len(dataset.y)), used)
+    spare = np.concatenate([split.nonmembers[s:], unused])
+    order = np.random.default_rng([model.seed, STREAM]).permutation(len(spare))
+    return Pool(
+        np.concatenate([split.members[:s], split.nonmembers[:s]]),
+        np.repeat([True, False], s),
+        split.members[s:],
+        split.reference,
+        spare[order][:POPULATION],
+    )
+
+
+def design(n: int, shadows: int, rng: np.random.Generator) -> np.ndarray:
+    """inside (K, n) bool: rows 2j and 2j + 1 are complements, each of n/2 records. K must be even, n too."""
+    check_shadows(shadows)
+    inside = np.zeros((shadows, n), bool)
+    for j in range(0, shadows, 2):
+        inside[j, rng.permutation(n)[: n // 2]] = True
+        inside[j + 1] = ~inside[j]
+    return inside
+
+
+def check_shadows(shadows: int) -> None:
+    """ArgumentError unless they can be paired, and one pair be left out."""
+    if shadows < FEWEST or shadows % 2:
+        raise ArgumentError(f"shadows must be an even number of at least {FEWEST}, got {shadows}")
+
+
+def undefended(model: Model) -> Model:
+    """The model as one would train it who knows of no defence: the layout of its network, and of its steps the dense
+    training alone, without game and dropout, on the cross-entropy.
+
+    Epochs and weight decay stay: they are a matter of training first.
+    """
+    description = {name: value for name, value in model.net.description.items() if name != "dropout"}
+    step = model.steps[0]
+    if step["step"] == "private":
+        step = {"step": "train", "stop_after": None, "inner_steps": step["inner_steps"]} | step["dense"]
+    step = step | {"minmax": 0.0} | ({"loss": CROSS_ENTROPY} if "loss" in step else {})
+    return dataclasses.replace(model, net=build(description, replicas=0), steps=[step])
+
+
+def train_shadows(
+    model: Model,
+    dataset: Dataset,
+    shadows: int,
+    threads: int,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
+) -> Shadows:
+    """K shadows by the recipe of `model`, every step of it.
+
+    checkpoints: where their training is kept and taken up again. Raises DivergenceError where one of them diverges.
+    """
+    pool, rng = make_pool(model, dataset), np.random.default_rng([model.seed, STREAM, 1])
+    inside = design(len(pool.scored), shadows, rng)
+    seeds = [FIRST_SEED + (model.seed << 8) + k for k in range(shadows)]
+    splits = [_split(pool, row) for row in inside]
+    logits, population, paths = {}, {}, None
+    trained: Trained | None = None
+    for step, recipe in recipe_steps(model, dataset):
+        experiment = Experiment(dataset, recipe, seeds, threads, progress, splits, checkpoints)
+        if step["step"] == "train":
+            trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
+        elif step["step"] == "private":
+            trained = experiment.private_by("shadows", step["noise"], step["way"], step["keep"] and recipe.keep[0])
+        else:
+            trained = experiment.pruned(trained, recipe.keep, recipe.minmax)[0]
+            paths = path_margins(trained.net, dataset, pool.scored, threads)
+        if experiment.dropped:
+            raise DivergenceError(experiment.dropped[0]["reason"])  # the shadows are a design: none can be spared
+        net = trained.net
+        logits[step["step"]] = outputs(net, dataset, pool.scored, threads)
+        population[step["step"]] = outputs(net, dataset, pool.population, threads)
+    return Shadows(inside, logits, population, paths)
+
+
+def outputs(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> np.ndarray:
+    """Logits (R, n, classes) of the records `index` (n,), in evaluation mode."""
+    records = Records(dataset.x, dataset.y)
+    return predict_fleet(net, records, np.tile(index, (net.replicas, 1)), threads)
+
+
+def path_margins(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> np.ndarray:
+    """What the pruning mask alone says of each record, (R, n).
+
+    The network of the masks: every surviving weight becomes 1, every bias 0, every normalisation the identity. Its
+    output for class c is then the number of surviving paths from the input to c, each weighed by its input; that does
+    not depend on how hidden units are numbered, so that masks of different networks can be compared. The statistic is
+    the log of that number for the record's class, less the log of the mean over all classes; one path is added to both.
+    """
+    masks = net.copy()
+    masks.theta[:, : net.weight_count] = net.W != 0
+    for bias in masks.biases:
+        bias.value[...] = bias.start
+    masks.forget()
+    one = 1.0  # what a single path counts
+    for weight in masks.weights:  # means over inputs instead of sums, so that deep networks do not overflow
+        weight.value /= weight.shape[-1]
+        one /= weight.shape[-1]
+    one = max(one, float(np.finfo(np.float32).tiny))
+    paths = np.abs(outputs(masks, dataset, index, threads).astype(np.float64))  # (R, n, classes)
+    of_label = np.take_along_axis(paths, np.broadcast_to(dataset.y[index], paths.shape[:2])[..., None], axis=2)[..., 0]
+    return np.log(of_label + one) - np.log(paths.mean(axis=2) + one)
+
+
+def _split(pool: Pool, inside: np.ndarray) -> Split:
+    """A shadow's own split. What an attacker knows of it plays no part here."""
+    none = np.empty(0, np.int64)
+    members = np.concatenate([pool.scored[inside], pool.rest])
+    return Split(members, pool.reference, pool.scored[~inside], none, none, none, none)
+
+
+def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recipe]]:
+    """The steps that made the model, each with the recipe that it ran by.
+
+    Raises DataError where the model does not say how it was made.
+    """
+    try:
+        names = [step["step"] for step in model.steps]
+        if "shrink" in names:
+            raise DataError("the model was shrunk, which changes no output; attack the one that `shrink` read")
+        if names != ["private"] and (names[:1] != ["train"] or set(names[1:]) - {"prune"}):
+            found = reprlib.repr(names)
+            raise DataError(f"the model's steps are {found}, expected train and then prune; train it again")
+        return _recipes(model, dataset)
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:  # ArgumentError is a ValueError
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise DataError(f"the model's steps cannot be repeated ({what}); train it again with `train`") from error
+
+
+def _recipes(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recipe]]:
+    description, found = model.net.description, []
+    base = recipe_for(dataset, "all" if model.members is None else model.members, network=description["network"])
+    layout = {"widths": size_of(description), "dropout": description.get("dropout", 0.0)}
+    base = dataclasses.replace(base, **layout, reference=model.reference)
+    for step in model.steps:
+        if step["step"] == "train":
+            base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])
+            recipe = dataclasses.replace(base, minmax=step["minmax"])
+        elif step["step"] == "private":
+            base = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
+            recipe = _private(base, step)
+        else:
+            recipe = _pruning(base, step)
+        found.append((step, recipe))
+    return found
+
+
+def _pruning(base: Recipe, step: dict[str, Any]) -> Recipe:
+    return dataclasses.replace(
+        base,
+        keep=(tuple(step["keep"]) if isinstance(step["keep"], list) else step["keep"],),
+        scope=step["scope"],
+        scheme=step.get("scheme", "unstructured"),  # files of before there were schemes do not say
+        exempt=tuple(step.get("exempt", ())),
+        via=tuple(step["via"]),
+        prune=_schedule(step["prune"]),
+        retrain=_schedule(step["retrain"]),
+        admm=ADMMSettings(**step["admm"]),
+        minmax=step["minmax"],
+        inner_steps=step["inner_steps"],
+    )
+
+
+def _private(base: Recipe, step: dict[str, Any]) -> Recipe:
+    own = {name: tuple(value) if isinstance(value, list) else value for name, value in step["private"].items()}
+    recipe = base if step["keep"] is None else _pruning(base, step)
+    return dataclasses.replace(recipe, private=Private(**own))
+
+
+def _schedule(record: dict[str, Any]) -> Schedule:
+    record = {"augment": "none", "loss": CROSS_ENTROPY} | record  # older model files do not name them
+    return Schedule(**{field.name: record[field.name] for field in dataclasses.fields(Schedule)})

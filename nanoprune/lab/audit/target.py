@@ -1,0 +1,175 @@
+"""The audit of a nanoprune model, by an attacker who trains shadow models as the target was trained."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from nanoprune.attack.scores import correctness
+from nanoprune.errors import DataError
+from nanoprune.lab.audit.attacks import Attacked, Fold, run_attacks
+from nanoprune.lab.audit.audit import rocs, summarise
+from nanoprune.lab.audit.cache import cached
+from nanoprune.lab.audit.exposure import exposure, exposure_change, fleet_change
+from nanoprune.lab.audit.predictions import Predictions
+from nanoprune.lab.audit.shadow_attacks import BOTH, Views, attack_target, shadow_attacks
+from nanoprune.lab.audit.shadows import (
+    Pool,
+    Shadows,
+    make_pool,
+    outputs,
+    path_margins,
+    recipe_steps,
+    train_shadows,
+    undefended,
+)
+from nanoprune.lab.audit.validity import model_checks, shadow_accuracy
+from nanoprune.lab.data import Dataset, make_split
+from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.experiment.experiment import Progress
+from nanoprune.lab.models.model import Model
+from nanoprune.lab.statistics.proportion import check_alpha
+
+PLAIN = " (plain)"  # ends the names of the attacks of one who does not know of the defence
+
+
+def attack_model(
+    model: Model,
+    dataset: Dataset,
+    shadows: int = 16,
+    alpha: float = 0.05,
+    threads: int = 1,
+    progress: Progress | None = None,
+    dense: Model | None = None,
+    cache: str | os.PathLike | None = None,
+) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """Attack `model` with shadows by its own recipe (the adaptive attacker) and by plain training (who does not know of
+    the defence). Returns the results, as `audit` does, and each attack's ROC.
+
+    dense: the network that `model` was pruned from, for the attacker who holds both. Raises DataError where the data
+    set or `dense` is not the model's own, ArgumentError on numbers that cannot be used.
+    """
+    check_alpha(alpha)
+    began, progress = time.perf_counter(), progress or Progress()
+    _check(model, dataset, dense)
+    recipe_steps(model, dataset)  # refused now, not after the training
+    pool = make_pool(model, dataset)
+    y = dataset.y[pool.scored]
+    plain = undefended(model)
+    made_by = {"": _made_by(model, dataset, pool, shadows), PLAIN: _made_by(plain, dataset, pool, shadows)}
+    attackers = {"": model} | ({PLAIN: plain} if made_by[PLAIN] != made_by[""] else {})
+    logits = outputs(model.net, dataset, pool.scored, threads)[0]
+    target = Predictions(softmax(logits.astype(np.float64), axis=1), y, pool.member)
+    attacked: dict[str, Attacked] = {}
+    results: dict[str, Any] = {}
+    for suffix, of in attackers.items():
+        train = functools.partial(train_shadows, of, dataset, shadows, threads, progress)
+        found = cached(cache, made_by[suffix], train)
+        expected = (shadows, len(pool.scored), target.classes)
+        if any(values.shape != expected for values in found.logits.values()):
+            raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
+        views = _views(model, dense, dataset, pool, found, threads)
+        progress.start(f"attack{suffix}", 1)
+        attacked |= {name + suffix: of for name, of in _every_attack(target, views, threads).items()}
+        progress.advance()
+        if of is model and len(found.logits) > 1:
+            before, after = (exposure(found.logits[stage], y, found.inside) for stage in found.logits)
+            results["exposure"] = exposure_change(before, after, y, target.classes, alpha)
+            results["exposure"] |= fleet_change(*found.logits.values(), y, found.inside, alpha)
+        if of is model:
+            train, test = _accuracies(found, y)
+            alike = shadow_accuracy(target, train, test)
+            results["shadows"] = {
+                "count": shadows,
+                "train_accuracy": float(train.mean()),
+                "test_accuracy": float(test.mean()),
+            }
+    results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{shadows} shadow models"} | results
+    results |= summarise(target, attacked, alpha, [name for name in attacked if name == BOTH])
+    checks = [*model_checks(model, dataset, pool, target, attacked), alike]
+    results["validity"] = [asdict(check) for check in checks]
+    if not len(pool.population):
+        results["refused"].append("rmia: needs records that neither the target nor a shadow saw, there are 0")
+    for record in results["most_exposed"] + results.get("exposure", {}).get("most_risen", []):
+        record["row"] = int(pool.scored[record["row"]])
+    held_out = len(make_split(dataset, model.members, model.reference, model.nonmembers, model.seed).nonmembers)
+    results |= {"rows_of": "data set", "threads": threads, "held_out": held_out}
+    results["data"] = {"name": dataset.name, "sha256": dataset.sha256}
+    results["seconds"] = round(time.perf_counter() - began, 2)
+    return results, rocs(target, attacked, alpha)
+
+
+def _every_attack(target: Predictions, views: Views, threads: int) -> dict[str, Attacked]:
+    """The attacks that are fitted on the shadows' outputs put together, and those record by record."""
+    K, n = views.inside.shape
+    own = list(views.logits.values())[-1][:K]
+    pooled = softmax(own.astype(np.float64), axis=2).reshape(K * n, -1)
+    known = Predictions(pooled, np.tile(views.y, K), views.inside.ravel())
+    attacked = run_attacks(target, [Fold(known, np.arange(n))], 0, threads)
+    with single_threaded_blas():
+        return attacked | {name: attack_target(attack, views) for name, attack in shadow_attacks(views).items()}
+
+
+def _accuracies(found: Shadows, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Train and test accuracy of each shadow, (K,) and (K,), after the last step; each saw half of the records."""
+    right = correctness(list(found.logits.values())[-1], np.tile(y, (len(found.inside), 1)))  # (K, n)
+    of = ((right * seen).sum(axis=1) / seen.sum(axis=1) for seen in (found.inside, ~found.inside))
+    return next(of), next(of)
+
+
+def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, found: Shadows, threads: int) -> Views:
+    """The shadows' outputs with the target's below them; of the dense stage where the attacker holds that too."""
+    stage = list(found.logits)[-1]
+    nets = {stage: model.net}
+    if dense is not None and len(found.logits) > 1:
+        nets = {"train": dense.net, **nets}
+    logits = {
+        name: np.concatenate([found.logits[name], outputs(net, dataset, pool.scored, threads)])
+        for name, net in nets.items()
+    }
+    paths = None
+    if found.paths is not None:
+        paths = np.concatenate([found.paths, path_margins(model.net, dataset, pool.scored, threads)])
+    population = np.concatenate([found.population[stage], outputs(model.net, dataset, pool.population, threads)])
+    return Views(found.inside, logits, population, paths, dataset.y[pool.scored], dataset.y[pool.population])
+
+
+def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:
+    """Everything that the predictions of the shadows of `model` depend on."""
+    pool_sha256 = hashlib.sha256(b"".join(a.tobytes() for a in (pool.scored, pool.rest, pool.population))).hexdigest()
+    outcomes = ("adversary", "status", "privacy")  # what came of a step is no part of the recipe
+    return {
+        "network": model.net.description,
+        "steps": [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps],
+        "shadows": shadows,
+        "seed": model.seed,
+        "members": model.members,
+        "reference": model.reference,
+        "data_sha256": dataset.sha256,
+        "pool_sha256": pool_sha256,
+        "numpy": np.__version__,
+    }
+
+
+def _check(model: Model, dataset: Dataset, dense: Model | None) -> None:
+    if dataset.sha256 != model.data_sha256:
+        raise DataError(f"{dataset.name}: not the records that the model was trained on; point --data-dir to those")
+    if model.net.input_shape != dataset.x.shape[1:] or model.net.output_shape != (dataset.classes,):
+        raise DataError(
+            f"the model maps {model.net.input_shape} to {model.net.output_shape}: not made for {dataset.name}"
+        )
+    if dense is None:
+        return
+    same = ("dataset", "data_sha256", "members", "reference", "nonmembers", "seed")
+    alike = all(getattr(dense, name) == getattr(model, name) for name in same)
+    if not alike or dense.net.description != model.net.description or dense.steps != model.steps[:-1]:
+        raise DataError("dense: not the network that the model was pruned from; give the one that `prune` read")
+    if len(dense.steps) > 1:
+        raise DataError("dense: was pruned itself; an attacker with both is compared with dense shadows alone")

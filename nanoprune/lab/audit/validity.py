@@ -1,0 +1,311 @@
+"""What can make an audit worthless: checked, and said in the report."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from nanoprune.batch import EVALUATION_BATCH
+from nanoprune.lab.audit.attacks import Attacked
+from nanoprune.lab.audit.predictions import Predictions
+from nanoprune.lab.audit.shadows import Pool, outputs
+from nanoprune.lab.data import Dataset
+from nanoprune.lab.experiment.experiment import Experiment, Trained
+from nanoprune.lab.models.model import Model
+from nanoprune.lab.statistics import label_shift
+from nanoprune.nn import Network
+from nanoprune.prune import Budget, layer_ratios
+
+CHANCE = 0.5
+RARE = 1e-3  # the p-value below which something is taken to be no chance
+NAMED = 10  # records or classes named in a message
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its name, "passed", "warning" or "void" (the audit then shows nothing), and what was found."""
+
+    name: str
+    outcome: str
+    found: str
+
+
+def validity_checks(target: Predictions, shadow: Predictions | None, attacked: dict[str, Attacked]) -> list[Check]:
+    """Every check that predictions alone, and what attacks said of them, allow."""
+    return [
+        duplicates(target),
+        labels(target),
+        unseen_classes(target),
+        fitting(shadow),
+        logits(target, shadow),
+        accuracy_gap(target),
+        guessing(target),
+        one_answer(attacked),
+    ]
+
+
+def model_checks(
+    model: Model, dataset: Dataset, pool: Pool, target: Predictions, attacked: dict[str, Attacked]
+) -> list[Check]:
+    """Every check that a model, its data, its history, and what attacks said of it, allow."""
+    return [
+        same_records(dataset, pool),
+        labels(target),
+        unseen_classes(target),
+        accuracy_gap(target),
+        guessing(target),
+        one_answer(attacked),
+        sparsity(model),
+        adversary(model),
+        test_mode(model.net, dataset, pool.scored),
+    ]
+
+
+def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> list[Check]:
+    """What a comparison of methods over seeds allows to check: its splits, its networks, its adversaries."""
+    data, splits = experiment.dataset, experiment.splits
+    twice = 0
+    shifts = []
+    for split in splits:
+        inside, outside = (_record_keys(data, part) for part in (split.members, split.nonmembers))
+        twice += int(np.isin(inside, outside).sum())
+        shifts.append(label_shift(data.y[split.members], data.y[split.nonmembers], data.classes))
+    p = min(1.0, min(shifts) * len(shifts))
+    found = f"p = {p:.4f} for equal label distributions of members and non-members (the least of all seeds, adjusted)"
+    checks = [
+        Check(
+            "duplicates",
+            "warning" if twice else "passed",
+            f"{twice} members of all seeds together have a twin of equal features and label among the non-members",
+        ),
+        Check("labels", "warning" if p < RARE else "passed", found),
+    ]
+    for method, of in trained.items():
+        mode = test_mode(of.net, data, splits[0].members)
+        checks += [*_method_checks(method, of), Check(mode.name, mode.outcome, f"{method}: {mode.found}")]
+    return checks
+
+
+def privacy_checks(methods: dict[str, dict[str, Any]]) -> list[Check]:
+    """Of each method with DP-SGD, by its entry of results.json: does an attack exclude the epsilon that is claimed?"""
+    checks = []
+    for method, entry in methods.items():
+        if privacy := entry.get("privacy"):
+            bound, claimed = privacy["lower_bound"], privacy["epsilon"]
+            claim = "no" if claimed is None else f"{claimed:.3f}"
+            found = f"{method}: the attacks exclude an epsilon below {bound:.3f}; {claim} is claimed"
+            checks.append(Check("epsilon", "void" if claimed is not None and bound > claimed else "passed", found))
+    return checks
+
+
+def _method_checks(method: str, trained: Trained) -> list[Check]:
+    """Of a pruned method what was left, of one with the game what became of its adversary."""
+    checks, step, curves = [], trained.steps[0][-1], trained.curves
+    if step.get("keep") is not None:
+        asked, left = _most(trained.net, step), int(trained.net.nonzero().max())
+        found = f"{method}: at most {left:,} weights are not zero, {asked:,} were asked for"
+        checks.append(Check("sparsity", "passed" if left <= asked else "void", found))
+    if step["minmax"] > 0:
+        loss, right = (float(curves[f"adversary_{name}"][:, -1].mean()) for name in ("loss", "accuracy"))
+        found = (
+            f"{method}: {int(curves['adversary_updates'].min()):,} updates a network; in the last epoch its loss was "
+            f"{loss:.3f} (chance 0.693), its accuracy {right:.3f}"
+        )
+        checks.append(Check("adversary", "warning" if right <= CHANCE else "passed", found))
+    return checks
+
+
+def duplicates(target: Predictions) -> Check:
+    """The same record among members and non-members: found by the SHA-256 of its prediction and label.
+
+    A row with a probability of exactly 1 says nothing: many records can have it. Nor do equal rows say much where a
+    model's outputs are coarse (rounded, or of a few trees): then as many are equal among the members, or among the
+    non-members, and it is a warning.
+    """
+    telling = np.flatnonzero(target.p.max(axis=1) < 1)
+    p, y, member = target.p[telling], target.y[telling], target.member[telling]
+    keys = _keys(p, y)
+    across = np.isin(keys[member], keys[~member]).sum()
+    within = sum(len(side) - len(np.unique(side)) for side in (keys[member], keys[~member]))
+    if 2 * within < across:
+        return _twice(keys, member, telling, "void", "equal predictions and labels")
+    return _twice(keys, member, telling, "warning", "or outputs so coarse that different records look the same")
+
+
+def same_records(dataset: Dataset, pool: Pool) -> Check:
+    """The same record among members and non-members: found by the SHA-256 of its features and label.
+
+    Real data has some: such a record is a member, whatever it is called, and attacks can only look weaker by it.
+    """
+    keys = _record_keys(dataset, pool.scored)
+    return _twice(keys, pool.member, pool.scored, "warning", "equal features and labels")
+
+
+def sparsity(model: Model) -> Check:
+    """The weights that pruning left against those that it was to leave."""
+    steps = [step for step in model.steps if step.get("keep") is not None]
+    if not steps:
+        return Check("sparsity", "passed", "not pruned")
+    asked = _most(model.net, steps[-1])
+    left = int(model.net.nonzero()[0])
+    found = f"{left:,} of {model.net.weight_count:,} weights are not zero, at most {asked:,} were asked for"
+    return Check("sparsity", "passed" if left <= asked else "void", found)
+
+
+def _most(net: Network, step: dict[str, Any]) -> int:
+    """The largest number of weights that a pruning step allows a network."""
+    ratios = layer_ratios(net, step["keep"], step["scope"], step.get("exempt", ()))
+    return sum(Budget(net, ratios, step["scope"], step.get("scheme", "unstructured")).most())
+
+
+def adversary(model: Model) -> Check:
+    """The adversary of the Min-Max game: one that never learned anything defends nothing."""
+    played = [step for step in model.steps if step["minmax"] > 0]
+    if not played:
+        return Check("adversary", "passed", "no Min-Max game was played")
+    games = [step["adversary"] for step in played if "adversary" in step]
+    if len(games) < len(played):
+        return Check("adversary", "warning", "the model does not say what became of the game's adversary")
+    updates, (loss, right) = sum(game["updates"] for game in games), (games[-1]["loss"], games[-1]["accuracy"])
+    found = f"{updates:,} updates; in the last epoch its loss was {loss:.3f} (chance 0.693), its accuracy {right:.3f}"
+    if right <= CHANCE:
+        return Check("adversary", "warning", f"{found}: it does not beat chance, and may have defended nothing")
+    return Check("adversary", "passed", found)
+
+
+def test_mode(net: Network, dataset: Dataset, index: np.ndarray) -> Check:
+    """Inference must not depend on chance or on the other records of a batch, as it does in training mode."""
+    some = index[:64]
+    forward, backward = (outputs(net, dataset, rows, 1) for rows in (some, some[::-1]))  # (R, 64, classes)
+    off = float(np.abs(forward - backward[:, ::-1]).max())
+    found = f"the same records in another order give the same predictions (largest difference {off:.1g})"
+    return Check("test mode", "passed" if off <= 1e-3 * max(1, float(np.abs(forward).max())) else "void", found)
+
+
+def labels(target: Predictions) -> Check:
+    """Members and non-members should have one distribution of labels."""
+    p = label_shift(target.y[target.member], target.y[~target.member], target.classes)
+    found = f"p = {p:.4f} for equal label distributions of members and non-members"
+    if p >= RARE:
+        return Check("labels", "passed", found)
+    return Check("labels", "warning", f"{found}: they differ, which makes any attack look stronger than it is")
+
+
+def unseen_classes(target: Predictions) -> Check:
+    """A class without records was not audited."""
+    unseen = np.setdiff1d(np.arange(target.classes), target.y)
+    if not len(unseen):
+        return Check("classes", "passed", f"all {target.classes} classes have records")
+    return Check("classes", "warning", f"{len(unseen)} of {target.classes} classes have no record: {_some(unseen)}")
+
+
+def fitting(shadow: Predictions | None) -> Check:
+    """Where the attacks' thresholds come from."""
+    if shadow is not None:
+        n, m = int(shadow.member.sum()), int((~shadow.member).sum())
+        return Check("fitting", "passed", f"attacks fitted on a shadow model's {n:,} members and {m:,} non-members")
+    return Check(
+        "fitting",
+        "passed",
+        "no shadow predictions: two-fold cross-fitting, each half of the records scored by what the other half taught "
+        "(the attacker is assumed to know the membership of half of the records)",
+    )
+
+
+def logits(target: Predictions, shadow: Predictions | None) -> Check:
+    """Probabilities that are called logits go through softmax a second time, which blurs what they say."""
+    doubtful = [f"{of}_logits" for of, P in (("target", target), ("shadow", shadow)) if P is not None and P.doubtful]
+    if not doubtful:
+        return Check("logits", "passed", "no logits that look like probabilities")
+    names = " and ".join(doubtful)
+    found = f"no value of {names} is negative and every row sums to 1: call probabilities ..._probs"
+    return Check("logits", "warning", found)
+
+
+def accuracy_gap(target: Predictions) -> Check:
+    """A model that does significantly worse on its members than elsewhere was probably labelled the wrong way round.
+
+    The test is Fisher's exact one: of all right answers, as few or fewer fall to the members by chance.
+    """
+    right, n = target.p.argmax(axis=1) == target.y, len(target.y)
+    train, test = right[target.member].mean(), right[~target.member].mean()
+    found = f"train accuracy {100 * train:.1f}%, test accuracy {100 * test:.1f}%"
+    if stats.hypergeom.cdf(right[target.member].sum(), n, right.sum(), target.member.sum()) < RARE:
+        return Check("accuracy", "warning", f"{found}: members do worse; is the member column the wrong way round?")
+    return Check("accuracy", "passed", found)
+
+
+def guessing(target: Predictions) -> Check:
+    """A model that does no better on its own members than to name their most frequent class has learned nothing, or
+    its predictions and the labels are not of the same records. The test is the binomial one."""
+    y, p = target.y[target.member], target.p[target.member]
+    right, most = int((p.argmax(axis=1) == y).sum()), int(np.bincount(y).max())
+    found = f"{100 * right / len(y):.1f}% of the members right, {100 * most / len(y):.1f}% by always naming one class"
+    if stats.binom.sf(right - 1, len(y), most / len(y)) < RARE or right == len(y):
+        return Check("guessing", "passed", found)
+    return Check("guessing", "warning", f"{found}: it has learned nothing, or the labels are in another order")
+
+
+def one_answer(attacked: dict[str, Attacked]) -> Check:
+    """An attack network that answers the same for every record has learned nothing: it tells nothing of the model."""
+    idle = [
+        name
+        for name, of in attacked.items()
+        if name.startswith("network") and all(len(np.unique(of.said[rows])) < 2 for rows in of.parts)
+    ]
+    if not idle:
+        return Check("attack network", "passed", "it says of some records that they are members, of others that not")
+    found = f"{' and '.join(idle)}: the same answer for every record; nothing follows from its accuracy"
+    return Check("attack network", "warning", found)
+
+
+def shadow_accuracy(target: Predictions, train: np.ndarray, test: np.ndarray) -> Check:
+    """Shadows that are trained as the target was are as accurate: train and test (K,), one entry a shadow.
+
+    The target's accuracy is compared with the 1 - RARE prediction interval of one more shadow (Student's), and one
+    record more.
+    """
+    right, K = target.p.argmax(axis=1) == target.y, len(train)
+    found, off = [], False
+    for name, of, side in (("train", train, target.member), ("test", test, ~target.member)):
+        own, half = right[side].mean(), stats.t.ppf(1 - RARE / 2, K - 1) * of.std(ddof=1) * np.sqrt(1 + 1 / K)
+        off |= bool(abs(own - of.mean()) > half + 1.001 / side.sum())  # 1: up to rounding
+        found.append(f"{name} accuracy {100 * of.mean():.1f}%, the target's {100 * own:.1f}%")
+    text = f"{K} shadow models: {'; '.join(found)}"
+    if off:
+        return Check("shadows", "warning", f"{text}: they are not like the target, which makes attacks look weaker")
+    return Check("shadows", "passed", text)
+
+
+def _keys(rows: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """SHA-256 of each row (n, ...) with its label (n,), as (n,) bytes."""
+    digests = (hashlib.sha256(row.tobytes() + int(c).to_bytes(8, "little")) for row, c in zip(rows, y, strict=True))
+    return np.array([digest.hexdigest() for digest in digests], dtype="S64")
+
+
+def _record_keys(dataset: Dataset, index: np.ndarray) -> np.ndarray:
+    """The keys of the records `index` (n,), gathered some at a time: they may lie in a file too large for memory."""
+    parts = (index[i : i + EVALUATION_BATCH] for i in range(0, len(index), EVALUATION_BATCH))
+    return np.concatenate([_keys(dataset.x[part], dataset.y[part]) for part in parts])
+
+
+def _twice(keys: np.ndarray, member: np.ndarray, names: np.ndarray, outcome: str, equal: str) -> Check:
+    """Which of the records are there both as members and as non-members, by their keys (n,)."""
+    common = np.intersect1d(keys[member], keys[~member])
+    if not len(common):
+        return Check("duplicates", "passed", "no record is both a member and a non-member")
+    found = names[np.isin(keys, common)]
+    return Check(
+        "duplicates",
+        outcome,
+        f"{len(found)} records are there as members and as non-members ({equal}): rows {_some(found)}; leave them out",
+    )
+
+
+def _some(numbers: np.ndarray) -> str:
+    more = len(numbers) - NAMED
+    return ", ".join(map(str, numbers[:NAMED])) + (f" and {more} more" if more > 0 else "")

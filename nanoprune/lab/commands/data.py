@@ -1,0 +1,70 @@
+"""Fetching and packing of data sets."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.console import ProgressBars
+from nanoprune.lab.commands.options import EPILOG, data_option, threads_option
+
+
+@click.group()
+def data() -> None:
+    """The data sets."""
+
+
+@data.command(epilog=EPILOG)
+@click.argument("name")
+@data_option
+@click.option("--mirror", multiple=True, metavar="URL", help="Look here instead of the known mirrors; may be repeated.")
+def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> None:
+    """Download data set NAME, check its SHA-256 where that is known, and put it in place.
+
+    \b
+    python cli.py data fetch mnist
+    python cli.py data fetch cifar10 --data-dir ~/data
+    """
+    from nanoprune.lab.data import fetch as download
+    from nanoprune.lab.data import find_data_dir
+
+    with ProgressBars() as progress:
+        paths = download(name, data_dir, mirrors=list(mirror) or None, progress=progress.reach)
+    for path in paths:
+        click.echo(f"{path}: fetched and checked")
+    if not paths:
+        place = "comes with nanoprune" if name == "digits" else f"is in {find_data_dir(data_dir) / name} already"
+        click.echo(f"{name} {place}")
+
+
+@data.command("pack", epilog=EPILOG)
+@click.argument("name")
+@click.option("--src", required=True, type=click.Path(path_type=pathlib.Path), help="The folder of the class folders.")
+@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The HDF5 file to write.")
+@threads_option
+def pack_images(name: str, src: pathlib.Path, out: pathlib.Path, threads: int | None) -> None:
+    """Pack the JPEG files of data set NAME (imagenet) into one file that is read a chunk at a time.
+
+    DIR holds CLASS/*.JPEG, or train/CLASS/*.JPEG and val/CLASS/*.JPEG. The shorter side is resized to 256 pixels, the
+    middle 224 x 224 are kept. Interrupted, it goes on where it was when it is run again. Needs the extra `images`.
+
+    \b
+    python cli.py data pack imagenet --src DIR --out data/imagenet/imagenet.h5
+    """
+    from nanoprune.lab.data.pack import find_images, pack
+    from nanoprune.lab.engine.passes import default_threads
+
+    if name != "imagenet":
+        raise ArgumentError(f"data set must be imagenet, got {name!r}; the others need no packing")
+    source = find_images(src)
+    with ProgressBars() as progress:
+        kept, broken = pack(
+            source,
+            out,
+            threads or default_threads(),
+            lambda done, total: progress.reach("pack", done, total),
+            lambda path: click.echo(f"{src / path}: broken, skipped", err=True),
+        )
+    click.echo(f"{out}: {kept} images of {len(source.classes)} classes, {broken} broken ones skipped")

@@ -1,0 +1,43 @@
+"""The budget of a training with DP-SGD."""
+
+from __future__ import annotations
+
+import click
+
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.options import EPILOG
+
+
+@click.command(epilog=EPILOG)
+@click.option("--records", type=click.IntRange(1), required=True, help="Members: the records that are trained on.")
+@click.option("--batch", type=click.IntRange(1), required=True, help="Expected size of a sample.")
+@click.option("--epochs", type=click.IntRange(1), required=True, help="Of round(records / batch) steps each.")
+@click.option("--noise", type=float, help="Standard deviation of the noise, in units of the clip.")
+@click.option("--epsilon", "target", type=float, help="Find the noise for this epsilon instead.")
+@click.option("--delta", type=float, default=1e-5, show_default=True)
+def epsilon(records: int, batch: int, epochs: int, noise: float | None, target: float | None, delta: float) -> None:
+    """Print the epsilon that DP-SGD spends, or the noise for an --epsilon; on the last line the number alone.
+
+    \b
+    python cli.py epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15
+    python cli.py epsilon --records 1000 --batch 100 --epochs 30 --epsilon 8
+    """
+    from nanoprune.lab.privacy.accounting import noise_for, phase, statement
+
+    if (noise is None) == (target is None):
+        raise ArgumentError("one of --noise and --epsilon must be given")
+    if noise is None:
+        noise = noise_for(target, delta, [phase(records, batch, 0.0, epochs)])
+    steps = phase(records, batch, noise, epochs)
+    spent = statement([steps], delta, clip=1.0, clipping="flat", seeded=False, mask="none")
+    click.echo(f"mechanism: {spent['mechanism']}")
+    click.echo(f"sampling: Poisson, each record with probability {steps.sampling:g}, {steps.steps:,} steps")
+    click.echo(f"noise: {noise:.6g} times the clip")
+    click.echo(f"neighbours: {spent['neighbours']}")
+    click.echo(f"covers: {spent['covers']}")
+    click.echo(f"does not cover: {spent['does_not_cover']}")
+    for name, by in (("epsilon", "PLD"), ("epsilon_rdp", "RDP, a cross-check")):
+        value = "infinite, there is no noise" if spent[name] is None else f"{spent[name]:.4g}"
+        click.echo(f"epsilon at delta {delta:g} by {by}: {value}")
+    answer = noise if target is not None else float("inf") if spent["epsilon"] is None else spent["epsilon"]
+    click.echo(f"{answer:.8g}")

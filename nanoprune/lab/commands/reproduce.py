@@ -1,0 +1,151 @@
+"""The paper's comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import click
+from rich.console import Console
+
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.common import changed, command, prepare
+from nanoprune.lab.commands.console import Keep, ProgressBars
+from nanoprune.lab.commands.options import (
+    EPILOG,
+    game_option,
+    machine_options,
+    network_options,
+    privacy_options,
+    resume_options,
+    scheme_options,
+    scope_option,
+    split_options,
+)
+
+
+@click.command(epilog=EPILOG)
+@click.argument("dataset")
+@click.option(
+    "--out", type=click.Path(path_type=pathlib.Path), help="Folder of the results.  [default: results/DATASET]"
+)
+@click.option("--seeds", type=int, help="How many seeds, each with its own split and initial weights.")
+@click.option(
+    "--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The seeds count up from here."
+)
+@click.option("--keep", type=Keep(), multiple=True, help="Share of the weights to keep; may be repeated.")
+@scope_option
+@scheme_options
+@split_options
+@game_option
+@network_options
+@click.option(
+    "--attacks",
+    type=click.Choice(["standard", "full"]),
+    default="standard",
+    show_default=True,
+    help="full: shadow models against every network too, which takes long.",
+)
+@click.option("--shadows", type=int, help="Shadow models a network, where attacks are full.  [default: 16]")
+@click.option(
+    "--methods",
+    default="default",
+    show_default=True,
+    metavar="NAME,...|default|all",
+    help="The rows of the table; what a method needs runs too.",
+)
+@click.option(
+    "--epsilon", type=float, multiple=True, help="Budget of the rows with DP-SGD, which then run; may be repeated."
+)
+@privacy_options
+@click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
+@resume_options
+@machine_options
+def reproduce(
+    dataset: str,
+    out: pathlib.Path | None,
+    seeds: int | None,
+    first_seed: int,
+    keep: tuple[Any, ...],
+    scope: str | None,
+    keep_file: pathlib.Path | None,
+    scheme: str | None,
+    exempt: tuple[str, ...] | None,
+    members: int | str | None,
+    reference: int | None,
+    nonmembers: int | None,
+    minmax: float | None,
+    network: str | None,
+    width: float | None,
+    attacks: str,
+    shadows: int | None,
+    methods: str,
+    epsilon: tuple[float, ...],
+    delta: float | None,
+    clip: float | None,
+    weight_decay: float | None,
+    resume: bool,
+    overwrite: bool,
+    checkpoint_every: float,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Run the paper's comparison on DATASET: digits, mnist, location30, purchase100, texas100, cifar10 or cifar100.
+
+    Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense
+    of the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
+    results.json, curves.h5, plots and report.html to the folder --out and prints a table. --methods chooses the rows;
+    besides there are the simple defences (validation-stop, which is early stopping on the reference set, l2, dropout,
+    label-smoothing, relaxloss, memguard, temperature) and those with DP-SGD; the names simple and private stand for all
+    of either. An unknown name lists what there is. Interrupted, by Ctrl-C or a power cut, it goes on where it was with
+    the same command and --resume, and ends with the same results.
+
+    \b
+    python cli.py reproduce digits
+    python cli.py reproduce location30 --seeds 5 --keep 0.1 --keep 0.05 --keep 0.02
+    python cli.py reproduce mnist --members all --out results/mnist-all
+    python cli.py reproduce mnist --scheme filter --keep 0.5
+    python cli.py reproduce cifar10 --network vgg16 --width 0.25
+    python cli.py reproduce location30 --methods default,simple
+    python cli.py reproduce location30 --methods prune-0.05,relaxloss,dropout
+    python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
+    """
+    from nanoprune.lab.engine.folder import Run
+    from nanoprune.lab.experiment.methods import check_private
+    from nanoprune.lab.experiment.recipes import layer_names, recipe_for
+    from nanoprune.lab.experiment.results import write_results
+    from nanoprune.lab.report import results_table, write_report
+    from nanoprune.lab.workflow.reproduce import reproduce as compare
+    from nanoprune.prune import read_keep_file
+
+    data, threads = prepare(dataset, device, threads, data_dir)
+    sizes = {"reference": reference, "nonmembers": nonmembers}
+    if keep_file:
+        keep = (*keep, read_keep_file(keep_file, layer_names(data, members, network)))
+    changes = {"keep": keep or None, "scope": scope, "minmax": minmax, "seeds": seeds, "scheme": scheme}
+    recipe = recipe_for(data, members, **changes, **sizes, exempt=exempt, network=network, widths=width)
+    private = changed(recipe.private, epsilons=epsilon or None, delta=delta, clip=clip)
+    recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay), private=private)
+    if epsilon and methods == "default":
+        methods = "default,private"
+    if epsilon or delta is not None or clip is not None:
+        check_private(recipe, methods)
+    if attacks == "full":
+        shadows = 16 if shadows is None else shadows
+    elif shadows is not None:
+        raise ArgumentError("shadows are for --attacks full; give that, or leave them out")
+    out = out or pathlib.Path("results") / dataset
+    numbers = range(first_seed, first_seed + recipe.seeds)
+    with Run(out, resume, overwrite, checkpoint_every) as run:
+        with ProgressBars() as progress:
+            results, curves = compare(data, recipe, numbers, threads, progress, command(), shadows or 0, methods, run)
+        if not run.finished:
+            write_results(results, curves, out)
+            write_report(results, out)
+            run.finish()
+    Console().print(results_table(results))
+    for note in results["notes"]:
+        click.echo(f"note: {note}")
+    click.echo(f"{results['seconds']:.0f} s; {out / 'report.html'}")

@@ -1,0 +1,86 @@
+"""One dense network."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import click
+
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.common import changed, model_run, prepare
+from nanoprune.lab.commands.console import ProgressBars
+from nanoprune.lab.commands.options import (
+    EPILOG,
+    game_option,
+    machine_options,
+    network_options,
+    privacy_options,
+    resume_options,
+    split_options,
+)
+
+
+@click.command(epilog=EPILOG)
+@click.argument("dataset")
+@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
+@network_options
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the members.")
+@click.option("--lr", type=float, help="Learning rate.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@split_options
+@game_option
+@click.option("--epsilon", type=float, help="Train with DP-SGD within this budget.")
+@privacy_options
+@resume_options
+@machine_options
+def train(
+    dataset: str,
+    out: pathlib.Path,
+    network: str | None,
+    width: float | None,
+    epochs: int | None,
+    lr: float | None,
+    seed: int,
+    members: int | str | None,
+    reference: int | None,
+    nonmembers: int | None,
+    minmax: float | None,
+    epsilon: float | None,
+    delta: float | None,
+    clip: float | None,
+    resume: bool,
+    overwrite: bool,
+    checkpoint_every: float,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+) -> None:
+    """Train one dense network on DATASET and write it to a model file. Interrupted, it goes on with --resume.
+
+    \b
+    python cli.py train location30 --out model.h5
+    python cli.py train mnist --members all --epochs 20 --out model.h5
+    python cli.py train mnist --members all --epsilon 2 --out private.h5
+    python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
+    """
+    from nanoprune.lab.experiment.recipes import recipe_for
+    from nanoprune.lab.models.model import save_model
+    from nanoprune.lab.workflow.single_model import summary_line, train_model
+
+    data, threads = prepare(dataset, device, threads, data_dir)
+    sizes = {"reference": reference, "nonmembers": nonmembers}
+    recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, widths=width, **sizes)
+    recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, epochs=epochs, lr=lr))
+    if epsilon is not None and minmax:
+        raise ArgumentError("epsilon is for training without the Min-Max game; leave out one of the two")
+    if epsilon is None and (delta, clip) != (None, None):
+        raise ArgumentError("delta and clip are for training with DP-SGD; give --epsilon")
+    if epsilon is not None:
+        private = changed(recipe.private, epsilons=(epsilon,), delta=delta, clip=clip, lr=lr, epochs=epochs)
+        recipe = dataclasses.replace(recipe, private=private)
+    with model_run(out, resume, overwrite, checkpoint_every) as run:
+        with ProgressBars() as progress:
+            model = train_model(data, recipe, seed, threads, progress, epsilon, run=run)
+        save_model(model, out)
+    click.echo(summary_line(model, data))

@@ -1,0 +1,55 @@
+"""The data sets by name, and the folder they are looked for in."""
+
+import os
+import pathlib
+
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.data.cifar import load_cifar10, load_cifar100
+from nanoprune.lab.data.dataset import Dataset
+from nanoprune.lab.data.digits import load_digits
+from nanoprune.lab.data.location30 import load_location30
+from nanoprune.lab.data.mnist import load_mnist
+from nanoprune.lab.data.packed import load_imagenet
+from nanoprune.lab.data.purchase100 import load_purchase100
+from nanoprune.lab.data.texas100 import load_texas100
+
+_LOADERS = {
+    "digits": lambda data_dir: load_digits(),  # embedded: there is no folder to look in
+    "mnist": load_mnist,
+    "location30": load_location30,
+    "purchase100": load_purchase100,
+    "texas100": load_texas100,
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "imagenet": load_imagenet,
+}
+NAMES = tuple(_LOADERS)
+
+
+def check_name(name: str) -> None:
+    """ArgumentError, listing the names there are, unless `name` is one of them."""
+    if name not in NAMES:
+        raise ArgumentError(f"data set must be one of {', '.join(NAMES)}, got {name!r}")
+
+
+def find_data_dir(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
+    """The folder that holds one folder for each data set.
+
+    `data_dir` if it is given, else the environment's NANOPRUNE_DATA, else the repository's data/, else, for an
+    installed package, data/ in the current folder. The folder need not exist.
+    """
+    if data_dir is not None:
+        return pathlib.Path(data_dir)
+    if os.environ.get("NANOPRUNE_DATA"):
+        return pathlib.Path(os.environ["NANOPRUNE_DATA"])
+    repository = pathlib.Path(__file__).parents[3] / "data"
+    return repository if (repository / "digits.h5").is_file() else pathlib.Path("data")
+
+
+def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+    """The data set `name`, read from its folder under `find_data_dir(data_dir)`; digits are embedded.
+
+    Raises ArgumentError on another name, DataError if a file is missing or not the published one.
+    """
+    check_name(name)
+    return _LOADERS[name](find_data_dir(data_dir))

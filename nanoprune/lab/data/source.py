@@ -1,0 +1,83 @@
+"""Files of data sets as they were published: found, read within bounds, and verified before anything parses them."""
+
+import gzip
+import hashlib
+import io
+import os
+import pathlib
+import zlib
+from dataclasses import dataclass
+
+from nanoprune.errors import DataError
+from nanoprune.lab.storage.bounded import read_bounded
+
+GZIP = b"\x1f\x8b"  # how gzip data starts
+GITHUB_LIMIT = 100 << 20  # bytes: no file of a repository on GitHub is larger
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A published file: its data set, its name, and the size in bytes and SHA-256 of its content.
+
+    The content of a file whose name ends in .gz is what it unpacks to: the gzip wrapping differs among mirrors.
+    Archives (.tgz, .tar.gz) are taken as they are. sha256 None: not known to us; `size` is then the most bytes there
+    may be, and whoever parses the content must check all of it.
+    """
+
+    dataset: str
+    name: str
+    size: int
+    sha256: str | None
+
+    @property
+    def limit(self) -> int:
+        """Most bytes that the file may have: those of its content and room for a gzip wrapping that does not pack."""
+        return self.size + (1 << 16)
+
+    def find(self, data_dir: pathlib.Path) -> pathlib.Path | None:
+        """Where the file is under `data_dir`, as published or unpacked by hand; None if it is not there."""
+        folder = data_dir / self.dataset
+        names = (self.name, self.name.removesuffix(".gz"))
+        return next((folder / name for name in names if os.path.isfile(folder / name)), None)
+
+    def read(self, data_dir: pathlib.Path) -> bytes:
+        """The verified content of the file; DataError if it is missing, unreadable or not the published one."""
+        path = self.find(data_dir)
+        fetch = f"run 'python cli.py data fetch {self.dataset}'"
+        if path is None:
+            raise DataError(
+                f"{self.dataset}: {self.name} not found in {data_dir / self.dataset}; {fetch}, "
+                "or name the folder above with --data-dir or NANOPRUNE_DATA"
+            )
+        try:
+            return self.verify(read_bounded(path, self.limit), str(path))
+        except DataError as error:
+            raise DataError(f"{error}; remove it and {fetch}") from error
+
+    def verify(self, data: bytes, source: str) -> bytes:
+        """The content of `data`, the file's bytes; DataError, naming `source`, if it is not the published content."""
+        if self.sha256 is None:
+            if not data.startswith(GZIP):
+                raise DataError(f"{source}: starts with {data[:4].hex(' ') or 'nothing'}, expected a gzip archive")
+            return data
+        if self.name.endswith(".gz") and not self.name.endswith(".tar.gz") and data.startswith(GZIP):
+            data = gunzip(data, self.size, source)
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.sha256:
+            raise DataError(
+                f"{source}: its content is {len(data)} bytes with SHA-256 {found[:16]}..., "
+                f"expected {self.size} bytes with {self.sha256[:16]}..."
+            )
+        return data
+
+
+def gunzip(data: bytes, limit: int, source: str) -> bytes:
+    """Unpack gzip `data` to at most `limit` bytes; DataError, naming `source`, if it is damaged, cut off or longer."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            content = file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{source}: damaged gzip data ({error})") from error
+    if len(content) > limit:
+        raise DataError(f"{source}: unpacks to more than the {limit} bytes expected")
+    return content

@@ -1,0 +1,173 @@
+"""All attacks on a fleet of classifiers: fitted on the attacker's records, scored on the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from nanoprune.attack import metrics, scores
+from nanoprune.attack.network import attack_scores, fit_attack_network
+from nanoprune.attack.threshold import Thresholds
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.engine.shards import Advance, train_shards
+from nanoprune.lab.storage.checkpoint import Slot
+
+SCORES = {
+    "correctness": scores.correctness,
+    "confidence": scores.confidence,
+    "entropy": scores.entropy,
+    "modified_entropy": scores.modified_entropy,
+}
+ATTACKS = ("network", *SCORES)
+FALSE_POSITIVE_RATES = (0.01, 0.001)
+HELD_OUT = 0.25  # share of the attacker's records that no attack is fitted on: they stop the network, and choose
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What R classifiers say of n records each: probabilities p (R, n, classes) float64, labels y (R, n); and which
+    of the records are members, (n,) bool, the same for every replica."""
+
+    p: np.ndarray
+    y: np.ndarray
+    member: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """One attack on R classifiers; each array has one entry a classifier, measured on the scored records.
+
+    own_accuracy is measured on the attacker's held-out records instead: `strongest` chooses by it. tpr_at_fpr has None
+    where the non-members are too few to say. The scores of the scored records (R, n) are kept for the ROC.
+    """
+
+    accuracy: np.ndarray
+    own_accuracy: np.ndarray
+    auc: np.ndarray
+    tpr_at_fpr: dict[float, np.ndarray | None]
+    scores: np.ndarray
+
+    def of(self, rows: slice) -> Outcome:
+        """The outcome for some of the classifiers."""
+        rates = {fpr: None if rate is None else rate[rows] for fpr, rate in self.tpr_at_fpr.items()}
+        arrays = (self.accuracy[rows], self.own_accuracy[rows], self.auc[rows])
+        return Outcome(*arrays, rates, self.scores[rows])
+
+
+def evaluate(
+    known: Outputs,
+    scored: Outputs,
+    generators: list[np.random.Generator],
+    threads: int = 1,
+    advance: Callable[[int], None] = lambda classifiers: None,
+    slot: Callable[[int, str], Slot | None] = lambda classifier, outputs: None,
+) -> dict[str, Outcome]:
+    """Attack R classifiers; `known` and `scored` are outputs on disjoint records.
+
+    The names are those of ATTACKS, and "NAME, per class" for the three scores that gain from a threshold a class. A
+    share HELD_OUT of the known records, the last ones of the members and of the non-members, is held out: by it the
+    attack network stops, and the attacks are ranked. (That favours the network, a little, in the ranking.) Thresholds
+    are fitted on all known records once they are ranked.
+    advance(k) is called when k more classifiers have an attack network. slot(r, hash of the outputs): where the scores
+    of the network that attacks classifier r are kept, if anywhere, so that they need not be made again.
+    Raises ArgumentError where the attacker knows fewer than four members or non-members.
+    """
+    held_out = held_out_share(known.member)
+    outcomes = {}
+    for name in ATTACKS:
+        if name == "network":
+            own, others = _network_scores(known, scored, held_out, generators, threads, advance, slot)
+            zero = Thresholds(np.zeros(known.p.shape[2]))  # "member" where h(p, y) >= 1/2
+            rules = [zero] * len(own)
+            outcomes[name] = _outcome(rules, rules, own, others, known, scored, held_out)
+            continue
+        own, others = SCORES[name](known.p, known.y), SCORES[name](scored.p, scored.y)
+        for per_class in (False, True) if name != "correctness" else (False,):
+            trial, final = (
+                [_fit(own[r], known.y[r], known, part, per_class) for r in range(len(own))]
+                for part in (~held_out, np.ones_like(held_out))  # ranked by what was held out, then fitted on all
+            )
+            key = f"{name}, per class" if per_class else name
+            outcomes[key] = _outcome(final, trial, own, others, known, scored, held_out)
+    return outcomes
+
+
+def strongest(outcomes: dict[str, Outcome]) -> str:
+    """The attack that is best on the attacker's own held-out records, in the mean over the classifiers.
+
+    The scored records have no say in the choice, so the accuracy on them is an honest one.
+    """
+    return max(outcomes, key=lambda name: outcomes[name].own_accuracy.mean())
+
+
+def held_out_share(member: np.ndarray) -> np.ndarray:
+    """The last share HELD_OUT, at least one, of the members and of the non-members; (n,) bool."""
+    held_out = np.zeros(len(member), bool)
+    for rows in (np.flatnonzero(member), np.flatnonzero(~member)):
+        if len(rows) < 4:
+            raise ArgumentError(f"the attacker must know at least 4 members and 4 non-members, got {len(rows)}")
+        held_out[rows[-round(HELD_OUT * len(rows)) :]] = True
+    return held_out
+
+
+def _fit(own: np.ndarray, y: np.ndarray, known: Outputs, part: np.ndarray, per_class: bool) -> Thresholds:
+    return Thresholds.fit(own[part], y[part], known.member[part], known.p.shape[2], per_class)
+
+
+def _network_scores(
+    known: Outputs,
+    scored: Outputs,
+    held_out: np.ndarray,
+    generators: list[np.random.Generator],
+    threads: int,
+    advance: Callable[[int], None],
+    slot: Callable[[int, str], Slot | None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of membership for the known and for the scored records, from a network fitted for each classifier."""
+
+    def attack(shard: slice, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
+        r = shard.start  # each network stops at a time of its own, so each is trained alone
+        parts = {"known": known, "scored": scored}
+        digest = hashlib.sha256(b"".join(part.p[r].tobytes() for part in parts.values())).hexdigest()
+        kept = slot(r, digest)
+        saved = kept.saved(1) if kept else None
+        if saved:
+            scores = {name: saved.array(name, (1, len(part.member)), np.float64) for name, part in parts.items()}
+        else:
+            h, _ = fit_attack_network(known.p[r], known.y[r], known.member, held_out, generators[r])
+            scores = {name: attack_scores(h, part.p[r], part.y[r])[None] for name, part in parts.items()}  # (1, n)
+            if kept:
+                kept.save(scores)
+        advance(1)
+        return scores["known"][0], scores["scored"][0]
+
+    own, others = zip(*train_shards(attack, len(known.y), threads, 1, advance), strict=True)
+    return np.stack(own), np.stack(others)
+
+
+def _outcome(
+    rules: list[Thresholds],
+    trial: list[Thresholds],
+    own: np.ndarray,
+    others: np.ndarray,
+    known: Outputs,
+    scored: Outputs,
+    held_out: np.ndarray,
+) -> Outcome:
+    """The metrics of one attack from its scores: by `rules` on the scored records, by `trial` on the held-out ones."""
+    R, member = range(len(rules)), scored.member
+    tpr_at_fpr = {}
+    for fpr in FALSE_POSITIVE_RATES:
+        rates = [metrics.tpr_at_fpr(others[r, member], others[r, ~member], fpr) for r in R]
+        tpr_at_fpr[fpr] = None if None in rates else np.array(rates)
+    kept = held_out
+    return Outcome(
+        accuracy=np.array([rules[r].accuracy(others[r], scored.y[r], member) for r in R]),
+        own_accuracy=np.array([trial[r].accuracy(own[r, kept], known.y[r, kept], known.member[kept]) for r in R]),
+        auc=np.array([metrics.auc(others[r, member], others[r, ~member]) for r in R]),
+        tpr_at_fpr=tpr_at_fpr,
+        scores=others,
+    )

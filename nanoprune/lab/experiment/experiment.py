@@ -1,0 +1,325 @@
+"""Fleets over seeds: every method trained and attacked, one replica a seed.
+
+Every seed draws its own split and initial weights; the seeds, and for pruning the keep ratios too, are the replicas of
+one fleet. Methods share the splits, seed by seed, so that differences between methods are paired.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from nanoprune.backend import to_device
+from nanoprune.batch import Records, accuracy, evaluation_batch, predict_fleet
+from nanoprune.errors import ArgumentError, DivergenceError
+from nanoprune.lab.data import Dataset, Split, make_split
+from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.shards import Advance, map_shards, sample_threads, shard_size, train_shards
+from nanoprune.lab.experiment.evaluate import Outcome, Outputs, evaluate
+from nanoprune.lab.experiment.fleet import Ended, train_shard
+from nanoprune.lab.experiment.memory import check_memory, resident
+from nanoprune.lab.experiment.recipes import Keep, Recipe
+from nanoprune.lab.experiment.shard import Shard, generators
+from nanoprune.lab.privacy.accounting import summed_up
+from nanoprune.lab.storage.checkpoint import Checkpoints, Saved, Slot
+from nanoprune.lab.zoo import build, describe
+from nanoprune.nn import Network
+
+
+class Progress:
+    """What a run tells of its progress; this one keeps quiet. `start` announces a stage of `total` steps."""
+
+    def start(self, stage: str, total: int) -> None:
+        """A new stage begins."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Some steps of the stage are done; called from worker threads."""
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """softmax over the last axis, in float64: fewer ties among the confident."""
+    return softmax(logits.astype(np.float64), axis=-1)
+
+
+@dataclasses.dataclass
+class Trained:
+    """The networks of one method, a replica a seed, and what was recorded: curves, name -> (seeds, n).
+
+    steps: for each seed how its network was made, as a model file says it. answer: what the attacker gets to see of the
+    logits (seeds, n, classes): probabilities alike in float64.
+    """
+
+    net: Network
+    curves: dict[str, np.ndarray]
+    steps: list[list[dict[str, Any]]]
+    status: list[str] | None = None  # of the solver, one a seed; None where nothing was pruned
+    note: str | None = None  # what a reader of the results must know
+    answer: Callable[[np.ndarray], np.ndarray] = probabilities
+    privacy: dict[str, Any] | None = None  # the budget that was spent, see `defend.accounting.statement`
+
+    def of(self, rows: list[int]) -> Trained:
+        """Some of the seeds."""
+        curves = {name: values[rows] for name, values in self.curves.items()}
+        steps, status = [self.steps[r] for r in rows], self.status and [self.status[r] for r in rows]
+        changes = {"curves": curves, "steps": steps, "status": status, "answer": self._answer_of(rows)}
+        return dataclasses.replace(self, net=self.net.copy(rows), **changes)
+
+    def _answer_of(self, rows: list[int]) -> Callable[[np.ndarray], np.ndarray]:
+        """`answer` for some of the seeds alone: it may be another one for each seed."""
+
+        def answer(logits: np.ndarray) -> np.ndarray:
+            of_all = np.zeros((self.net.replicas, *logits.shape[1:]), logits.dtype)  # (seeds, n, classes)
+            of_all[rows] = logits
+            return self.answer(of_all)[rows]
+
+        return answer
+
+
+class Experiment:
+    """A data set, a recipe and seeds; the methods below train fleets. The order of the calls changes no result.
+
+    Each seed draws its split, unless the `splits` are given, one a seed. checkpoints: where training is kept and taken
+    up again, if anywhere. dropped: what was lost of the seeds, a record for each seed with a replica that diverged;
+    `without_dropped` is the comparison of the others.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recipe: Recipe,
+        seeds: Sequence[int],
+        threads: int,
+        progress: Progress | None = None,
+        splits: Sequence[Split] | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        if not seeds:
+            raise ArgumentError("seeds must be at least 1, got 0")
+        self.dataset, self.recipe, self.seeds, self.threads = dataset, recipe, list(seeds), threads
+        self.progress, self.checkpoints = progress or Progress(), checkpoints
+        self.dropped: list[dict[str, Any]] = []
+        sizes = (recipe.members, recipe.reference, recipe.nonmembers)
+        self.splits = list(splits) if splits else [make_split(dataset, *sizes, seed) for seed in self.seeds]
+        self.records = Records(dataset.x, dataset.y)
+        size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
+        self.description = describe(recipe.network, *size, dropout=recipe.dropout)
+        self._check(drawn=not splits)
+
+    def _check(self, drawn: bool) -> None:
+        """Refuse before the first epoch what would fail after the last one."""
+        net = build(self.description, replicas=1)
+        for keep in self.recipe.keep:
+            self.recipe.budget(net, keep)
+        replicas = len(self.seeds) * len(self.recipe.keep)
+        check_memory(net, replicas, self.recipe, self.threads, resident(self.dataset.x, self.threads))
+        known = min(len(self.splits[0].known_members), len(self.splits[0].known_nonmembers))
+        if drawn and known < 4:
+            raise ArgumentError(f"members and nonmembers must leave the attacker at least 4 of each, he knows {known}")
+        if self.recipe.minmax and self.recipe.reference < 2:
+            raise ArgumentError(f"reference must be at least 2 for the Min-Max game, got {self.recipe.reference}")
+
+    def by(self, recipe: Recipe) -> Experiment:
+        """The same records, splits and seeds by another recipe."""
+        experiment = Experiment(
+            self.dataset, recipe, self.seeds, self.threads, self.progress, self.splits, self.checkpoints
+        )
+        experiment.dropped = self.dropped  # the same list: what one of them loses is lost in both
+        return experiment
+
+    def indices(self, part: str) -> np.ndarray:
+        """The records of one part of the splits, such as "members"; (seeds, n)."""
+        return np.stack([getattr(split, part) for split in self.splits])
+
+    def dense(
+        self, method: str, description: dict | None = None, lam: float = 0.0, epochs: int | None = None
+    ) -> Trained:
+        """Dense networks trained from their initial weights, with the game where lambda > 0, for the first `epochs`."""
+        net = build(description or self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        steps = [[self.recipe.train_step(lam, epochs)] for _ in self.seeds]
+        last = epochs or self.recipe.dense.epochs
+        return self._fleet(method, net, steps, last, lambda shard, _: shard.dense(lam, epochs))
+
+    def stopped(self, method: str, target: np.ndarray, baseline: Trained) -> Trained:
+        """The baseline stopped after the first epoch whose test accuracy reaches the target of its seed, (seeds,).
+
+        Where it never does, its last epoch. The same seeds give the same training again, so it is run again and
+        stopped, and no epoch's weights need to be stored.
+        """
+        reached = baseline.curves["test_accuracy"] >= target[:, None]  # (seeds, epochs)
+        lost = self._lost()
+        epochs = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, reached.shape[1])
+        epochs[lost] = 1
+        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        last = int(epochs.max())
+        steps = [[self.recipe.train_step(0.0, int(e))] for e in epochs]
+        trained = self._fleet(method, net, steps, last, lambda shard, rows: shard.stopped(epochs[rows], last))
+        trained.curves["stopped_after"] = epochs[:, None]
+        missed = int((~reached.any(axis=1) & ~lost).sum())
+        if missed:
+            trained.note = f"{method}: not reached in {missed} of {(~lost).sum()} seeds, which kept the last epoch"
+        return trained
+
+    def validated(self, method: str) -> Trained:
+        """Dense networks, each as it was after its best epoch on the reference set, see `Shard.validated`."""
+        if self.recipe.reference < 1:
+            raise ArgumentError(f"reference must be at least 1 for {method}, which validates on it, got 0")
+        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        steps = [[self.recipe.train_step(0.0)] for _ in self.seeds]
+        trained = self._fleet(method, net, steps, self.recipe.dense.epochs, lambda shard, _: shard.validated())
+        trained.steps = [[self.recipe.train_step(0.0, int(e))] for e in trained.curves["stopped_after"][:, 0]]
+        return trained
+
+    def outputs(self, net: Network, part: str) -> np.ndarray:
+        """Logits (seeds, n, classes) of the records of one part of the splits."""
+        with single_threaded_blas():
+            return predict_fleet(net, self.records, self.indices(part), self.threads)
+
+    def pruned(self, dense: Trained, keeps: Sequence[Any], lam: float = 0.0) -> list[Trained]:
+        """The dense networks pruned to each keep ratio (a number, or one a layer), as one fleet; a result a ratio."""
+        S = len(self.seeds)
+        net = dense.net.copy(list(range(S)) * len(keeps))  # (ratios x seeds) replicas
+        steps = [[*before, self.recipe.prune_step(ratios, lam)] for ratios in keeps for before in dense.steps]
+        stages = [self.recipe.stages(net, ratios) for ratios in keeps for _ in range(S)]  # of each replica
+        fleet = self._fleet(
+            "prune" + ("+minmax" if lam else ""),
+            net,
+            steps,
+            self.recipe.pruning_epochs,
+            lambda shard, rows: shard.pruned(list(zip(*(stages[r] for r in rows), strict=True)), lam),
+        )
+        parts = [slice(j * S, (j + 1) * S) for j in range(len(keeps))]
+        return [
+            Trained(
+                fleet.net.shard(part),
+                {name: values[part] for name, values in fleet.curves.items()},
+                fleet.steps[part],
+                fleet.status[part],
+            )
+            for part in parts
+        ]
+
+    def private(self, method: str, epsilon: float, way: str = "dense", keep: Keep | None = None) -> Trained:
+        """Networks trained with DP-SGD within `epsilon`, from their initial weights; `Shard.private` has the ways."""
+        members = self.indices("members").shape[1]
+        return self.private_by(method, self.recipe.private_noise(members, epsilon), way, keep)
+
+    def private_by(self, method: str, noise: float, way: str = "dense", keep: Keep | None = None) -> Trained:
+        """The same with this noise, whatever epsilon that is."""
+        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        stages = () if keep is None else self.recipe.stages(net, keep)
+        step = self.recipe.private_step(self.indices("members").shape[1], noise, way, keep)
+        trained = self._fleet(
+            method,
+            net,
+            [[step] for _ in self.seeds],
+            self.recipe.private.epochs,
+            lambda shard, rows: shard.private(noise, way, [[ratios] * shard.net.replicas for ratios in stages]),
+        )
+        trained.privacy, trained.note = step["privacy"], f"{method}: {summed_up(step['privacy'])}"
+        return trained
+
+    def _lost(self) -> np.ndarray:
+        """Which seeds have been dropped, (seeds,) bool."""
+        return np.isin(self.seeds, [record["seed"] for record in self.dropped])
+
+    def without_dropped(self, trained: dict[str, Trained]) -> tuple[Experiment, dict[str, Trained]]:
+        """The comparison of the seeds that no method has lost, so that differences stay paired by seed."""
+        left = np.flatnonzero(~self._lost()).tolist()
+        seeds, splits = ([of[i] for i in left] for of in (self.seeds, self.splits))
+        experiment = Experiment(self.dataset, self.recipe, seeds, self.threads, self.progress, splits, self.checkpoints)
+        experiment.dropped = self.dropped
+        return experiment, {method: of.of(left) for method, of in trained.items()}
+
+    def accuracies(self, net: Network, part: str) -> np.ndarray:
+        """Share of the records of `part` that the network of each seed classifies correctly, (seeds,)."""
+        index = self.indices(part)
+        with single_threaded_blas():
+            size = shard_size(net, evaluation_batch(net), self.threads)
+            shards = map_shards(
+                lambda rows: accuracy(net.shard(rows), self.records, index[rows]), net.replicas, self.threads, size
+            )
+        return np.concatenate(shards)
+
+    def attack(self, trained: dict[str, Trained]) -> dict[str, dict[str, Outcome]]:
+        """Every attack on the answers of every method: fitted on the known records, measured on the scored ones.
+
+        The same generators, seed by seed, for every method: all meet the same attacker.
+        """
+        S = len(self.seeds)
+        self.progress.start("attack", S * len(trained))
+        sources = [generator for _ in trained for generator in generators(self.seeds, "attack")]
+        with single_threaded_blas():
+            known, scored = (self._outputs(list(trained.values()), share) for share in ("known", "scored"))
+            outcomes = evaluate(known, scored, sources, self.threads, self.progress.advance, self._attack_slot)
+        rows = {method: slice(i * S, (i + 1) * S) for i, method in enumerate(trained)}
+        return {method: {name: o.of(of) for name, o in outcomes.items()} for method, of in rows.items()}
+
+    def _attack_slot(self, r: int, outputs: str) -> Slot | None:
+        return self.checkpoints and self.checkpoints.slot("attack", slice(r, r + 1), outputs)
+
+    def _outputs(self, trained: list[Trained], share: str) -> Outputs:
+        """What the methods answer for one share of the splits; of the known records as many members as non-members."""
+        parts = [self.indices(f"{share}_{part}") for part in ("members", "nonmembers")]
+        if share == "known":
+            parts = [part[:, : min(p.shape[1] for p in parts)] for part in parts]
+        index = np.concatenate(parts, axis=1)  # (seeds, n)
+        answers = [of.answer(predict_fleet(of.net, self.records, index, self.threads)) for of in trained]
+        p = np.concatenate(answers)  # (methods x seeds, n, classes)
+        y = np.tile(self.dataset.y[index], (len(trained), 1))  # (methods x seeds, n)
+        return Outputs(p, y, np.repeat([True, False], [part.shape[1] for part in parts]))
+
+    def _fleet(
+        self, method: str, net: Network, steps: list, epochs: int, run: Callable[[Shard, list[int]], list[str] | None]
+    ) -> Trained:
+        """Run `run` on every shard of the fleet, replicas (k x seeds), and put together what was recorded.
+
+        A seed that has been dropped before is not trained any more.
+        """
+        S, spread = len(self.seeds), sample_threads(net, self.recipe.dense.batch, self.threads)
+        parts = [self.indices(part) for part in ("members", "reference", "nonmembers")]
+        lost = self._lost()
+
+        def train(rows: slice, advance: Advance) -> Ended | None:
+            def make(replicas: list[int], saved: Saved | None) -> Shard:
+                of = np.array(replicas) % S  # replica -> its seed's place
+                seeds, records = [self.seeds[i] for i in of], (self.records, *(part[of] for part in parts))
+                about = (self.recipe, Team(spread), advance)
+                return Shard(method, net.copy(replicas), seeds, *records, *about, slot=slot, saved=saved)
+
+            replicas = [r for r in range(net.replicas)[rows] if not lost[r % S]]
+            slot = self.checkpoints and self.checkpoints.slot(method, rows, steps[rows])
+            return train_shard(net, replicas, make, run, slot) if replicas else None
+
+        self.progress.start(f"train {method}", epochs * net.replicas)
+        with single_threaded_blas():
+            size = shard_size(net, max(self.recipe.dense.batch, evaluation_batch(net)), self.threads)
+            ended = train_shards(train, net.replicas, self.threads, size, self.progress.advance)
+        return self._together(method, net, steps, [shard for shard in ended if shard])
+
+    def _together(self, method: str, net: Network, steps: list, shards: list[Ended]) -> Trained:
+        """The fleet of the shards. Replicas that were dropped are zero there, and their curves NaN or 0."""
+        left = [r for shard in shards for r in shard.left]
+        for r, reason in (item for shard in shards for item in shard.dropped.items()):
+            seed = self.seeds[r % len(self.seeds)]
+            if not self._lost()[r % len(self.seeds)]:
+                self.dropped.append({"seed": seed, "method": method, "reason": reason})
+        if len(self.dropped) == len(self.seeds):
+            raise DivergenceError(self.dropped[-1]["reason"])  # no seed is left to compare
+        shards = [shard for shard in shards if shard.left]
+        for name in ("theta", "state"):
+            values = getattr(net, name)
+            values[...] = 0
+            values[left] = to_device(np.concatenate([getattr(shard, name) for shard in shards]))
+        curves = {}
+        for name in shards[0].curves:
+            rows = np.concatenate([shard.curves[name] for shard in shards])  # (left, n)
+            curves[name] = np.full((net.replicas, rows.shape[1]), np.nan if rows.dtype.kind == "f" else 0, rows.dtype)
+            curves[name][left] = rows
+        statuses = dict(zip(left, [s for shard in shards for s in shard.status or []], strict=False))
+        status = [statuses.get(r, "dropped") for r in range(net.replicas)] if statuses else None
+        return Trained(net, curves, steps, status)

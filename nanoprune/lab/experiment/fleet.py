@@ -1,0 +1,90 @@
+"""One shard of a fleet from start to end: taken up where an earlier run was, and without the replicas that diverge."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from nanoprune.errors import DataError, DivergenceError
+from nanoprune.lab.engine.training_state import curves_of, network_state
+from nanoprune.lab.experiment.shard import Shard
+from nanoprune.lab.storage.checkpoint import Saved, Slot, State
+from nanoprune.nn import Network
+
+
+@dataclasses.dataclass
+class Ended:
+    """What a shard ended with: the replicas of the fleet that are `left`, their theta, state, curves and statuses; and
+    why the others were dropped, replica -> reason."""
+
+    left: list[int]
+    dropped: dict[int, str]
+    theta: np.ndarray
+    state: np.ndarray
+    curves: dict[str, np.ndarray]
+    status: list[str] | None
+
+
+def train_shard(
+    fleet: Network,
+    replicas: list[int],
+    make: Callable[[list[int], Saved | None], Shard],
+    run: Callable[[Shard, list[int]], list[str] | None],
+    slot: Slot | None = None,
+) -> Ended:
+    """run(shard, replicas) on the shard that make(replicas of the fleet, what was saved of them or None) gives.
+
+    With a slot it goes on from the checkpoint there, and leaves one that says how it ended. Where replicas diverge, the
+    others are trained again without them from the start, since no replica depends on another: that takes its time,
+    seldom, and nothing else has to know of it. Perhaps none is left.
+    """
+    left, dropped, saved = replicas, {}, None
+    state = slot.load() if slot else None
+    if state is not None:
+        left, dropped = _left(Saved(state, 0, str(slot.path)), replicas)
+        saved = Saved(state, len(left), str(slot.path))
+        if state.get("finished") is True:
+            return _read(saved, fleet, left, dropped)
+    shard, status = None, None
+    while left:
+        if slot:
+            slot.beside = _beside(left, dropped)
+        shard = make(left, saved)
+        try:
+            status = run(shard, left)
+            break
+        except DivergenceError as error:
+            if not error.replicas:
+                raise
+            dropped = dropped | {left[r]: str(error) for r in error.replicas}
+            left, saved = [r for r in left if r not in dropped], None
+    net, curves = network_state(shard.net if left else fleet.shard(slice(0))), shard.recorded() if left else {}
+    if slot:
+        slot.beside = _beside(left, dropped)
+        slot.save({"finished": True, "net": net, "curves": curves} | ({"status": status} if status else {}))
+    return Ended(left, dropped, net["theta"], net["state"], curves, status)
+
+
+def _beside(left: list[int], dropped: dict[int, str]) -> State:
+    """What every checkpoint of the shard says of its replicas."""
+    return {"replicas": left, "dropped": {str(r): why for r, why in dropped.items()}}
+
+
+def _left(saved: Saved, replicas: list[int]) -> tuple[list[int], dict[int, str]]:
+    """Which replicas a checkpoint has, and why it has not the others."""
+    left, reasons = saved.value("replicas", list), saved.value("dropped", dict)
+    dropped = {r: reasons.get(str(r)) for r in replicas if r not in left}
+    known = left == [r for r in replicas if r not in dropped] and len(reasons) == len(dropped)
+    if not known or not all(isinstance(why, str) for why in dropped.values()):
+        raise DataError(f"{saved.where}: has the replicas {left} of {replicas}")
+    return left, dropped
+
+
+def _read(saved: Saved, fleet: Network, left: list[int], dropped: dict[int, str]) -> Ended:
+    """What a shard that an earlier run finished ended with."""
+    net = saved.part("net")
+    arrays = [net.array(n, (len(left), getattr(fleet, n).shape[1]), fleet.theta.dtype) for n in ("theta", "state")]
+    status = saved.each("status", str) if "status" in saved else None
+    return Ended(left, dropped, *arrays, curves_of(saved), status)

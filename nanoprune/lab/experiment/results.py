@@ -1,0 +1,189 @@
+"""What a run found, as results.json and curves.h5 have it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from nanoprune.attack.metrics import needed_nonmembers, roc
+from nanoprune.backend import device_name, precision
+from nanoprune.errors import DataError
+from nanoprune.lab.data import splits_sha256
+from nanoprune.lab.engine.folder import versions
+from nanoprune.lab.experiment.evaluate import ATTACKS, FALSE_POSITIVE_RATES, Outcome, strongest
+from nanoprune.lab.experiment.experiment import Experiment, Trained
+from nanoprune.lab.experiment.methods import PRIVATE
+from nanoprune.lab.experiment.recipes import Recipe, keep_name
+from nanoprune.lab.privacy.accounting import NOT_COVERED
+from nanoprune.lab.statistics import epsilon_lower_bound, paired_difference, summary
+from nanoprune.lab.storage.bounded import read_json
+from nanoprune.lab.storage.files import write_json
+from nanoprune.lab.storage.hdf5 import new_file
+from nanoprune.lab.zoo import build
+
+ROC_GRID = np.logspace(-4, 0, 121)  # false-positive rates at which the mean ROC is kept
+
+
+def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """One method's entry of results.json, but for the changes against the baseline."""
+    net, name = trained.net, strongest(outcomes)
+    nonzero, full = net.nonzero(), build(experiment.description, replicas=0).weight_count
+    train, test = (summary(experiment.accuracies(net, part)) for part in ("members", "nonmembers"))
+    return {
+        "weights": net.weight_count,
+        "nonzero": int(nonzero[0]) if (nonzero == nonzero[0]).all() else float(nonzero.mean()),
+        "compression": float(full / max(nonzero.mean(), 1)),
+        "train_accuracy": train,
+        "test_accuracy": test,
+        "attacks": {attack: _attack(outcomes, attack) for attack in ATTACKS},
+        "strongest_attack": name,
+        "strongest_attack_accuracy": summary(outcomes[name].accuracy),
+        **({"solver": {"status": trained.status}} if trained.status else {}),
+        **({"privacy": trained.privacy | {"lower_bound": _bound(experiment, outcomes)}} if trained.privacy else {}),
+    }
+
+
+def _bound(experiment: Experiment, outcomes: dict[str, Outcome]) -> float:
+    """The largest epsilon that any attack on any seed excludes, at 95% confidence for all of them together.
+
+    It is that of (epsilon, 0)-privacy: what a delta of 1e-5 allows beside it on some thousand records (a chance of
+    about n delta to tell one of them for certain) is not taken off.
+    """
+    member = _scored_members(experiment)
+    alpha = 0.05 / (len(outcomes) * len(experiment.seeds))  # Bonferroni
+    of = (scores for outcome in outcomes.values() for scores in outcome.scores)
+    return max(epsilon_lower_bound(scores[member], scores[~member], alpha) for scores in of)
+
+
+def _scored_members(experiment: Experiment) -> np.ndarray:
+    """Which of the scored records are members, (n,) bool."""
+    parts = ("scored_members", "scored_nonmembers")
+    return np.repeat([True, False], [experiment.indices(part).shape[1] for part in parts])
+
+
+def with_changes(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The entries with their differences from the baseline, paired by seed."""
+    changes = {"attack_accuracy_change": "strongest_attack_accuracy", "test_accuracy_change": "test_accuracy"}
+    return {
+        method: entry
+        | (
+            {
+                change: paired_difference(entry[of]["values"], methods["baseline"][of]["values"])
+                for change, of in changes.items()
+            }
+            if method != "baseline"
+            else {}
+        )
+        for method, entry in methods.items()
+    }
+
+
+def _attack(outcomes: dict[str, Outcome], name: str) -> dict[str, Any]:
+    of, per_class = outcomes[name], outcomes.get(f"{name}, per class")
+    return {
+        "accuracy": summary(of.accuracy),
+        "accuracy_per_class_threshold": summary(per_class.accuracy) if per_class else None,
+        "auc": summary(of.auc),
+        "tpr_at_fpr": {f"{fpr:g}": None if rates is None else summary(rates) for fpr, rates in of.tpr_at_fpr.items()},
+    }
+
+
+def roc_curves(experiment: Experiment, outcomes: dict[str, Outcome]) -> dict[str, np.ndarray]:
+    """Mean over the seeds of each attack's ROC, at the rates of ROC_GRID that the non-members can tell apart."""
+    member = _scored_members(experiment)
+    grid = np.concatenate([[0.0], ROC_GRID[(~member).sum() * ROC_GRID >= 1]])
+    curves = {}
+    for name, outcome in outcomes.items():
+        tpr = []
+        for scores in outcome.scores:
+            false, true = roc(scores[member], scores[~member])
+            tpr.append(true[np.searchsorted(false, grid, side="right") - 1])  # the largest TPR with FPR <= grid
+        curves[f"roc/{name}/fpr"], curves[f"roc/{name}/tpr"] = grid, np.mean(tpr, axis=0)
+    return curves
+
+
+def header(experiment: Experiment, methods: Collection[str]) -> dict[str, Any]:
+    """What the results say of the run beside the methods."""
+    recipe, split = experiment.recipe, experiment.splits[0]
+    parts = ("members", "reference", "nonmembers", "known_members", "known_nonmembers")
+    return {
+        "dataset": experiment.dataset.title,
+        "network": recipe.network,
+        "device": device_name(),
+        "precision": precision(),
+        "seeds": experiment.seeds,
+        "threads": experiment.threads,
+        "versions": versions(),
+        "recipe": dataclasses.asdict(recipe),
+        "data_sha256": experiment.dataset.sha256,
+        "splits": {part: len(getattr(split, part)) for part in parts} | {"sha256": splits_sha256(experiment.splits)},
+        "notes": [*_notes(recipe, len(split.scored_nonmembers), methods), *_losses(experiment)],
+        "dropped": experiment.dropped,
+    }
+
+
+def _losses(experiment: Experiment) -> list[str]:
+    """Which seeds are not in the comparison, and why."""
+    if not experiment.dropped:
+        return []
+    lost = "; ".join(f"seed {of['seed']} in {of['method']} ({of['reason']})" for of in experiment.dropped)
+    return [f"dropped, from all methods, so that differences stay paired by seed: {lost}"]
+
+
+def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> list[str]:
+    """What a reader of the table must know: refusals, and what the controls are controls of."""
+    notes = [
+        f"TPR at {fpr:.1%} FPR is refused: it needs at least {needed_nonmembers(fpr):,} scored non-members, "
+        f"there are {scored_nonmembers:,}"
+        for fpr in FALSE_POSITIVE_RATES
+        if scored_nonmembers < needed_nonmembers(fpr)
+    ]
+    decays = [plan.weight_decay for plan in (recipe.dense, recipe.prune, recipe.retrain)]
+    pruning = recipe.pruning_epochs - recipe.retrain.epochs
+    notes.append(
+        f"dense networks train for {recipe.dense.epochs} epochs, pruned ones for {pruning} + "
+        f"{recipe.retrain.epochs} more, with weight decay {decays[0]:g}, {decays[1]:g}, {decays[2]:g}; --keep 1 is the "
+        "control that has the same training and prunes nothing"
+    )
+    if recipe.scheme != "unstructured":
+        whole = f"; {' and '.join(recipe.exempt)} exempt" if recipe.exempt else ""
+        notes.append(f"scheme {recipe.scheme}: the ratio is one of groups of weights in each layer{whole}")
+    if recipe.members is None:
+        notes.append("the non-members are the official test set: what tells it from the training set counts as leakage")
+    if any(method.startswith(PRIVATE) for method in methods):
+        notes.append(f"no epsilon covers {NOT_COVERED}")
+    if any(method.startswith(f"early-stop-{PRIVATE}") for method in methods):
+        notes.append("early-stop-dp-... is the baseline, stopped where its test accuracy reaches that of dp-...")
+    if not recipe.minmax:
+        notes.append("no Min-Max game was played: its lambda is 0")
+    for suffix, keep in zip(["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])], recipe.keep, strict=True):
+        if not {f"early-stop{suffix}", f"small-dense{suffix}"}.isdisjoint(methods):
+            notes.append(
+                f"early-stop{suffix} is the baseline, stopped where its test accuracy reaches that of "
+                f"prune-{keep_name(keep)}, seed by seed; small-dense{suffix} has at most as many weights as that keeps"
+            )
+    return notes
+
+
+def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarray]], out: str | os.PathLike) -> None:
+    """Write results.json and curves.h5 to the folder `out`, each whole or not at all."""
+    out = pathlib.Path(out)
+    with new_file(out / "curves.h5") as file:
+        for method, arrays in curves.items():
+            for name, values in sorted(arrays.items()):  # the order of the file, too, is that of no interruption
+                file.create_dataset(f"{method}/{name}", data=values)
+    write_json(results, out / "results.json")
+
+
+def read_results(folder: str | os.PathLike) -> dict[str, Any]:
+    """The results.json of a folder. Raises DataError, naming the file, where it is missing or no JSON object."""
+    path = pathlib.Path(folder) / "results.json"
+    results = read_json(path, "name a folder that `reproduce` wrote")
+    if not isinstance(results, dict):
+        raise DataError(f"{path}: holds a {type(results).__name__}, expected an object; run `reproduce` again")
+    return results

@@ -1,0 +1,142 @@
+"""Models as files: HDF5 that holds plain data and arrays, nothing that is executed. docs/format.md describes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import reprlib
+from typing import Any
+
+import h5py
+import numpy as np
+
+import nanoprune
+from nanoprune.backend import to_device, to_host
+from nanoprune.errors import ArgumentError, DataError, VersionError
+from nanoprune.lab.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, stored_text
+from nanoprune.lab.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array, write_text
+from nanoprune.lab.zoo import build, describe, size_of
+from nanoprune.nn import Network
+
+DENSE, SPARSE = 1, 2  # formats: all parameters, or those that are not zero
+FORMATS = (DENSE, SPARSE)
+ARRAYS = ("theta", "state")  # of the network, each (1, n) there; state is empty where no layer remembers anything
+REMEDY = "write it again with `train`"
+MAX_PARAMETERS = 2_000_000_000  # of one model; a description that asks for more is damaged or hostile
+
+
+@dataclasses.dataclass
+class Model:
+    """A network of one replica, and what is needed to train it on: where its members came from, and its history.
+
+    dataset: name. data_sha256: of the records. members, reference, nonmembers, seed: arguments of `make_split`.
+    steps: what was done to it, one plain record a step.
+    """
+
+    net: Network
+    dataset: str
+    data_sha256: str
+    members: int | None
+    reference: int
+    nonmembers: int
+    seed: int
+    steps: list[dict[str, Any]]
+
+
+FIELDS = {
+    "dataset": str,
+    "data_sha256": str,
+    "members": (int, type(None)),
+    "reference": int,
+    "nonmembers": int,
+    "seed": int,
+    "steps": list,
+}
+
+
+def save_model(model: Model, path: str | os.PathLike) -> None:
+    """Write `model` to `path`, whole or not at all, and without zeros where that is smaller.
+
+    Raises DataError where it cannot be written.
+    """
+    about = {name: getattr(model, name) for name in FIELDS}
+    arrays = {name: packed(to_host(getattr(model.net, name))[0]) for name in ARRAYS}
+    is_sparse = any(isinstance(array, Sparse) for array in arrays.values())
+    with new_file(path) as file:
+        file.attrs["format"] = SPARSE if is_sparse else DENSE
+        write_text(file, "nanoprune", nanoprune.__version__)
+        write_text(file, "network", json.dumps(model.net.description))
+        write_text(file, "model", json.dumps(about))
+        for name, array in arrays.items():
+            if array.shape != (0,):
+                write_array(file, name, array, compression="gzip", shuffle=True)
+
+
+def load_model(path: str | os.PathLike) -> Model:
+    """Read a model. Every size is checked before anything is made from it.
+
+    Raises DataError, naming the file, where it is missing, damaged, of another format or not what it says.
+    """
+    if pathlib.Path(path).suffix.lower() in (".npz", ".csv"):
+        raise DataError(f"{path}: not a nanoprune model; predictions are for `audit`")
+    try:
+        with open_hdf5(path, REMEDY) as file:
+            if "target_labels" in file:
+                raise DataError(f"{path}: predictions, not a model; use `audit`")
+            return _read(file, path)
+    except OSError as error:
+        reason = "not found" if not os.path.exists(path) else f"cannot be read as HDF5 ({first_line(error)})"
+        raise DataError(f"{path}: {reason}; name a model that `train` or `prune` wrote") from error
+    except DAMAGE as error:
+        raise DataError(f"{path}: not a nanoprune model ({first_line(error)}); write it again with `train`") from error
+
+
+def _read(file: h5py.File, path: str | os.PathLike) -> Model:
+    version = number_attribute(file, "format", path, REMEDY)
+    if version not in FORMATS:
+        by = stored_text(file, "nanoprune", path, REMEDY)
+        reads = " and ".join(map(str, FORMATS))
+        raise VersionError(f"{path}: format {version}, this version reads {reads}; use nanoprune {by}")
+    about = json.loads(stored_text(file, "model", path, REMEDY))
+    for name, kind in FIELDS.items():
+        if not isinstance(about[name], kind) or isinstance(about[name], bool):
+            raise DataError(f"{path}: model.{name} is {reprlib.repr(about[name])}; write the model again with `train`")
+    net = _network(json.loads(stored_text(file, "network", path, REMEDY)), file, path)
+    return Model(net, **{name: about[name] for name in FIELDS})
+
+
+def _network(description: dict[str, Any], file: h5py.File, path: str | os.PathLike) -> Network:
+    try:
+        size = size_of(description)
+        numbers = [*description["input_shape"], *(size if isinstance(size, tuple) else ()), description["classes"]]
+        if not all(type(n) is int and 0 < n <= 1_000_000 for n in numbers):
+            raise DataError(
+                f"{path}: the network's sizes are {reprlib.repr(numbers)}, expected integers from 1 to 1,000,000"
+            )
+        shape = tuple(description["input_shape"])
+        kept = {"standardise": description.get("standardise"), "dropout": description.get("dropout", 0.0)}
+        checked = describe(description["network"], shape, description["classes"], size, **kept)
+        layout = build(checked, replicas=0)  # the layout alone: no memory for parameters yet
+    except ArgumentError as error:
+        raise DataError(f"{path}: {error}") from error
+    values = {name: _values(file, name, getattr(layout, name).shape[1], path) for name in ARRAYS}
+    net = build(checked)
+    for name in ARRAYS:
+        getattr(net, name)[0] = to_device(values[name])
+    if any(to_host(s.value).min() < s.least for s in net.statistics):
+        raise DataError(f"{path}: state holds a negative variance; train the model again")
+    return net
+
+
+def _values(file: h5py.File, name: str, size: int, path: str | os.PathLike) -> np.ndarray:
+    """The array `name` (size,) of a file, checked before memory is taken for it."""
+    if not size and name not in file:
+        return np.empty(0, np.float32)
+    if size > MAX_PARAMETERS:
+        raise DataError(f"{path}: its network has {size:,} values of {name}, at most {MAX_PARAMETERS:,} are read")
+    values = dense(read_array(file, name, path, REMEDY), (size,), np.float32, f"{path}: {name}")
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: {name} holds NaN or infinity; train the model again")
+    return values

@@ -1,0 +1,184 @@
+"""Weights that were trained elsewhere: files of the safetensors format with torchvision's names, as models of ours.
+
+The same network in another layout. Ours has the kernels (O, kh*C*kw) where PyTorch has (O, C, kh, kw), and flattens
+images as (H, C, W) where PyTorch does as (C, H, W); both outputs are the same up to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nanoprune.backend import to_device
+from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.audit.predictions import file_sha256
+from nanoprune.lab.data import Dataset
+from nanoprune.lab.models.model import Model
+from nanoprune.lab.storage.bounded import first_line
+from nanoprune.lab.zoo import build, describe, layers_of
+from nanoprune.lab.zoo.count import Shape
+from nanoprune.lab.zoo.mobilenet import STAGES
+from nanoprune.lab.zoo.vgg import BLOCKS
+from nanoprune.nn import BatchNorm, Conv2D, Dense, DepthwiseConv2D, Flatten, Layer, Network, Pointwise
+
+UNKNOWN = "unknown"  # the data set of a model that came without one
+COUNTER = ".num_batches_tracked"  # PyTorch counts its batches; nothing that we compute depends on it
+
+
+def import_model(
+    path: str | os.PathLike,
+    network: str,
+    side: int = 224,
+    width: float = 1.0,
+    standardise: list[list[float]] | None = None,
+    dataset: Dataset | None = None,
+) -> Model:
+    """The model in the safetensors file `path`: torchvision's vgg16_bn, mobilenet_v2 or resnet18.
+
+    side: height and width of its images. standardise: mean and standard deviation of each channel of the images in
+    [0, 1], where it was trained on standardised ones, so that ours takes images in [0, 1]. dataset: what it was trained
+    on, on the official training set; without it the model cannot be pruned, since nobody knows its members.
+
+    Raises DataError, naming the file and the tensor, on whatever does not fit the network; ArgumentError on a network
+    without torchvision's names, and where the package safetensors is missing.
+    """
+    if network not in NAMES:
+        raise ArgumentError(f"network must be one of {', '.join(NAMES)}, got {network!r}")
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise ArgumentError(
+            "import needs the package safetensors; install the extra: pip install 'nanoprune[import]'"
+        ) from None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            net = read_network(file, path, network, side, width, standardise)
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"{path}: cannot be read as safetensors ({first_line(error)}); save the state dict as such"
+        ) from error
+    step = {"step": "import", "file": os.path.basename(path), "sha256": file_sha256(path)}
+    if dataset is None:
+        return Model(net, UNKNOWN, "", None, 0, 0, 0, [step])
+    if net.input_shape != dataset.x.shape[1:] or net.output_shape != (dataset.classes,):
+        raise ArgumentError(f"the network maps {net.input_shape} to {net.output_shape}: not made for {dataset.name}")
+    return Model(net, dataset.name, dataset.sha256, None, 0, len(dataset.y) - dataset.train, 0, [step])
+
+
+def read_network(
+    file: Any,
+    path: str | os.PathLike,
+    network: str,
+    side: int,
+    width: float,
+    standardise: list[list[float]] | None,
+) -> Network:
+    """The network of an open safetensors file, every name and shape checked before memory is taken."""
+    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, it is no dict
+    shapes = {name: shape for name, shape in shapes.items() if not name.endswith(COUNTER)}
+    last = f"{NAMES[network](side)[-1]}.weight"
+    classes = (shapes.get(last) or (1,))[0]
+    description = describe(network, (side, 3, side), classes, width, standardise)
+    expected = {name: shape for name, shape, *_ in tensors(layers_of(description), description)}
+    for name, shape in expected.items():
+        if shapes.get(name) != shape:
+            found = f"has shape {shapes[name]}" if name in shapes else "is missing"
+            raise DataError(f"{path}: {name} {found}, {network} of width {width:g} needs {shape}")
+    foreign = sorted(shapes.keys() - expected.keys())
+    if foreign:
+        raise DataError(f"{path}: {network} has no {foreign[0]} ({len(foreign)} such names); name another --network")
+    net = build(description)
+    for name, _, target, convert in tensors(net.body, description):
+        target.value[0] = to_device(convert(values(file, path, name)))
+    return net
+
+
+def values(file: Any, path: str | os.PathLike, name: str) -> np.ndarray:
+    """The tensor in float32. Raises DataError where it is not real, or not finite, or a negative variance."""
+    try:
+        tensor = file.get_tensor(name)
+    except (TypeError, AttributeError, ValueError) as error:  # NumPy has no such type, bfloat16 for one
+        raise DataError(f"{path}: {name} cannot be had in NumPy ({error}); save it as float32") from error
+    if tensor.dtype.kind != "f":
+        raise DataError(f"{path}: {name} is {tensor.dtype}, expected float32")
+    if not np.isfinite(tensor).all() or (name.endswith("running_var") and tensor.min() < 0):
+        raise DataError(f"{path}: {name} holds NaN, infinity or a negative variance")
+    return tensor.astype(np.float32)
+
+
+def tensors(body: Layer, description: dict[str, Any]) -> Iterator[tuple[str, Shape, Any, Callable]]:
+    """(name, shape there, our Parameter or Statistic, from their layout to ours) of every tensor of the network."""
+    image = tuple(description["input_shape"])
+    names = iter(NAMES[description["network"]](image[0]))
+    flattened: Shape | None = None  # the images that the next dense layer sees flattened
+    for layer, shape in body.leaves(image):
+        if isinstance(layer, Flatten):
+            flattened = shape
+        if layer.parameters():
+            prefix = next(names)
+            for name, theirs, target, convert in layout(layer, flattened):
+                yield f"{prefix}.{name}", theirs, target, convert
+            flattened = None
+
+
+def layout(layer: Layer, flattened: Shape | None) -> list[tuple[str, Shape, Any, Callable]]:
+    """(name, shape there, ours, conversion) of one layer's tensors."""
+    if isinstance(layer, BatchNorm):
+        ours = {"weight": layer.gamma, "bias": layer.beta, "running_mean": layer.mean, "running_var": layer.var}
+        return [(name, (layer.channels,), target, column) for name, target in ours.items()]
+    W, b = layer.W, layer.b
+    if isinstance(layer, Conv2D):
+        theirs = (layer.kernels, layer.channels, layer.size, layer.size)
+        found = [("weight", theirs, W, lambda a: a.transpose(0, 2, 1, 3).reshape(W.shape))]  # (O, kh, C, kw)
+    elif isinstance(layer, DepthwiseConv2D):
+        found = [("weight", (layer.channels, 1, layer.size, layer.size), W, lambda a: a.reshape(W.shape))]
+    elif isinstance(layer, Pointwise):
+        found = [("weight", (layer.kernels, layer.channels, 1, 1), W, lambda a: a.reshape(W.shape))]
+    elif isinstance(layer, Dense) and flattened:
+        H, C, width = flattened
+        found = [("weight", W.shape, W, lambda a: a.reshape(-1, C, H, width).swapaxes(1, 2).reshape(W.shape))]
+    else:
+        found = [("weight", W.shape, W, lambda a: a)]
+    return [*found, ("bias", b.shape[:1], b, column)] if b else found
+
+
+def column(a: np.ndarray) -> np.ndarray:
+    """(C,) as (C, 1)."""
+    return a[:, None]
+
+
+def vgg16_names(side: int) -> list[str]:
+    """torchvision's names of the layers that have parameters, in the order of the forward pass."""
+    names, place = [], 0
+    for _, count in BLOCKS:
+        for _ in range(count):
+            names += [f"features.{place}", f"features.{place + 1}"]
+            place += 3  # convolution, BatchNorm, ReLU
+        place += 1  # MaxPool
+    return [*names, *(f"classifier.{i}" for i in ((0, 3) if side < 64 else (0, 3, 6)))]  # ReLU and Dropout between
+
+
+def resnet18_names(side: int) -> list[str]:
+    names = ["conv1", "bn1"]
+    for stage in (1, 2, 3, 4):
+        for block in (0, 1):
+            parts = ["conv1", "bn1", "conv2", "bn2"]
+            parts += ["downsample.0", "downsample.1"] if stage > 1 and block == 0 else []
+            names += [f"layer{stage}.{block}.{part}" for part in parts]
+    return [*names, "fc"]
+
+
+def mobilenetv2_names(side: int) -> list[str]:
+    names, place = ["features.0.0", "features.0.1"], 1
+    for expansion, _, count, *_ in STAGES:
+        for _ in range(count):
+            parts = ["0.0", "0.1", "1.0", "1.1", "2", "3"] if expansion > 1 else ["0.0", "0.1", "1", "2"]
+            names += [f"features.{place}.conv.{part}" for part in parts]
+            place += 1
+    return [*names, f"features.{place}.0", f"features.{place}.1", "classifier.1"]
+
+
+NAMES = {"vgg16": vgg16_names, "mobilenetv2": mobilenetv2_names, "resnet18": resnet18_names}

@@ -1,0 +1,273 @@
+"""The verdict of an audit in words, written from its numbers. Attacks may have any names."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from nanoprune.lab.report.page import false_positive_rates
+from nanoprune.lab.report.table import attack_title, known, number
+
+Results = Mapping[str, Any]
+
+
+def ends(interval: Mapping[str, float], scale: float = 100.0, digits: int = 1) -> str:
+    """`low to high`, times `scale`."""
+    return f"{number(scale * interval['low'], digits)} to {number(scale * interval['high'], digits)}"
+
+
+def confidence(results: Results) -> str:
+    """The confidence of the intervals: `95%`."""
+    return f"{100 * (1 - results['alpha']):g}%"
+
+
+def bound(epsilon: float | None) -> float:
+    """A lower bound in hundredths, rounded down, so that it stays one; 0.0 where there is none."""
+    return math.floor(100 * epsilon) / 100 if known(epsilon) else 0.0
+
+
+def strongest_title(results: Results) -> str:
+    """The strongest attack in words, with its thresholds."""
+    best = results["strongest"]
+    return attack_title(best["attack"]) + (", one threshold a class" if best["per_class"] else "")
+
+
+def audit_title(results: Results) -> str:
+    """What was audited, in one line."""
+    source = results.get("source", {}).get("name")
+    return "Membership audit" + (f" of {source}" if source else "") + (" (void)" if found_by(results, "void") else "")
+
+
+def found_by(results: Results, outcome: str) -> list[str]:
+    """What the validity checks of one outcome found: `name: found`."""
+    return [f"{check['name']}: {check['found']}" for check in results["validity"] if check["outcome"] == outcome]
+
+
+def audit_verdict(results: Results) -> list[str]:
+    """The findings, one paragraph each: whether the model leaks, and by what that is seen; then each in full.
+
+    A void audit gives its figures and concludes nothing.
+    """
+    void, warnings = found_by(results, "void"), found_by(results, "warning")
+    if void:
+        first = [
+            f"This audit is void: {'; '.join(void)}.",
+            "Its figures say nothing of the model, neither that it leaks nor that it does not.",
+        ]
+    else:
+        first = [fault_text(results), leak_text(results), "See the warnings below." if warnings else ""]
+    paragraphs = [
+        " ".join(filter(None, first)),
+        pruning_text(results),
+        strongest_text(results),
+        " ".join(filter(None, [found_text(results), "" if void else epsilon_text(results)])),
+        "" if void else class_text(results),
+        *aside_texts(results),
+        accuracy_text(results),
+        exposure_text(results),
+        *(f"Warning: {warning}{'' if warning.endswith('?') else '.'}" for warning in warnings),
+        *(f"Refused: {refusal}." for refusal in results["refused"]),
+    ]
+    return list(filter(None, paragraphs))
+
+
+def signs(results: Results) -> list[tuple[bool, str]]:
+    """What the verdict weighs, in plain words, and whether its interval leaves out chance: all records together, the
+    classes, the bounds on epsilon, and last those who hold more than the model."""
+    accuracy = results["strongest"]["accuracy"]
+    value, told = number(100 * accuracy["value"]), accuracy["low"] > 0.5
+    found = [
+        (
+            told,
+            f"over all records an attacker sorts {value}% rightly, guessing 50.0%"
+            if told
+            else f"all records together (an attacker sorts {value}% rightly, guessing 50.0%)",
+        )
+    ]
+    worst = results["worst_class"]
+    if worst is not None:
+        classes = results["per_class"].values()
+        hit = sum(entry["auc"]["low"] > 0.5 for entry in classes)
+        auc = f"AUC {number(results['per_class'][worst]['auc']['value'], 3)}, guessing 0.500"
+        told = f"members are told apart within {hit} of {len(classes)} classes, best in class {worst} ({auc})"
+        found.append((hit > 0, told if hit else f"any class on its own (the highest is class {worst}: {auc})"))
+    epsilon = max(bound(attack["epsilon_lower_bound"]) for attack in on_the_model(results).values())
+    told = f"training was not differentially private for any epsilon below {epsilon:.2f}"
+    found.append((epsilon > 0, told if epsilon else "a bound on epsilon above 0"))
+    for held in results.get("aside", {}).values():
+        value, told = number(100 * held["value"]), held["low"] > 0.5
+        who = "an attacker who also holds the dense network"
+        found.append((told, f"{who} sorts {value}% rightly" if told else f"{who} ({value}%)"))
+    return found
+
+
+def leak_text(results: Results) -> str:
+    """Whether anything leaves out chance, and what does; "no leak is detected" is not "no leak"."""
+    found = signs(results)
+    seen, unseen = ("; ".join(text for told, text in found if told is of) for of in (True, False))
+    if any(told for told, _ in found[: len(found) - len(results.get("aside", ()))]):
+        text = f"This model gives away who was in its training data: {seen}."
+    elif seen:
+        text = f"On its own this model shows no leak, but beside the dense network it does: {seen}."
+    else:
+        text = "No leak is detected."
+    text += f" Not told from chance: {unseen}." if unseen else ""
+    text += f" All of this holds together with {confidence(results)} confidence."
+    if seen:
+        return text
+    high = number(100 * results["strongest"]["accuracy"]["high"])
+    return (
+        f"{text} That is not proof that there is no leak: over all records it may be up to {high}%, and a stronger "
+        "attack may find more."
+    )
+
+
+def pruning_text(results: Results) -> str:
+    """What the defence changes, over shadow models, where the model was pruned: leakage and accuracy."""
+    found = results.get("exposure")
+    if not found:
+        return ""
+
+    def points(change: Mapping[str, float]) -> str:
+        none = "; it cannot be told from no change" if change["low"] <= 0 <= change["high"] else ""
+        return f"{number(100 * change['value'], 1, True)} points ({confidence(results)} interval {ends(change)}{none})"
+
+    return (
+        f"Over the {results['shadows']['count']} shadow models, pruning changes how many records an attacker sorts "
+        f"rightly by {points(found['attack_accuracy_change'])}, and the test accuracy by "
+        f"{points(found['test_accuracy_change'])}."
+    )
+
+
+def fault_text(results: Results) -> str:
+    """Attacks that do significantly worse than guessing point to the data."""
+    worse = ["all records together"] if results["strongest"]["accuracy"]["high"] < 0.5 else []
+    worse += [f"class {name}" for name, entry in results["per_class"].items() if entry["auc"]["high"] < 0.5]
+    if not worse:
+        return ""
+    return (
+        f"Worse than guessing: {', '.join(worse)}. That points to a fault in the data (is the member column the wrong "
+        "way round?)."
+    )
+
+
+def strongest_text(results: Results) -> str:
+    """How well the strongest attack tells members from non-members, beside what guessing does."""
+    best = results["strongest"]
+    accuracy, candidates = best["accuracy"], best["candidates"]
+    chosen = f"picking the best of {candidates} rules and for " if candidates > 1 else ""
+    return (
+        f"The strongest attack ({strongest_title(results)}) tells members from non-members with "
+        f"{number(100 * accuracy['value'])}% balanced accuracy ({confidence(results)} interval {ends(accuracy)}, "
+        f"adjusted for {chosen}{results['looks']} kinds of evidence); guessing scores 50.0%. Of 100 records, half of "
+        f"them members, it sorts about {number(100 * accuracy['value'], 0)} rightly; guessing sorts 50."
+    )
+
+
+def found_text(results: Results) -> str:
+    """How many members an attacker finds who accuses few non-members wrongly: the attack that finds the most."""
+    attacks = on_the_model(results)
+    rate = next(iter(false_positive_rates(attacks.values())), None)
+    if rate is None:
+        return ""
+    share = f"{100 * float(rate):g}%"
+    found = {name: attack["tpr_at_fpr"][rate] for name, attack in attacks.items() if attack["tpr_at_fpr"].get(rate)}
+    if not found:
+        return f"How many members are found at {share} false positives cannot be said of so few non-members."
+    best = results["strongest"]["attack"]
+    name = max(found, key=lambda attack: (found[attack]["value"], attack == best))
+    chosen = f", not adjusted for picking the best of {len(found)} attacks" if len(found) > 1 else ""
+    return (
+        f"An attacker who wrongly accuses no more than {share} of these non-members finds "
+        f"{number(100 * found[name]['value'])}% of the members ({attack_title(name)}; {confidence(results)} interval "
+        f"{ends(found[name])}{chosen}); guessing finds {share}."
+    )
+
+
+def epsilon_text(results: Results) -> str:
+    """The largest lower bound on epsilon and what it means."""
+    bounds = {name: bound(attack["epsilon_lower_bound"]) for name, attack in on_the_model(results).items()}
+    name, count = max(bounds, key=bounds.__getitem__), len(results["attacks"])
+    if not bounds[name]:
+        return "No attack gives a lower bound on epsilon above 0. That does not prove differential privacy."
+    return (
+        f"The largest lower bound on epsilon is {bounds[name]:.2f} ({attack_title(name)}): if chance decided which "
+        f"records were trained on, training was not (epsilon, 0)-differentially private for any epsilon below "
+        f"{bounds[name]:.2f}. The confidence of this is {confidence(results)}"
+        + (f" for all {count} bounds together." if count > 1 else ".")
+    )
+
+
+def accuracy_text(results: Results) -> str:
+    """What the model, and its shadows, get right in and out of the training data."""
+    train, test = results["train_accuracy"], results["test_accuracy"]
+    members, others = (f"{results[side]:,}" for side in ("members", "nonmembers"))
+    text = (
+        f"The model classifies {number(100 * train)}% of these {members} members and {number(100 * test)}% of these "
+        f"{others} non-members rightly: a gap of {number(100 * (train - test))} points."
+    )
+    held_out, shadows = results.get("held_out"), results.get("shadows")
+    if held_out and held_out > results["nonmembers"]:
+        text += (
+            f" As many non-members are attacked as members; the test accuracy that `train` and `prune` print is over "
+            f"all {held_out:,} held-out records."
+        )
+    if shadows:
+        text += (
+            f" The {shadows['count']} shadow models, trained alike, classify "
+            f"{number(100 * shadows['train_accuracy'])}% and {number(100 * shadows['test_accuracy'])}% rightly."
+        )
+    return text
+
+
+def class_text(results: Results) -> str:
+    """The class in which members are told apart best."""
+    worst = results["worst_class"]
+    if worst is None:
+        return ""
+    auc = results["per_class"][worst]["auc"]
+    chance = "" if auc["low"] > 0.5 else " This cannot be told from guessing."
+    return (
+        f"The most exposed class is {worst}: within it the strongest attack's AUC is {number(auc['value'], 3)} "
+        f"({confidence(results)} interval {ends(auc, 1, 3)}, for all {len(results['per_class'])} classes and "
+        f"{results['looks']} kinds of evidence together); guessing scores 0.500.{chance}"
+    )
+
+
+def on_the_model(results: Results) -> dict[str, Any]:
+    """The attacks that need the model alone."""
+    aside = results.get("aside", ())
+    return {name: attack for name, attack in results["attacks"].items() if name not in aside}
+
+
+def aside_texts(results: Results) -> list[str]:
+    """What attackers reach who hold more than the model: the dense network that it was pruned from."""
+    return [
+        f"An attacker who also holds the dense network ({attack_title(name)}) reaches {number(100 * held['value'])}% "
+        f"balanced accuracy ({confidence(results)} interval {ends(held)}, adjusted for {results['looks']} kinds of "
+        f"evidence; epsilon at least {bound(results['attacks'][name]['epsilon_lower_bound']):.2f}): keep it as safe as "
+        f"the training data."
+        for name, held in results.get("aside", {}).items()
+    ]
+
+
+def exposure_text(results: Results) -> str:
+    """How pruning changed what each record has to fear, where shadow models could tell."""
+    found = results.get("exposure")
+    if not found:
+        return ""
+    mean = {name: number(found[name]["value"], 2) for name in ("dense", "pruned")}
+    change, worst, more = found["change"], found["per_class"].get(found["worst_class"]), found["more_exposed"]
+    changed = f"{number(change['value'], 2, True)}, {confidence(results)} interval {ends(change, 1, 2)}"
+    text = (
+        f"Over shadow models, training on a record moves what is said of it by {mean['dense']} standard deviations "
+        f"where they are dense and by {mean['pruned']} where they are pruned (change {changed}). "
+        f"{number(100 * more['value'])}% of the records look more exposed after pruning ({confidence(results)} "
+        f"interval of the share that is: {ends(more)}); if nothing had changed, half of them would look so by chance."
+    )
+    if worst is None:
+        return text
+    chance = ", which cannot be told from no change" if worst["low"] <= 0 <= worst["high"] else ""
+    return (
+        f"{text} Class {found['worst_class']} comes off worst: {number(worst['value'], 2, True)} "
+        f"({ends(worst, 1, 2)}){chance}."
+    )

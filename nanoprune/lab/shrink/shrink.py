@@ -1,0 +1,68 @@
+"""From a network with pruned filters or channels to a smaller dense one with the same outputs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from nanoprune.backend import to_device
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.shrink.units import unit_count
+from nanoprune.lab.zoo import layers_of, with_widths
+from nanoprune.nn import Layer, Network
+
+
+def shrink(net: Network) -> Network:
+    """The network without the units that it does not need; its outputs are the same up to rounding.
+
+    Two kinds of units (channels or features) go. One that no weight reads: its channel was pruned in the layer after.
+    And one whose weights are all zero: its filter was pruned, so it is a constant, sigma(b), for every sample, and what
+    it adds to the layer after goes into that one's bias (and may make units there constant in turn). Biases are not
+    pruned, so this constant is rarely 0. Where the next layer has no bias, or is a convolution with zeros around the
+    image, whose windows at the border hold less of a constant, one other than 0 cannot be folded: such a unit stays.
+    Every layer keeps at least one unit; inputs and outputs of the network all stay.
+
+    Each layer tells how it loses units: `Layer.constants`, from the first layer to the last; `Layer.needs`, from the
+    last to the first; `Layer.narrowed`. A shortcut ties units of several layers together: the units at both ends of a
+    `Residual` stay, those inside of its body go. The network comes with a description where `net` has one; its widths
+    are new. Raises ArgumentError where a layer cannot lose units, and where replicas come to different sizes.
+    """
+    parts = [_narrowed(net.copy(slice(r, r + 1))) for r in range(net.replicas)]
+    body, _ = parts[0]
+    sizes = [[p.shape[0] for p in part.parameters() if p.prunable] for part, _ in parts]
+    for r, own in enumerate(sizes):
+        if own != sizes[0]:
+            raise ArgumentError(
+                f"replica {r} shrinks to layers of {own} units, replica 0 to {sizes[0]}; shrink each alone"
+            )
+    small = Network(body, net.input_shape, net.replicas, net.theta.dtype, _description(net, body))
+    leaves = [layer for layer, _ in small.body.leaves(small.input_shape)]
+    places = [place for layer in leaves for place in (*layer.parameters(), *layer.statistics())]
+    for r, (_, values) in enumerate(parts):
+        for place, value in zip(places, values, strict=True):
+            place.value[r] = to_device(value.astype(net.theta.dtype))
+    return small
+
+
+def _narrowed(net: Network) -> tuple[Layer, list[np.ndarray]]:
+    """The layers of one replica without what it does not need, and their values (see `Layer.narrowed`)."""
+    inputs = unit_count(net.input_shape)
+    varying, all_inputs = np.full(inputs, np.nan), np.ones(inputs, bool)
+    outputs = np.ones(net.output_shape[0], bool)
+    body, values, _ = net.body.narrowed(all_inputs, outputs, varying, net.input_shape)
+    return copy.deepcopy(body), values
+
+
+def _description(net: Network, body: Layer) -> dict[str, Any] | None:
+    """The description of `net` with the widths that its hidden layers now have."""
+    if net.description is None:
+        return None
+    description = with_widths(net.description, [p.shape[0] for p in body.parameters() if p.prunable][:-1])
+    if repr(layers_of(description)) != repr(body):
+        raise ArgumentError(
+            f"network {description['network']} has no widths for what is left of it; prune a little more or less, so "
+            "that no block without a shortcut ends as wide as it begins"
+        )
+    return description

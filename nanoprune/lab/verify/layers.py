@@ -1,0 +1,175 @@
+"""The layers of the certificate: those whose gradients are checked, and the fast ones beside loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nanoprune.attack.attacker import attacker
+from nanoprune.backend import to_device, to_host
+from nanoprune.lab.verify import reference
+from nanoprune.lab.verify.gradient import normal
+from nanoprune.lab.zoo import lenet5
+from nanoprune.nn import (
+    AvgPool,
+    BandedDepthwise,
+    BatchNorm,
+    Branches,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    GroupNorm,
+    Layer,
+    MaxPool,
+    Network,
+    Pointwise,
+    ReLU,
+    ReLU6,
+    Residual,
+    Sequential,
+    Standardise,
+    Tanh,
+    WinogradConv2D,
+    Workspace,
+)
+from nanoprune.nn.batchnorm import EPS
+
+R = 2  # replicas in every check
+STRIDES = ((1, 0), (1, 2), (2, 0), (2, 1))  # (stride, padding)
+WINOGRAD = ((3, 1), (5, 0))  # (size, padding)
+
+Pair = tuple[Any, Any]  # ours and the oracle's
+
+
+def rng() -> np.random.Generator:
+    """The generator that each check starts from: the certificate is the same on every run."""
+    return np.random.default_rng(20080)
+
+
+def networks() -> Iterator[tuple[str, Layer, tuple[int, ...], int]]:
+    """(name, layer, input shape, samples): every layer, and the networks made of them."""
+    image = (7, 2, 6)
+    yield "Dense", Dense(5, 4), (5,), 3
+    for stride, padding in STRIDES:
+        yield f"Conv2D stride {stride} padding {padding}", Conv2D(2, 3, 3, stride, padding), image, 3
+    for size, padding in WINOGRAD:
+        yield f"WinogradConv2D {size} x {size} padding {padding}", WinogradConv2D(2, 3, size, padding), image, 3
+    for stride, padding in STRIDES:
+        yield f"DepthwiseConv2D stride {stride} padding {padding}", DepthwiseConv2D(2, 3, stride, padding), image, 3
+    for padding in (0, 1):
+        yield f"BandedDepthwise padding {padding}", BandedDepthwise(2, 3, padding), image, 3
+    yield "Pointwise", Pointwise(2, 3), image, 3
+    yield "Pointwise stride 2", Pointwise(2, 3, stride=2, bias=False), image, 3
+    yield "BatchNorm", BatchNorm(2), image, 3
+    yield "BatchNorm of features", BatchNorm(5), (5,), 4
+    yield "GroupNorm", GroupNorm(2, 4), (3, 4, 2), 3
+    yield "MaxPool(2)", Sequential(MaxPool(2)), image, 3
+    yield "MaxPool(3)", Sequential(MaxPool(3)), image, 3
+    yield "MaxPool(3), overlapping", Sequential(MaxPool(3, stride=2, padding=1)), image, 3
+    yield "AvgPool(3)", Sequential(AvgPool(3)), image, 3
+    yield "GlobalAvgPool", Sequential(GlobalAvgPool()), image, 3
+    yield "Standardise", Sequential(Standardise([0.5, -1.0], [0.3, 2.0])), image, 3
+    yield "ReLU", Sequential(ReLU()), (5,), 3
+    yield "ReLU6", Sequential(Pointwise(2, 3), BatchNorm(3), ReLU6()), image, 3
+    yield "Tanh", Sequential(Tanh()), (5,), 3
+    yield "Flatten", Sequential(Flatten()), image, 3
+    yield "Dropout, same mask", Sequential(Dropout(0.4)), (20,), 3
+    yield "Branches", Branches((2, Dense(2, 3)), (3, Sequential(Dense(3, 4), Tanh()))), (5,), 3
+    yield "Residual", Residual(Sequential(Conv2D(2, 2, 3, padding=1), Tanh())), image, 3
+    yield "Residual with a shortcut", Residual(Conv2D(2, 3, 3, 2, 1, bias=False), Pointwise(2, 3, 2)), image, 3
+    yield "Sequential", Sequential(Conv2D(2, 3, 3), MaxPool(2), ReLU(), Flatten(), Dense(12, 3)), image, 3
+    yield "LeNet-5", lenet5((28, 1, 28), 10, [20, 50, 500]), (28, 1, 28), 2
+    yield "the attack network", attacker(10).template, (20,), 3
+
+
+def beside_loops() -> Iterator[tuple[str, Callable[[Any], Pair]]]:
+    """(name, function from a dtype to ours and the oracle's) of each layer that is faster than its loops."""
+    for stride, padding in STRIDES:
+        layer = Conv2D(2, 3, 3, stride, padding)
+        yield f"Conv2D stride {stride} padding {padding}", lambda d, layer=layer: convolution(layer, d)
+    for size, padding in WINOGRAD:
+        layer = WinogradConv2D(2, 3, size, padding)
+        yield f"WinogradConv2D {size} x {size} padding {padding}", lambda d, layer=layer: convolution(layer, d)
+    for stride, padding in STRIDES:
+        layer = DepthwiseConv2D(2, 3, stride, padding)
+        yield f"DepthwiseConv2D stride {stride} padding {padding}", lambda d, layer=layer: depthwise(layer, d)
+    for padding in (0, 1):
+        layer = BandedDepthwise(2, 3, padding)
+        yield f"BandedDepthwise padding {padding}", lambda d, layer=layer: depthwise(layer, d)
+    for stride in (1, 2):
+        yield f"Pointwise stride {stride}", lambda d, s=stride: pointwise(d, s)
+    yield "BatchNorm", lambda d: batch_norm(d)["output"]
+    yield "BatchNorm, mean and unbiased variance", lambda d: batch_norm(d)["statistics"]
+    yield "GroupNorm", group_norm
+    yield "AvgPool(3)", average_pool
+
+
+def pools() -> Iterator[tuple[str, MaxPool]]:
+    """(name, layer) of the maxima that are compared with loops, gradient and all."""
+    yield "MaxPool(2)", MaxPool(2)
+    yield "MaxPool(3)", MaxPool(3)
+    yield "MaxPool(3, stride=2, padding=1)", MaxPool(3, stride=2, padding=1)
+
+
+def run(layer: Layer, X: np.ndarray) -> tuple[Network, np.ndarray, list[np.ndarray]]:
+    """The layer as a network of normal parameters, its output for X, and its parameters."""
+    net = Network(layer, X.shape[1:-1], R, X.dtype)
+    net.theta[...] = normal(rng(), net.theta.shape)
+    Y = to_host(net.forward(to_device(X), Workspace()))
+    return net, Y, [to_host(p.value) for p in net.body.parameters()]
+
+
+def images(dtype: Any, channels: int = 2) -> np.ndarray:
+    return rng().standard_normal((R, 6, channels, 5, 3)).astype(dtype)
+
+
+def convolution(layer: Conv2D, dtype: Any) -> Pair:
+    X = images(dtype)
+    _, Y, (W, b) = run(layer, X)
+    return Y, reference.convolution(X, W, b, layer.size, layer.stride, layer.padding)
+
+
+def depthwise(layer: DepthwiseConv2D, dtype: Any) -> Pair:
+    X = images(dtype)
+    _, Y, (W, b) = run(layer, X)
+    return Y, reference.depthwise(X, W, b, layer.size, layer.stride, layer.padding)
+
+
+def pointwise(dtype: Any, stride: int) -> Pair:
+    X = images(dtype)
+    _, Y, (W, b) = run(Pointwise(2, 3, stride), X)
+    return Y, reference.convolution(X, W, b, 1, stride, 0)
+
+
+def batch_norm(dtype: Any) -> dict[str, Pair]:
+    X = images(dtype)
+    net, Y, (gamma, beta) = run(BatchNorm(2), X)
+    expected, statistics = reference.batch_norm(X, gamma, beta, EPS)
+    return {"output": (Y, expected), "statistics": (to_host(net.seen), np.concatenate(statistics, axis=1))}
+
+
+def group_norm(dtype: Any) -> Pair:
+    X = images(dtype, channels=4)
+    _, Y, (gamma, beta) = run(GroupNorm(2, 4), X)
+    return Y, reference.group_norm(X, gamma, beta, 2, EPS)
+
+
+def average_pool(dtype: Any) -> Pair:
+    X = images(dtype)
+    return run(AvgPool(3), X)[1], reference.average_pool(X, 3)
+
+
+def max_pool(layer: MaxPool) -> dict[str, Pair]:
+    generator = rng()
+    X = generator.integers(-3, 4, (R, 7, 2, 8, 3)).astype(np.float64)
+    Y, first = reference.max_pool(X, layer.size, layer.stride, layer.padding)
+    ws, dY, dX = Workspace(), generator.integers(-9, 10, Y.shape).astype(np.float64), np.zeros_like(X)
+    for output, source in first.items():
+        dX[source] += dY[output]
+    ours = to_host(layer.forward(to_device(X), ws))
+    return {"output": (ours, Y), "gradient": (to_host(layer.backward(to_device(dY), ws)), dX)}

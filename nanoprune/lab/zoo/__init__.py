@@ -1,0 +1,38 @@
+"""The networks, each a list of layers, and the plain-data descriptions from which they are built again."""
+
+from nanoprune.lab.zoo.build import (
+    NETWORKS,
+    architecture,
+    build,
+    describe,
+    layers_of,
+    mixes_records,
+    narrowed,
+    size_of,
+    widths_of,
+    with_widths,
+)
+from nanoprune.lab.zoo.lenet import lenet5, lenet300
+from nanoprune.lab.zoo.mlp import mlp
+from nanoprune.lab.zoo.mobilenet import mobilenetv2
+from nanoprune.lab.zoo.resnet import resnet18
+from nanoprune.lab.zoo.vgg import vgg16
+
+__all__ = [
+    "NETWORKS",
+    "architecture",
+    "build",
+    "describe",
+    "layers_of",
+    "lenet5",
+    "lenet300",
+    "mixes_records",
+    "mlp",
+    "mobilenetv2",
+    "narrowed",
+    "resnet18",
+    "size_of",
+    "vgg16",
+    "widths_of",
+    "with_widths",
+]

@@ -1,0 +1,141 @@
+"""From a name or a description (plain data, as models are stored) to a network."""
+
+import dataclasses
+import reprlib
+from collections.abc import Callable
+from typing import Any
+
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.zoo.lenet import lenet5, lenet300
+from nanoprune.lab.zoo.mlp import mlp
+from nanoprune.lab.zoo.mobilenet import mobilenetv2, mobilenetv2_widths
+from nanoprune.lab.zoo.resnet import resnet18, resnet18_widths
+from nanoprune.lab.zoo.size import Multiplier, Widths
+from nanoprune.lab.zoo.vgg import vgg16, vgg16_widths
+from nanoprune.nn import Dense, Dropout, Layer, Network, Sequential, Standardise
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """layers(input_shape, classes, widths) makes the layers; size: what sizes there are; input_shape: the usual one."""
+
+    layers: Callable[[tuple[int, ...], int, list[int]], Sequential]
+    size: Widths | Multiplier
+    input_shape: tuple[int, ...]
+
+
+NETWORKS = {
+    "mlp": Architecture(mlp, Widths(512, 256, 128, free=True), (446,)),
+    "lenet-300-100": Architecture(lenet300, Widths(300, 100), (784,)),
+    "lenet-5": Architecture(lenet5, Widths(20, 50, 500), (28, 1, 28)),
+    "vgg16": Architecture(vgg16, Multiplier(vgg16_widths), (224, 3, 224)),
+    "mobilenetv2": Architecture(mobilenetv2, Multiplier(mobilenetv2_widths), (224, 3, 224)),
+    "resnet18": Architecture(resnet18, Multiplier(resnet18_widths), (224, 3, 224)),
+}
+
+Size = list[int] | tuple[int, ...] | float  # widths of the hidden layers, or a width multiplier
+
+
+def architecture(name: str) -> Architecture:
+    """Raises ArgumentError on an unknown name."""
+    if name not in NETWORKS:
+        raise ArgumentError(f"network must be one of {', '.join(NETWORKS)}, got {reprlib.repr(name)}")
+    return NETWORKS[name]
+
+
+def describe(
+    name: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    size: Size | None = None,
+    standardise: list[list[float]] | None = None,
+    dropout: float = 0.0,
+) -> dict[str, Any]:
+    """The description of network `name` for inputs (F,) or (H, C, W); `build` makes the network from it.
+
+    size: the widths of the hidden layers; for vgg16, mobilenetv2 and resnet18 the width multiplier, or the widths of
+    all layers with weights but the last (shortcuts and depthwise convolutions included), in their order. standardise:
+    mean and standard deviation of each channel, where the network is to see standardised images. dropout: the rate of
+    the layers that `with_dropout` puts in. Raises ArgumentError on an unknown name, on a size that does not fit it, on
+    inputs that it cannot take, and on a rate outside [0, 1).
+    """
+    found = architecture(name)
+    if len(found.input_shape) == 3 and len(input_shape) != 3:
+        raise ArgumentError(
+            f"network {name} takes images (H, C, W), got inputs of shape {reprlib.repr(input_shape)}; try mlp"
+        )
+    size = found.size.checked(name, input_shape, size)
+    description = {"network": name, "input_shape": list(input_shape), "classes": classes}
+    description["widths" if isinstance(size, list) else "width"] = size
+    description |= {} if standardise is None else {"standardise": standardise}
+    return description | ({"dropout": dropout} if Dropout(dropout).rate else {})
+
+
+def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
+    """The size in a description: the widths, or the width multiplier."""
+    size = description["widths"] if "widths" in description else description["width"]
+    return tuple(size) if isinstance(size, list) else size
+
+
+def widths_of(description: dict[str, Any]) -> list[int]:
+    """The widths of all layers with weights but the last, in their order, whatever the size was given as."""
+    found = architecture(description["network"])
+    return found.size.widths(tuple(description["input_shape"]), size_of(description))
+
+
+def with_widths(description: dict[str, Any], widths: list[int]) -> dict[str, Any]:
+    """The same architecture with other widths (see `widths_of`)."""
+    return {name: value for name, value in description.items() if name != "width"} | {"widths": widths}
+
+
+def layers_of(description: dict[str, Any]) -> Layer:
+    """The layers of a description, without memory for their parameters."""
+    layers = architecture(description["network"]).layers
+    body = layers(tuple(description["input_shape"]), description["classes"], widths_of(description))
+    if description.get("dropout"):
+        body = with_dropout(body, description["dropout"])
+    standardise = description.get("standardise")
+    return body if standardise is None else Sequential(Standardise(*standardise), body)
+
+
+def with_dropout(body: Sequential, rate: float) -> Sequential:
+    """The layers with Dropout before every dense one, but not before one that reads the records themselves."""
+    layers: list[Layer] = []
+    for layer in body.layers:
+        if isinstance(layer, Dense) and any(before.parameters() for before in layers):
+            layers.append(Dropout(rate))
+        layers.append(layer)
+    return Sequential(*layers)
+
+
+def mixes_records(name: str) -> bool:
+    """Whether layers of network `name` mix the records of a batch and remember it: then DP-SGD cannot train it."""
+    return bool(layers_of(describe(name, architecture(name).input_shape, classes=10)).statistics())
+
+
+def build(description: dict[str, Any], replicas: int = 1, dtype: str = "float32") -> Network:
+    """The network of a description, all parameters zero; `Network.initialise` draws them."""
+    return Network(layers_of(description), tuple(description["input_shape"]), replicas, dtype, description)
+
+
+def narrowed(description: dict[str, Any], weights: int) -> dict[str, Any]:
+    """The same architecture in the largest smaller size that needs at most `weights` weights; if none does, the least.
+
+    The dense network of the pruned one's size: no hidden layer is wider than some h; in networks that have a
+    multiplier, all layers by the same factor, in thousandths, without mobilenetv2's rounding to multiples of 8.
+    """
+    sizing, widths = architecture(description["network"]).size, widths_of(description)
+    low, high = 1, sizing.steps(widths)
+
+    def at(h: int) -> dict[str, Any]:
+        return with_widths(description, sizing.at(widths, h))
+
+    while low < high:  # the largest h whose network has at most so many weights; they grow with h
+        h = (low + high + 1) // 2
+        low, high = (h, high) if weight_count(at(h)) <= weights else (low, h - 1)
+    return at(low)
+
+
+def weight_count(description: dict[str, Any]) -> int:
+    """The number of prunable weights of one replica."""
+    return sum(p.size for p in layers_of(description).parameters() if p.prunable)

@@ -1,5 +1,0 @@
-"""The certificate: every formula of the package against an oracle that shares no code with it."""
-
-from nanoprune.verify.certificate import Check, run
-
-__all__ = ["Check", "run"]
