@@ -14,13 +14,15 @@ import time
 
 import numpy as np
 
-from nanoprune.batch import Records, accuracy
 from nanoprune.defend import DPSGD
 from nanoprune.lab.data import load
+from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.passes import default_threads, single_threaded_blas
 from nanoprune.lab.privacy.accounting import epsilon, epsilon_rdp, phase
 from nanoprune.lab.zoo import build, describe
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
+from nanoprune.train import train
 
 SETTINGS = {"1": (1.3, 15, 0.1), "2": (0.7, 45, 0.25)}  # noise, epochs, learning rate
 WIDTHS = [16, 32, 32]

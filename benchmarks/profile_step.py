@@ -58,7 +58,7 @@ def step(net: Network, X: np.ndarray, y: np.ndarray, ws: Workspace, optimizer: S
         spent[name].append(time.thread_time() - began)
         return result
 
-    layers = net.body.layers
+    layers = net.body.parts
     for i, layer in enumerate(layers):
         X = timed(f"{i} forward   {_short(layer)}", layer.forward, X, ws)
     loss = cross_entropy if net.output_shape[0] > 1 else lambda z, y: log_loss(z, y[:, None].astype(z.dtype))

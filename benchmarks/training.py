@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from nanoprune.batch import Records
 from nanoprune.defend import DPSGD
 from nanoprune.errors import WorkerError
-from nanoprune.lab.engine.passes import Passes
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.passes import SharedPasses
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy
+from nanoprune.records import Records
 
 
 def training_step(
@@ -25,7 +25,7 @@ def training_step(
     threadpoolctl.threadpool_limits(1, user_api="blas")
     x, y = random_batch(batch, shape, classes)
     net = build(describe(network, shape, classes, widths)).initialise([np.random.default_rng(0)])
-    records, optimizer, passes = Records(x, y), SGD(momentum=0.9), Passes(net, Team(threads))
+    records, optimizer, passes = Records(x, y), SGD(momentum=0.9), SharedPasses(net, ProcessGroup(threads))
     optimizer.begin(net, passes.team.zeros)
     index = np.arange(batch)[None]
 
@@ -42,7 +42,7 @@ def training_step(
     return side_by_side(passes, step)
 
 
-def side_by_side(passes: Passes, step: Callable[[], Any]) -> Callable[[], Any]:
+def side_by_side(passes: SharedPasses, step: Callable[[], Any]) -> Callable[[], Any]:
     """The step for rank 0; the other processes of the team go along with each one that it makes, until it ends."""
     passes.__enter__()
     while passes.team.rank:
@@ -103,7 +103,7 @@ def lenet5_private_step(batch: int, threads: int) -> Callable[[], None]:
     net = build(describe("lenet-5", (28, 1, 28), 10, [20, 50, 500])).initialise([np.random.default_rng(0)])
     records, optimizer, private = Records(x, y), SGD(momentum=0.9), DPSGD(clip=1.5, noise=1.0)
     private.begin(net, np.arange(60_000)[None], batch)
-    passes, index = Passes(net, Team(threads), keep_gradients=True), np.arange(batch)[None]
+    passes, index = SharedPasses(net, ProcessGroup(threads), keep_gradients=True), np.arange(batch)[None]
     optimizer.begin(net, passes.team.zeros)
 
     def objective(net: Network, ws: Workspace, index: np.ndarray, count: int) -> np.ndarray:

@@ -21,11 +21,11 @@ from nanoprune.attack import (
     modified_entropy,
     network,
 )
-from nanoprune.attack.network import again, attack_scores
+from nanoprune.attack.network import again, attack_scores, held_out_share
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.lab.engine.passes import single_threaded_blas
-from nanoprune.lab.experiment.evaluate import ATTACKS, Outcome, Outputs, evaluate, held_out_share, strongest
+from nanoprune.lab.experiment.evaluate import ATTACKS, Outcome, Outputs, evaluate, strongest
 from nanoprune.nn import Workspace
 
 quick = settings(deadline=None, max_examples=100)

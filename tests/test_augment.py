@@ -7,13 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.backend import to_device, to_host, xp
-from nanoprune.batch import Records, accuracy
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.data.augment import PAD, CropFlip, augmentation
+from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.passes import single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
+from nanoprune.train import train
 
 
 @pytest.fixture(params=[np, strict_cupy.module], ids=["numpy", "cupy"])
@@ -95,7 +97,7 @@ def trained(augment: str, threads: int = 1, epochs: int = 3) -> tuple[Network, n
     net, members = linear(2), np.stack([g.permutation(40)[:21] for g in seeded(2)])
     with single_threaded_blas():
         plan = Schedule(epochs, batch=8, augment=augment)
-        losses = train(net, images(), members, plan, seeded(2), team=Team(threads))
+        losses = train(net, images(), members, plan, seeded(2), team=ProcessGroup(threads))
     return net, losses
 
 

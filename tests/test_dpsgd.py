@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nanoprune.nn.records import blocks, records_first
 from scipy import stats
 from test_layers import conv_cases, depthwise_cases, group_cases, pointwise_cases
 
-from nanoprune.batch import Records, predict
 from nanoprune.defend import DPSGD, MinMax
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.engine.passes import Passes, single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.passes import SharedPasses, single_threaded_blas
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.kernels import WinogradConv2D
 from nanoprune.lab.privacy.accounting import Phase, epsilon
 from nanoprune.lab.statistics.epsilon import epsilon_lower_bound
 from nanoprune.lab.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
@@ -34,13 +35,13 @@ from nanoprune.nn import (
     Residual,
     Sequential,
     Tanh,
-    WinogradConv2D,
     Workspace,
     cross_entropy,
 )
-from nanoprune.nn.records import blocks, records_first
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records, predict
+from nanoprune.schedule import Schedule
+from nanoprune.train import train
 
 SEEDS = st.integers(0, 2**32 - 1)
 SMALL = st.integers(1, 3)
@@ -197,7 +198,7 @@ def clipped_sum(net, X, y, private, threads=1):
         private.clip(net, ws)
         return 0
 
-    with Passes(net, Team(threads), keep_gradients=True) as passes:
+    with SharedPasses(net, ProcessGroup(threads), keep_gradients=True) as passes:
         passes.run(objective, np.tile(np.arange(X.shape[-1]), (len(X), 1)))
     return net.grad.copy()
 
@@ -419,7 +420,7 @@ def test_threads_change_nothing_but_rounding(threads):
     for workers in (1, threads):
         net = fresh(2)
         private = DPSGD(0.5, 1.0, seeds=[1, 2])
-        train(net, problem(), members, Schedule(epochs=3, batch=6), [], private=private, team=Team(workers))
+        train(net, problem(), members, Schedule(epochs=3, batch=6), [], private=private, team=ProcessGroup(workers))
         found.append(net.theta)
     close(found[1], found[0])
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import nanoprune.lab.experiment.shard as methods
-from nanoprune.batch import Records
 from nanoprune.defend import DPSGD
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit.shadows import train_shadows, undefended
@@ -18,7 +17,8 @@ from nanoprune.lab.verify import reference
 from nanoprune.lab.workflow.single_model import prune_model, train_model
 from nanoprune.lab.zoo import build, describe
 from nanoprune.prune import ADMMSettings
-from nanoprune.train import Schedule
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
 
 
 def small(**changes):

@@ -96,12 +96,12 @@ def remembering(replicas: int = 3) -> Network:
 def test_statistics_are_views_of_state_and_no_parameters():
     net = remembering()
     assert [(s.name, s.shape) for s in net.statistics] == [(n, (c, 1)) for c in (3, 4) for n in ("mean", "var")]
-    assert net.state.shape == net.seen.shape == (3, 14)
+    assert net.state.shape == net.batch_state.shape == (3, 14)
     assert net.size == net.theta.shape[1] == 3 * 8 + 4 * 27 + 4 + 2 * (3 + 4)
     np.testing.assert_array_equal(np.concatenate([s.value[:, :, 0] for s in net.statistics], axis=1), net.state)
     for s in net.statistics:
         assert np.shares_memory(s.value, net.state)
-        assert np.shares_memory(s.seen, net.seen)
+        assert np.shares_memory(s.batch, net.batch_state)
 
 
 def test_a_network_starts_with_unit_scales_and_variances():
@@ -122,8 +122,8 @@ def test_shard_and_twin_share_the_state_and_copy_does_not():
     shard.state[0, 3] = -5.0
     assert (net.state[1, 3], twin.state[1, 3]) == (-5.0, -5.0)
     assert copy.state[1, 3] != -5.0
-    twin.seen[...] = 7.0  # two passes in flight see different batches
-    assert not (net.seen == 7.0).any()
+    twin.batch_state[...] = 7.0  # two passes in flight see different batches
+    assert not (net.batch_state == 7.0).any()
 
 
 @pytest.mark.parametrize("optimizer", [SGD(0.9, 0.1), Adam(weight_decay=0.1)])
@@ -144,8 +144,8 @@ def test_no_optimiser_penalty_or_mask_touches_the_state(optimizer):
 def test_remember_takes_a_tenth_of_what_was_seen():
     net = remembering()
     state = net.state.copy()
-    net.seen[...] = 20.0
-    net.remember()
+    net.batch_state[...] = 20.0
+    net.update_statistics()
     np.testing.assert_allclose(net.state, 0.9 * state + 0.1 * 20.0)
 
 
@@ -310,7 +310,7 @@ def test_networks_have_the_published_counts(name, count, macs, decimals):
 
 
 def test_vgg16_without_its_normalisation_has_the_published_count():
-    layers = layers_of(describe("vgg16", (224, 3, 224), 1000)).layers
+    layers = layers_of(describe("vgg16", (224, 3, 224), 1000)).parts
     assert sum(p.size for x in layers if not isinstance(x, BatchNorm) for p in x.parameters()) == 138_357_544
 
 

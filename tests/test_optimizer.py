@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import ArgumentError
-from nanoprune.nn import SGD, Adam, Dense, Network, schedule
+from nanoprune.nn import SGD, Adam, Dense, Network
 from nanoprune.nn import optimizer as module
+from nanoprune.schedule import learning_rate
 
 SEEDS = st.integers(0, 2**32 - 1)
 RATE = 0.05
@@ -127,7 +128,7 @@ def test_moments_move_as_they_are_where_a_team_begins(make):
 
 
 def test_schedules_by_hand():
-    constant, step, cosine = (schedule(kind, 0.2, 8) for kind in ("constant", "step", "cosine"))
+    constant, step, cosine = (learning_rate(kind, 0.2, 8) for kind in ("constant", "step", "cosine"))
     assert [constant(epoch) for epoch in (0, 3.5, 7.9)] == [0.2] * 3
     assert [step(epoch) for epoch in (0, 3, 4, 5.9, 6, 7)] == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
     assert [cosine(epoch) for epoch in (0, 2, 4, 8)] == pytest.approx([0.2, 0.1 * (1 + math.sqrt(0.5)), 0.1, 0.0])
@@ -136,9 +137,9 @@ def test_schedules_by_hand():
 @pytest.mark.parametrize("rate", [0.0, -0.1, math.inf, math.nan])
 def test_rates_that_cannot_be_used_are_refused(rate):
     with pytest.raises(ArgumentError, match="learning rate must be positive and finite"):
-        schedule("constant", rate, 3)
+        learning_rate("constant", rate, 3)
 
 
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(ArgumentError, match="schedule must be one of constant, step, cosine, got 'linear'"):
-        schedule("linear", 0.1, 3)
+        learning_rate("linear", 0.1, 3)

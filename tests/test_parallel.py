@@ -9,8 +9,8 @@ import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoprune.lab.engine.passes import Passes, default_threads, single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.passes import SharedPasses, default_threads, single_threaded_blas
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.nn import (
     SGD,
     Adam,
@@ -55,7 +55,7 @@ def problem(samples: int = N):
 
 def run(threads: int, samples: int = N, batches: int = 1):
     net, _, _, objective = problem(samples)
-    with Passes(net, Team(threads)) as passes:
+    with SharedPasses(net, ProcessGroup(threads)) as passes:
         for _ in range(batches):
             loss = passes.run(objective, np.tile(np.arange(samples), (R, 1)))
     return loss, net.grad
@@ -86,7 +86,7 @@ def test_the_same_number_of_threads_gives_the_same_bits(threads):
 def test_each_process_gets_its_own_part_of_the_samples(threads):
     """Every sample is somebody's, once, in order, with its weight; with more processes than samples some get none."""
     net, *_ = problem()
-    team = Team(threads)
+    team = ProcessGroup(threads)
     doer, times, weights = (team.zeros((R, N), np.float64) for _ in range(3))
 
     def objective(net, ws, index, weight, count):
@@ -98,7 +98,7 @@ def test_each_process_gets_its_own_part_of_the_samples(threads):
         return len(index[0])
 
     index, weight = np.stack([np.arange(N), np.arange(N)[::-1]]), np.arange(R * N).reshape(R, N) / 2
-    with Passes(net, team) as passes:
+    with SharedPasses(net, team) as passes:
         assert passes.run(objective, index, weight) == N
     assert (times == 1).all()
     for r in range(R):
@@ -112,8 +112,8 @@ def test_each_process_gets_its_own_part_of_the_samples(threads):
 def test_processes_share_theta_and_state_and_each_updates_its_columns(threads):
     """What all columns are in the end, each was written by the process whose it is."""
     net = Network(Sequential(BatchNorm(2), Flatten(), Dense(24, 4)), (3, 2, 4), R, np.float64)
-    before, team = net.theta.copy(), Team(threads)
-    passes = Passes(net, team)
+    before, team = net.theta.copy(), ProcessGroup(threads)
+    passes = SharedPasses(net, team)
     with passes:
         net.theta[:, passes.mine] += 1 + team.rank
         team.meet()
@@ -142,7 +142,7 @@ def normalised(threads: int, samples: int = N, dtype: type = np.float64) -> dict
         net.backward(dlogits, ws)
         return loss
 
-    with Passes(net, Team(threads)) as passes:
+    with SharedPasses(net, ProcessGroup(threads)) as passes:
         for _ in range(2):
             loss = passes.run(objective, np.tile(np.arange(samples), (R, 1)))
             net.theta[:, passes.mine] -= dtype(0.1) * net.grad[:, passes.mine]
@@ -174,7 +174,7 @@ def test_running_statistics_are_those_of_the_whole_batch(threads):
         net.forward(X[..., index[0]], ws)
         return 0.0
 
-    with Passes(net, Team(threads)) as passes:
+    with SharedPasses(net, ProcessGroup(threads)) as passes:
         for _ in range(2):
             passes.run(objective, np.tile(np.arange(N), (R, 1)))
     mean, var = X.mean(axis=(1, 3, 4)), X.var(axis=(1, 3, 4), ddof=1)  # (R, C)

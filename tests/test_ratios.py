@@ -14,13 +14,15 @@ from nanoprune.lab.audit.shadows import recipe_steps
 from nanoprune.lab.audit.validity import sparsity
 from nanoprune.lab.commands.prune import prune as prune_command
 from nanoprune.lab.data import load
+from nanoprune.lab.experiment.keep_file import read_keep_file
 from nanoprune.lab.experiment.recipes import RECIPES, recipe_for
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.report import cost_table
 from nanoprune.lab.verify import reference
 from nanoprune.lab.zoo import build, describe
+from nanoprune.lab.zoo.cost import costs
 from nanoprune.nn import Conv2D, Dense, Flatten, Network, ReLU, Sequential
-from nanoprune.prune import Budget, costs, erk, hard_prune, layer_ratios, read_keep_file
+from nanoprune.prune import Budget, erk, hard_prune, layer_ratios
 from nanoprune.prune.budget import SCOPES
 
 

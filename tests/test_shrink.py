@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.shrink import shrink
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import (
     Branches,
@@ -21,7 +22,7 @@ from nanoprune.nn import (
     Tanh,
     Workspace,
 )
-from nanoprune.prune import Budget, hard_prune, shrink
+from nanoprune.prune import Budget, hard_prune
 
 quick = settings(deadline=None, max_examples=40)
 seeds = st.integers(0, 2**32 - 1)

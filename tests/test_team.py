@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from processes import gone, killed
 
 from nanoprune.errors import ArgumentError, WorkerError
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.process_group import ProcessGroup
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="worker processes are for Linux")
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="worker processe
 @settings(deadline=None, max_examples=200)
 @given(st.integers(1, 40), st.integers(0, 200))
 def test_each_of_so_many_things_is_somebodys(size, length):
-    team, things = Team(size), []
+    team, things = ProcessGroup(size), []
     for team.rank in range(size):
         part = range(length)[team.part(length)]
         assert abs(len(part) - length / size) < 1
@@ -36,7 +36,7 @@ def test_totals_are_sums_in_the_order_of_the_ranks(size, seed):
     """To the last bit, in every process; arrays of several shapes and dtypes at once, numbers, and nothing at all."""
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((size, 2, 3, 1)).astype(np.float32), rng.standard_normal((size, 70_000))
-    c, team = rng.integers(0, 1000, size), Team(size)
+    c, team = rng.integers(0, 1000, size), ProcessGroup(size)
     found = team.zeros((size, 2, 3, 1), np.float32), team.zeros((size, 70_000), np.float64), team.zeros((size,), int)
     with team:
         for _ in range(2):
@@ -56,7 +56,7 @@ def test_totals_are_sums_in_the_order_of_the_ranks(size, seed):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_what_is_decided_once_is_alike_for_all(threads):
-    team = Team(threads)
+    team = ProcessGroup(threads)
     asked, found, arrays = team.zeros((3,), int), team.zeros((3,), float), team.zeros((3, 2), np.float32)
 
     def ask() -> float:
@@ -75,7 +75,7 @@ def test_what_is_decided_once_is_alike_for_all(threads):
 
 def test_a_total_may_be_of_the_first_ranks_alone():
     """The others do not wait for it, and are at the next meeting before them."""
-    team = Team(4)
+    team = ProcessGroup(4)
     found = team.zeros((4,), int)
     with team:
         for ranks in (1, 2, 3, 4):
@@ -88,7 +88,7 @@ def test_a_total_may_be_of_the_first_ranks_alone():
 
 
 def test_nobody_passes_a_meeting_before_all_have_come():
-    team = Team(3)
+    team = ProcessGroup(3)
     come = team.zeros((3,), int)
     with team:
         for turn in range(1, 30):
@@ -100,7 +100,7 @@ def test_nobody_passes_a_meeting_before_all_have_come():
 
 
 def test_the_processes_share_arrays_made_before_and_nothing_else():
-    team = Team(2)
+    team = ProcessGroup(2)
     ours, shared = np.zeros(2), team.zeros((2,), int)
     with team:
         ours[team.rank] = 1
@@ -111,7 +111,7 @@ def test_the_processes_share_arrays_made_before_and_nothing_else():
 
 
 def test_a_team_can_begin_again():
-    team = Team(2)
+    team = ProcessGroup(2)
     turns = team.zeros((2,), int)
     for _ in range(3):
         with team:
@@ -123,7 +123,7 @@ def test_a_team_can_begin_again():
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_an_error_in_one_ends_all(failing):
     """Those that wait for it do not wait for ever; rank 0 raises its own, or says what the other one had."""
-    team = Team(3)
+    team = ProcessGroup(3)
     pids = team.zeros((3,), int)
     expected = (ZeroDivisionError, "in one") if failing == 0 else (WorkerError, "ZeroDivisionError: in one")
 
@@ -145,7 +145,7 @@ def test_an_error_in_one_ends_all(failing):
 
 
 def test_the_death_of_one_is_an_error():
-    team = Team(2)
+    team = ProcessGroup(2)
 
     def work() -> None:
         if team.rank == 1:
@@ -158,7 +158,7 @@ def test_the_death_of_one_is_an_error():
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_failure_after_the_last_meeting_is_an_error_too(killed):
-    team = Team(2)
+    team = ProcessGroup(2)
 
     def work() -> None:
         team.meet()
@@ -172,7 +172,7 @@ def test_a_failure_after_the_last_meeting_is_an_error_too(killed):
 
 
 def test_the_first_reason_counts():
-    team = Team(3)
+    team = ProcessGroup(3)
 
     def work() -> None:
         if team.rank:
@@ -220,10 +220,10 @@ def test_nothing_that_goes_wrong_in_another_process_lets_it_out_of_the_body():
 def test_where_the_system_forgets_who_ends_nobody_asks_for_it():
     program = """
         import signal
-        from nanoprune.lab.engine.process_group import Team
+        from nanoprune.lab.engine.process_group import ProcessGroup
 
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        with Team(2) as team:
+        with ProcessGroup(2) as team:
             total = team.total(1)
         print(total)
     """
@@ -231,7 +231,7 @@ def test_where_the_system_forgets_who_ends_nobody_asks_for_it():
 
 
 def test_outside_of_its_body_a_team_of_several_has_no_totals():
-    team = Team(2)
+    team = ProcessGroup(2)
     for ask in (lambda: team.total(1), team.meet, lambda: team.once(lambda: 1)):
         with pytest.raises(WorkerError, match="a team of 2 has not begun, or has ended"):
             ask()
@@ -248,7 +248,10 @@ def test_a_process_that_cannot_be_started_is_an_error(monkeypatch):
         return pid
 
     monkeypatch.setattr(os, "fork", second_fails)
-    with pytest.raises(WorkerError, match=r"cannot be started \(.*unavailable\); lower --threads"), Team(3) as team:
+    with (
+        pytest.raises(WorkerError, match=r"cannot be started \(.*unavailable\); lower --threads"),
+        ProcessGroup(3) as team,
+    ):
         team.meet()
     assert gone(made)
 
@@ -256,12 +259,12 @@ def test_a_process_that_cannot_be_started_is_an_error(monkeypatch):
 def test_a_signal_to_the_whole_group_is_left_to_rank_0():
     program = """
         import os, signal, time
-        from nanoprune.lab.engine.process_group import Team
+        from nanoprune.lab.engine.process_group import ProcessGroup
 
         caught = []
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, frame: caught.append(number))
-        team = Team(2)
+        team = ProcessGroup(2)
         with team:
             if team.rank == 0:
                 os.killpg(0, signal.SIGINT)
@@ -276,9 +279,9 @@ def test_a_signal_to_the_whole_group_is_left_to_rank_0():
 def test_the_others_end_where_rank_0_is_killed():
     program = """
         import os, time
-        from nanoprune.lab.engine.process_group import Team
+        from nanoprune.lab.engine.process_group import ProcessGroup
 
-        with Team(3) as team:
+        with ProcessGroup(3) as team:
             os.write(1, b"%d\\n" % os.getpid())  # in one piece
             time.sleep(60)
     """
@@ -287,11 +290,11 @@ def test_the_others_end_where_rank_0_is_killed():
 
 def test_where_nothing_can_be_forked_a_team_is_one_process(monkeypatch):
     monkeypatch.setattr(sys, "platform", "elsewhere")
-    with Team(4) as team:
+    with ProcessGroup(4) as team:
         assert (team.size, team.rank, team.total(3, "as it is")) == (1, 0, (3, "as it is"))
         assert range(7)[team.part(7)] == range(7)
 
 
 def test_a_team_of_nobody_is_refused():
     with pytest.raises(ArgumentError, match="threads must be at least 1, got 0"):
-        Team(0)
+        ProcessGroup(0)

@@ -5,14 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoprune.batch import Records, accuracy
 from nanoprune.defend import MinMax, minmax
 from nanoprune.errors import ArgumentError, DivergenceError
+from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.passes import single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Tanh
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune
-from nanoprune.train import Schedule, _update_epochs, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule, update_epochs
+from nanoprune.train import train
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -149,7 +151,7 @@ def test_each_member_is_used_once_in_each_epoch(replicas, count, batch, epochs, 
     x, y = blobs(30)
     rng = np.random.default_rng(0)
     members = np.stack([rng.choice(30, count, replace=False) for _ in range(replicas)])
-    net, team = Network(Dense(6, 3), (6,), replicas), Team(threads)
+    net, team = Network(Dense(6, 3), (6,), replicas), ProcessGroup(threads)
     used = team.zeros((replicas, 30), np.int64)  # how often each record was
     calls = team.zeros((threads,), np.int64)  # of each process
 
@@ -204,7 +206,7 @@ def run(part: str, replicas: slice = slice(0, 3), threads: int = 1, epochs: int 
         Schedule(epochs, batch=8, lr=(0.05, 0.02, 0.1)[replicas], weight_decay=1e-3),
         seeded(3, 5)[replicas],
         **options,
-        team=Team(threads),
+        team=ProcessGroup(threads),
     )
     if "game" in options:
         kept += [options["game"].h.theta, np.moveaxis(np.array(options["game"].history), 2, 0)]
@@ -258,7 +260,7 @@ def test_generators_matter():
 @given(st.integers(1, 200), st.data())
 def test_admm_iterations_are_spread_evenly_over_the_epochs(epochs, data):
     iterations = data.draw(st.integers(1, epochs))
-    updates = sorted(_update_epochs(epochs, iterations))
+    updates = sorted(update_epochs(epochs, iterations))
     assert len(updates) == iterations
     assert updates[-1] == epochs - 1
     rounds = np.diff([-1, *updates])  # epochs of each W-step
@@ -362,7 +364,7 @@ def test_a_learning_rate_that_is_too_high_ends_in_an_error(threads):
     """In a team all see it, and rank 0 raises it."""
     (x, y), members, plan = blobs(40), np.arange(40).reshape(2, 20), Schedule(3, lr=1e20)
     with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=r"unprotected: the loss of replica [01] is"):
-        train(mlp(2), Records(x, y), members, plan, seeded(2), method="unprotected", team=Team(threads))
+        train(mlp(2), Records(x, y), members, plan, seeded(2), method="unprotected", team=ProcessGroup(threads))
 
 
 def test_the_iteration_counts_the_epochs_before():

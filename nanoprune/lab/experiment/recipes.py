@@ -16,7 +16,8 @@ from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings, Budget, layer_ratios, parse_scheme
 from nanoprune.prune.budget import check_scope
 from nanoprune.prune.ratios import USUAL
-from nanoprune.train import Schedule
+from nanoprune.prune.ratios import layer_names as names_of
+from nanoprune.schedule import Schedule
 
 Keep = float | tuple[float, ...]  # one ratio for all layers, or one a layer
 
@@ -341,7 +342,8 @@ def _of_network(recipe: Recipe, network: str) -> dict[str, Any]:
 def layer_names(dataset: Dataset, members: int | str | None = None, network: str | None = None) -> list[str]:
     """The layers of the network that `recipe_for` says, by the names that ratios are given to."""
     recipe = recipe_for(dataset, members, network=network)
-    return build(describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths), replicas=0).names
+    net = build(describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths), replicas=0)
+    return names_of(net)
 
 
 def one_ratio(keep: Keep | None, from_file: Keep | None, scheme: str | None) -> Keep:

@@ -19,8 +19,8 @@ from nanoprune.lab.data import Dataset
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.zoo import build, describe, layers_of
-from nanoprune.lab.zoo.count import Shape
 from nanoprune.lab.zoo.mobilenet import STAGES
+from nanoprune.lab.zoo.structure import Shape, leaves_with_shapes
 from nanoprune.lab.zoo.vgg import BLOCKS
 from nanoprune.nn import BatchNorm, Conv2D, Dense, DepthwiseConv2D, Flatten, Layer, Network, Pointwise
 
@@ -114,7 +114,7 @@ def tensors(body: Layer, description: dict[str, Any]) -> Iterator[tuple[str, Sha
     image = tuple(description["input_shape"])
     names = iter(NAMES[description["network"]](image[0]))
     flattened: Shape | None = None  # the images that the next dense layer sees flattened
-    for layer, shape in body.leaves(image):
+    for layer, shape in leaves_with_shapes(body, image):
         if isinstance(layer, Flatten):
             flattened = shape
         if layer.parameters():

@@ -9,12 +9,12 @@ import numpy as np
 
 from nanoprune.attack.attacker import attacker
 from nanoprune.backend import to_device, to_host
+from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D
 from nanoprune.lab.verify import reference
 from nanoprune.lab.verify.gradient import normal
 from nanoprune.lab.zoo import lenet5
 from nanoprune.nn import (
     AvgPool,
-    BandedDepthwise,
     BatchNorm,
     Branches,
     Conv2D,
@@ -34,7 +34,6 @@ from nanoprune.nn import (
     Sequential,
     Standardise,
     Tanh,
-    WinogradConv2D,
     Workspace,
 )
 from nanoprune.nn.batchnorm import EPS
@@ -150,7 +149,7 @@ def batch_norm(dtype: Any) -> dict[str, Pair]:
     X = images(dtype)
     net, Y, (gamma, beta) = run(BatchNorm(2), X)
     expected, statistics = reference.batch_norm(X, gamma, beta, EPS)
-    return {"output": (Y, expected), "statistics": (to_host(net.seen), np.concatenate(statistics, axis=1))}
+    return {"output": (Y, expected), "statistics": (to_host(net.batch_state), np.concatenate(statistics, axis=1))}
 
 
 def group_norm(dtype: Any) -> Pair:

@@ -101,7 +101,7 @@ def layers_of(description: dict[str, Any]) -> Layer:
 def with_dropout(body: Sequential, rate: float) -> Sequential:
     """The layers with Dropout before every dense one, but not before one that reads the records themselves."""
     layers: list[Layer] = []
-    for layer in body.layers:
+    for layer in body.parts:
         if isinstance(layer, Dense) and any(before.parameters() for before in layers):
             layers.append(Dropout(rate))
         layers.append(layer)

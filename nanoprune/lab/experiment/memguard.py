@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from nanoprune.attack.attacker import attacker
-from nanoprune.attack.network import fit_attack_network
+from nanoprune.attack.attacker import attack_input, attacker
+from nanoprune.attack.network import fit_attack_network, held_out_share
 from nanoprune.backend import to_device, to_host, xp
-from nanoprune.defend.minmax import attack_input
 from nanoprune.lab.engine.shards import Advance, map_shards, train_shards
-from nanoprune.lab.experiment.evaluate import held_out_share
 from nanoprune.nn import Network, Workspace
 from nanoprune.nn import softmax as device_softmax
 from nanoprune.nn.loss import one_hot
