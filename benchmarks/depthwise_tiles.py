@@ -12,7 +12,8 @@ import threadpoolctl
 from measure import in_turn
 
 from nanoprune.lab.kernels import BandedDepthwise, banded
-from nanoprune.nn import DepthwiseConv2D, Network, Workspace
+from nanoprune.lab.layers import DepthwiseConv2D
+from nanoprune.nn import Network, Workspace
 
 IMAGES = ((32, 48), (16, 48), (8, 144), (4, 240))  # rows and columns, channels
 TILES = (2, 4, 8)

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from nanoprune.backend import to_host, xp
-from nanoprune.defend import MinMax
 from nanoprune.defend.losses import loss_function
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.minibatch import MiniBatch
-from nanoprune.nn import SGD, Network, Passes, Workspace
-from nanoprune.prune import ADMM, Mask
+from nanoprune.nn import Network, Passes, Workspace
 from nanoprune.records import Records
 from nanoprune.schedule import Schedule, update_epochs
 
@@ -21,7 +19,7 @@ from nanoprune.schedule import Schedule, update_epochs
 class Run:
     """One training in one process. `nanoprune.lab.engine.run` has several processes, resuming and curves.
 
-    The arguments are those of `train`. estimate: how the gradient of L_D is estimated, `MiniBatch` or `DPSGD`. name: of
+    The arguments are those of `train`, and its SGD. estimate: of the gradient of L_D, `MiniBatch` or `DPSGD`. name: of
     what is trained, for errors. As a context it surrounds the training.
     """
 
@@ -32,38 +30,32 @@ class Run:
         members: np.ndarray,
         plan: Schedule,
         generators: list[np.random.Generator],
-        sgd: SGD,
-        game: MinMax | None = None,
-        admm: ADMM | None = None,
-        mask: Mask | None = None,
+        sgd: Any,
+        game: Any = None,
+        admm: Any = None,
+        mask: Any = None,
         estimate: MiniBatch | None = None,
         name: str = "training",
     ) -> None:
         self.net, self.records, self.game, self.name = net, records, game, name
-        self.rate = plan.rate(net.replicas)
+        self.rate, self.losses, self.epoch = plan.rate(net.replicas), np.empty((net.replicas, plan.epochs)), 0
         self.updates = update_epochs(plan.epochs, admm.settings.iterations) if admm else set()
         self.estimate = estimate or MiniBatch()
         self.estimate.begin(net, members, plan, generators, loss_function(plan.loss), mask, game)
         self.passes = self.make_passes(net, self.estimate.generators, self.estimate.defer)
         if game:
             game.passes = self.make_passes(game.h)
-        self.losses, self.epoch = np.empty((net.replicas, plan.epochs)), 0
+        self.set_augmentation(plan.augment)
         self._steps: list[tuple[Any, int]] = []  # loss (R,) and size of each batch in this epoch
-        self.check(plan)
 
-    def check(self, plan: Schedule) -> None:
-        """Raises ArgumentError where the plan asks for what this kind of run does not have."""
-        if plan.augment != "none":
-            raise ArgumentError(f"augment must be none in the core, got {plan.augment!r}; train with lab.engine.LabRun")
+    def set_augmentation(self, name: str) -> None:
+        """Raises ArgumentError where this kind of run does not know it: here on all but "none"."""
+        if name != "none":
+            raise ArgumentError(f"augment must be none in the core, got {name!r}; train with lab.engine.LabRun")
 
     def make_passes(self, *arguments: Any) -> Passes:
         """The passes of one network: `Passes`, or a subclass of it."""
         return Passes(*arguments)
-
-    @property
-    def own(self) -> Network:
-        """The network as updates take it, see `Passes.own`."""
-        return self.passes.own
 
     def epochs(self) -> Iterator[int]:
         """The epochs, counted from 0."""
@@ -83,52 +75,36 @@ class Run:
         """L_D (R,) and its gradient (R, classes, N)."""
         return self.estimate.loss(logits, y, index, ws, count, self.epoch)
 
-    def gradient(self, objective: Callable[..., Any], index: np.ndarray) -> None:
-        """net.grad <- the gradient of the objective over the batch `index`; its loss is noted."""
-        value = self.passes.run(self.clipped(objective), index)
-        self.note(value, index)
+    def gradient(self, objective: Callable[..., Any], index: np.ndarray, *columns: np.ndarray) -> None:
+        """net.grad <- the gradient of the objective over the batch `index` (R, B), clipped and noised as `estimate`
+        says; its loss is recorded. columns: what else the objective takes of each sample, see `Passes.run`."""
 
-    def clipped(self, objective: Callable[..., Any]) -> Callable[..., Any]:
-        """The objective, after which each record's gradient is bounded where the estimate wants that."""
-
-        def with_clipping(net: Network, ws: Workspace, *batch: Any) -> Any:
+        def clipped(net: Network, ws: Workspace, *batch: Any) -> Any:
             loss = objective(net, ws, *batch)
             self.estimate.clip(net, ws)
             return loss
 
-        return with_clipping
-
-    def note(self, loss: Any, index: np.ndarray) -> None:
-        """Complete the gradient of a batch by its noise, and note the loss (R,)."""
-        self.estimate.add_noise(self.own)
+        loss = self.passes.run(clipped, index, *columns)
+        self.estimate.add_noise(self.passes.own)
         self._steps.append((loss, self.estimate.size(index)))
 
     def end_epoch(self) -> np.ndarray:
         """The mean loss of the epoch over its records, (R,). Raises DivergenceError where something is not finite."""
         losses, sizes = zip(*self._steps, strict=True)
-        self._steps = []
-        self.losses[:, self.epoch] = self._mean(to_host(xp.stack(losses)), sizes)
+        losses, self._steps = to_host(xp.stack(losses)), []  # (steps, R)
+        finite, after = np.isfinite(losses), f"(epoch {self.epoch + 1}); lower the learning rate, lambda or rho"
+        if not finite.all():
+            step, r = np.argwhere(~finite)[0]
+            where = f"is {losses[step, r]} at iteration {self.epoch * len(losses) + step + 1}"
+            raise diverged(~finite.all(axis=0), f"{self.name}: the loss of replica {r} {where} {after}")
         finite = to_host(xp.isfinite(self.net.theta).all(axis=1))  # (R,): no loss has seen the last step yet
         if not finite.all():
-            raise diverged(
-                ~finite, f"{self.name}: a parameter is not finite after epoch {self.epoch + 1}; lower the learning rate"
-            )
+            where = f"a parameter is not finite after epoch {self.epoch + 1}"
+            raise diverged(~finite, f"{self.name}: {where}; lower the learning rate")
         if self.game:
             self.game.end_epoch()
+        self.losses[:, self.epoch] = np.average(losses, axis=0, weights=sizes)
         return self.losses[:, self.epoch]
-
-    def _mean(self, losses: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
-        """Mean over the records (R,) of losses (steps, R); DivergenceError names the first that is not finite."""
-        finite = np.isfinite(losses)
-        if not finite.all():
-            step, replica = np.argwhere(~finite)[0]
-            raise diverged(
-                ~finite.all(axis=0),
-                f"{self.name}: the loss of replica {replica} is {losses[step, replica]} at iteration "
-                f"{self.epoch * len(losses) + step + 1} (epoch {self.epoch + 1}); "
-                "lower the learning rate, lambda or rho",
-            )
-        return np.average(losses, axis=0, weights=sizes)
 
     def __enter__(self) -> Run:
         self._errors = np.errstate(over="ignore", invalid="ignore")  # `end_epoch` reports them

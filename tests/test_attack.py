@@ -21,7 +21,7 @@ from nanoprune.attack import (
     modified_entropy,
     network,
 )
-from nanoprune.attack.network import again, attack_scores, held_out_share
+from nanoprune.attack.network import attack_scores, held_out_share, repeated
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.lab.engine.passes import single_threaded_blas
@@ -320,7 +320,7 @@ def test_many_more_of_one_side_do_not_drown_the_other():
 def test_every_record_of_the_smaller_side_comes_as_often(members, others):
     member = np.random.default_rng(1).permutation(np.arange(members + others) < members)
     rows = np.arange(len(member))[None]
-    every = np.concatenate([rows, again(rows, member)], axis=1)[0]
+    every = np.concatenate([rows, repeated(rows, member)], axis=1)[0]
     counts = np.bincount(every)
     assert counts[member].sum() == counts[~member].sum() == max(members, others)
     for side in (member, ~member):

@@ -279,7 +279,7 @@ def test_verify_passes_and_says_so():
 
 
 def test_verify_exits_with_1_where_a_check_fails(monkeypatch):
-    from nanoprune.nn import Tanh
+    from nanoprune.lab.layers import Tanh
 
     monkeypatch.setattr(Tanh, "backward", lambda self, dY, ws: dY)
     result = run("verify")

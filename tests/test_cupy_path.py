@@ -13,11 +13,12 @@ import pytest
 import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_training import train
 
 from nanoprune.attack import network
 from nanoprune.attack.attacker import attacker
 from nanoprune.backend import device_name, module_name, product, require, to_device, to_host, use_device, xp
-from nanoprune.defend import DPSGD, MinMax, memguard
+from nanoprune.defend import DPSGD, MinMax
 from nanoprune.defend.losses import loss_function
 from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
 from nanoprune.lab.audit import attack_model
@@ -26,11 +27,13 @@ from nanoprune.lab.engine.evaluation import accuracy, predict_fleet
 from nanoprune.lab.engine.folder import Run
 from nanoprune.lab.engine.passes import default_threads, single_threaded_blas
 from nanoprune.lab.engine.shards import footprint, shard_size
+from nanoprune.lab.experiment import memguard
 from nanoprune.lab.experiment.defences import ANSWERS, TRAINING
 from nanoprune.lab.experiment.evaluate import Outputs, evaluate
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.experiment.recipes import RECIPES
 from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D
+from nanoprune.lab.layers import DepthwiseConv2D, Dropout, GroupNorm, Pointwise, Residual, Tanh
 from nanoprune.lab.models.model import load_model, save_model
 from nanoprune.lab.shrink import shrink
 from nanoprune.lab.verify import certificate, run
@@ -43,16 +46,10 @@ from nanoprune.nn import (
     Adam,
     Conv2D,
     Dense,
-    DepthwiseConv2D,
-    Dropout,
     Flatten,
-    GroupNorm,
     Network,
-    Pointwise,
     ReLU,
-    Residual,
     Sequential,
-    Tanh,
     Workspace,
     cross_entropy,
     log_loss,
@@ -60,7 +57,6 @@ from nanoprune.nn import (
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune, parse_scheme, project
 from nanoprune.records import Records, predict
 from nanoprune.schedule import Schedule
-from nanoprune.train import train
 
 R = 2  # replicas
 SOURCES = sorted(pathlib.Path(certificate.__file__).parents[2].rglob("*.py"))

@@ -25,10 +25,11 @@ from nanoprune.lab.engine.shards import sample_threads
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.methods import BASELINE, check_repeatable, chosen, train_methods
 from nanoprune.lab.experiment.recipes import DefenceSettings, recipe_for
+from nanoprune.lab.layers import Dropout
 from nanoprune.lab.models.model import load_model, save_model
 from nanoprune.lab.workflow.single_model import train_model
 from nanoprune.lab.zoo import build, describe, narrowed
-from nanoprune.nn import Dense, Dropout, Network, Sequential, Workspace, cross_entropy
+from nanoprune.nn import Dense, Network, Sequential, Workspace, cross_entropy
 from nanoprune.prune import ADMMSettings
 from nanoprune.schedule import Schedule
 

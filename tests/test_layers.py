@@ -9,31 +9,22 @@ from scipy.signal import correlate
 from nanoprune.errors import ArgumentError, WorkspaceError
 from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D, depthwise_convolution
 from nanoprune.lab.kernels.winograd import minimal_filter
-from nanoprune.lab.verify import reference
-from nanoprune.lab.verify.gradient import apart, gradients, network
-from nanoprune.nn import (
+from nanoprune.lab.layers import (
     AvgPool,
     BatchNorm,
-    Branches,
-    Conv2D,
-    Dense,
     DepthwiseConv2D,
     Dropout,
-    Flatten,
     GlobalAvgPool,
     GroupNorm,
-    Layer,
-    MaxPool,
-    Network,
     Pointwise,
-    ReLU,
     ReLU6,
     Residual,
-    Sequential,
     Standardise,
     Tanh,
-    Workspace,
 )
+from nanoprune.lab.verify import reference
+from nanoprune.lab.verify.gradient import apart, gradients, network
+from nanoprune.nn import Branches, Conv2D, Dense, Flatten, Layer, MaxPool, Network, ReLU, Sequential, Workspace
 
 TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
 DTYPES = st.sampled_from([np.float64, np.float32])
@@ -196,7 +187,7 @@ def test_depthwise_convolution_is_the_same_in_blocks_of_rows(monkeypatch):
     net = filled(DepthwiseConv2D(3, 3, stride=2, padding=1), X.shape, np.float64, rng)
     whole = passes(net, X, dY, Workspace())
     for rows in (1, 3):
-        monkeypatch.setattr("nanoprune.nn.depthwise.BLOCK", rows * 2 * 3 * 3 * 2)
+        monkeypatch.setattr("nanoprune.lab.layers.depthwise.BLOCK", rows * 2 * 3 * 3 * 2)
         for ours, expected in zip(passes(net, X, dY, Workspace()), whole, strict=True):
             close(ours, expected)
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import DataError
+from nanoprune.lab.layers import Tanh
 from nanoprune.lab.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
-from nanoprune.nn import SGD, Adam, Dense, Network, Sequential, Tanh, Workspace, cross_entropy
+from nanoprune.nn import SGD, Adam, Dense, Network, Sequential, Workspace, cross_entropy
 from nanoprune.prune import Budget, Mask, hard_prune
 
 quick = settings(deadline=None, max_examples=50)

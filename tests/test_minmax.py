@@ -12,9 +12,10 @@ from scipy.special import softmax as scipy_softmax
 from nanoprune.attack.attacker import attacker
 from nanoprune.defend import MinMax, minmax
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.engine.passes import SharedPasses, share_moments, single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
-from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Tanh, Workspace
+from nanoprune.lab.layers import Tanh
+from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Workspace
 from nanoprune.records import Records
 from nanoprune.schedule import Schedule
 from nanoprune.train import train
@@ -170,7 +171,7 @@ def test_inner_steps_and_epochs_are_honoured(inner_steps):
     net = identity(3, replicas=2)
     members = records  # of 12 in batches of 5: 3 steps an epoch
     train(net, game.records, members, Schedule(epochs=2, batch=5), generators(2), game=game)
-    assert game.optimizer.t == 2 * 3 * inner_steps
+    assert game.adam.t == 2 * 3 * inner_steps
     assert len(game.history) == 2
     for loss, right in game.history:
         assert loss.shape == right.shape == (2,)
@@ -210,7 +211,8 @@ def test_two_threads_do_what_one_does():
     one, two, two_again = (game_on(x, y, records, records[::-1], batch=5) for _ in range(3))
     for game, threads in ((one, 1), (two, 2), (two_again, 2)):
         team = ProcessGroup(threads)
-        game.begin(team)
+        game.passes = SharedPasses(game.h, team)
+        share_moments(game.adam, game.h, team)
         with team:
             for _ in range(4):
                 game.maximise(identity(3, replicas=2))
@@ -260,7 +262,7 @@ def test_the_classifier_takes_gain_from_the_adversary():
     net, game = identity(3, dtype="float64"), game_on(x, y, np.arange(10)[None], np.arange(10)[None])
     game.h = smooth_attacker(3, 1)
     game.h.theta[...] = rng.standard_normal(game.h.theta.shape)
-    game.maximise = lambda net: game._steps.append(np.zeros((2, 1)))
+    game.maximise = lambda net: game.steps.append(np.zeros((2, 1)))
     game.lam = 1e6
     records = Records(x, y)
 

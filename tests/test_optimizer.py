@@ -1,6 +1,7 @@
 """SGD, Adam and the schedules against the papers' formulas, one parameter at a time."""
 
 import math
+import types
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.engine.passes import share_moments
 from nanoprune.nn import SGD, Adam, Dense, Network
-from nanoprune.nn import optimizer as module
+from nanoprune.nn import blocks as module
 from nanoprune.schedule import learning_rate
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -107,8 +109,8 @@ def test_replicas_together_equal_replicas_alone(make):
 
 
 @pytest.mark.parametrize("make", [lambda: SGD(0.9), Adam], ids=["SGD", "Adam"])
-def test_moments_move_as_they_are_where_a_team_begins(make):
-    """Into memory that its processes share, also after steps without a team."""
+def test_moments_move_as_they_are_where_a_group_begins(make):
+    """Into memory that its processes share, also after steps without a group."""
     nets, optimizers = [Network(Dense(2, 3), (2,)) for _ in range(2)], [make(), make()]
     made = []
 
@@ -117,7 +119,8 @@ def test_moments_move_as_they_are_where_a_team_begins(make):
         return made[-1]
 
     for step in range(4):
-        optimizers[1].begin(nets[1], zeros if step in (0, 2) else None)
+        if step in (0, 2):
+            share_moments(optimizers[1], nets[1], types.SimpleNamespace(zeros=zeros))
         for net, optimizer in zip(nets, optimizers, strict=True):
             net.grad[...] = np.random.default_rng(step).standard_normal(net.grad.shape)
             optimizer.step(net, 0.1)

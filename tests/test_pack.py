@@ -15,20 +15,20 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lab_training import train
 
 import cli
-from nanoprune import batch as batch_module
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.data import load, make_split
 from nanoprune.lab.data.pack import crop, find_images, pack
 from nanoprune.lab.data.packed import CHUNK, KEPT, load_packed
+from nanoprune.lab.engine import evaluation as batch_module
 from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.experiment.memory import resident
 from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
 from nanoprune.records import Records, shuffled
 from nanoprune.schedule import Schedule
-from nanoprune.train import train
 
 Image = pytest.importorskip("PIL.Image")
 PER_CLASS = {"train/cat": 14, "train/dog": 11, "train/eel": 12, "val/cat": 3, "val/dog": 4, "val/eel": 2}
@@ -284,7 +284,7 @@ def test_training_from_the_file_is_training_from_memory_in_that_order(packed, th
     for records in (Records(data.x, data.y), memory):
         net = Network(Sequential(Flatten(), Dense(224 * 3 * 224, 3)), (224, 3, 224), 1)
         members, plan = np.arange(data.train)[None], Schedule(2, batch=8, lr=1e-4, augment="crop-flip")
-        losses = train(net, records, members, plan, [np.random.default_rng(0)], team=ProcessGroup(threads))
+        losses = train(net, records, members, plan, [np.random.default_rng(0)], group=ProcessGroup(threads))
         found.append((losses, accuracy(net, records, members), np.array(net.theta)))
     for from_file, from_memory in zip(*found, strict=True):
         np.testing.assert_array_equal(from_file, from_memory)

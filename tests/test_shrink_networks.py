@@ -7,30 +7,24 @@ from hypothesis import strategies as st
 from test_shrink import outputs, says_the_same, seeds, widths
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.layers import (
+    AvgPool,
+    BatchNorm,
+    DepthwiseConv2D,
+    GlobalAvgPool,
+    Pointwise,
+    ReLU6,
+    Residual,
+    Standardise,
+)
 from nanoprune.lab.models.model import Model, load_model, save_model
 from nanoprune.lab.shrink import shrink
 from nanoprune.lab.workflow.single_model import shrunk
 from nanoprune.lab.zoo import build, describe, widths_of
 from nanoprune.lab.zoo.cost import costs
-from nanoprune.nn import (
-    AvgPool,
-    BatchNorm,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Flatten,
-    GlobalAvgPool,
-    Layer,
-    MaxPool,
-    Network,
-    Pointwise,
-    ReLU,
-    ReLU6,
-    Residual,
-    Sequential,
-    Standardise,
-)
-from nanoprune.prune import Budget, hard_prune, layer_ratios
+from nanoprune.lab.zoo.ratios import layer_ratios
+from nanoprune.nn import Conv2D, Dense, Flatten, Layer, MaxPool, Network, ReLU, Sequential
+from nanoprune.prune import Budget, hard_prune
 
 quick = settings(deadline=None, max_examples=40)
 PAPER = (("vgg16", 32), ("mobilenetv2", 8), ("resnet18", 8))

@@ -14,8 +14,7 @@ from nanoprune.nn import Adam, Network, Passes, Workspace, log_loss
 from nanoprune.records import Records, predict, shuffled
 
 RATES = (1e-3, 3e-4, 1e-4)  # learning rates of the stages of the training
-PATIENCE = 100  # steps without a lower held-out loss that end a stage, but at least MIN_PATIENCE epochs
-MIN_PATIENCE = 3
+PATIENCE, MIN_PATIENCE = 100, 3  # steps, and epochs at least, without a lower held-out loss that end a stage
 HELD_OUT = 0.25  # share of the attacker's records that no attack is fitted on: they stop the network, and choose
 
 
@@ -32,9 +31,9 @@ def fit_attack_network(
 
     p (n, classes): predictions; y (n,): labels; member, held_out (n,) bool. Each stage starts from the best network so
     far, with a lower learning rate, and ends when the held-out log-loss, evaluated after each epoch, has not fallen for
-    PATIENCE steps. Members and non-members weigh the same: records of the smaller side are repeated until both are
-    equally many. passes: see `Passes`. Returns the network of the lowest held-out loss, and that loss at the start and
-    after each epoch, (1 + epochs,). Raises DivergenceError where it stops being finite.
+    PATIENCE steps. Records of the smaller side are repeated, so that members and non-members weigh the same. passes:
+    see `Passes`. Returns the network of the lowest held-out loss, and that loss at the start and after each epoch,
+    (1 + epochs,). Raises DivergenceError where it stops being finite.
     """
     records = Records(attack_rows(p, y), member.astype(np.float32))
     training, testing = (np.flatnonzero(of)[None] for of in (~held_out, held_out))  # (1, records)
@@ -51,8 +50,7 @@ def fit_attack_network(
         h.backward(dz, ws)
         return loss
 
-    history = [loss_now()]
-    patience = max(MIN_PATIENCE, math.ceil(PATIENCE / math.ceil(training.size / batch)))  # in epochs
+    history, patience = [loss_now()], max(MIN_PATIENCE, math.ceil(PATIENCE / math.ceil(training.size / batch)))
     with passes(h) as run, np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
         for rate in RATES:
             run.assign(best)

@@ -102,10 +102,11 @@ class DPSGD(MiniBatch):
     def clip(self, net: Network, ws: Workspace) -> None:
         """net.grad <- sum_i g_i / max(1, ||g_i|| / C), over the records of the backward pass that `ws` deferred."""
         deferred, ws.deferred = ws.deferred, []
-        if [layer for layer, *_ in deferred][::-1] != trained_layers(net):
+        layers, trained = [layer for layer, *_ in deferred], trained_layers(net)
+        if len(layers) != len(trained) or set(layers) != set(trained):
             raise ArgumentError(
                 "DP-SGD clips every layer with parameters, each once in a backward pass; here "
-                f"{len(deferred)} of {len(trained_layers(net))} were: let each call ws.weight_gradient exactly once"
+                f"{len(layers)} took part, of {len(trained)}: let each call ws.weight_gradient exactly once"
             )
         support = self._support_of(net)
         squares = [record_norms(layer, dY, ws, saved, support) for layer, dY, saved in deferred]  # (R, N) each

@@ -15,17 +15,13 @@ import numpy as np
 from nanoprune.backend import product, xp
 from nanoprune.defend.place_norms import place_norms, record_blocks, records_first
 from nanoprune.errors import ArgumentError
-from nanoprune.nn import BatchNorm, Conv2D, Dense, DepthwiseConv2D, GroupNorm, Layer, Pointwise, Workspace
-from nanoprune.nn.registry import refuse
+from nanoprune.nn import Conv2D, Dense, Layer, Workspace
 
 
 @singledispatch
 def record_norms(layer: Layer, *arguments: Any) -> Any:
     """(R, N) float64. Raises ArgumentError for a layer that has no such function."""
     raise ArgumentError(f"{layer!r} has no norms of single records; register one in nanoprune/defend/record_norms.py")
-
-
-record_norms.register(BatchNorm, refuse("mixes the records of a batch, so that none can be clipped; use GroupNorm"))
 
 
 @record_norms.register
@@ -63,42 +59,3 @@ def lowered_records(layer: Conv2D, block: slice, ws: Workspace, L: Any, X_shape:
     """L of a block of records, records first: (R, b, H + 2p, OW, kw*C) float64."""
     L = records_first(L[..., block], "L", ws)  # (R, b, H + 2p, OW, kw, C)
     return L.reshape(*L.shape[:4], -1)
-
-
-@record_norms.register
-def _(layer: Pointwise, dY: Any, ws: Workspace, saved: tuple, support: dict) -> Any:
-    """D^T A, with A and D a record's T pixels before and after."""
-    R, OH, O, OW, N = dY.shape
-    C, T = layer.channels, OH * OW
-    M = support[layer.W][:, None] if layer.W in support else None  # (R, 1, O, C)
-    norms, A = xp.empty((R, N)), saved[0].reshape(R, OH, C, OW, N)
-    for block in record_blocks(N, R * (T * C + T * O + O * C)):
-        X = records_first(A[..., block], "X", ws).reshape(R, -1, T, C)
-        D = records_first(dY[..., block], "D", ws).reshape(R, -1, T, O)
-        norms[:, block] = place_norms([X], D, layer.b is not None, M, ws)
-    return norms
-
-
-@record_norms.register
-def _(layer: DepthwiseConv2D, dY: Any, ws: Workspace, saved: tuple, support: dict) -> Any:
-    """dW_n[c, ij] = sum_yx dY T_ij, one kernel entry after another."""
-    P, rows = saved[0], slice(0, dY.shape[1])
-    norms = xp.zeros((dY.shape[0], dY.shape[-1]))
-    for ij in range(layer.size**2):
-        T = layer.view(P, ij, rows, dY.shape)  # (R, OH, C, OW, N)
-        dW = xp.sum(xp.multiply(dY, T, dtype=np.float64), axis=(1, 3))  # (R, C, N)
-        if layer.W in support:
-            dW *= support[layer.W][:, :, ij, None]
-        norms += xp.sum(dW * dW, axis=1)
-    if layer.b:
-        db = xp.sum(dY, axis=(1, 3), dtype=np.float64)  # (R, C, N)
-        norms += xp.sum(db * db, axis=1)
-    return norms
-
-
-@record_norms.register
-def _(layer: GroupNorm, dY: Any, ws: Workspace, saved: tuple, support: dict) -> Any:
-    D, x = layer.grouped(dY), saved[0]  # (R, H, G, C/G, W, N)
-    dbeta = xp.sum(D, axis=(1, 4), dtype=np.float64)  # (R, G, C/G, N)
-    dgamma = xp.sum(xp.multiply(D, x, dtype=np.float64), axis=(1, 4))
-    return xp.sum(dbeta * dbeta + dgamma * dgamma, axis=(1, 2))

@@ -1,15 +1,9 @@
 """Layers, losses and optimisers with hand-written derivatives. Replica axis first, sample axis last."""
 
-from nanoprune.nn.avgpool import AvgPool as AvgPool
-from nanoprune.nn.batchnorm import BatchNorm as BatchNorm
 from nanoprune.nn.branches import Branches as Branches
 from nanoprune.nn.conv2d import Conv2D as Conv2D
 from nanoprune.nn.dense import Dense as Dense
-from nanoprune.nn.depthwise import DepthwiseConv2D as DepthwiseConv2D
-from nanoprune.nn.dropout import Dropout as Dropout
 from nanoprune.nn.flatten import Flatten as Flatten
-from nanoprune.nn.globalavgpool import GlobalAvgPool as GlobalAvgPool
-from nanoprune.nn.groupnorm import GroupNorm as GroupNorm
 from nanoprune.nn.layer import Layer as Layer
 from nanoprune.nn.loss import cross_entropy as cross_entropy
 from nanoprune.nn.loss import log_loss as log_loss
@@ -22,11 +16,6 @@ from nanoprune.nn.optimizer import Adam as Adam
 from nanoprune.nn.parameter import Parameter as Parameter
 from nanoprune.nn.parameter import Statistic as Statistic
 from nanoprune.nn.passes import Passes as Passes
-from nanoprune.nn.pointwise import Pointwise as Pointwise
 from nanoprune.nn.relu import ReLU as ReLU
-from nanoprune.nn.relu6 import ReLU6 as ReLU6
-from nanoprune.nn.residual import Residual as Residual
 from nanoprune.nn.sequential import Sequential as Sequential
-from nanoprune.nn.standardise import Standardise as Standardise
-from nanoprune.nn.tanh import Tanh as Tanh
 from nanoprune.nn.workspace import Workspace as Workspace

@@ -59,16 +59,14 @@ class Network:
     def lay_out(self, theta: Any, grad: Any, state: Any) -> None:
         """Use these arrays: the parameters and statistics of the layers become views into them."""
         self.theta, self.grad, self.state, self.batch_state = theta, grad, state, xp.zeros_like(state)
-        parameters = self.weights + self.biases
-        for names, items, arrays in (
-            (("value", "grad"), parameters, (theta, grad)),
-            (("value", "batch"), self.statistics, (state, self.batch_state)),
-        ):
-            start = 0
-            for item in items:
-                for name, array in zip(names, arrays, strict=True):
-                    setattr(item, name, array[:, start : start + item.size].reshape(-1, *item.shape))  # (R, *shape)
-                start += item.size
+        start = 0
+        for p in self.weights + self.biases:
+            p.value, p.grad = (of[:, start : start + p.size].reshape(-1, *p.shape) for of in (theta, grad))
+            start += p.size
+        start = 0
+        for s in self.statistics:
+            s.value, s.batch = (of[:, start : start + s.size].reshape(-1, *s.shape) for of in (state, self.batch_state))
+            start += s.size
 
     @property
     def W(self) -> Any:

@@ -22,5 +22,7 @@ def refuse(reason: str) -> Callable[..., Any]:
 def check_registered(function: Any, layer: Any) -> None:
     """Raises ArgumentError where the singledispatch `function` is refused for the layer, or not registered."""
     found = function.dispatch(type(layer))
-    if hasattr(found, "reason") or found is function.dispatch(object):
+    if found is function.dispatch(object):
+        raise ArgumentError(f"{layer!r} is not registered with {function.__name__}, see {function.__module__}")
+    if hasattr(found, "reason"):
         found(layer)

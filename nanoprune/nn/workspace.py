@@ -65,12 +65,10 @@ class Workspace:
 
     def saved(self, layer: Any) -> tuple:
         """Return what `save` kept, once. Raises WorkspaceError without a forward pass, or the second time."""
-        try:
-            return self._saved.pop(layer)
-        except KeyError:
-            raise WorkspaceError(
-                f"{layer!r}: backward without its forward pass, or twice; call forward with this workspace first"
-            ) from None
+        if layer not in self._saved:
+            found = f"{layer!r}: backward without its forward pass, or twice"
+            raise WorkspaceError(f"{found}; call forward with this workspace first")
+        return self._saved.pop(layer)
 
     def weight_gradient(self, layer: Any, dY: Any, saved: tuple) -> None:
         """Let `layer` write its weight gradient, now or, with `defer`, later."""

@@ -8,5 +8,4 @@ from nanoprune.prune.erk import erk as erk
 from nanoprune.prune.mask import Mask as Mask
 from nanoprune.prune.mask import hard_prune as hard_prune
 from nanoprune.prune.projection import project as project
-from nanoprune.prune.ratios import layer_ratios as layer_ratios
 from nanoprune.prune.scheme import parse_scheme as parse_scheme

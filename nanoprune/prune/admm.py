@@ -10,6 +10,7 @@ import numpy as np
 
 from nanoprune.backend import to_host, xp
 from nanoprune.errors import ArgumentError
+from nanoprune.nn.layer import positive
 from nanoprune.nn.network import Network
 from nanoprune.prune.budget import Budget
 
@@ -38,14 +39,12 @@ class ADMMSettings:
     factor: float = 2.0
 
     def __post_init__(self) -> None:
+        positive("iterations", self.iterations)
         if not (np.isfinite(self.rho) and self.rho > 0):
             raise ArgumentError(f"rho must be positive and finite, got {self.rho!r}")
         for name, least in (("ratio", 1), ("factor", 1), ("eps_abs", 0), ("eps_rel", 0)):
             if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= least):
-                wanted = f"be at least {least} and finite" if least else "not be negative"
-                raise ArgumentError(f"{name} must {wanted}, got {getattr(self, name)!r}")
-        if not isinstance(self.iterations, int) or self.iterations < 1:
-            raise ArgumentError(f"iterations must be an integer of at least 1, got {self.iterations!r}")
+                raise ArgumentError(f"{name} must be at least {least} and finite, got {getattr(self, name)!r}")
 
 
 @dataclasses.dataclass
@@ -62,9 +61,7 @@ class Iteration:
     nonzero: np.ndarray  # of Z
     changed: np.ndarray  # entries of the support that came or went
 
-    HEADER = f"{'iter':>4} {'loss':>10} {'primal':>10} {'eps_pri':>10} {'dual':>10} {'eps_dual':>10} {'rho':>9} " + (
-        f"{'nonzero':>9} {'changed':>8}"
-    )
+    HEADER = "iter       loss     primal    eps_pri       dual   eps_dual       rho   nonzero  changed"
 
     def line(self) -> str:
         """The iteration in one line, as means over the replicas."""

@@ -16,8 +16,9 @@ from nanoprune.lab.data import Dataset
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.statistics import label_shift
+from nanoprune.lab.zoo.ratios import layer_ratios
 from nanoprune.nn import Network
-from nanoprune.prune import Budget, layer_ratios
+from nanoprune.prune import Budget
 from nanoprune.records import EVALUATION_BATCH
 
 CHANCE = 0.5

@@ -84,8 +84,8 @@ def prune(
     from nanoprune.lab.workflow.single_model import prune_model, summary_line
     from nanoprune.lab.zoo.build import size_of
     from nanoprune.lab.zoo.cost import costs
+    from nanoprune.lab.zoo.ratios import layer_names
     from nanoprune.prune.admm import Iteration
-    from nanoprune.prune.ratios import layer_names
 
     use_device(device)
     dense = load_model(model)

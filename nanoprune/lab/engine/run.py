@@ -43,7 +43,7 @@ class LabRun(Run):
         stop_after: int | None = None,
         begin: Callable[[SGD, np.ndarray], int] | None = None,
     ) -> None:
-        self.group, self.on_epoch, self.augment = group or ProcessGroup(), on_epoch, augmentation(plan.augment)
+        self.group, self.on_epoch = group or ProcessGroup(), on_epoch
         estimate = estimate or mini_batch(records)
         super().__init__(net, records, members, plan, generators, sgd, *solvers, estimate=estimate, name=name)
         share_moments(sgd, net, self.group)
@@ -52,8 +52,8 @@ class LabRun(Run):
         self.losses = self.losses[:, :stop_after]
         self.first = begin(sgd, self.losses) if begin else 0
 
-    def check(self, plan: Schedule) -> None:
-        """Nothing is refused: augmentations are known here."""
+    def set_augmentation(self, name: str) -> None:
+        self.augment = augmentation(name)
 
     def make_passes(self, net: Network, *arguments: Any) -> Passes:
         return SharedPasses(net, self.group, *arguments)
@@ -69,14 +69,14 @@ class LabRun(Run):
         X, y = super().batch(index, ws)
         return self.augment(X, self._drawn, ws), y
 
-    def gradient(self, objective: Callable[..., Any], index: np.ndarray) -> None:
+    def gradient(self, objective: Callable[..., Any], index: np.ndarray, *columns: np.ndarray) -> None:
         drawn = self.augment.draw(self.estimate.generators, index.shape[1])  # (R, B, ...), before the batch is divided
 
         def with_augmentation(net: Network, ws: Workspace, index: Any, drawn: Any, count: int) -> Any:
             self._drawn = drawn
             return objective(net, ws, index, count)
 
-        self.note(self.passes.run(self.clipped(with_augmentation), index, drawn), index)
+        super().gradient(with_augmentation, index, drawn)
 
     def end_epoch(self) -> np.ndarray:
         self.group.barrier()  # from here to the next batch theta is complete

@@ -22,8 +22,8 @@ from nanoprune.backend import free_memory, xp
 from nanoprune.errors import ArgumentError, Interrupted, WorkerError
 from nanoprune.lab.engine import interrupt
 from nanoprune.lab.engine.forks import can_fork, end_with_parent, shared_zeros
+from nanoprune.lab.layers.dropout import Dropout
 from nanoprune.lab.zoo.structure import macs
-from nanoprune.nn.dropout import Dropout
 from nanoprune.nn.layer import leaves
 from nanoprune.nn.network import Network
 from nanoprune.nn.workspace import Workspace

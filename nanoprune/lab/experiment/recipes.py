@@ -12,11 +12,11 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.privacy.accounting import noise_for, phase, statement
 from nanoprune.lab.zoo import architecture, build, describe
+from nanoprune.lab.zoo.ratios import USUAL, layer_ratios
+from nanoprune.lab.zoo.ratios import layer_names as names_of
 from nanoprune.nn import Network
-from nanoprune.prune import ADMMSettings, Budget, layer_ratios, parse_scheme
+from nanoprune.prune import ADMMSettings, Budget, parse_scheme
 from nanoprune.prune.budget import check_scope
-from nanoprune.prune.ratios import USUAL
-from nanoprune.prune.ratios import layer_names as names_of
 from nanoprune.schedule import Schedule
 
 Keep = float | tuple[float, ...]  # one ratio for all layers, or one a layer

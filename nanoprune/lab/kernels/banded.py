@@ -6,7 +6,7 @@ import numpy as np
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.depthwise import DepthwiseConv2D, frame
+from nanoprune.lab.layers.depthwise import DepthwiseConv2D, frame
 from nanoprune.nn.workspace import Workspace
 
 TILE = 4  # m: output rows that are computed together; benchmarks/depthwise_tiles.py

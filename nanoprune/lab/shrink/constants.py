@@ -11,6 +11,19 @@ import numpy as np
 
 from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.layers import (
+    AvgPool,
+    BatchNorm,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAvgPool,
+    GroupNorm,
+    ReLU6,
+    Residual,
+    Standardise,
+    Tanh,
+)
+from nanoprune.lab.layers.batchnorm import EPS
 from nanoprune.lab.shrink.units import (
     Linear,
     contribution,
@@ -20,26 +33,7 @@ from nanoprune.lab.shrink.units import (
     unit_count,
     weights_by_unit,
 )
-from nanoprune.nn import (
-    AvgPool,
-    BatchNorm,
-    Branches,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    GlobalAvgPool,
-    GroupNorm,
-    Layer,
-    MaxPool,
-    ReLU,
-    ReLU6,
-    Residual,
-    Sequential,
-    Standardise,
-    Tanh,
-    Workspace,
-)
-from nanoprune.nn.batchnorm import EPS
+from nanoprune.nn import Branches, Flatten, Layer, MaxPool, ReLU, Sequential, Workspace
 from nanoprune.nn.registry import refuse
 
 Shape = tuple[int, ...]

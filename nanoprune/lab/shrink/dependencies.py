@@ -7,26 +7,21 @@ from functools import singledispatch
 import numpy as np
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.shrink.constants import Shape, constants
-from nanoprune.lab.shrink.units import Linear, foldable, weights_by_unit
-from nanoprune.nn import (
+from nanoprune.lab.layers import (
     AvgPool,
     BatchNorm,
-    Branches,
     DepthwiseConv2D,
     Dropout,
-    Flatten,
     GlobalAvgPool,
     GroupNorm,
-    Layer,
-    MaxPool,
-    ReLU,
     ReLU6,
     Residual,
-    Sequential,
     Standardise,
     Tanh,
 )
+from nanoprune.lab.shrink.constants import Shape, constants
+from nanoprune.lab.shrink.units import Linear, foldable, weights_by_unit
+from nanoprune.nn import Branches, Flatten, Layer, MaxPool, ReLU, Sequential
 from nanoprune.nn.registry import refuse
 
 UnitByUnit = (  # output unit i depends on input unit i alone

@@ -8,6 +8,19 @@ import numpy as np
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D, convolution
+from nanoprune.lab.layers import (
+    AvgPool,
+    BatchNorm,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAvgPool,
+    GroupNorm,
+    Pointwise,
+    ReLU6,
+    Residual,
+    Standardise,
+    Tanh,
+)
 from nanoprune.lab.shrink.constants import Shape
 from nanoprune.lab.shrink.dependencies import needed_before, states_before
 from nanoprune.lab.shrink.units import (
@@ -19,27 +32,7 @@ from nanoprune.lab.shrink.units import (
     host_values,
     weights_by_unit,
 )
-from nanoprune.nn import (
-    AvgPool,
-    BatchNorm,
-    Branches,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    GlobalAvgPool,
-    GroupNorm,
-    Layer,
-    MaxPool,
-    Pointwise,
-    ReLU,
-    ReLU6,
-    Residual,
-    Sequential,
-    Standardise,
-    Tanh,
-)
+from nanoprune.nn import Branches, Conv2D, Dense, Flatten, Layer, MaxPool, ReLU, Sequential
 from nanoprune.nn.registry import refuse
 
 Narrowed = tuple[Layer, list[np.ndarray], np.ndarray]

@@ -10,7 +10,8 @@ from functools import singledispatch
 import numpy as np
 
 from nanoprune.backend import to_host
-from nanoprune.nn import Conv2D, Dense, Layer, Pointwise
+from nanoprune.lab.layers import Pointwise
+from nanoprune.nn import Conv2D, Dense, Layer
 
 Linear = Dense | Conv2D | Pointwise  # output units are sums over all input units and places of a window, plus a bias
 

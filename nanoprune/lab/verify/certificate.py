@@ -13,21 +13,11 @@ from nanoprune.attack.attacker import attack_input
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.backend import to_device, to_host
 from nanoprune.defend import MinMax
+from nanoprune.lab.layers import BatchNorm
 from nanoprune.lab.verify import layers, reference
 from nanoprune.lab.verify.gradient import apart, difference, direction, gradients, network, normal
 from nanoprune.lab.verify.layers import Pair, R, networks, rng
-from nanoprune.nn import (
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Layer,
-    Network,
-    Sequential,
-    Workspace,
-    cross_entropy,
-    log_loss,
-    softmax,
-)
+from nanoprune.nn import Conv2D, Dense, Layer, Network, Sequential, Workspace, cross_entropy, log_loss, softmax
 from nanoprune.prune import ADMM, ADMMSettings, Budget, erk, parse_scheme, project
 from nanoprune.records import Records
 

@@ -10,33 +10,24 @@ import numpy as np
 from nanoprune.attack.attacker import attacker
 from nanoprune.backend import to_device, to_host
 from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D
+from nanoprune.lab.layers import (
+    AvgPool,
+    BatchNorm,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAvgPool,
+    GroupNorm,
+    Pointwise,
+    ReLU6,
+    Residual,
+    Standardise,
+    Tanh,
+)
+from nanoprune.lab.layers.batchnorm import EPS
 from nanoprune.lab.verify import reference
 from nanoprune.lab.verify.gradient import normal
 from nanoprune.lab.zoo import lenet5
-from nanoprune.nn import (
-    AvgPool,
-    BatchNorm,
-    Branches,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    GlobalAvgPool,
-    GroupNorm,
-    Layer,
-    MaxPool,
-    Network,
-    Pointwise,
-    ReLU,
-    ReLU6,
-    Residual,
-    Sequential,
-    Standardise,
-    Tanh,
-    Workspace,
-)
-from nanoprune.nn.batchnorm import EPS
+from nanoprune.nn import Branches, Conv2D, Dense, Flatten, Layer, MaxPool, Network, ReLU, Sequential, Workspace
 
 R = 2  # replicas in every check
 STRIDES = ((1, 0), (1, 2), (2, 0), (2, 1))  # (stride, padding)

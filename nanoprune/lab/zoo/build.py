@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.layers import Dropout, Standardise
 from nanoprune.lab.zoo.lenet import lenet5, lenet300
 from nanoprune.lab.zoo.mlp import mlp
 from nanoprune.lab.zoo.mobilenet import mobilenetv2, mobilenetv2_widths
 from nanoprune.lab.zoo.resnet import resnet18, resnet18_widths
 from nanoprune.lab.zoo.size import Multiplier, Widths
 from nanoprune.lab.zoo.vgg import vgg16, vgg16_widths
-from nanoprune.nn import Dense, Dropout, Layer, Network, Sequential, Standardise
+from nanoprune.nn import Dense, Layer, Network, Sequential
 
 
 @dataclasses.dataclass(frozen=True)

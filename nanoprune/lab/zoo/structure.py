@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import singledispatch
 
 from nanoprune.errors import ArgumentError
-from nanoprune.nn import Branches, Layer, Residual, Sequential
+from nanoprune.lab.layers import Residual
+from nanoprune.nn import Branches, Layer, Sequential
 
 Shape = tuple[int, ...]
 

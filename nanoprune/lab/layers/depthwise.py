@@ -8,7 +8,7 @@ import numpy as np
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.channels import flat, inner, total
+from nanoprune.lab.layers.channels import flat, inner, total
 from nanoprune.nn.layer import Layer, he, positive, windows_along
 from nanoprune.nn.parameter import Parameter
 from nanoprune.nn.workspace import Workspace

@@ -4,7 +4,7 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.channels import check_channels
+from nanoprune.lab.layers.channels import check_channels
 from nanoprune.nn.layer import Layer, positive
 from nanoprune.nn.parameter import Parameter
 from nanoprune.nn.workspace import Workspace

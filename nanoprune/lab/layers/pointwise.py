@@ -4,7 +4,7 @@ from typing import Any
 
 from nanoprune.backend import product
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.channels import total
+from nanoprune.lab.layers.channels import total
 from nanoprune.nn.layer import Layer, he, positive
 from nanoprune.nn.parameter import Parameter
 from nanoprune.nn.workspace import Workspace
