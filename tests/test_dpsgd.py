@@ -503,3 +503,45 @@ def test_an_attack_stays_below_the_claimed_epsilon(monkeypatch):
 def test_an_attack_finds_a_clip_or_noise_that_is_broken(broken, monkeypatch):
     claimed, bound = audited(monkeypatch, broken)
     assert bound > claimed
+
+
+def patches_gradient(X, dY, k):
+    """Of one record in float64 by loops over the kernel: dW[o, i, c, j] = sum_yx dY[y, o, x] X[y + i, c, x + j]."""
+    OH, _, OW = dY.shape
+    X, dY = X.astype(np.float64), dY.astype(np.float64)
+    dW = [[np.einsum("yox,ycx->oc", dY, X[i : i + OH, :, j : j + OW]) for j in range(k)] for i in range(k)]
+    return np.array(dW), dY.sum(axis=(0, 2))
+
+
+@pytest.mark.parametrize(
+    "make", [Conv2D, WinogradConv2D, lambda C, O, k: Pointwise(C, O)], ids=["plain", "fast", "1x1"]
+)
+@settings(deadline=None, max_examples=25)
+@given(
+    st.sampled_from([1.0, 1e-2, 1e-3, 1e-5, 1e-6]),
+    st.floats(0.01, 3.0),
+    st.sampled_from([(8, 16, 4), (2, 3, 9)]),
+    SEEDS,
+)
+def test_no_record_exceeds_the_clip_however_little_its_inputs_vary(make, contrast, C, sizes, seed):
+    """GroupNorm's gradient sums to about 0 over the places of a convolution, so that the gradient of a record whose
+    pixels are nearly alike is a small difference of large sums. Sizes: by the Gram matrices, and by the gradients."""
+    channels, kernels, side = sizes
+    rng, k = np.random.default_rng(seed), 3
+    layer = make(channels, kernels, k)
+    k = getattr(layer, "size", 1)
+    net = Network(Sequential(layer, GroupNorm(1, kernels)), (side, channels, side), 1)
+    net.initialise([rng])
+    X = (1 + contrast * rng.standard_normal((1, side, channels, side, 4))).astype(np.float32)
+    dY = rng.standard_normal((1, *net.output_shape, 4)).astype(np.float32)
+    ws = Workspace(defer=True)
+    net.forward(X, ws)
+    net.backward(dY, ws)
+    ((_, _, _), (layer, kept, saved)) = ws.deferred  # GroupNorm's, then the convolution's
+    norms = np.sqrt(record_norms(layer, kept, ws, saved, {}))[0]  # (N,)
+    assert np.isfinite(norms).all()
+    for n in range(4):
+        dW, db = patches_gradient(X[0, ..., n], kept[0, ..., n], k)
+        exact = math.sqrt((dW**2).sum() + (db**2).sum())
+        assert exact / max(1.0, norms[n] / C) <= C * (1 + 1e-5) or exact <= C * (1 + 1e-5)
+        assert norms[n] == pytest.approx(exact, rel=1e-6, abs=1e-12)

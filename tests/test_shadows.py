@@ -1036,7 +1036,7 @@ def games(monkeypatch):
         found[self] = found.get(self, 0) + self.inner_steps
         return strengthen(self, f)
 
-    monkeypatch.setattr(MinMax, "strengthen", counted)
+    monkeypatch.setattr(MinMax, "maximise", counted)
     return found
 
 

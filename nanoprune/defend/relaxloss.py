@@ -18,11 +18,11 @@ def relaxloss(logits: Any, y: Any, count: int, ws: Workspace, epoch: int, alpha:
     each c != y; it is taken for a constant, so that (p - t) / n is the gradient of the cross-entropy against it. (The
     authors' code besides bounds p_y in t, by a second number for each data set.)
 
-    L is the mean over the whole batch, of which `logits` may be a worker's part: they add it up (`Workspace.total`).
-    Each replica goes by its own.
+    L is the mean over the whole batch, of which `logits` may be a worker's part: they add it up
+    (`Workspace.all_reduce`). Each replica goes by its own.
     """
     loss, descent = cross_entropy(logits, y, count)  # (R,), (R, classes, N)
-    (batch_loss,) = ws.total(loss)  # (R,)
+    (batch_loss,) = ws.all_reduce(loss)  # (R,)
     relaxed = -descent if epoch % 2 == 0 else flattening(logits, y, count)  # (R, classes, N)
     return loss, xp.where((batch_loss > alpha)[:, None, None], descent, relaxed)
 

@@ -90,27 +90,35 @@ def mini_batch(records: Records) -> MiniBatch:
 
 
 class BlockMiniBatch(MiniBatch):
-    """Mini-batches of records that are read from a file in blocks of `block` neighbours.
-
-    MIXED random blocks at a time are shuffled together, so that each block is read once. The records of a batch are in
-    the order of the file: of several processes that divide batches, each finds its blocks one after the other.
-    """
+    """Mini-batches of records that are read from a file in blocks of `block` neighbours."""
 
     def __init__(self, block: int) -> None:
         self.block = block
 
     def batches(self) -> Iterator[np.ndarray]:
-        rows = [g.permutation(row) for g, row in zip(self.generators, self.members, strict=True)]
-        rows = [self._by_blocks(row, g) for g, row in zip(self.generators, rows, strict=True)]
-        order = np.stack(rows)  # (R, M)
-        for start in range(0, order.shape[1], self.batch):
-            yield order[:, start : start + self.batch]
+        return shuffled_by_blocks(self.members, self.batch, self.generators, self.block)
 
-    def _by_blocks(self, row: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """The records `row` (M,), in random order, as groups of MIXED random blocks: batches within a group are random,
-        and within a batch each group is in the order of the file."""
-        blocks = row // self.block  # (M,)
-        group = generator.permutation(blocks.max() + 1)[blocks] // MIXED  # (M,)
-        order = np.argsort(group, kind="stable")
-        row, group = row[order], group[order]
-        return row[np.lexsort((row, group, np.arange(len(row)) // self.batch))]
+
+def shuffled_by_blocks(
+    members: np.ndarray, batch: int, generators: list[np.random.Generator], block: int
+) -> Iterator[np.ndarray]:
+    """One epoch: batches (R, B) of members (R, M), where records lie in blocks of `block` neighbours.
+
+    MIXED random blocks at a time are shuffled together, so that each block is read once. The records of a batch are in
+    the order of the file: of several processes that divide batches, each finds its blocks one after the other.
+    """
+    rows = [generator.permutation(row) for generator, row in zip(generators, members, strict=True)]
+    rows = [_by_blocks(row, generator, block, batch) for generator, row in zip(generators, rows, strict=True)]
+    order = np.stack(rows)  # (R, M)
+    for start in range(0, order.shape[1], batch):
+        yield order[:, start : start + batch]
+
+
+def _by_blocks(row: np.ndarray, generator: np.random.Generator, block: int, batch: int) -> np.ndarray:
+    """The records `row` (M,), in random order, as groups of MIXED random blocks: batches within a group are random, and
+    within a batch each group is in the order of the file."""
+    blocks = row // block  # (M,)
+    group = generator.permutation(blocks.max() + 1)[blocks] // MIXED  # (M,)
+    order = np.argsort(group, kind="stable")
+    row, group = row[order], group[order]
+    return row[np.lexsort((row, group, np.arange(len(row)) // batch))]
