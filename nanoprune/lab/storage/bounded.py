@@ -77,8 +77,8 @@ def check_promise(promised: int, stored: int, what: str, remedy: str, packed: bo
         raise DataError(f"{what} asks for {promised:,} bytes of memory, {stored:,} bytes of the file hold it; {remedy}")
 
 
-def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY) -> h5py.File:
-    """An untrusted HDF5 file, open for reading.
+def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY, locking: bool | None = None) -> h5py.File:
+    """An untrusted HDF5 file, open for reading. locking: of `h5py.File`; False where this process has it locked itself.
 
     Raises DataError, naming it, where it is not safe to open, no regular file, or has a link that is not a hard one;
     and what h5py raises (DAMAGE) where it is missing or no HDF5 file.
@@ -86,7 +86,7 @@ def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY) -> h5py.File:
     if os.path.exists(path):
         open_regular(path).close()
     look_through(path, remedy)
-    file = h5py.File(path, "r")
+    file = h5py.File(path, "r", locking=locking)
     try:
         if file.id.get_create_plist().get_sizes() != (8, 8):
             raise DataError(f"{path}: has lengths of another size than eight bytes; {remedy}")

@@ -127,7 +127,8 @@ def _temporary(target: pathlib.Path, mode: int) -> tuple[pathlib.Path, list[int]
     suffix = target.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,12}", target.suffix) else ""
     temporary = target.with_name(f".nanoprune-{secrets.token_hex(8)}{suffix}")
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), mode)
-    lock(handle)
+    with contextlib.suppress(OSError):
+        lock(handle)
     return temporary, [handle]
 
 
@@ -151,15 +152,12 @@ def _inherit(handle: int, before: os.stat_result) -> None:
     os.fchmod(handle, stat.S_IMODE(before.st_mode) & 0o777)
 
 
-def lock(handle: int) -> bool:
-    """Lock an open file for as long as it is open; False where another process has it, or there are no locks."""
+def lock(handle: int) -> None:
+    """Lock an open file for as long as it is open. BlockingIOError where another process has it locked, another OSError
+    where the system or the file system has no locks."""
     if fcntl is None:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        raise OSError("no locks")
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def flush_folder(folder: str | os.PathLike) -> None:
@@ -178,15 +176,15 @@ def remove_temporaries(folder: str | os.PathLike) -> None:
     Known by their names, which nobody else gives, and by the lock that their process no longer holds.
     """
     if fcntl is None:
-        return  # without locks nobody knows which are still written
+        return  # os.O_NOFOLLOW is missing too
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         found = [e.path for e in entries if TEMPORARY.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
         for path in found:
             with contextlib.suppress(OSError):
                 handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
-                    if lock(handle):
-                        os.unlink(path)
+                    lock(handle)
+                    os.unlink(path)
                 finally:
                     os.close(handle)
 
