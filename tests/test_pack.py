@@ -353,7 +353,7 @@ def test_a_part_that_was_removed_meanwhile_is_told(few, tmp_path):
 def test_a_name_that_cannot_be_is_refused_before_the_work(few, tmp_path, name):
     os.mkfifo(tmp_path / "pipe.h5")
     (tmp_path / "link.h5").symlink_to("nowhere")
-    with pytest.raises((ArgumentError, DataError), match="at most 255 bytes|is there already"):
+    with pytest.raises((ArgumentError, DataError), match=r"at most 255 bytes|is there already"):
         pack(find_images(few[0]), tmp_path / name, progress=lambda done, total: pytest.fail("it began"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.h5", "pipe.h5"]
 

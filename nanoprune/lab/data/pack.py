@@ -1,7 +1,7 @@
 """Class folders of JPEG files into one packed file: every image resized, cropped and stored, in a random order.
 
 The shorter side becomes 256 pixels, and the middle 224 x 224 are kept: what networks for ImageNet are tested on. The
-work can be interrupted or killed at any time: FILE.part holds what was done (`part.py`), and the next run resumes there.
+work can be interrupted or killed at any time: FILE.part holds what was done (`part.py`), and the next run resumes it.
 """
 
 import hashlib

@@ -3,8 +3,8 @@
 HDF5 does not survive that: what is killed while libhdf5 writes can leave a file that it no longer opens, and on a full
 disk libhdf5 reports neither the failed write nor the failed close. So libhdf5 writes nothing to the disk here. The
 structure of the whole file is laid out in memory, with room for every image, and written once; its first eight bytes,
-without which it is no HDF5 file, come last. From then on images, their hashes and the index of what is done are written to
-their known places by plain writes, whose errors are raised: first the images, flushed to disk, then the index.
+without which it is no HDF5 file, come last. From then on images, their hashes and the index of what is done are written
+to their known places by plain writes, whose errors are raised: first the images, flushed to disk, then the index.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _index(files: int) -> list[tuple[str, tuple[int, ...], str]]:
 
 
 def _whole_chunks(state: np.ndarray) -> np.ndarray:
-    """`state` (files,) up to the last chunk that is complete, WAITING after it: a kill can tear the write of the index."""
+    """`state` (files,) up to the last complete chunk, WAITING after it: a kill can tear the write of the index."""
     waiting = np.flatnonzero(state == WAITING)  # (n,)
     if not len(waiting):
         return state
