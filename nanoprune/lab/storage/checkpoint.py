@@ -26,6 +26,7 @@ from nanoprune.errors import DataError, VersionError
 from nanoprune.lab.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, stored_text
 from nanoprune.lab.storage.files import flush_folder
 from nanoprune.lab.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array, write_text
+from nanoprune.lab.storage.text import printable
 
 FORMAT = 1
 EVERY = 30.0  # seconds between two checkpoints of a shard
@@ -151,7 +152,9 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
             version = number_attribute(file, "format", path)
             by, content = (stored_text(file, name, path) for name in ("nanoprune", "content"))
             if version != FORMAT:
-                raise VersionError(f"{path}: format {version}, this version reads {FORMAT}; use nanoprune {by}")
+                raise VersionError(
+                    f"{path}: format {version}, this version reads {FORMAT}; use nanoprune {printable(by, 40)}"
+                )
             texts = [stored_text(file, name, path) for name in ("about", "values")]
             arrays = _arrays(file, "state", path, [0])
         about, plain = map(json.loads, texts)
