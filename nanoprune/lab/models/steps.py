@@ -142,7 +142,7 @@ SPLIT = {
 
 
 def check_about(about: Any, where: str) -> None:
-    """DataError, naming `where` and the field, unless `about` has all of SPLIT, and steps that `check_steps` accepts."""
+    """DataError, naming `where` and the field, unless `about` has all of SPLIT and steps that `check_steps` accepts."""
     if not isinstance(about, dict):
         raise DataError(f"{where}: model is {_shown(about)}, expected a record; {REMEDY}")
     for name in SPLIT:
