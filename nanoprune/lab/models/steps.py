@@ -70,14 +70,15 @@ NOTHING = Kind("null", lambda value: value is None)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT, EPOCHS, COUNT = text(), integer(1, 1_000_000), integer(0, 1_000_000_000)
 AMOUNT, POSITIVE = number(0, LARGE), number(1e-300, LARGE)
+RATE = number(1e-300, 100)  # of learning: a larger one can leave outputs that are finite and of no use to an attack
 SHARE, BELOW_ONE, RATIO = number(0, 1), number(0, 1 - 2**-53), number(1e-300, 1)
 
 SCHEDULE = {
     "epochs": EPOCHS,
     "batch": integer(1, 100_000_000),
-    "lr": POSITIVE,
+    "lr": RATE,
     "momentum": BELOW_ONE,
-    "weight_decay": AMOUNT,
+    "weight_decay": number(0, 1000),
     "decay": TEXT,
     "augment": TEXT,
     "loss": TEXT,
@@ -114,7 +115,7 @@ PRIVATE = {
     "clipping": TEXT,
     "epochs": integer(3, 1_000_000),
     "batch": integer(1, 100_000_000),
-    "lr": POSITIVE,
+    "lr": RATE,
     "momentum": BELOW_ONE,
     "rho": POSITIVE,
 }

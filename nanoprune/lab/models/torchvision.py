@@ -121,10 +121,9 @@ def values(file: Any, path: str | os.PathLike, name: str) -> np.ndarray:
     """The tensor in float32. Raises DataError where it is not real or not finite, or holds a negative variance."""
     try:
         tensor = file.get_tensor(name)
-    except (TypeError, AttributeError, ValueError) as error:  # a type that NumPy does not have, such as bfloat16
-        raise DataError(
-            f"{printable(path, 400)}: {name} has a type that NumPy does not have ({first_line(error)}); save it as float32"
-        ) from error
+    except (TypeError, AttributeError, ValueError) as error:  # bfloat16, for example
+        what = f"{printable(path, 400)}: {name} has a type that NumPy does not have"
+        raise DataError(f"{what} ({first_line(error)}); save it as float32") from error
     if tensor.dtype.kind != "f":
         raise DataError(f"{printable(path, 400)}: {name} is {tensor.dtype}, expected float32")
     if not np.isfinite(tensor).all() or (name.endswith("running_var") and tensor.min() < 0):

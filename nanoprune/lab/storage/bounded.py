@@ -81,7 +81,7 @@ def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY, locking: bool | Non
     """An untrusted HDF5 file, open for reading. locking: of `h5py.File`; False where this process has it locked itself.
 
     Raises DataError, naming it, where it is not safe to open, no regular file, or has a link that is not a hard one;
-    and what h5py raises (DAMAGE) where it is missing or no HDF5 file.
+    OSError where it is missing, damaged or no HDF5 file.
     """
     if os.path.exists(path):
         open_regular(path).close()
@@ -91,8 +91,10 @@ def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY, locking: bool | Non
         if file.id.get_create_plist().get_sizes() != (8, 8):
             raise DataError(f"{path}: has lengths of another size than eight bytes; {remedy}")
         _refuse_links(file, path, remedy)
-    except BaseException:
+    except BaseException as error:
         file.close()
+        if isinstance(error, DAMAGE):
+            raise OSError(first_line(error)) from error
         raise
     return file
 
