@@ -1,17 +1,26 @@
 """Downloads from a server on this machine: whole and right, or not there at all."""
 
+import contextlib
+import functools
 import gzip
 import hashlib
+import http.client
 import http.server
 import pathlib
+import socket
+import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.data import NAMES, fetch
-from nanoprune.lab.data.source import SourceFile
+from nanoprune.lab.data.fetch import SOURCES, _SafeRedirects
+from nanoprune.lab.data.source import SourceFile, gunzip
+
+fetch_module = sys.modules["nanoprune.lab.data.fetch"]
 
 CONTENT = bytes(range(256)) * 600  # 150 kB: several chunks
 NAME = "part.gz"
@@ -20,7 +29,8 @@ PACKED = gzip.compress(CONTENT, 0)  # level 0: as long as the content
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers /mirror/name with `pages["/mirror/name"]`, bytes or (announced length, bytes); 404 on anything else."""
+    """Answers /mirror/name with `pages["/mirror/name"]`: bytes, (announced length, bytes), or a function that answers;
+    404 on anything else."""
 
     daemon_threads = True
 
@@ -28,6 +38,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.pages: dict[str, bytes | tuple[int | None, bytes]] = {}
         self.asked: list[str] = []
+        self.stopped = threading.Event()
 
     def mirror(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{name}/"
@@ -39,6 +50,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         page = self.server.pages.get(self.path)
         if page is None:
             return self.send_error(404)
+        if callable(page):
+            return page(self)
         length, data = page if isinstance(page, tuple) else (len(page), page)
         self.send_response(200)
         if length is not None:
@@ -57,6 +70,7 @@ def server(monkeypatch) -> Iterator[Server]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
+        server.stopped.set()
         server.shutdown()
         thread.join()
 
@@ -181,6 +195,147 @@ def test_where_no_hash_is_known_an_archive_is_wanted(server, tmp_path):
     assert files_in(tmp_path) == []
     fetch("purchase100", tmp_path, [server.mirror("a"), server.mirror("b")], files=[file])
     assert (tmp_path / "purchase100" / "part.tgz").read_bytes() == PACKED
+
+
+def parse_bits(data: bytes) -> None:
+    """Stands for the parser of a data set whose hash is not known: three lines of bits."""
+    if gunzip(data, 100, "bits") != b"0,1\n" * 3:
+        raise DataError("bits: not three lines of 0,1")
+
+
+UNKNOWN = SourceFile("purchase100", "part.tgz", 10**6, None, parse_bits)
+RIGHT = gzip.compress(b"0,1\n" * 3)
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ((None, RIGHT[:-9]), "damaged gzip data"),  # cut off, and no length was announced
+        (b"\x1f\x8b<html>login page</html>", "damaged gzip data"),
+        (gzip.compress(b"<html>login page</html>"), "not three lines of 0,1"),
+        (gzip.compress(b"0,1\n" * 2), "not three lines of 0,1"),
+    ],
+)
+def test_where_no_hash_is_known_all_of_the_content_is_checked(server, tmp_path, page, message):
+    server.pages = {"/a/part.tgz": page, "/b/part.tgz": RIGHT}
+    with pytest.raises(DataError, match=message):
+        fetch("purchase100", tmp_path, [server.mirror("a")], files=[UNKNOWN])
+    assert files_in(tmp_path) == []
+    fetch("purchase100", tmp_path, [server.mirror("a"), server.mirror("b")], files=[UNKNOWN])
+    assert (tmp_path / "purchase100" / "part.tgz").read_bytes() == RIGHT
+    assert fetch("purchase100", tmp_path, [server.mirror("b")], files=[UNKNOWN]) == []
+
+
+def test_what_an_earlier_version_kept_though_it_is_wrong_is_fetched_again(server, tmp_path):
+    server.pages = {"/b/part.tgz": RIGHT}
+    (tmp_path / "purchase100").mkdir()
+    (tmp_path / "purchase100" / "part.tgz").write_bytes(RIGHT[:-9])
+    assert len(fetch("purchase100", tmp_path, [server.mirror("b")], files=[UNKNOWN])) == 1
+
+
+@pytest.mark.parametrize("name", ["purchase100", "texas100"])
+def test_every_published_file_without_a_hash_has_a_parser(name):
+    """A gzip archive of something else, which the kind of file alone does not tell apart."""
+    for file in SOURCES[name][0]:
+        assert file.sha256 is None
+        for data in (gzip.compress(b"<html>login page</html>"), RIGHT[:-9]):
+            with pytest.raises(DataError, match=rf"^x: {file.name}: (not a readable tar archive|damaged gzip data)"):
+                file.check(data, "x")
+    for file in (
+        file for other, (files, _) in SOURCES.items() if other not in ("purchase100", "texas100") for file in files
+    ):
+        assert file.sha256
+
+
+# Redirects, slowness, hostile words
+
+
+def to(address: str):
+    """A page that sends its reader to another address."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", address)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return answer
+
+
+def test_a_redirect_to_another_mirror_is_followed(server, tmp_path):
+    server.pages = {f"/a/{NAME}": to(f"{server.mirror('b')}{NAME}"), f"/b/{NAME}": PACKED}
+    fetch("mnist", tmp_path, [server.mirror("a")], files=[FILE])
+    assert FILE.read(tmp_path) == CONTENT
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "file", "data", "FTP"])
+def test_a_redirect_to_anything_but_the_web_is_not_followed(server, tmp_path, scheme):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        server.pages = {f"/a/{NAME}": to(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/x")}
+        with pytest.raises(DataError, match=r"[rR]edirect"):
+            fetch("mnist", tmp_path, [server.mirror("a")], files=[FILE])
+        with pytest.raises(BlockingIOError):  # nobody has called
+            listener.accept()
+
+
+@pytest.mark.parametrize("was", ["https", "http", "HTTPS"])
+@pytest.mark.parametrize("now", ["https", "http", "HTTP", "ftp"])
+def test_a_redirect_never_leaves_encryption(was, now):
+    request = urllib.request.Request(f"{was}://mirror.example/x")
+    follow = functools.partial(_SafeRedirects().redirect_request, request, None, 302, "", http.client.HTTPMessage())
+    if now.lower() == "https" or (was.lower(), now.lower()) == ("http", "http"):
+        assert follow(f"{now}://other.example/x").full_url == f"{now}://other.example/x"
+    else:
+        with pytest.raises(DataError, match=f"redirects from {was.lower()} to {now}://"):
+            follow(f"{now}://other.example/x")
+
+
+def dripping(start: bytes, drop: bytes):
+    """A page that begins well and then comes in drops, each long before a read of its own would time out."""
+
+    def answer(handler: Handler) -> None:
+        with contextlib.suppress(OSError):
+            handler.wfile.write(start)
+            while not handler.server.stopped.wait(0.02):
+                handler.wfile.write(drop)
+                handler.wfile.flush()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("start", "drop"),
+    [
+        (b"", b""),  # silent
+        (b"HTTP/1.1 200 OK\r\nX: ", b"y"),  # a header that never ends
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 150000\r\n\r\n", b"z"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"z"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nz\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"e"),  # the length of a chunk never ends
+    ],
+)
+def test_a_mirror_that_sends_hardly_anything_is_given_up(server, tmp_path, monkeypatch, start, drop):
+    monkeypatch.setattr(fetch_module, "TIMEOUT", 0.5)
+    monkeypatch.setattr(fetch_module, "SLOWEST", 100_000)
+    server.pages = {f"/a/{NAME}": dripping(start, drop), f"/b/{NAME}": PACKED}
+    with pytest.raises(DataError, match=r"/a/part\.gz: (too slow, \d+ bytes in|.*timed out)") as caught:
+        fetch("mnist", tmp_path, [server.mirror("a")], files=[FILE])
+    assert "\n" not in str(caught.value)
+    fetch("mnist", tmp_path, [server.mirror("a"), server.mirror("b")], files=[FILE])
+    assert files_in(tmp_path) == [NAME]
+
+
+def test_words_of_a_mirror_reach_no_terminal_as_they_are(server, tmp_path):
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 500 \x1b]0;pwn\x07\x1b[31mRED" + b"!" * 5000 + b"\r\n\r\n")
+
+    server.pages = {f"/a/{NAME}": answer, f"/b/{NAME}": to("ftp://\x1b[31m/x" + "y" * 5000)}
+    for mirror in ("a", "b"):
+        with pytest.raises(DataError) as caught:
+            fetch("mnist", tmp_path, [server.mirror(mirror)], files=[FILE])
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1000
 
 
 def test_imagenet_cannot_be_fetched(tmp_path):

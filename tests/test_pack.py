@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import os
 import pathlib
 import shutil
@@ -65,16 +66,28 @@ def packed(folder, tmp_path_factory) -> pathlib.Path:
     return out
 
 
-def content(path: pathlib.Path) -> dict[str, np.ndarray]:
+@pytest.fixture(scope="module")
+def chunked(packed, tmp_path_factory) -> pathlib.Path:
+    """The same images in a file of format 1, as version 0.1 wrote it: in chunks, and cut to those that are there."""
+    path = tmp_path_factory.mktemp("chunked") / "imagenet.h5"
+    with h5py.File(packed) as new, h5py.File(path, "w") as old:
+        count, train = new["counts"][()]
+        old.create_dataset("images", data=new["images"][:count], chunks=(CHUNK, 224, 3, 224))
+        old["labels"] = new["labels"][:count]
+        old["chunk_sha256"] = new["chunk_sha256"][: -(-count // CHUNK)]
+        old["classes"] = new["classes"][()]
+        old.attrs["format"], old.attrs["train"] = 1, int(train)
+    return path
+
+
+def pixels_of(path: pathlib.Path) -> np.ndarray:
+    """The images of a packed file (43, 224, 3, 224), read without our reader."""
     with h5py.File(path) as file:
-        return {name: file[name][()] for name in file} | {"train": np.array(file.attrs["train"])}
+        return file["images"][:43]
 
 
 def assert_same(left: pathlib.Path, right: pathlib.Path) -> None:
-    left, right = content(left), content(right)
-    assert left.keys() == right.keys()
-    for name in left:
-        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+    assert left.read_bytes() == right.read_bytes()
 
 
 # Packing
@@ -101,11 +114,11 @@ def test_every_image_is_there_once_with_its_label_training_images_first(packed, 
 def test_crop_is_torchvisions(tmp_path, width, height):
     """Resize(256), CenterCrop(224), as its documentation has it: the longer side int(256 long / short)."""
     pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    path = tmp_path / "image.png"
-    Image.fromarray(pixels).save(path)
+    path = tmp_path / "image.jpg"
+    Image.fromarray(pixels).save(path, quality=90)
     long, short = max(width, height), min(width, height)
     size = [256 if side == short else int(256 * long / short) for side in (width, height)]
-    resized = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+    resized = np.asarray(Image.open(path).resize(size, Image.Resampling.BILINEAR))
     top, left = (round((side - 224) / 2.0) for side in resized.shape[:2])
     expected = resized[top : top + 224, left : left + 224]
     np.testing.assert_array_equal(crop(path), expected.transpose(0, 2, 1))
@@ -120,7 +133,7 @@ def test_other_colours_become_rgb(tmp_path, mode):
 @pytest.mark.parametrize("interruptions", [[1], [16, 17], [35, 46], [5, 20, 40]])
 def test_what_was_interrupted_ends_as_if_it_had_not_been(packed, folder, tmp_path, interruptions):
     out, named = tmp_path / "out.h5", []
-    for stop in interruptions:
+    for stop in interruptions:  # SIGINT at any time
 
         def progress(done: int, total: int, stop: int = stop) -> None:
             assert total == 46
@@ -181,15 +194,17 @@ def test_what_cannot_be_packed_is_refused(folder, packed, tmp_path, monkeypatch)
     with pytest.raises(DataError, match=r"imagenet\.h5 is there already"):
         pack(find_images(folder), packed)
     (tmp_path / "other.h5.part").write_bytes(b"no HDF5")
-    with pytest.raises(DataError, match=r"other\.h5\.part: cannot be written"):
+    with pytest.raises(DataError, match=r"other\.h5\.part: not begun by 'data pack'"):
         pack(find_images(folder), tmp_path / "other.h5")
+    assert (tmp_path / "other.h5.part").read_bytes() == b"no HDF5"
     (tmp_path / "a" / "cat").mkdir(parents=True)
     (tmp_path / "a" / "cat" / "0.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="every image is broken"):
         pack(find_images(tmp_path / "a"), tmp_path / "a.h5")
     monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=1 << 20))
-    with pytest.raises(DataError, match="46 images take 6 MiB, but 1 MiB are free"):
+    with pytest.raises(DataError, match="the images take 6 MiB, but 1 MiB are free"):
         pack(find_images(folder), tmp_path / "full.h5")
+    assert not (tmp_path / "full.h5.part").exists()
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(ArgumentError, match="needs Pillow; install it with: pip install"):
         pack(find_images(folder), tmp_path / "no.h5")
@@ -199,10 +214,200 @@ def test_an_image_of_absurd_size_is_broken_and_not_unpacked(tmp_path, monkeypatc
     (tmp_path / "in" / "cat").mkdir(parents=True)
     for name, side in (("0.jpg", 30), ("1.jpg", 300)):
         Image.new("RGB", (side, side)).save(tmp_path / "in" / "cat" / name)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)
+    monkeypatch.setattr("nanoprune.lab.data.pack.LARGEST", 80_000)
     assert pack(find_images(tmp_path / "in"), tmp_path / "out.h5") == (1, 1)
-    Image.new("L", (2000, 1)).save(tmp_path / "thread.png")  # 256 pixels high it would be 512,000 wide
-    assert crop(tmp_path / "thread.png") is None
+    Image.new("L", (2000, 1)).save(tmp_path / "thread.jpg")  # 256 pixels high it would be 512,000 wide
+    assert crop(tmp_path / "thread.jpg") is None
+
+
+# Kills, full disks, hostile files
+
+
+@pytest.fixture(scope="module")
+def few(folder, tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
+    """Nineteen images, two of them broken, and the file that they are packed into undisturbed."""
+    root = tmp_path_factory.mktemp("few")
+    for name in ("train/dog", "train/cat"):
+        shutil.copytree(folder / name, root / "src" / name)
+    for number in range(5, 11):
+        (root / "src" / "train" / "cat" / f"{number}.JPEG").unlink()
+    (root / "src" / "train" / "cat" / "0.JPEG").write_bytes(b"")
+    assert pack(find_images(root / "src"), root / "out.h5") == (17, 2)
+    return root / "src", root / "out.h5"
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours catches it, and it writes no more."""
+
+
+class Disk:
+    """os.pwrite and the like, of which the n-th call kills the process, half of its data written, or fails."""
+
+    def __init__(self, monkeypatch, at: int, with_what: BaseException | None) -> None:
+        self.calls, self.at, self.with_what = 0, at, with_what
+        self.real = {name: getattr(os, name) for name in ("pwrite", "fsync", "posix_fallocate", "replace")}
+        for name in self.real:
+            monkeypatch.setattr(os, name, lambda *args, name=name: self.call(name, *args))
+
+    def call(self, name: str, *args: object) -> object:
+        self.calls += 1
+        if self.calls == self.at:
+            if name == "pwrite" and len(args[1]) > 8:  # of eight bytes in one sector none is ever half there
+                self.real[name](args[0], args[1][: len(args[1]) // 2], args[2])
+            raise self.with_what
+        return self.real[name](*args)
+
+
+def packing(src: pathlib.Path, out: pathlib.Path, at: int = 0, with_what: BaseException | None = None) -> int:
+    """Pack, on such a disk; return how many calls it took."""
+    with pytest.MonkeyPatch.context() as patch:
+        disk = Disk(patch, at, with_what)
+        pack(find_images(src), out)
+        return disk.calls
+
+
+def test_what_is_killed_at_any_write_resumes_to_the_same_bytes(few, tmp_path):
+    src, undisturbed = few
+    calls = packing(src, tmp_path / "all.h5")
+    assert calls > 15
+    for at in range(1, calls + 1):
+        out = tmp_path / f"{at}.h5"
+        with pytest.raises(Killed):
+            packing(src, out, at, Killed())
+        if not out.exists():  # the last call flushes the folder: the file has its name by then
+            pack(find_images(src), out)
+        assert_same(out, undisturbed)
+        assert not out.with_name(f"{at}.h5.part").exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EFBIG])
+def test_a_write_that_fails_is_one_line_and_nothing_has_the_final_name(few, tmp_path, code):
+    src, undisturbed = few
+    calls = packing(src, tmp_path / "all.h5")
+    for at in range(1, calls + 1):
+        out = tmp_path / f"{at}.h5"
+        with pytest.raises(DataError, match=rf"{at}\.h5\.part: cannot be written \({os.strerror(code)}\)") as caught:
+            packing(src, out, at, OSError(code, os.strerror(code)))
+        assert "\n" not in str(caught.value)
+        if at < calls:
+            assert not out.exists()
+            pack(find_images(src), out)
+        assert_same(out, undisturbed)
+
+
+def test_room_is_reserved_before_the_work(few, tmp_path, monkeypatch):
+    """A disk that fills up while images are decoded takes nothing from the file."""
+    src, _ = few
+    out = tmp_path / "out.h5"
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(find_images(src), out, progress=stop)
+    part = (tmp_path / "out.h5.part").stat()
+    assert part.st_blocks * 512 >= part.st_size >= 19 * 224 * 3 * 224
+
+
+def test_what_the_disk_lost_is_found_before_the_file_gets_its_name(few, tmp_path, monkeypatch):
+    src, _ = few
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda handle, data, place: real(handle, lossy(data), place))
+
+    def lossy(data: memoryview) -> bytes:
+        return bytes(data[:-1]) + b"\xff" if len(data) >= 224 * 3 * 224 else bytes(data)
+
+    with pytest.raises(DataError, match=r"out\.h5\.part: chunk \d is damaged, its SHA-256 is another"):
+        pack(find_images(src), tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_a_second_run_at_once_is_refused_and_the_first_ends_well(few, tmp_path):
+    src, undisturbed = few
+    refused = []
+
+    def again(done: int, total: int) -> None:
+        with pytest.raises(DataError, match=r"out\.h5\.part: another 'data pack' is at work on it"):
+            pack(find_images(src), tmp_path / "out.h5")
+        refused.append(done)
+
+    pack(find_images(src), tmp_path / "out.h5", progress=again)
+    assert len(refused) == 20
+    assert_same(tmp_path / "out.h5", undisturbed)
+
+
+def test_what_appears_under_the_final_name_meanwhile_is_not_overwritten(few, tmp_path):
+    src, _ = few
+    out = tmp_path / "out.h5"
+    with pytest.raises(DataError, match=r"out\.h5 is there already"):
+        pack(find_images(src), out, checked=lambda done, total: out.write_text("another's"))
+    assert out.read_text() == "another's"
+
+
+def test_a_part_that_was_removed_meanwhile_is_told(few, tmp_path):
+    src, _ = few
+    part = tmp_path / "out.h5.part"
+    with pytest.raises(DataError, match=r"out\.h5\.part: was removed or replaced meanwhile"):
+        pack(find_images(src), tmp_path / "out.h5", checked=lambda done, total: part.unlink(missing_ok=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".h5", "pipe.h5", "link.h5"])
+def test_a_name_that_cannot_be_is_refused_before_the_work(few, tmp_path, name):
+    os.mkfifo(tmp_path / "pipe.h5")
+    (tmp_path / "link.h5").symlink_to("nowhere")
+    with pytest.raises((ArgumentError, DataError), match=r"at most 255 bytes|is there already"):
+        pack(find_images(few[0]), tmp_path / name, progress=lambda done, total: pytest.fail("it began"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.h5", "pipe.h5"]
+
+
+FORMATS = ("PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM")
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "PostScript", "pipe", "folder", "loop", "link to nowhere", "/dev/zero"])
+def test_what_is_named_jpeg_and_is_none_is_skipped_by_its_content(tmp_path, monkeypatch, kind):
+    """Pillow knows a format by content: it would start Ghostscript, from PATH, on PostScript."""
+    (tmp_path / "src" / "cat").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    ghostscript = tmp_path / "bin" / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path / 'gs-was-run'}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", str(ghostscript))
+    path = tmp_path / "src" / "cat" / "a.jpg"
+    Image.new("RGB", (300, 300), (9, 9, 9)).save(path.with_name("b.jpg"))
+    match kind:
+        case "PostScript":
+            path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 300 300\n%%EndComments\nshowpage\n%%EOF\n")
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "loop":
+            path.symlink_to("a.jpg")
+        case "link to nowhere":
+            path.symlink_to("nowhere")
+        case "/dev/zero":
+            path.symlink_to("/dev/zero")
+        case _:
+            Image.new("RGB", (300, 300), (9, 9, 9)).save(path, kind)
+    skipped = []
+    assert pack(find_images(tmp_path / "src"), tmp_path / "out.h5", broken=skipped.append) == (1, 1)
+    assert skipped == ["cat/a.jpg"]
+    assert not (tmp_path / "gs-was-run").exists()
+
+
+def test_an_image_is_measured_before_it_is_decoded(tmp_path, monkeypatch):
+    """A header that says 9,000 x 9,000 in a file of a kilobyte: nothing is decoded, and no memory is taken."""
+    Image.new("RGB", (30, 30)).save(tmp_path / "a.jpg")
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    start = data.find(b"\xff\xc0") + 5  # height and width in the frame header (ITU T.81, B.2.2)
+    data[start : start + 4] = (9000).to_bytes(2, "big") * 2
+    (tmp_path / "a.jpg").write_bytes(data)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.size == (9000, 9000)
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", lambda self: pytest.fail("decoded"))
+    assert crop(tmp_path / "a.jpg") is None
 
 
 def test_the_command(folder, packed, tmp_path):
@@ -229,9 +434,10 @@ def test_the_command(folder, packed, tmp_path):
 # Reading
 
 
-def test_a_packed_file_gathers_as_an_array_does(packed):
-    data = load_packed(packed, "imagenet")
-    pixels = content(packed)["images"]
+@pytest.mark.parametrize("format", ["packed", "chunked"])
+def test_a_packed_file_gathers_as_an_array_does(packed, format, request):
+    data = load_packed(request.getfixturevalue(format), "imagenet")
+    pixels = pixels_of(packed)
     everything = np.true_divide(pixels, 255, dtype=np.float32)
     rng = np.random.default_rng(0)
     for index in (
@@ -278,7 +484,7 @@ def test_only_the_chunks_that_are_asked_for_are_read_and_few_are_kept(packed, mo
 @pytest.mark.parametrize("threads", [1, 2])
 def test_training_from_the_file_is_training_from_memory_in_that_order(packed, threads):
     data = load_packed(packed, "imagenet")
-    memory = Records(np.true_divide(content(packed)["images"], 255, dtype=np.float32), data.y)
+    memory = Records(np.true_divide(pixels_of(packed), 255, dtype=np.float32), data.y)
     memory.x = memory.x.view(type("Blocked", (np.ndarray,), {"block": CHUNK}))
     found = []
     for records in (Records(data.x, data.y), memory):
@@ -373,7 +579,7 @@ def put(name: str, data: object, **how: object):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: file.attrs.__setitem__("format", 2), "format 2, this version reads 1"),
+        (lambda file: file.attrs.__setitem__("format", 3), "format 3, this version reads 1 and 2"),
         (lambda file: file.__delitem__("labels"), "labels is missing"),
         (lambda file: file.__delitem__("images"), "images is missing"),
         (put("labels", np.zeros(42, np.uint16)), r"labels is uint16 \(42,\), expected uint16 \(43,\)"),
@@ -387,9 +593,30 @@ def put(name: str, data: object, **how: object):
         (put("labels", None, shape=(43,), dtype="u2", external="/etc/passwd"), "labels lies in other files"),
         (lambda file: file.attrs.__setitem__("train", 44), "official training set of 44 records"),
         (lambda file: file.attrs.__setitem__("train", "all"), "attribute train is object"),
+        (lambda file: file.attrs.__setitem__("format", 2), "images is uint8"),  # which is not in chunks there
     ],
 )
-def test_another_file_is_refused(packed, tmp_path, change, message):
+def test_another_file_is_refused(chunked, tmp_path, change, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load_packed(damaged(chunked, tmp_path, change), "imagenet")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("counts", np.array([0, 0])), "counts are 0 and 0 of 46 images: not finished"),
+        (put("counts", np.array([47, 35])), "counts are 47 and 35 of 46"),
+        (put("counts", np.array([43, 44])), "counts are 43 and 44 of 46"),
+        (put("counts", np.array([-1, -2])), "counts are -1 and -2 of 46"),
+        (put("counts", np.array([43, 35, 1])), r"counts is int64 \(3,\)"),
+        (put("counts", np.array([43.0, 35.0])), "counts is float64"),
+        (lambda file: file.__delitem__("counts"), "counts is missing"),
+        (put("labels", np.zeros(43, np.uint16)), r"labels is uint16 \(43,\), expected uint16 \(46,\)"),
+        (lambda file: file.attrs.__setitem__("format", 1), "images is uint8"),
+    ],
+)
+def test_another_file_of_today_is_refused(packed, tmp_path, change, message):
     with pytest.raises(DataError, match=message) as caught:
         load_packed(damaged(packed, tmp_path, change), "imagenet")
     assert "\n" not in str(caught.value)
@@ -416,9 +643,10 @@ def test_a_damaged_chunk_is_found_when_it_is_read(packed, tmp_path):
         data.x[np.array([0, 16])]
 
 
-def test_the_hash_says_which_data_it_is(packed, tmp_path):
-    other = damaged(packed, tmp_path, put("labels", np.zeros(43, np.uint16)))
+def test_the_hash_says_which_data_it_is(packed, chunked, tmp_path):
+    other = damaged(packed, tmp_path, put("labels", np.zeros(46, np.uint16)))
     assert load_packed(packed, "imagenet").sha256 != load_packed(other, "imagenet").sha256
+    assert load_packed(packed, "imagenet").sha256 == load_packed(chunked, "imagenet").sha256
 
 
 def test_a_missing_file_says_how_it_is_made(tmp_path):

@@ -116,7 +116,7 @@ def test_texas100_refuses(tmp_path, change, message):
 
 def test_links_are_not_followed(tmp_path):
     write(tmp_path, "purchase100", {"dataset_purchase": b""}, {"dataset_purchase": tarfile.SYMTYPE})
-    with pytest.raises(DataError, match="dataset_purchase is not a plain file"):
+    with pytest.raises(DataError, match="dataset_purchase is not a regular file"):
         load_purchase100(tmp_path, records=3)
 
 

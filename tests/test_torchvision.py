@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import struct
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_every_tensor_arrives_where_it_belongs(tensors, tmp_path):
         ({"bn1.bias": np.full(8, np.nan, np.float32)}, ["bn1.bias holds NaN"]),
         ({"bn1.running_var": np.full(8, -1, np.float32)}, ["bn1.running_var holds NaN, infinity or a negative"]),
         ({"bn1.bias": np.zeros(8, np.int64)}, ["bn1.bias is int64, expected float32"]),
-        ({"bn1.bias": np.zeros(8, np.uint16)}, ["bn1.bias cannot be had in NumPy"]),
+        ({"bn1.bias": np.zeros(8, np.uint16)}, ["bn1.bias has a type that NumPy does not have"]),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(tensors, tmp_path, change, words):
@@ -121,6 +122,19 @@ def test_what_does_not_fit_is_refused_by_name(tensors, tmp_path, change, words):
     for word in words:
         with pytest.raises(DataError, match=f"^{path}.*{word}"):
             import_model(path, "resnet18", 64, WIDTH)
+
+
+@pytest.mark.usefixtures("_safetensors")
+def test_names_and_shapes_of_a_stranger_reach_no_terminal_as_they_are(tensors, tmp_path):
+    """A name with escapes, thousands of names, a shape of thousands of axes."""
+    name = "\x1b]0;pwn\x07\x1b[31m"
+    many = {f"{name}{i}{'x' * 100}": np.zeros(1, np.float32) for i in range(2000)}
+    for change in ({name: np.zeros(1, np.float32)}, many, {"fc.bias": np.zeros((1,) * 60, np.float32)}):
+        path = write(tmp_path / "w.safetensors", tensors | change)
+        with pytest.raises(DataError) as caught:
+            import_model(path, "resnet18", 64, WIDTH)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.usefixtures("_safetensors")
@@ -165,6 +179,25 @@ def test_the_command_writes_a_model_that_info_reads(tensors, tmp_path):
 
 
 @pytest.mark.usefixtures("_safetensors")
+@pytest.mark.parametrize(
+    ("mean", "std", "words"),
+    [
+        ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375], "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
+        ([0.485, 0.456, 0.406], [58.395, 57.12, 57.375], "are of images in [0, 1], got 58.395"),
+        ([123.675, 116.28, 103.53], [0.229, 0.224, 0.225], "are of images in [0, 1], got 123.675"),
+        ([-0.1, 0.4, 0.4], [0.2, 0.2, 0.2], "mean must lie in [0, 1]"),
+        ([0.4, 0.4, 0.4], [0.2, 0.0, 0.2], "std in (0, 1]"),
+        ([float("nan"), 0.4, 0.4], [0.2, 0.2, 0.2], "mean must lie in [0, 1]"),
+        ([0.4, 0.4, 0.4], [float("inf"), 0.2, 0.2], "got inf"),
+    ],
+)
+def test_a_mean_that_no_image_between_0_and_1_has_is_refused(tensors, tmp_path, mean, std, words):
+    """ImageNet's, of images in [0, 255] (torchvision times 255): the network would be blind, without a word."""
+    path = write(tmp_path / "w.safetensors", tensors)
+    with pytest.raises(ArgumentError, match=re.escape(words)):
+        import_model(path, "resnet18", 64, WIDTH, [mean, std])
+
+
 def test_a_network_of_standardised_images_takes_images_between_0_and_1(tensors, tmp_path):
     path, out = write(tmp_path / "w.safetensors", tensors), tmp_path / "m.h5"
     arguments = ["import", path, "--network", "resnet18", "--input", 64, "--width", WIDTH, "--out", out]

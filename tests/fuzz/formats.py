@@ -18,8 +18,8 @@ from mutate import EDGES, Mutation, mutate, pack
 from mutate import LONGEST as LARGEST
 
 HOSTILE = (None, True, False, 0, -1, 1, 2, 0.5, -0.0, 1e308, float("nan"), float("inf"), 1 << 31, 1 << 40, 1 << 70,
-           10**400, "", "x", "\0", "\ud800", "../../../etc/passwd", "$\\frac$", "<script>", "a" * 5000, [], {}, [[]],
-           [0] * 500, {"": 0})  # fmt: skip
+           10**400, "", "x", "\0", "\ud800", "\x1b]0;pwn\x07", "\u202e", "../../../etc/passwd", "$\\frac$", "<script>",
+           "a" * 5000, [], {}, [[]], [0] * 500, {"": 0})  # fmt: skip
 SHAPES = ((), (0,), (1,), (1 << 31,), (1 << 40,), (1 << 62,), (1 << 20, 1 << 20), (5, 0), (3, 1 << 30), (1,) * 32)
 TYPES = ("f8", "f4", "f2", ">f8", "i1", "i8", "u8", "?", "c16", "S7", "U3", "V8", "M8[s]")
 
@@ -121,9 +121,8 @@ def npz(data: bytes, rng: random.Random) -> bytes:
         case "text":
             members[name] = mutate(members[name], rng)
         case "name":
-            members[rng.choice(("shadow_probs.npy", "target_logits.npy", "x", "../x.npy", "theta.npy"))] = members.pop(
-                name
-            )
+            names = ("shadow_probs", "target_logits", "../x", "theta", "\x1b]0;pwn\x07", "\u202e", "x" * 3000)
+            members[rng.choice((*(f"{other}.npy" for other in names), "x"))] = members.pop(name)
         case "gone":
             del members[name]
     stream, kind = io.BytesIO(), rng.choice((0, 8, 8, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
@@ -227,7 +226,8 @@ def _dataset(file: h5py.File, name: str, rng: random.Random) -> None:
     kind = rng.choice(("values", "type", "shape", "promise", "promise", "filter", "chunk", "link", "virtual",
                        "external", "group", "gone", "words", "empty", "more"))  # fmt: skip
     if kind == "more":
-        file.create_dataset(rng.choice(("shadow_probs", "theta", "logits/train", "x")), data=np.zeros(4))
+        names = ("shadow_probs", "theta", "target_labels", "logits/train", "x", "\x1b]0;pwn\x07", "x" * 3000, "\u202e")
+        file[rng.choice(names)] = rng.choice((np.zeros(4), *_links(name)))
         return
     del file[name]
     large = tuple(n * rng.choice((1, 1 << 20, 1 << 34)) for n in shape) or (1 << 34,)
@@ -255,8 +255,7 @@ def _dataset(file: h5py.File, name: str, rng: random.Random) -> None:
                 name, shape, dtype, maxshape=(None,) * len(shape), chunks=tuple(1 << 14 for _ in shape) or None
             )
         case "link":
-            links = (h5py.SoftLink("/"), h5py.SoftLink(f"/{name}"), h5py.ExternalLink("/dev/zero", "/"))
-            file[name] = rng.choice((*links, h5py.ExternalLink("input", name)))
+            file[name] = rng.choice(_links(name))
         case "virtual":
             layout = h5py.VirtualLayout(shape or (1,), dtype)
             layout[...] = h5py.VirtualSource("elsewhere", "x", shape or (1,))
@@ -269,6 +268,12 @@ def _dataset(file: h5py.File, name: str, rng: random.Random) -> None:
             file[name] = h5py.Empty(dtype)
         case "group":
             file.create_group(name)
+
+
+def _links(name: str) -> tuple[Any, ...]:
+    """Links within the file, to itself, to what has no end, to what keeps its reader waiting, and to nowhere."""
+    places = (("/dev/zero", "/"), ("pipe", "/x"), ("input", name), ("\x1b[31m", "/"))
+    return (h5py.SoftLink("/"), h5py.SoftLink(f"/{name}"), *(h5py.ExternalLink(*place) for place in places))
 
 
 def deflated(head: bytes, megabytes: int, filling: bytes = b"\0") -> bytes:

@@ -114,12 +114,51 @@ def virtual(whole: bytes, name: str) -> bytes:
     return stream.getvalue()
 
 
-def linked(name: str, other: str) -> bytes:
-    """A model one of whose arrays is in another file."""
-    stream = io.BytesIO(model_file())
+ESCAPES = "\x1b]0;pwn\x07\x1b[31m"  # changes the title of a terminal, and the colour of what follows
+
+
+def linked(whole: bytes, name: str, link: Any) -> bytes:
+    """An HDF5 file in which `name`, which may be there already, is a link."""
+    stream = io.BytesIO(whole)
     with h5py.File(stream, "r+") as file:
-        del file[name]
-        file[name] = h5py.ExternalLink(other, name)
+        if file.get(name, getlink=True) is not None:
+            del file[name]
+        file[name] = link
+    return stream.getvalue()
+
+
+def links(whole: bytes, *names: str) -> list[Any]:
+    """Makers of files in which one of the names is a link, to all there is: two of each would read or wait for ever."""
+    kinds = (
+        h5py.SoftLink("/x"),
+        h5py.SoftLink(f"/{names[0]}"),
+        h5py.ExternalLink("/dev/zero", "/"),
+        h5py.ExternalLink("pipe", "/x"),  # which the runner makes beside the input
+        h5py.ExternalLink("\udcff" + "x" * 300, "/x"),
+    )
+    return [lambda name=name, link=link: linked(whole, name, link) for name in names for link in kinds]
+
+
+def odd_name(whole: bytes, long: bool = False) -> bytes:
+    """An HDF5 file with one name more, full of escapes or long."""
+    stream = io.BytesIO(whole)
+    with h5py.File(stream, "r+") as file:
+        file["x" * 60_000 if long else f"target_{ESCAPES}"] = np.zeros(3)
+    return stream.getvalue()
+
+
+def odd_names_npz(count: int) -> bytes:
+    """An .npz without predictions, of arrays whose names are full of escapes."""
+    stream = io.BytesIO()
+    np.savez(stream, **{f"{ESCAPES}{i}": np.zeros(1) for i in range(count)})
+    return stream.getvalue()
+
+
+def odd_version(version: int) -> bytes:
+    """A model of a format that nobody reads, by a version whose name is full of escapes."""
+    stream = io.BytesIO(with_text("nanoprune", ESCAPES * 100))
+    with h5py.File(stream, "r+") as file:
+        file.attrs["format"] = version
     return stream.getvalue()
 
 

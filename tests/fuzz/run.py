@@ -89,7 +89,8 @@ def read(reader: Any, data: bytes, folder: pathlib.Path) -> str:
         if (cause := _of_memory(error)) is not None:
             return f"asked for too much: {cause}"
         text = str(error)
-        return "refused" if text and len(text) < 2000 and "\n" not in text else f"not one line: {text[:300]!r}"
+        good = text.isprintable() and 0 < len(text) < 2000  # one line, and nothing in it that a terminal obeys
+        return "refused" if good else f"not one line: {text[:300]!r}"
     except BaseException as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__}: {str(error)[:200]} ({pathlib.Path(place.filename).name}:{place.lineno})"
@@ -130,6 +131,7 @@ def child(jobs: Sequence[Sequence[Any]], seed: int, shared: str, module: str) ->
             folder = pathlib.Path(text)
             beside = {other: make() for other, make in reader.beside.items()}
             _write(folder, beside)
+            os.mkfifo(folder / "pipe")  # whoever opens it waits for ever
             read(reader, valid_file(reader), folder)  # what is imported and kept at the first use is in memory now
             base, rss = status("VmSize"), status("VmRSS")
             resource.setrlimit(resource.RLIMIT_AS, (base + MOST, resource.RLIM_INFINITY))

@@ -92,15 +92,24 @@ def hdf5(fill: Callable[[h5py.File], None]) -> bytes:
     return stream.getvalue()
 
 
-def packed_images() -> bytes:
+def packed_images(version: int = packed.FORMAT) -> bytes:
+    """Twenty images of 4 x 4 pixels, in a file with room for 22; in format 1 cut to what there is, and in chunks."""
+
     def fill(file: h5py.File) -> None:
-        pixels = rng().integers(0, 256, (20, 4, 3, 4), np.uint8)
-        file.create_dataset("images", data=pixels, chunks=(packed.CHUNK, 4, 3, 4))
-        chunks = (pixels[: packed.CHUNK], pixels[packed.CHUNK :])
-        file["chunk_sha256"] = np.stack([np.frombuffer(hashlib.sha256(c.tobytes()).digest(), np.uint8) for c in chunks])
-        file["labels"] = (np.arange(20) % 3).astype(np.uint16)
+        room = 22 if version == packed.FORMAT else 20
+        pixels = np.zeros((room, 4, 3, 4), np.uint8)
+        pixels[:20] = rng().integers(0, 256, (20, 4, 3, 4), np.uint8)
+        chunks = {"chunks": (packed.CHUNK, 4, 3, 4)} if version == packed.CHUNKED else {}
+        file.create_dataset("images", data=pixels, **chunks)
+        parts = (pixels[: packed.CHUNK], pixels[packed.CHUNK : 20])
+        file["chunk_sha256"] = np.stack([np.frombuffer(hashlib.sha256(c.tobytes()).digest(), np.uint8) for c in parts])
+        file["labels"] = (np.arange(room) % 3).astype(np.uint16)
         file["classes"] = np.array([b"cat", b"dog", b"owl"])
-        file.attrs["format"], file.attrs["train"] = packed.FORMAT, 12
+        file.attrs["format"] = version
+        if version == packed.FORMAT:
+            file["counts"] = np.array([20, 12])
+        else:
+            file.attrs["train"] = 12
 
     return hdf5(fill)
 
@@ -109,11 +118,12 @@ def digits_file() -> bytes:
     return next(place for place in digits.PLACES if place.is_file()).read_bytes()
 
 
-def jpeg() -> bytes:
+def jpeg(kind: str = "JPEG") -> bytes:
+    """An image, in the format that Pillow calls `kind`."""
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(rng().integers(0, 256, (40, 30, 3), np.uint8)).save(stream, "JPEG")
+    Image.fromarray(rng().integers(0, 256, (40, 30, 3), np.uint8)).save(stream, kind)
     return stream.getvalue()
 
 

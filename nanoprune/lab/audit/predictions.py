@@ -11,7 +11,6 @@ A .csv has the target's columns alone: label, member, p0, p1, ...
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import itertools
 import math
@@ -30,11 +29,14 @@ from scipy.special import softmax
 
 from nanoprune.errors import DataError
 from nanoprune.lab.storage.bounded import check_promise, first_line, open_hdf5, stored_array
+from nanoprune.lab.storage.files import file_sha256 as file_sha256
+from nanoprune.lab.storage.text import printable
 
 LARGEST = 2**53  # beyond it a float64 no longer tells integers apart
 SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from summing to one
 FEWEST = 4  # members, and non-members, that attacks can be fitted on; twice as many where they are cut in halves
 MEMBER_HINT = "write 1 for members, 0 for the others"
+MESSAGE = 1000  # characters of an error
 HEADER = 1 << 16  # bytes in which the header of an array must end; NumPy itself reads one of 10,000
 MOST = 500_000_000  # values in an array, 4 GB: a file that says more is damaged or hostile
 
@@ -72,8 +74,8 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
             target = _predictions(arrays, "target", path)
             has_shadow = any(str(name).startswith("shadow_") for name in arrays)
             shadow = _predictions(arrays, "shadow", path) if has_shadow else None
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(printable(error, MESSAGE)) from error  # names of arrays are in it, which are the file's
     except FileNotFoundError as error:
         raise DataError(f"{path}: not found; name a file of predictions") from error
     except Exception as error:  # what zipfile, h5py and NumPy raise on damaged files has no common class
@@ -83,12 +85,6 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
         _check_counts(shadow, "shadow", FEWEST, path)
         _check_shadow(target, shadow, path)
     return target, shadow
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """SHA-256, in hex, of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) -> Predictions:

@@ -19,9 +19,9 @@ def data() -> None:
 @data.command(epilog=EPILOG)
 @click.argument("name")
 @data_option
-@click.option("--mirror", multiple=True, metavar="URL", help="Look here instead of the known mirrors; may be repeated.")
+@click.option("--mirror", multiple=True, metavar="URL", help="Download from here instead; may be repeated.")
 def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> None:
-    """Download data set NAME, check its SHA-256 where that is known, and put it in place.
+    """Download data set NAME, check its SHA-256, or all of its records where that is not known, and put it in place.
 
     \b
     python cli.py data fetch mnist
@@ -48,13 +48,15 @@ def pack_images(name: str, src: pathlib.Path, out: pathlib.Path, threads: int | 
     """Pack the JPEG files of data set NAME (imagenet) into one file that is read a chunk at a time.
 
     DIR holds CLASS/*.JPEG, or train/CLASS/*.JPEG and val/CLASS/*.JPEG. The shorter side is resized to 256 pixels, the
-    middle 224 x 224 are kept. Interrupted, it goes on where it was when it is run again. Needs the extra `images`.
+    middle 224 x 224 are kept. Files that are not JPEG data, whatever their name, are skipped and named. Interrupted or
+    killed, it resumes when it is run again. Needs the extra `images`.
 
     \b
     python cli.py data pack imagenet --src DIR --out data/imagenet/imagenet.h5
     """
     from nanoprune.lab.data.pack import find_images, pack
     from nanoprune.lab.engine.passes import default_threads
+    from nanoprune.lab.storage.text import printable
 
     if name != "imagenet":
         raise ArgumentError(f"data set must be imagenet, got {name!r}; the others need no packing")
@@ -65,6 +67,7 @@ def pack_images(name: str, src: pathlib.Path, out: pathlib.Path, threads: int | 
             out,
             threads or default_threads(),
             lambda done, total: progress.reach("pack", done, total),
-            lambda path: click.echo(f"{src / path}: broken, skipped", err=True),
+            lambda path: click.echo(f"{printable(src / path, 400)}: broken, skipped", err=True),
+            lambda done, total: progress.reach("read back", done, total),
         )
-    click.echo(f"{out}: {kept} images of {len(source.classes)} classes, {broken} broken ones skipped")
+    click.echo(f"{printable(out, 400)}: {kept} images of {len(source.classes)} classes, {broken} broken ones skipped")

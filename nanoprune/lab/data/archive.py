@@ -1,4 +1,4 @@
-"""Files inside of .tgz archives, read as a stream: nothing is unpacked to disk, nor into memory but what is wanted."""
+"""Files in .tgz archives, read as a stream: nothing is unpacked to disk, and only what is wanted into memory."""
 
 import gzip
 import io
@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 
 from nanoprune.errors import DataError
+from nanoprune.lab.storage.text import printable
 
 MOST_MEMBERS = 64  # of an archive; the published ones hold at most ten
 HEADERS = 1 << 20  # bytes that may lie between the contents of two files: names, dates
@@ -16,9 +17,10 @@ CHUNK = 1 << 20  # bytes read at once
 def read_members(data: bytes, limits: Mapping[str, int], unpacked: int, source: str) -> dict[str, memoryview]:
     """The plain files of the .tgz archive `data` named in `limits`, each of at most so many bytes, by name.
 
-    unpacked: most bytes that the whole archive may unpack to. Nothing is written to disk, and no memory is taken by
-    what a header says, only by what is there of the files that are wanted. Raises DataError, naming `source`, if the
-    archive is damaged, holds too much, or one of the files is missing, there twice, too large or not a plain one.
+    unpacked: the most bytes that the whole archive may unpack to. Nothing is written to disk, and memory is taken only
+    for the data of the files that are wanted, never for what a header declares. Raises DataError, naming `source`, if
+    the archive is damaged or holds too much, or one of the files is missing, there twice, too large or not a regular
+    one.
     """
     found: dict[str, memoryview] = {}
     try:
@@ -38,9 +40,11 @@ def read_members(data: bytes, limits: Mapping[str, int], unpacked: int, source: 
             while stream.read(CHUNK):  # to the end, where gzip has its checksum
                 pass
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{source}: damaged gzip data ({error}); expected the published archive") from error
+        raise DataError(f"{source}: damaged gzip data ({printable(error)}); expected the published archive") from error
     except (tarfile.TarError, ValueError, ArithmeticError, RecursionError) as error:
-        raise DataError(f"{source}: not a readable tar archive ({error}); expected the published one") from error
+        raise DataError(
+            f"{source}: not a readable tar archive ({printable(error)}); expected the published one"
+        ) from error
     for name in limits:
         if name not in found:
             raise DataError(f"{source}: {name} is not in it; expected the published archive")
@@ -48,7 +52,8 @@ def read_members(data: bytes, limits: Mapping[str, int], unpacked: int, source: 
 
 
 class _Stream:
-    """The unpacked archive to tarfile, which reads headers of any length: no more of it than `allow` has said."""
+    """The unpacked archive, as tarfile reads it: no more bytes at a time than `allow` permits. By itself tarfile reads
+    headers of any length."""
 
     def __init__(self, file: gzip.GzipFile, unpacked: int, source: str) -> None:
         self.file, self.left, self.source, self.allowed = file, unpacked, source, HEADERS
@@ -69,9 +74,9 @@ class _Stream:
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, limit: int, source: str) -> memoryview:
-    """The bytes of one member; DataError if it is not a plain file of at most `limit` bytes that are all there."""
+    """The bytes of one member; DataError unless it is a regular file of at most `limit` bytes that are all there."""
     if not member.isreg() or member.sparse is not None:
-        raise DataError(f"{source}: {member.name} is not a plain file; expected the published archive")
+        raise DataError(f"{source}: {member.name} is not a regular file; expected the published archive")
     if not 0 <= member.size <= limit:
         raise DataError(f"{source}: {member.name} is said to have {member.size} bytes, at most {limit} expected")
     content, file = bytearray(), tar.extractfile(member)

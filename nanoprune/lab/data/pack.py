@@ -1,42 +1,38 @@
 """Class folders of JPEG files into one packed file: every image resized, cropped and stored, in a random order.
 
 The shorter side becomes 256 pixels, and the middle 224 x 224 are kept: what networks for ImageNet are tested on. The
-work can be interrupted at any time: FILE.part holds what was done, and the next run goes on from there. Everything has
-its place in the file from the start, so that an interruption leaves no structure half written.
+work can be interrupted or killed at any time: FILE.part holds what was done (`part.py`), and the next run resumes it.
 """
 
 import hashlib
 import importlib
 import os
 import pathlib
-import shutil
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.data.packed import CHUNK, FORMAT, REMEDY
-from nanoprune.lab.storage.bounded import DAMAGE, first_line, open_hdf5, stored_array, stored_text
-from nanoprune.lab.storage.hdf5 import write_text
+from nanoprune.lab.data.packed import CHUNK, REMEDY, load_packed
+from nanoprune.lab.data.part import BROKEN, KEPT, WAITING, Part
+from nanoprune.lab.storage.files import check_output, flush_folder, open_regular
+from nanoprune.lab.storage.text import printable
 
 SUFFIXES = (".jpeg", ".jpg")
 SHORTER, SIDE = 256, 224  # pixels
-LARGEST = 1 << 26  # pixels of a resized image: one a thousand times as long as it is wide
+LARGEST = 1 << 26  # pixels of an image before and after it is resized: 200 MB in memory
 AHEAD = 4 * CHUNK  # images that are decoded before the first of them is written
-AGAIN = "remove it to begin again"
-WAITING, KEPT, BROKEN = range(3)  # what became of a file
 
 
 @dataclass(frozen=True)
 class Source:
-    """The images of a folder in the order in which they are packed: paths from the folder, their labels, class names.
+    """The images of a folder in the order in which they are packed: paths relative to it, labels, names of the classes.
 
-    The first `train` are the official training set; where there is none, that is all of them.
+    The first `train` are the official training set; all of them where there is no such division.
     """
 
     folder: pathlib.Path
@@ -51,7 +47,7 @@ def find_images(folder: str | os.PathLike) -> Source:
     """The JPEG files of `folder`/CLASS, or of `folder`/train/CLASS and `folder`/val/CLASS; classes in order of name.
 
     Each part is in a random order, the same every time, so that neighbours in the file have different classes. Raises
-    ArgumentError where there is no folder, or there are no images.
+    ArgumentError where the folder or its images are missing.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -90,42 +86,55 @@ def pack(
     threads: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
     broken: Callable[[str], None] = lambda path: None,
+    checked: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[int, int]:
     """Pack `source` into the file `out`; return how many images are in it, and how many were broken and are not.
 
-    Goes on where an earlier run of the same folder was interrupted. progress(done, total) is called as files are done,
-    broken(path) for each that cannot be read. Raises DataError where `out` is there already, cannot be written, or was
-    begun from another folder.
+    Resumes where an earlier run of the same folder was interrupted. Every image is read back and compared with its hash
+    before the file gets its name. progress(done, total) is called as files are packed, checked(done, total) as they are
+    read back, broken(path) for each that is no JPEG file that can be decoded. Raises DataError where `out` is there
+    already, cannot be written, or was begun from another folder; ArgumentError on a name that cannot be one.
     """
     bomb = _pillow().DecompressionBombWarning
     out = pathlib.Path(out)
     part = out.with_name(out.name + ".part")
-    if out.exists():
-        raise DataError(f"{out} is there already; remove it, or name another file")
+    _refuse_existing(out)
+    check_output(part)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings(), open_hdf5(part, mode="a") as file:
-            warnings.simplefilter("error", bomb)  # an image as large as that is broken too
-            _begin(file, source, part)
-            with ThreadPoolExecutor(threads) as pool:
+        with Part(part, source.paths, source.classes, source.sha256, SIDE) as file:
+            with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+                warnings.simplefilter("ignore", bomb)  # `crop` refuses what is too large
                 _fill(file, source, pool, progress, broken)
-            counts = _finish(file, source)
-        with open(part, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(part, out)
-    except DAMAGE as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise DataError(f"{part}: cannot be written ({reason}); make room, or remove it and begin again") from error
+            counts = _finish(file, source, checked)
+            if not file.is_there():
+                raise DataError(f"{printable(part)}: was removed or replaced meanwhile; run the command again")
+            _refuse_existing(out)
+            os.replace(part, out)
+            flush_folder(out.parent)
+    except OSError as error:
+        reason = error.strerror or printable(error)
+        raise DataError(
+            f"{printable(part)}: cannot be written ({reason}); make room and run the command again: it resumes"
+        ) from error
     return counts
 
 
+def _refuse_existing(out: pathlib.Path) -> None:
+    if os.path.lexists(out):
+        raise DataError(f"{printable(out)} is there already; remove it, or name another file")
+
+
 def crop(path: str | os.PathLike) -> np.ndarray | None:
-    """The middle of an image, (SIDE, 3, SIDE) uint8, its shorter side resized to SHORTER; None if it is broken."""
+    """The middle of a JPEG file's image, (SIDE, 3, SIDE) uint8, its shorter side resized to SHORTER.
+
+    None if it is broken: not a regular file, not JPEG data whatever its name (Pillow would start Ghostscript on
+    PostScript), too large, or damaged. Its size is checked before it is decoded.
+    """
     Image = _pillow()
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file, formats=("JPEG",)) as image:
             width, height = (side * SHORTER // min(image.size) for side in image.size)
-            if width * height > LARGEST:
+            if max(width * height, image.width * image.height) > LARGEST:
                 return None
             rgb = image.convert("RGB")
     except MemoryError:
@@ -150,66 +159,28 @@ def _folders(folder: pathlib.Path) -> list[str]:
 
 
 def _images(folder: pathlib.Path, part: pathlib.Path) -> list[tuple[str, int]]:
-    """The JPEG files of one class folder, in order of name: paths from `folder`, and sizes in bytes."""
+    """The files of one class folder named as JPEG files, in order of name: paths from `folder`, and sizes in bytes."""
     entries = [entry for entry in os.scandir(folder / part) if entry.name.lower().endswith(SUFFIXES)]
-    return sorted(((part / entry.name).as_posix(), entry.stat().st_size) for entry in entries)
+    return sorted(((part / entry.name).as_posix(), _size(entry)) for entry in entries)
 
 
-def _begin(file: h5py.File, source: Source, part: pathlib.Path) -> None:
-    """Lay out the file for as many images as there are files, or see that it was begun from the same ones."""
-    if "source" in file:
-        if stored_text(file, "source", part, AGAIN) != source.sha256:
-            raise DataError(f"{part}: begun from other images; {AGAIN}")
-        _check_begun(file, len(source.paths), part)
-        return
-    if len(file):
-        raise DataError(f"{part}: not begun by 'data pack'; remove it")
-    files = len(source.paths)
-    needed, free = files * SIDE * 3 * SIDE, shutil.disk_usage(part.parent).free
-    if needed > free:
-        part.unlink()
-        raise DataError(f"{part}: {files} images take {needed >> 20} MiB, but {free >> 20} MiB are free")
-    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    shape = _shape(files)
-    file.create_dataset("images", shape, "u1", chunks=(CHUNK, *shape[1:]), maxshape=shape, dcpl=early)
-    file.create_dataset("state", data=np.full(files, WAITING, np.uint8))
-    file.create_dataset("all_sha256", data=np.zeros((-(-files // CHUNK), 32), np.uint8))
-    file.create_dataset("files", data=np.array([os.fsencode(path) for path in source.paths]))
-    file.attrs["format"] = FORMAT
-    write_text(file, "source", source.sha256)
-    file.flush()
-
-
-def _shape(files: int) -> tuple[int, ...]:
-    """The shape of the images of so many files; it is cut to what there is at the end."""
-    return max(files, CHUNK), SIDE, 3, SIDE
-
-
-def _check_begun(file: h5py.File, files: int, part: pathlib.Path) -> None:
-    """DataError unless the file is laid out for so many images, and says of a first part of them what they are."""
-    shapes = {"images": _shape(files), "state": (files,), "all_sha256": (-(-files // CHUNK), 32)}
-    for name, shape in shapes.items():
-        found = stored_array(file, name, part, AGAIN)
-        if found.dtype != np.uint8 or (name != "images" and found.shape != shape) or found.shape[1:] != shape[1:]:
-            raise DataError(f"{part}: {name} is {found.dtype} {found.shape}, expected uint8 {shape}; {AGAIN}")
-    state, room = file["state"][()], len(file["images"])  # (files,)
-    done, kept = int((state != WAITING).sum()), int((state == KEPT).sum())
-    fits = room == shapes["images"][0] or (done == files and room == kept)  # it may have been cut already
-    if not fits or (state > BROKEN).any() or (state[:done] == WAITING).any():
-        raise DataError(f"{part}: does not say what was done; {AGAIN}")
+def _size(entry: os.DirEntry) -> int:
+    """The size of a file in bytes, 0 where it is a link to nowhere or to itself."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0
 
 
 def _fill(
-    file: h5py.File,
+    part: Part,
     source: Source,
     pool: ThreadPoolExecutor,
     progress: Callable[[int, int], None],
     broken: Callable[[str], None],
 ) -> None:
-    """Decode and write what is still waiting, a chunk of images at a time: first they, then that they are there."""
-    state = file["state"][()]  # (files,)
+    """Decode and write what is still waiting, a chunk of images at a time: first the images, then the index."""
+    state = part.state
     done, written, total = int((state != WAITING).sum()), int((state == KEPT).sum()), len(state)
     progress(done, total)
     waiting: list[np.ndarray] = []
@@ -222,34 +193,37 @@ def _fill(
         if len(waiting) == CHUNK or i + 1 == total:
             if waiting:
                 pixels = np.stack(waiting)  # (CHUNK, H, C, W) or fewer
-                file["images"][written : written + len(pixels)] = pixels
-                file["all_sha256"][written // CHUNK] = np.frombuffer(hashlib.sha256(pixels.data).digest(), np.uint8)
-            file.flush()
-            file["state"][done : i + 1] = state[done : i + 1]
-            file.flush()
+                part.put("images", written, pixels)
+                digest = np.frombuffer(hashlib.sha256(pixels.data).digest(), np.uint8)  # (32,)
+                part.put("chunk_sha256", written // CHUNK, digest[None])
+            part.flush()
+            part.put("state", done, state[done : i + 1])
             done, written = i + 1, written + len(waiting)
             waiting.clear()
         progress(i + 1, total)
 
 
 def _decoded(source: Source, paths: Sequence[str], pool: ThreadPoolExecutor) -> Iterator[np.ndarray | None]:
-    """The images in their order, some of them decoded ahead; Pillow lets go of the interpreter meanwhile."""
+    """The images in their order, decoded by threads ahead of their use; Pillow releases the interpreter lock."""
     for start in range(0, len(paths), AHEAD):
         yield from pool.map(crop, [source.folder / path for path in paths[start : start + AHEAD]])
 
 
-def _finish(file: h5py.File, source: Source) -> tuple[int, int]:
-    """Cut the file to the images that are there; return their number and that of the broken ones."""
-    kept = file["state"][()] == KEPT  # (files,)
-    count = int(kept.sum())
-    if not kept[: source.train].any():
-        raise DataError(f"{source.folder}: every image is broken; {REMEDY}")
-    for name in ("labels", "chunk_sha256", "classes"):  # a run may have been interrupted here
-        if name in file:
-            del file[name]
-    file["images"].resize(count, axis=0)
-    file["labels"] = source.labels[kept]
-    file["chunk_sha256"] = file["all_sha256"][: -(-count // CHUNK)]
-    file["classes"] = np.array([os.fsencode(name) for name in source.classes])
-    file.attrs["train"] = int(kept[: source.train].sum())
+def _finish(part: Part, source: Source, checked: Callable[[int, int], None]) -> tuple[int, int]:
+    """Write the labels and how many images there are, and read everything back; return the numbers of images and of
+    broken files."""
+    kept = part.state == KEPT  # (files,)
+    count, train = int(kept.sum()), int(kept[: source.train].sum())
+    if not train:
+        raise DataError(f"{printable(source.folder)}: every image is broken; {REMEDY}")
+    part.put("labels", 0, source.labels[kept].astype("<u2"))
+    part.put("counts", 0, np.array([count, train], "<i8"))
+    part.flush()
+    dataset = load_packed(part.path, "imagenet", locking=False)
+    try:
+        dataset.x.read_back(checked)
+        if not np.array_equal(dataset.y, source.labels[kept]):
+            raise DataError(f"{printable(part.path)}: its labels are not those that were written; {REMEDY}")
+    finally:
+        dataset.x.images.file.close()
     return count, len(kept) - count

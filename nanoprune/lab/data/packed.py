@@ -1,9 +1,11 @@
-"""Images too many for memory: a chunked HDF5 file that `data pack` wrote, read a chunk at a time.
+"""Images too many for memory: an HDF5 file that `data pack` wrote, read a chunk at a time.
 
-    images (N, H, C, W) uint8, in chunks of CHUNK images, which lie in the file in random order
-    chunk_sha256 (chunks, 32) uint8, labels (N,) uint16, classes (classes,) names; attributes `format` and `train`
+    images (n, H, C, W) uint8, n >= N, of which the first N are images, in random order
+    labels (n,) uint16, chunk_sha256 (chunks, 32) uint8, one for each CHUNK images
+    classes (classes,) names; counts (2,) int64: N, and how many of them are the official training set
 
-Records are pixels / 255, as those of the other image sets; no mean is subtracted.
+In files of format 1 all arrays are cut to N, `images` is in chunks of CHUNK images, and an attribute `train` takes the
+place of `counts`. Records are pixels / 255, as those of the other image sets; no mean is subtracted.
 """
 
 import hashlib
@@ -11,6 +13,7 @@ import os
 import pathlib
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 import h5py
 import numpy as np
@@ -19,8 +22,9 @@ from nanoprune.backend import to_device, to_host, xp
 from nanoprune.errors import DataError
 from nanoprune.lab.data.dataset import Dataset, arrays_sha256
 from nanoprune.lab.storage.bounded import DAMAGE, number_attribute, open_hdf5, stored_array
+from nanoprune.lab.storage.text import printable
 
-FORMAT = 1
+CHUNKED, FORMAT = 1, 2  # formats: what earlier versions wrote, and this one
 CHUNK = 16  # images: 2.4 MB of 224 x 224, read and verified at once
 KEPT = 128  # chunks that stay in memory: 308 MB, twice what `batch.shuffled` mixes
 MAX_SIDE = 4096
@@ -28,18 +32,18 @@ REMEDY = "write it again with 'python cli.py data pack'"
 
 
 class Packed:
-    """The images of a packed file, to `Records` what an array is: x[index] gathers records, x.shape is (N, H, C, W).
+    """The first `count` images of a packed file, used like an array: x[index] gathers records, x.shape is (N, H, C, W).
 
-    Safe to share among threads; of processes each keeps its own chunks, up to KEPT. A chunk's SHA-256 is checked when
-    it is first read. Raises DataError, naming the file, where it is damaged.
+    Safe to share among threads; each process keeps its own chunks, up to KEPT. A chunk's SHA-256 is checked when it is
+    first read. Raises DataError, naming the file, where it is damaged.
     """
 
     dtype = np.dtype(np.float32)
     ndim = 4
 
-    def __init__(self, images: h5py.Dataset, chunk_sha256: np.ndarray, path: str) -> None:
+    def __init__(self, images: h5py.Dataset, count: int, chunk_sha256: np.ndarray, path: str) -> None:
         self.images, self.chunk_sha256, self.path = images, chunk_sha256, path
-        self.shape = images.shape
+        self.shape = (count, *images.shape[1:])
         self.block = CHUNK  # records that are read together: what `batch.shuffled` shuffles as one
         self._verified = np.zeros(len(chunk_sha256), bool)
         self._chunks: OrderedDict[int, np.ndarray] = OrderedDict()  # least recently used first
@@ -55,21 +59,21 @@ class Packed:
 
     @property
     def kept_bytes(self) -> int:
-        """What a process keeps in memory, at most."""
+        """The most bytes of images that a process keeps in memory."""
         return min(KEPT * CHUNK, len(self)) * int(np.prod(self.shape[1:]))
 
     def min(self) -> float:
-        """The least value that a byte / 255 can have."""
+        """The smallest value that a byte / 255 can have."""
         return 0.0
 
     def max(self) -> float:
-        """The greatest."""
+        """The largest."""
         return 1.0
 
     def __getitem__(self, index: object) -> object:
         """The records `index` (...) as float32 (..., H, C, W) in [0, 1], on the device that the index is on."""
         on_device = isinstance(index, xp.ndarray)
-        rows = np.arange(len(self))[to_host(index) if on_device else index]  # (...); refuses what an array would
+        rows = np.arange(len(self))[to_host(index) if on_device else index]  # (...); raises IndexError as an array does
         found = np.empty((rows.size, *self.shape[1:]), np.float32)  # (n, H, C, W)
         flat = rows.ravel()
         order = np.argsort(flat, kind="stable")  # chunk after chunk, as they lie in the file
@@ -85,18 +89,28 @@ class Packed:
             if number in self._chunks:
                 self._chunks.move_to_end(number)
                 return self._chunks[number]
-            try:
-                pixels = self.images[number * CHUNK : (number + 1) * CHUNK]
-            except DAMAGE as error:
-                raise DataError(f"{self.path}: chunk {number} cannot be read; {REMEDY}") from error
-            if not self._verified[number]:
-                if hashlib.sha256(pixels.data).digest() != self.chunk_sha256[number].tobytes():
-                    raise DataError(f"{self.path}: chunk {number} is damaged, its SHA-256 is another; {REMEDY}")
-                self._verified[number] = True
+            pixels = self._read(number, self._verified[number])
+            self._verified[number] = True
             self._chunks[number] = pixels
             if len(self._chunks) > KEPT:
                 self._chunks.popitem(last=False)
             return pixels
+
+    def _read(self, number: int, verified: bool = False) -> np.ndarray:
+        """The images of one chunk from the file, compared with their hash."""
+        try:
+            pixels = self.images[number * CHUNK : min((number + 1) * CHUNK, len(self))]
+        except DAMAGE as error:
+            raise DataError(f"{printable(self.path)}: chunk {number} cannot be read; {REMEDY}") from error
+        if not verified and hashlib.sha256(pixels.data).digest() != self.chunk_sha256[number].tobytes():
+            raise DataError(f"{printable(self.path)}: chunk {number} is damaged, its SHA-256 is another; {REMEDY}")
+        return pixels
+
+    def read_back(self, checked: Callable[[int, int], None]) -> None:
+        """Read and verify all images; checked(done, total) is called as they are. Raises DataError on damage."""
+        for number in range(len(self.chunk_sha256)):
+            self._read(number)
+            checked(min((number + 1) * CHUNK, len(self)), len(self))
 
 
 def load_imagenet(data_dir: pathlib.Path) -> Dataset:
@@ -110,44 +124,45 @@ def load_imagenet(data_dir: pathlib.Path) -> Dataset:
     return load_packed(path, "imagenet")
 
 
-def load_packed(path: str | os.PathLike, name: str) -> Dataset:
+def load_packed(path: str | os.PathLike, name: str, locking: bool | None = None) -> Dataset:
     """The data set `name` in a packed file, whose images stay there; official training records first.
 
-    Every size is checked against the file's before memory is taken. Raises DataError, naming the file, where it is
-    damaged or another one.
+    Every size is checked against the file's before memory is taken. locking: as in `open_hdf5`. Raises DataError,
+    naming the file, where it is damaged or another one.
     """
     try:
-        file = open_hdf5(path, REMEDY)
+        file = open_hdf5(path, REMEDY, locking)
     except DAMAGE as error:
-        raise DataError(f"{path}: cannot be read as HDF5; {REMEDY}") from error
+        raise DataError(f"{printable(path)}: cannot be read as HDF5; {REMEDY}") from error
     try:
-        _check(file, path)
-        labels, chunk_sha256 = file["labels"][()].astype(np.int64), file["chunk_sha256"][()]  # (N,), (chunks, 32)
-        x = Packed(file["images"], chunk_sha256, os.fspath(path))
-        sha256 = arrays_sha256(chunk_sha256, labels)
+        count, train = _check(file, path)
+        labels = file["labels"][:count].astype(np.int64)  # (N,)
+        chunk_sha256 = file["chunk_sha256"][: -(-count // CHUNK)]  # (chunks, 32)
+        x = Packed(file["images"], count, chunk_sha256, os.fspath(path))
         labels.setflags(write=False)
-        return Dataset(name, x, labels, len(file["classes"]), number_attribute(file, "train", path, REMEDY), sha256)
+        return Dataset(name, x, labels, len(file["classes"]), train, arrays_sha256(chunk_sha256, labels))
     except DataError:
         file.close()
         raise
     except DAMAGE as error:
         file.close()
-        raise DataError(f"{path}: not a file of packed images; {REMEDY}") from error
+        raise DataError(f"{printable(path)}: not a file of packed images; {REMEDY}") from error
 
 
-def _check(file: h5py.File, path: str | os.PathLike) -> None:
-    """DataError unless the four data sets have the shapes and types they must, and no more than the file can hold."""
+def _check(file: h5py.File, path: str | os.PathLike) -> tuple[int, int]:
+    """The numbers of images and of those for training. DataError unless the arrays have the shapes and types that they
+    must have, and no more values than the file can hold."""
     version = number_attribute(file, "format", path, REMEDY)
-    if version != FORMAT:
-        raise DataError(f"{path}: format {version}, this version reads {FORMAT}; {REMEDY}")
+    if version not in (CHUNKED, FORMAT):
+        raise DataError(f"{path}: format {version}, this version reads {CHUNKED} and {FORMAT}; {REMEDY}")
     images, labels, hashes, classes = (
         stored_array(file, name, path, REMEDY) for name in ("images", "labels", "chunk_sha256", "classes")
     )
-    count, *sides = images.shape
+    room, *sides = images.shape
     expected = {
-        "images": (images, "uint8", (count, *sides), (CHUNK, *sides)),
-        "labels": (labels, "uint16", (count,), None),
-        "chunk_sha256": (hashes, "uint8", (-(-count // CHUNK), 32), None),
+        "images": (images, "uint8", (room, *sides), (CHUNK, *sides) if version == CHUNKED else None),
+        "labels": (labels, "uint16", (room,), None),
+        "chunk_sha256": (hashes, "uint8", (-(-room // CHUNK), 32), None),
         "classes": (classes, classes.dtype.name, (len(classes),), None),
     }
     for name, (found, dtype, shape, chunks) in expected.items():
@@ -158,3 +173,16 @@ def _check(file: h5py.File, path: str | os.PathLike) -> None:
     promised = sum(found.size * found.dtype.itemsize for found, *_ in expected.values())
     if promised > os.path.getsize(path):
         raise DataError(f"{path}: promises {promised} bytes, more than the file holds; {REMEDY}")
+    if version == CHUNKED:
+        return room, number_attribute(file, "train", path, REMEDY)
+    return _counts(file, room, path)
+
+
+def _counts(file: h5py.File, room: int, path: str | os.PathLike) -> tuple[int, int]:
+    counts = stored_array(file, "counts", path, REMEDY)
+    if (counts.dtype, counts.shape) != (np.dtype(np.int64), (2,)):
+        raise DataError(f"{path}: counts is {counts.dtype} {counts.shape}, expected int64 (2,); {REMEDY}")
+    count, train = map(int, counts[()])
+    if not 0 < train <= count <= room:
+        raise DataError(f"{path}: counts are {count} and {train} of {room} images: not finished, or damaged; {REMEDY}")
+    return count, train

@@ -6,7 +6,9 @@ import io
 import os
 import pathlib
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from nanoprune.errors import DataError
 from nanoprune.lab.storage.bounded import read_bounded
@@ -20,18 +22,19 @@ class SourceFile:
     """A published file: its data set, its name, and the size in bytes and SHA-256 of its content.
 
     The content of a file whose name ends in .gz is what it unpacks to: the gzip wrapping differs among mirrors.
-    Archives (.tgz, .tar.gz) are taken as they are. sha256 None: not known to us; `size` is then the most bytes there
-    may be, and whoever parses the content must check all of it.
+    Archives (.tgz, .tar.gz) are taken as they are. sha256 None: not known to us; `size` is then the largest number of
+    bytes, and `parse`, which takes the content and raises DataError unless all of it is as it should be, stands for it.
     """
 
     dataset: str
     name: str
     size: int
     sha256: str | None
+    parse: Callable[[bytes], Any] | None = field(default=None, compare=False)
 
     @property
     def limit(self) -> int:
-        """Most bytes that the file may have: those of its content and room for a gzip wrapping that does not pack."""
+        """The most bytes that the file may have: those of its content, and room for a gzip wrapping without packing."""
         return self.size + (1 << 16)
 
     def find(self, data_dir: pathlib.Path) -> pathlib.Path | None:
@@ -54,8 +57,20 @@ class SourceFile:
         except DataError as error:
             raise DataError(f"{error}; remove it and {fetch}") from error
 
+    def check(self, data: bytes, source: str) -> None:
+        """DataError, naming `source`, unless `data` is the published file, by its hash or else record by record."""
+        content = self.verify(data, source)
+        if self.sha256 is None and self.parse is not None:
+            try:
+                self.parse(content)
+            except DataError as error:
+                raise DataError(f"{source}: {error}") from error
+
     def verify(self, data: bytes, source: str) -> bytes:
-        """The content of `data`, the file's bytes; DataError, naming `source`, if it is not the published content."""
+        """The content of `data`, the file's bytes; DataError, naming `source`, if it is not the published content.
+
+        Where the hash is not known only the kind of file is looked at; `check`, or whoever reads it, parses it.
+        """
         if self.sha256 is None:
             if not data.startswith(GZIP):
                 raise DataError(f"{source}: starts with {data[:4].hex(' ') or 'nothing'}, expected a gzip archive")

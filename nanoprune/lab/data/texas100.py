@@ -15,12 +15,12 @@ from nanoprune.lab.data.purchase100 import HEADS
 from nanoprune.lab.data.records import check_count, parse_records
 from nanoprune.lab.data.source import GITHUB_LIMIT, SourceFile
 
-FILES = (SourceFile("texas100", "dataset_texas.tgz", GITHUB_LIMIT, None),)
+NAME = "dataset_texas.tgz"
 FEATURES, LABELS = "texas/100/feats", "texas/100/labels"
 RECORDS = 67_330
 BITS = 6_169
 CLASSES = 100
-UNPACKED_LIMIT = 1 << 31  # bytes; the lines are 831 million, what else is in the archive is not known to us
+UNPACKED_LIMIT = 1 << 31  # bytes; the lines are 831 million, the archive may hold more
 
 
 def load_texas100(data_dir: pathlib.Path, records: int = RECORDS) -> Dataset:
@@ -28,13 +28,19 @@ def load_texas100(data_dir: pathlib.Path, records: int = RECORDS) -> Dataset:
 
     records: how many there must be. Nothing is unpacked to disk. Raises DataError if the file is missing or is not so.
     """
-    file = FILES[0]
+    return Dataset.of("texas100", *parse_texas100(FILES[0].read(data_dir), records), CLASSES)
+
+
+def parse_texas100(archive: bytes, records: int = RECORDS) -> tuple[np.ndarray, np.ndarray]:
+    """Bits (N, 6169) uint8 and labels (N,) int64 of the archive; DataError unless they are those of N `records`."""
     limits = {FEATURES: records * 2 * BITS, LABELS: records * len(b'"100"\n')}
-    members = read_members(file.read(data_dir), limits, UNPACKED_LIMIT, file.name)
+    members = read_members(archive, limits, UNPACKED_LIMIT, NAME)
     # a line of features is a first bit, and the other 6,168 with a comma before each
-    rest, first = parse_records(members[FEATURES], {b"0": 0, b"1": 1}, BITS - 1, f"{file.name}:{FEATURES}")
-    _, y = parse_records(members[LABELS], HEADS, 0, f"{file.name}:{LABELS}")
+    rest, first = parse_records(members[FEATURES], {b"0": 0, b"1": 1}, BITS - 1, f"{NAME}:{FEATURES}")
+    _, y = parse_records(members[LABELS], HEADS, 0, f"{NAME}:{LABELS}")
     for count, name in ((len(rest), FEATURES), (len(y), LABELS)):
-        check_count(count, records, f"{file.name}:{name}")
-    x = np.concatenate([first[:, None].astype(np.uint8), rest], axis=1)  # (N, 6169)
-    return Dataset.of("texas100", x, y, CLASSES)
+        check_count(count, records, f"{NAME}:{name}")
+    return np.concatenate([first[:, None].astype(np.uint8), rest], axis=1), y  # (N, 6169), (N,)
+
+
+FILES = (SourceFile("texas100", NAME, GITHUB_LIMIT, None, parse_texas100),)

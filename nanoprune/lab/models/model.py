@@ -15,24 +15,34 @@ import numpy as np
 import nanoprune
 from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError, DataError, VersionError
+from nanoprune.lab.models.steps import SPLIT, check_about
 from nanoprune.lab.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, stored_text
+from nanoprune.lab.storage.files import check_output
 from nanoprune.lab.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array, write_text
+from nanoprune.lab.storage.text import printable
 from nanoprune.lab.zoo import build, describe, size_of
 from nanoprune.nn import Network
 
 DENSE, SPARSE = 1, 2  # formats: all parameters, or those that are not zero
 FORMATS = (DENSE, SPARSE)
-ARRAYS = ("theta", "state")  # of the network, each (1, n) there; state is empty where no layer remembers anything
+ARRAYS = ("theta", "state")  # of the network, each (1, n) there; state, the running statistics, may be empty
 REMEDY = "write it again with `train`"
+OTHER_KINDS = {  # suffixes under which `load_model`, or a user, would take a model for something else
+    ".npz": "predictions",
+    ".csv": "predictions",
+    ".safetensors": "the weights of another program",
+    ".json": "results",
+    ".html": "a page",
+}
 MAX_PARAMETERS = 2_000_000_000  # of one model; a description that asks for more is damaged or hostile
 
 
 @dataclasses.dataclass
 class Model:
-    """A network of one replica, and what is needed to train it on: where its members came from, and its history.
+    """A network of one replica, and what is needed to train it further: where its members came from, and its history.
 
     dataset: name. data_sha256: of the records. members, reference, nonmembers, seed: arguments of `make_split`.
-    steps: what was done to it, one plain record a step.
+    steps: what was done to it, one plain record a step (`steps.py`).
     """
 
     net: Network
@@ -45,22 +55,20 @@ class Model:
     steps: list[dict[str, Any]]
 
 
-FIELDS = {
-    "dataset": str,
-    "data_sha256": str,
-    "members": (int, type(None)),
-    "reference": int,
-    "nonmembers": int,
-    "seed": int,
-    "steps": list,
-}
+FIELDS = (*SPLIT, "steps")
+
+
+def check_model_path(path: str | os.PathLike) -> None:
+    """Refuse, before the work, a model file that could not be written or would not be read (`check_output`)."""
+    check_output(path, OTHER_KINDS)
 
 
 def save_model(model: Model, path: str | os.PathLike) -> None:
     """Write `model` to `path`, whole or not at all, and without zeros where that is smaller.
 
-    Raises DataError where it cannot be written.
+    Raises DataError where it cannot be written, ArgumentError on a name under which no command would read it.
     """
+    check_model_path(path)
     about = {name: getattr(model, name) for name in FIELDS}
     arrays = {name: packed(to_host(getattr(model.net, name))[0]) for name in ARRAYS}
     is_sparse = any(isinstance(array, Sparse) for array in arrays.values())
@@ -98,11 +106,9 @@ def _read(file: h5py.File, path: str | os.PathLike) -> Model:
     if version not in FORMATS:
         by = stored_text(file, "nanoprune", path, REMEDY)
         reads = " and ".join(map(str, FORMATS))
-        raise VersionError(f"{path}: format {version}, this version reads {reads}; use nanoprune {by}")
+        raise VersionError(f"{path}: format {version}, this version reads {reads}; use nanoprune {printable(by, 40)}")
     about = json.loads(stored_text(file, "model", path, REMEDY))
-    for name, kind in FIELDS.items():
-        if not isinstance(about[name], kind) or isinstance(about[name], bool):
-            raise DataError(f"{path}: model.{name} is {reprlib.repr(about[name])}; write the model again with `train`")
+    check_about(about, printable(path, 400))
     net = _network(json.loads(stored_text(file, "network", path, REMEDY)), file, path)
     return Model(net, **{name: about[name] for name in FIELDS})
 

@@ -1,7 +1,7 @@
-"""Weights that were trained elsewhere: files of the safetensors format with torchvision's names, as models of ours.
+"""Weights that were trained elsewhere: safetensors files with torchvision's names, as models of ours.
 
-The same network in another layout. Ours has the kernels (O, kh*C*kw) where PyTorch has (O, C, kh, kw), and flattens
-images as (H, C, W) where PyTorch does as (C, H, W); both outputs are the same up to rounding.
+The same network in another layout: kernels are (O, kh*C*kw) here and (O, C, kh, kw) in PyTorch, images are flattened
+from (H, C, W) here and from (C, H, W) in PyTorch. The outputs are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import numpy as np
 
 from nanoprune.backend import to_device
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.audit.predictions import file_sha256
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.layers import BatchNorm, DepthwiseConv2D, GroupNorm, Pointwise
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.storage.bounded import first_line
+from nanoprune.lab.storage.files import file_sha256, open_regular
+from nanoprune.lab.storage.text import printable, printable_list
 from nanoprune.lab.zoo import build, describe, layers_of
 from nanoprune.lab.zoo.mobilenet import STAGES
 from nanoprune.lab.zoo.structure import Shape, leaves_with_shapes
@@ -42,15 +43,18 @@ def import_model(
 ) -> Model:
     """The model in the safetensors file `path`: torchvision's vgg16_bn, mobilenet_v2 or resnet18.
 
-    side: height and width of its images. standardise: mean and standard deviation of each channel of the images in
-    [0, 1], where it was trained on standardised ones, so that ours takes images in [0, 1]. dataset: what it was trained
-    on, on the official training set; without it the model cannot be pruned, since nobody knows its members.
+    side: height and width of its images. standardise: mean and standard deviation of each channel of images in [0, 1],
+    where it was trained on standardised ones; the model then takes images in [0, 1]. dataset: the data set whose
+    official training set it was trained on; without it the model cannot be pruned, since its members are not known.
 
     Raises DataError, naming the file and the tensor, on whatever does not fit the network; ArgumentError on a network
-    without torchvision's names, and where the package safetensors is missing.
+    without torchvision's names, a mean or standard deviation that images in [0, 1] cannot have, and where the package
+    safetensors is missing.
     """
     if network not in NAMES:
         raise ArgumentError(f"network must be one of {', '.join(NAMES)}, got {network!r}")
+    if standardise is not None:
+        check_standardise(*standardise)
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
@@ -58,11 +62,12 @@ def import_model(
             "import needs the package safetensors; install the extra: pip install 'nanoprune[import]'"
         ) from None
     try:
+        open_regular(path).close()
         with safe_open(path, framework="numpy") as file:
             net = read_network(file, path, network, side, width, standardise)
     except (OSError, SafetensorError) as error:
         raise DataError(
-            f"{path}: cannot be read as safetensors ({first_line(error)}); save the state dict as such"
+            f"{printable(path, 400)}: cannot be read as safetensors ({first_line(error)}); save the state dict as such"
         ) from error
     step = {"step": "import", "file": os.path.basename(path), "sha256": file_sha256(path)}
     if dataset is None:
@@ -70,6 +75,22 @@ def import_model(
     if net.input_shape != dataset.x.shape[1:] or net.output_shape != (dataset.classes,):
         raise ArgumentError(f"the network maps {net.input_shape} to {net.output_shape}: not made for {dataset.name}")
     return Model(net, dataset.name, dataset.sha256, None, 0, len(dataset.y) - dataset.train, 0, [step])
+
+
+def check_standardise(mean: list[float], std: list[float]) -> None:
+    """ArgumentError unless images in [0, 1] can have such means, and such standard deviations divide them usefully.
+
+    Values of images in [0, 255] would leave every input within a fiftieth of the same number. A standard deviation of 1
+    stands for no scaling.
+    """
+    if any(value > 1 for value in (*mean, *std)):
+        scaled = [",".join(f"{value / 255:.4g}" for value in values) for values in (mean, std)]
+        raise ArgumentError(
+            f"mean and std are of images in [0, 1], got {max(*mean, *std):g}; those of images in [0, 255] are to be "
+            f"divided by 255: --mean {scaled[0]} --std {scaled[1]}"
+        )
+    if not all(0 <= value <= 1 for value in mean) or not all(0 < value <= 1 for value in std):
+        raise ArgumentError(f"mean must lie in [0, 1] and std in (0, 1], got {mean} and {std}")
 
 
 def read_network(
@@ -80,7 +101,7 @@ def read_network(
     width: float,
     standardise: list[list[float]] | None,
 ) -> Network:
-    """The network of an open safetensors file, every name and shape checked before memory is taken."""
+    """The network in an open safetensors file; every name and shape is checked before memory is taken."""
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, it is no dict
     shapes = {name: shape for name, shape in shapes.items() if not name.endswith(COUNTER)}
     last = f"{NAMES[network](side)[-1]}.weight"
@@ -89,11 +110,11 @@ def read_network(
     expected = {name: shape for name, shape, *_ in tensors(layers_of(description), description)}
     for name, shape in expected.items():
         if shapes.get(name) != shape:
-            found = f"has shape {shapes[name]}" if name in shapes else "is missing"
-            raise DataError(f"{path}: {name} {found}, {network} of width {width:g} needs {shape}")
+            found = f"has shape {printable(shapes[name])}" if name in shapes else "is missing"
+            raise DataError(f"{printable(path, 400)}: {name} {found}, {network} of width {width:g} needs {shape}")
     foreign = sorted(shapes.keys() - expected.keys())
     if foreign:
-        raise DataError(f"{path}: {network} has no {foreign[0]} ({len(foreign)} such names); name another --network")
+        raise DataError(f"{printable(path, 400)}: {network} has no {printable_list(foreign)}; name another --network")
     net = build(description)
     for name, _, target, convert in tensors(net.body, description):
         target.value[0] = to_device(convert(values(file, path, name)))
@@ -101,15 +122,16 @@ def read_network(
 
 
 def values(file: Any, path: str | os.PathLike, name: str) -> np.ndarray:
-    """The tensor in float32. Raises DataError where it is not real, or not finite, or a negative variance."""
+    """The tensor in float32. Raises DataError where it is not real or not finite, or holds a negative variance."""
     try:
         tensor = file.get_tensor(name)
-    except (TypeError, AttributeError, ValueError) as error:  # NumPy has no such type, bfloat16 for one
-        raise DataError(f"{path}: {name} cannot be had in NumPy ({error}); save it as float32") from error
+    except (TypeError, AttributeError, ValueError) as error:  # bfloat16, for example
+        what = f"{printable(path, 400)}: {name} has a type that NumPy does not have"
+        raise DataError(f"{what} ({first_line(error)}); save it as float32") from error
     if tensor.dtype.kind != "f":
-        raise DataError(f"{path}: {name} is {tensor.dtype}, expected float32")
+        raise DataError(f"{printable(path, 400)}: {name} is {tensor.dtype}, expected float32")
     if not np.isfinite(tensor).all() or (name.endswith("running_var") and tensor.min() < 0):
-        raise DataError(f"{path}: {name} holds NaN, infinity or a negative variance")
+        raise DataError(f"{printable(path, 400)}: {name} holds NaN, infinity or a negative variance")
     return tensor.astype(np.float32)
 
 

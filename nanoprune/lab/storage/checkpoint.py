@@ -23,10 +23,10 @@ import numpy as np
 
 import nanoprune
 from nanoprune.errors import DataError, VersionError
-from nanoprune.lab.engine import interrupt
 from nanoprune.lab.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, stored_text
 from nanoprune.lab.storage.files import flush_folder
 from nanoprune.lab.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array, write_text
+from nanoprune.lab.storage.text import printable
 
 FORMAT = 1
 EVERY = 30.0  # seconds between two checkpoints of a shard
@@ -152,7 +152,9 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
             version = number_attribute(file, "format", path)
             by, content = (stored_text(file, name, path) for name in ("nanoprune", "content"))
             if version != FORMAT:
-                raise VersionError(f"{path}: format {version}, this version reads {FORMAT}; use nanoprune {by}")
+                raise VersionError(
+                    f"{path}: format {version}, this version reads {FORMAT}; use nanoprune {printable(by, 40)}"
+                )
             texts = [stored_text(file, name, path) for name in ("about", "values")]
             arrays = _arrays(file, "state", path, [0])
         about, plain = map(json.loads, texts)
@@ -248,8 +250,8 @@ class Slot:
         return None if state is None else Saved(state, replicas, str(self.path))
 
     def due(self) -> bool:
-        """Is it time for the next one, or has a signal asked for it?"""
-        return interrupt.asked() or time.monotonic() - self.written >= self.every
+        """Whether the interval between two checkpoints has passed."""
+        return time.monotonic() - self.written >= self.every
 
     def save(self, state: State) -> None:
         """Write a checkpoint; the last one becomes the one before."""
