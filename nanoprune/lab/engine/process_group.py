@@ -12,7 +12,6 @@ import mmap
 import os
 import select
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -144,8 +143,6 @@ class Team:
         """In a new process: its end of its own pipe is all that it keeps, so that all see where another one ends."""
         try:
             end_with_parent()
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group of processes may get it: rank 0 knows when to stop
-            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # not a progress bar's, whose lock may be held
             for other, (ours, theirs) in enumerate(pairs, 1):
                 ours.close()
                 if other != rank:
