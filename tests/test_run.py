@@ -208,7 +208,7 @@ def test_a_signal_stops_at_the_end_of_an_epoch_and_says_how_to_go_on(number, sta
         _, said = process.communicate(timeout=120)
     assert process.returncode == status
     first, last = said.splitlines()
-    assert first == "stopping at the end of the epoch; once more to stop at once"
+    assert first == "stopping at the end of the epoch; send the signal again to stop at once"
     assert last.startswith(f"error: stopped by {number.name}; what was done is in {out}.run: ")
     assert last.endswith("the same command and --resume go on")
     assert not out.exists()
@@ -249,7 +249,7 @@ cli.main(words[1:])
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert said == "error: stopped at once; what was saved before is kept\n"
+    assert said == "error: stopped at once; checkpoints written before are kept\n"
     for path in pids.iterdir():
         wait_until(lambda pid=int(path.name): not pathlib.Path(f"/proc/{pid}").exists())
 
