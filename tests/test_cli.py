@@ -161,7 +161,7 @@ def test_report_makes_the_page_again_and_prints_the_same_table(reproduced, tmp_p
         assert result.exit_code == 2, damage
         assert result.stderr.count("\n") == 1
     (tmp_path / "results.json").write_text("{")
-    assert "no JSON" in run("report", tmp_path).stderr
+    assert "not JSON" in run("report", tmp_path).stderr
 
 
 def test_same_seeds_same_numbers(reproduced, tmp_path):

@@ -133,7 +133,7 @@ BAD = {
     "name and place": ('{"conv1": 0.5, "0": 0.4}', "conv1 is named twice"),
     "more than all": ('{"conv1": 1.5}', "the ratio of conv1 must lie in (0, 1], got 1.5"),
     "zero": ('{"conv1": 0}', "the ratio of conv1 must lie in (0, 1], got 0"),
-    "NaN": ('{"conv1": NaN}', "no JSON (NaN is no number of JSON)"),
+    "NaN": ('{"conv1": NaN}', "not JSON (NaN is not a JSON number)"),
     "no object but a list": ("[]", "not a JSON object"),
     "a place of many digits": ('{"%s": 0.5}' % ("1" * 5000), "the network has no layer '1111"),
     "text": ('{"conv1": "half"}', "got 'half'"),
@@ -145,10 +145,10 @@ BAD = {
     "a list": ("[0.5, 0.5]", "not a JSON object"),
     "a number": ("0.5", "not a JSON object"),
     "pairs": ('[["conv1", 0.5]]', "not a JSON object"),
-    "no JSON": ("conv1: 0.5", "no JSON"),
-    "not UTF-8": (b"\xff\xfe", "no JSON"),
-    "deep": ("[" * 100_000, "no JSON"),
-    "empty": ("", "no JSON"),
+    "no JSON": ("conv1: 0.5", "not JSON"),
+    "not UTF-8": (b"\xff\xfe", "not JSON"),
+    "deep": ("[" * 100_000, "not JSON"),
+    "empty": ("", "not JSON"),
 }
 
 

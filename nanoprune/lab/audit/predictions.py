@@ -11,7 +11,6 @@ A .csv has the target's columns alone: label, member, p0, p1, ...
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import itertools
 import math
@@ -30,6 +29,7 @@ from scipy.special import softmax
 
 from nanoprune.errors import DataError
 from nanoprune.lab.storage.bounded import check_promise, first_line, open_hdf5, stored_array
+from nanoprune.lab.storage.files import file_sha256 as file_sha256
 
 LARGEST = 2**53  # beyond it a float64 no longer tells integers apart
 SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from summing to one
@@ -83,12 +83,6 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
         _check_counts(shadow, "shadow", FEWEST, path)
         _check_shadow(target, shadow, path)
     return target, shadow
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """SHA-256, in hex, of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) -> Predictions:

@@ -70,7 +70,7 @@ class Course:
 
     def end_epoch(self, epoch: int) -> None:
         """Write a checkpoint where it is time for one. Raises Stopped, after that, where a signal asked for it."""
-        if self.slot and self.slot.due():
+        if self.slot and (interrupt.asked() or self.slot.due()):
             self.slot.save(self.state(epoch + 1))
         interrupt.refuse_if_asked()
 

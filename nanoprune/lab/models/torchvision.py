@@ -14,10 +14,10 @@ import numpy as np
 
 from nanoprune.backend import to_device
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.audit.predictions import file_sha256
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.storage.bounded import first_line
+from nanoprune.lab.storage.files import file_sha256
 from nanoprune.lab.zoo import build, describe, layers_of
 from nanoprune.lab.zoo.count import Shape
 from nanoprune.lab.zoo.mobilenet import STAGES

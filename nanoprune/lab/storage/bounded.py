@@ -1,8 +1,11 @@
-"""Files of strangers within bounds: what a file promises is compared with what it holds before memory is taken for it.
+"""Bounded reading of untrusted files: what a file promises is compared with what it holds before memory is allocated.
 
-A kilobyte of HDF5 or zip can name an array of 100 GB, and a megabyte of deflate unpacks to a gigabyte. So an array is
-refused that is larger than deflate could have packed into its bytes, and one above FREE must be a hundredth of itself
-in the file: memory never exceeds FREE or a hundred times the file, whichever is more.
+A kilobyte of HDF5 or zip can declare an array of 100 GB, and a megabyte of deflate unpacks to a gigabyte. So an array
+is refused if it is larger than deflate could have packed into its bytes, and one above FREE must take at least a
+hundredth of its size in the file: memory never exceeds FREE or a hundred times the file, whichever is more.
+
+A link in an HDF5 file can lead to any file of the reader's machine, and libhdf5 follows it wherever its name is looked
+up, even by `name in group`. So every link of a file is examined when it is opened, and all but hard links are refused.
 """
 
 from __future__ import annotations
@@ -16,14 +19,17 @@ from typing import Any
 import h5py
 
 from nanoprune.errors import DataError
+from nanoprune.lab.storage.files import open_regular
 from nanoprune.lab.storage.libhdf5 import look_through
+from nanoprune.lab.storage.text import printable
 
 DEFLATE_RATIO = 1032  # bytes that deflate can pack into one (zlib's technical details)
-FREE = 1 << 28  # bytes that may be promised whatever their share in the file
-SHARE = 100  # above FREE: promised bytes a byte in the file
+FREE = 1 << 28  # bytes that may be promised whatever the file holds
+SHARE = 100  # above FREE: bytes promised for each byte in the file
 JSON_LIMIT = 1 << 26  # bytes; results of a hundred seeds and networks have a few million
+MOST_LINKS = 100_000  # names in one HDF5 file; a checkpoint has at most 10,000
 REMEDY = "write it again"
-KINDS = "biufS"  # of numbers and of text of one length; others refer to the global heap, or are none of ours
+KINDS = "biufS"  # numbers and text of a fixed length; other types refer to the global heap, or we never write them
 H5 = h5py.h5z
 # What h5py was seen to raise on damaged files, by `make fuzz`.
 DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError)
@@ -31,26 +37,26 @@ FILTERS = frozenset({H5.FILTER_DEFLATE, H5.FILTER_SHUFFLE, H5.FILTER_FLETCHER32,
 
 
 def read_bounded(path: str | os.PathLike, limit: int) -> bytes:
-    """The bytes of a file of at most `limit` bytes; DataError, naming it, if it is longer or cannot be read."""
+    """The bytes of a regular file of at most `limit` bytes; DataError, naming it, if it is longer or cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{printable(path)}: cannot be read ({error.strerror or error})") from error
     if len(data) > limit:
-        raise DataError(f"{path}: longer than the {limit} bytes expected")
+        raise DataError(f"{printable(path)}: longer than the {limit} bytes expected")
     return data
 
 
 def read_json(path: str | os.PathLike, remedy: str, **options: Any) -> Any:
-    """The value of a JSON file. options: of `json.loads`. Raises DataError, naming the file, where it is none.
+    """The value in a JSON file. options: of `json.loads`. Raises DataError, naming the file, where it is not JSON.
 
-    NaN and infinity, which JSON does not have, are refused; so is what is nested too deep to be read. remedy: what
-    the reader of the error can do.
+    NaN and infinity, which JSON does not have, are refused; so is nesting too deep to be parsed. remedy: what the
+    reader of the error can do.
     """
 
     def refuse(name: str) -> Any:
-        raise ValueError(f"{name} is no number of JSON")
+        raise ValueError(f"{name} is not a JSON number")
 
     try:
         text = read_bounded(path, JSON_LIMIT).decode("utf-8")
@@ -58,50 +64,90 @@ def read_json(path: str | os.PathLike, remedy: str, **options: Any) -> Any:
     except DataError as error:
         raise DataError(f"{error}; {remedy}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no JSON ({first_line(error)}); {remedy}") from error
+        raise DataError(f"{printable(path)}: not JSON ({first_line(error)}); {remedy}") from error
 
 
 def check_promise(promised: int, stored: int, what: str, remedy: str, packed: bool = True) -> None:
     """DataError, naming `what`, if `promised` bytes of memory are too many for `stored` bytes of a file.
 
-    packed: whether they are compressed there; else one byte of the file is one of memory.
+    packed: whether they are compressed in the file; otherwise each byte of memory needs its own byte of the file.
     """
     most = max(min(DEFLATE_RATIO * stored, FREE), SHARE * stored) if packed else stored
     if promised > most:
         raise DataError(f"{what} asks for {promised:,} bytes of memory, {stored:,} bytes of the file hold it; {remedy}")
 
 
-def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY, mode: str = "r") -> h5py.File:
-    """A stranger's HDF5 file, open. Raises DataError, naming it, where it is not safe to open, and what h5py raises
-    (DAMAGE) where it is missing or no such file."""
+def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY) -> h5py.File:
+    """An untrusted HDF5 file, open for reading.
+
+    Raises DataError, naming it, where it is not safe to open, no regular file, or has a link that is not a hard one;
+    and what h5py raises (DAMAGE) where it is missing or no HDF5 file.
+    """
+    if os.path.exists(path):
+        open_regular(path).close()
     look_through(path, remedy)
-    file = h5py.File(path, mode)
-    if file.id.get_create_plist().get_sizes() != (8, 8):
+    file = h5py.File(path, "r")
+    try:
+        if file.id.get_create_plist().get_sizes() != (8, 8):
+            raise DataError(f"{path}: has lengths of another size than eight bytes; {remedy}")
+        _refuse_links(file, path, remedy)
+    except BaseException:
         file.close()
-        raise DataError(f"{path}: has lengths of another size than eight bytes; {remedy}")
+        raise
     return file
+
+
+def _refuse_links(file: h5py.File, path: str | os.PathLike, remedy: str) -> None:
+    """DataError where the file has a soft or external link, or more than MOST_LINKS names. No link is followed."""
+    groups, visited, names = [file], set(), 0
+    while groups:
+        group = groups.pop()
+        for name in group:
+            names += 1
+            if names > MOST_LINKS:
+                raise DataError(f"{path}: has more than {MOST_LINKS:,} names; {remedy}")
+            check_link(group, name, path, remedy)
+            about = h5py.h5o.get_info(group.id, _encoded(name))
+            if about.type == h5py.h5o.TYPE_GROUP and about.addr not in visited:
+                visited.add(about.addr)  # a group may hold itself
+                groups.append(group[name])
+
+
+def check_link(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> None:
+    """DataError, naming `path`, unless `name` is a hard link of the group: something that lies in that very file."""
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise DataError(f"{path}: {printable(name)} is {_kind_of(link)}; {remedy}")
+
+
+def _kind_of(link: Any) -> str:
+    return "missing" if link is None else "a link to another place"
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")  # as h5py decodes the names of links
 
 
 def own_item(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> Any:
     """What lies at `name`, such as "admm/Z", in that very file. Raises DataError where that is nothing, or a link."""
     item: Any = group
     for part in name.split("/"):
-        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
-        if not isinstance(link, h5py.HardLink):
-            raise DataError(f"{path}: {name} is {'missing' if link is None else 'a link to another place'}; {remedy}")
+        if not isinstance(item, h5py.Group):
+            raise DataError(f"{path}: {printable(name)} is missing; {remedy}")
+        check_link(item, part, path, remedy)
         item = item[part]
     return item
 
 
 def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> h5py.Dataset:
-    """The dataset `name` of an HDF5 file, if all that it promises lies in that very file.
+    """The dataset `name` of an HDF5 file, if all the values that it promises lie in that very file.
 
-    Raises DataError, naming `path`, where it is missing, no dataset or a link, or its values lie in other files, are
-    packed in another way than by gzip or lzf, in larger chunks than FREE, or fewer or more than it says.
+    Raises DataError, naming `path`, where it is missing, a group or a link, or its values lie in other files, are
+    compressed by other filters than gzip or lzf, lie in chunks larger than FREE, or are fewer or more than declared.
     """
-    what, item = f"{path}: {name}", own_item(group, name, path, remedy)
+    what, item = f"{path}: {printable(name)}", own_item(group, name, path, remedy)
     if not isinstance(item, h5py.Dataset) or item.shape is None:
-        raise DataError(f"{what} is no array; {remedy}")
+        raise DataError(f"{what} is not an array; {remedy}")
     if item.dtype.kind not in KINDS:
         raise DataError(f"{what} holds {item.dtype}, expected numbers; {remedy}")
     properties = item.id.get_create_plist()
@@ -109,7 +155,7 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
     if item.is_virtual or item.external or set(filters) - FILTERS or len(set(filters)) < len(filters):
         raise DataError(f"{what} lies in other files, or is packed in an unusual way (gzip is usual); {remedy}")
     if item.chunks and math.prod(item.chunks) * item.dtype.itemsize > FREE:
-        raise DataError(f"{what} is in chunks of {item.chunks}, which nobody writes; {remedy}")
+        raise DataError(f"{what} is in chunks of {item.chunks}, larger than any that are read; {remedy}")
     stored, size = item.id.get_storage_size(), os.path.getsize(path)
     if stored > size:
         raise DataError(f"{what} is said to take {stored:,} bytes of the file, which has {size:,}; {remedy}")
@@ -120,10 +166,10 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
 
 
 def _check_chunks(item: h5py.Dataset, place: int, what: str, remedy: str) -> None:
-    """DataError where a chunk, packed by the filter at `place`, unpacks to more than a chunk is: libhdf5 unpacks it.
+    """DataError where a chunk, compressed by the filter at `place`, unpacks to more than a chunk's size.
 
-    Looked at are those alone that could be above FREE. They must be as deflate made them: another filter behind it
-    could hide what they are.
+    libhdf5 would unpack all of it. Only chunks that could exceed FREE are examined. They must be what deflate wrote:
+    another filter after it could hide their size.
     """
     size = math.prod(item.chunks) * item.dtype.itemsize + 64  # a checksum may be with it
     chunks: list[Any] = []
@@ -141,10 +187,10 @@ def _check_chunks(item: h5py.Dataset, place: int, what: str, remedy: str) -> Non
 
 
 def stored_text(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> str:
-    """The text `name`, which `write_text` wrote. Raises DataError, naming `path`, where it is missing or none.
+    """The text `name`, as `write_text` wrote it. Raises DataError, naming `path`, where it is missing or not a text.
 
-    Its length is part of its type. Of a text of any length libhdf5 takes, and fills, as much memory as the file names,
-    up to 4 GiB, before it looks how much is there.
+    Its length is part of its type. For a text of variable length libhdf5 allocates, and fills, as much memory as the
+    file declares, up to 4 GiB, before it checks how much is there.
     """
     item = stored_array(file, name, path, remedy)
     if item.dtype.kind != "S" or item.shape != ():
@@ -152,11 +198,11 @@ def stored_text(file: h5py.File, name: str, path: str | os.PathLike, remedy: str
     try:
         return bytes(item[()]).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: {name} is no UTF-8; {remedy}") from error
+        raise DataError(f"{path}: {name} is not UTF-8; {remedy}") from error
 
 
 def number_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> int:
-    """The attribute `name`, one integer. Raises DataError, naming `path`, where it is missing or something else."""
+    """The attribute `name`, an integer. Raises DataError, naming `path`, where it is missing or of another type."""
     if name not in file.attrs:
         raise DataError(f"{path}: attribute {name} is missing; {remedy}")
     about = file.attrs.get_id(name)
@@ -166,6 +212,6 @@ def number_attribute(file: h5py.File, name: str, path: str | os.PathLike, remedy
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, cut where it is long; else its class."""
+    """The first line of an error's message, escaped and cut (`printable`); its class where it has no message."""
     lines = str(error).splitlines()
-    return lines[0][:200] if lines and lines[0] else type(error).__name__
+    return printable(lines[0]) if lines and lines[0] else type(error).__name__

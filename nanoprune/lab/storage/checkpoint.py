@@ -23,7 +23,6 @@ import numpy as np
 
 import nanoprune
 from nanoprune.errors import DataError, VersionError
-from nanoprune.lab.engine import interrupt
 from nanoprune.lab.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, stored_text
 from nanoprune.lab.storage.files import flush_folder
 from nanoprune.lab.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array, write_text
@@ -249,8 +248,8 @@ class Slot:
         return None if state is None else Saved(state, replicas, str(self.path))
 
     def due(self) -> bool:
-        """Is it time for the next one, or has a signal asked for it?"""
-        return interrupt.asked() or time.monotonic() - self.written >= self.every
+        """Whether the interval between two checkpoints has passed."""
+        return time.monotonic() - self.written >= self.every
 
     def save(self, state: State) -> None:
         """Write a checkpoint; the last one becomes the one before."""

@@ -1,55 +1,165 @@
-"""Files appear whole or not at all: written under a temporary name in the same folder, flushed to disk, renamed."""
+"""Files appear whole or not at all: written under a temporary name in the same folder, flushed to disk, renamed.
+
+The temporary name is one that nobody else gives, and its file is locked while it is written. So what a killed process
+left is told from what another one is writing, and nothing of a user's is ever removed.
+"""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
 import re
+import secrets
+import stat
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
 
-from nanoprune.errors import DataError
+from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.storage.text import printable
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock
+    fcntl = None
+
+TEMPORARY = re.compile(r"\.nanoprune-[0-9a-f]{16}(\.[A-Za-z0-9]{1,12})?")
+NAME_MAX = 255  # bytes of a file's name, where the file system does not say
+KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISSOCK: "a socket",
+}
 
 
 def check_writable(folder: str | os.PathLike) -> None:
-    """Make the folder if need be and try to write there, before hours of work. Raises DataError, naming it."""
+    """Make the folder if need be and try to write there, before hours of work; remove what killed runs left in it.
+
+    Raises DataError, naming the folder, where it cannot be written to.
+    """
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written to ({error.strerror or error}); name another folder") from error
+        reason = error.strerror or error
+        raise DataError(f"{printable(folder)}: cannot be written to ({reason}); name another folder") from error
+    remove_temporaries(folder)
+
+
+def check_output(path: str | os.PathLike, other_kinds: Mapping[str, str] | None = None) -> None:
+    """Refuse, before the work, an output that could not be written or read after it. Its folder is made if need be.
+
+    other_kinds: suffixes, in lower case, under which the file would be read as something else, and as what, such as
+    {".csv": "predictions"}. Raises ArgumentError where `path` has such a suffix, is a folder, a device, a pipe or a
+    socket, is a link without an end, or has a longer name than the file system takes; DataError where its folder cannot
+    be written to.
+    """
+    shown = printable(path, 400)
+    suffix = pathlib.Path(path).suffix.lower()
+    if other_kinds and suffix in other_kinds:
+        raise ArgumentError(f"{shown}: {suffix} is read as {other_kinds[suffix]}; give the file another suffix")
+    target = output_target(path)
+    check_writable(target.parent)
+    try:
+        longest = os.pathconf(target.parent, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        longest = NAME_MAX
+    if len(os.fsencode(target.name)) > longest:
+        raise ArgumentError(f"{shown}: names of files have at most {longest} bytes there; give a shorter one")
+
+
+def output_target(path: str | os.PathLike) -> pathlib.Path:
+    """The file that a write to `path` makes or replaces: where `path` is a symbolic link, the one that it points to.
+
+    Raises ArgumentError where that is there and no regular file, or a chain of links never ends.
+    """
+    target, shown = pathlib.Path(os.path.realpath(path)), printable(path, 400)
+    try:
+        mode = os.lstat(target).st_mode
+    except OSError:  # not there, or not to be looked at: writing says why
+        return target
+    if stat.S_ISLNK(mode):
+        raise ArgumentError(f"{shown}: is a symbolic link to itself; name a file")
+    if not stat.S_ISREG(mode):
+        kind = next((words for check, words in KINDS.items() if check(mode)), "no regular file")
+        raise ArgumentError(f"{shown}: is {kind}, which is not replaced; name a file")
+    return target
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike, private: bool = False) -> Iterator[pathlib.Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block ends well, remove it if it does not.
 
-    private: its owner alone may read it; else it has the usual permissions, by the umask.
-    Raises DataError, naming `path`, where the folder cannot be made or written to.
+    Where `path` is a symbolic link, the file that it points to is replaced and the link stays. A file that was there
+    keeps its permissions and, where that is allowed, its owner.
+
+    private: its owner alone may read it; else a new file has the usual permissions, by the umask.
+    Raises DataError, naming `path`, where the folder cannot be made or written to; ArgumentError as `output_target`.
     """
-    path = pathlib.Path(path)
-    temporary = None
+    target = output_target(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            before = os.stat(target) if target.exists() else None
+            temporary, handle = _temporary(target, 0o600 if private or before else 0o666)
+            stack.callback(_discard, temporary, handle)
+            yield temporary
+            if before and not private:
+                _inherit(handle[0], before)
+            os.fsync(handle[0])
+            if os.name != "posix":  # Windows renames no open file
+                _close(handle)
+            os.replace(temporary, target)
+            flush_folder(target.parent)
+        except OSError as error:
+            reason = error.strerror or printable(error)
+            raise DataError(
+                f"{printable(path, 400)}: cannot be written ({reason}); name a place that can be"
+            ) from error
+
+
+def _temporary(target: pathlib.Path, mode: int) -> tuple[pathlib.Path, list[int]]:
+    """A new, locked, empty file beside `target` with the same suffix, by which writers know the format; its handle."""
+    suffix = target.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,12}", target.suffix) else ""
+    temporary = target.with_name(f".nanoprune-{secrets.token_hex(8)}{suffix}")
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), mode)
+    lock(handle)
+    return temporary, [handle]
+
+
+def _discard(temporary: pathlib.Path, handle: list[int]) -> None:
+    """Close the file, and remove it where it was not renamed."""
+    _close(handle)
+    temporary.unlink(missing_ok=True)
+
+
+def _close(handle: list[int]) -> None:
+    while handle:
+        os.close(handle.pop())
+
+
+def _inherit(handle: int, before: os.stat_result) -> None:
+    """Give a new file the owner and the permissions of the one that it replaces."""
+    now = os.fstat(handle)
+    if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+        with contextlib.suppress(OSError):  # only root may give a file away
+            os.fchown(handle, before.st_uid, before.st_gid)
+    os.fchmod(handle, stat.S_IMODE(before.st_mode) & 0o777)
+
+
+def lock(handle: int) -> bool:
+    """Lock an open file for as long as it is open; False where another process has it, or there are no locks."""
+    if fcntl is None:
+        return False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = pathlib.Path(name)
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        if not private:  # as mkstemp makes it
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-        flush_folder(path.parent)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); name a place that can be") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def flush_folder(folder: str | os.PathLike) -> None:
@@ -63,10 +173,46 @@ def flush_folder(folder: str | os.PathLike) -> None:
 
 
 def remove_temporaries(folder: str | os.PathLike) -> None:
-    """Remove what `atomic_path` left half-written in a folder when its process was killed."""
-    for path in pathlib.Path(folder).glob(".*"):
-        if re.fullmatch(r"\..+(\.[^.]+)\.[a-z0-9_]{8}\1", path.name):
-            path.unlink(missing_ok=True)
+    """Remove what `atomic_path` left half-written in a folder when its process was killed, and nothing else.
+
+    Known by their names, which nobody else gives, and by the lock that their process no longer holds.
+    """
+    if fcntl is None:
+        return  # without locks nobody knows which are still written
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        found = [e.path for e in entries if TEMPORARY.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
+        for path in found:
+            with contextlib.suppress(OSError):
+                handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    if lock(handle):
+                        os.unlink(path)
+                finally:
+                    os.close(handle)
+
+
+def open_regular(path: str | os.PathLike) -> IO[bytes]:
+    """A regular file, open for reading bytes: never a pipe, which could keep us waiting, nor a device without an end.
+
+    Raises what `open` raises, DataError, naming the file, where it is another kind of file.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise DataError(f"{printable(path, 400)}: cannot be read, it is no regular file; name one")
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256, in hex, of a file's bytes. Raises DataError, naming the file, where it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{printable(path, 400)}: cannot be read ({error.strerror or error})") from error
 
 
 def write_json(value: Any, path: str | os.PathLike) -> None:
