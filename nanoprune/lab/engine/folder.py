@@ -12,7 +12,6 @@ again. So one budget of DP-SGD, whose noise is secret and other each time, never
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -27,7 +26,14 @@ from nanoprune.lab.engine.identity import identity, versions
 from nanoprune.lab.engine.lock import lock_folder
 from nanoprune.lab.storage.bounded import read_json
 from nanoprune.lab.storage.checkpoint import EVERY, Checkpoints, differences
-from nanoprune.lab.storage.files import atomic_path, check_writable, flush_folder, remove_temporaries, write_json
+from nanoprune.lab.storage.files import (
+    atomic_path,
+    check_writable,
+    file_sha256,
+    flush_folder,
+    remove_temporaries,
+    write_json,
+)
 from nanoprune.lab.storage.own_files import occupied, remove, remove_noted
 
 __all__ = ["Run", "identity", "versions"]
@@ -42,8 +48,8 @@ class Run:
     """The folder of one run, as a context: locked inside of it.
 
     resume: go on with what is there. overwrite: remove what is there. Neither: refuse a folder with something of a run.
-    product: where the one result goes, if it is a file elsewhere; the folder is removed once it is there. outputs: other
-    files that the run will write into the folder. again: the end of the sentence that says how to resume.
+    product: where the one result goes, if it is a file elsewhere; the folder is removed once it is there.
+    outputs: other files that the run will write there. again: the end of the sentence that says how to resume.
     Raises ArgumentError where the folder is refused, DataError where it cannot be written or another run holds it.
     """
 
@@ -142,7 +148,7 @@ class Run:
         staged.mkdir(exist_ok=True)
         write(staged)
         flush_folder(staged)
-        results = {name: _sha256(staged / name) for name in self._names()}
+        results = {name: file_sha256(staged / name) for name in self._names()}
         self._write(True, results)
         self._settle(results)
 
@@ -162,7 +168,7 @@ class Run:
                 with atomic_path(target) as temporary:
                     shutil.copyfile(staged, temporary)
                 remove(staged)
-            if not target.exists() or _sha256(target) != sha256:
+            if not target.exists() or file_sha256(target) != sha256:
                 raise DataError(f"{target}: is not what the finished run wrote; {REMEDY}")
         with contextlib.suppress(OSError):
             (self.folder / "finished").rmdir()
@@ -177,6 +183,8 @@ class Run:
         try:
             if error is not None and not isinstance(error, Stopped) and (hopeless or not self._has_checkpoints()):
                 self._remove_begun()
+            elif self.product and self.finished:
+                self._remove_empty()
         except BaseException as failed:
             raised = failed
         stopped = error
@@ -258,11 +266,6 @@ class Run:
     def _remove_empty(self) -> None:
         with contextlib.suppress(OSError):
             self.folder.rmdir()
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

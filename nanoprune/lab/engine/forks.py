@@ -48,10 +48,10 @@ def end_with_parent() -> None:
 def _stream(descriptor: int) -> io.TextIOBase:
     """A new text stream on a file descriptor; every line is written at once."""
     try:
-        raw = open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+        raw = io.FileIO(descriptor, "w", closefd=False)
     except OSError:  # the descriptor is closed
-        raw = open(os.devnull, "w", encoding="utf-8")
-    return raw
+        raw = io.FileIO(os.devnull, "w")
+    return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
 
 
 def _remember_parent() -> None:

@@ -1,4 +1,4 @@
-"""What the bits of a result depend on: data, recipe, seeds, device, versions, code, and the kernels of the processor."""
+"""What the bits of a result depend on: data, recipe, seeds, device, versions, code, kernels."""
 
 from __future__ import annotations
 

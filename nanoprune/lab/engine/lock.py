@@ -23,16 +23,10 @@ def lock_folder(folder: pathlib.Path) -> tuple[int, bool]:
     have removed the folder: then the locked one has no name any more, and the one of that name is locked instead.
     Raises DataError, naming the folder, where it cannot be made or locked, or is locked for longer than PATIENCE.
     """
-    until, made = time.monotonic() + PATIENCE, False
+    until = time.monotonic() + PATIENCE
     while True:
-        try:
-            made = not folder.exists()
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder if fcntl else os.devnull, os.O_RDONLY)
-        except FileNotFoundError:
-            handle = None  # removed between the two
-        except OSError as error:
-            raise DataError(f"{folder}: cannot be written to ({error.strerror}); name another folder") from error
+        made = not folder.exists()
+        handle = _opened(folder)
         if handle is not None:
             if _locked(handle, folder):
                 return handle, made
@@ -40,6 +34,20 @@ def lock_folder(folder: pathlib.Path) -> tuple[int, bool]:
         if time.monotonic() > until:
             raise DataError(f"{folder}: another run is at work in it; wait for its end or name another")
         time.sleep(0.05)
+
+
+def _opened(folder: pathlib.Path) -> int | None:
+    """The folder, made if need be and opened; None where it was removed between the two."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written to ({error.strerror}); name another folder") from error
+    try:
+        return os.open(folder if fcntl else os.devnull, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be opened ({error.strerror}); name another folder") from error
 
 
 def _locked(handle: int, folder: pathlib.Path) -> bool:
