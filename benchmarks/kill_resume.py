@@ -123,6 +123,9 @@ def _content(path: pathlib.Path) -> object:
     """What of a file must be the same: all of it, but for the time that it took."""
     if not path.is_file():
         return path.exists()
+    if path.name == "run.json":  # which has the hash of results.json
+        content = json.loads(path.read_text())
+        return content | {"results": {name: of for name, of in content["results"].items() if name != "results.json"}}
     if path.name == "results.json":
         return {name: value for name, value in json.loads(path.read_text()).items() if name != "seconds"}
     return path.read_bytes()

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import multiprocessing
 import os
@@ -18,10 +19,12 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+import nanoprune.lab.engine.folder as folder_module
 from benchmarks.kill_resume import kill_and_compare
 from nanoprune.errors import ArgumentError, DataError, VersionError
 from nanoprune.lab.data import load, make_split
 from nanoprune.lab.engine.folder import Run, identity
+from nanoprune.lab.engine.lock import lock_folder
 from nanoprune.lab.experiment.memory import available, check_memory
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.models.model import load_model
@@ -139,11 +142,190 @@ def test_an_error_before_anything_is_saved_leaves_nothing(tmp_path):
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
     begun(tmp_path)
     (tmp_path / "checkpoints").mkdir()
-    for name in (".results.json.ab12_xyz.json", "checkpoints/.prune-0-1.new.h5.abcdefgh.h5"):
+    for name in (".nanoprune-0123456789abcdef.json", "checkpoints/.nanoprune-00ff00ff00ff00ff.h5"):
         (tmp_path / name).write_text("half")
-    (tmp_path / ".config.settings.json").write_text("somebody else's")
+    others = [".backup.tar.20240101.tar", ".config.settings.json", ".notes.txt.abcdefgh.txt"]
+    for name in others:
+        (tmp_path / name).write_text("somebody else's")
     begun(tmp_path, resume=True)
-    assert [path.name for path in tmp_path.rglob(".*")] == [".config.settings.json"]
+    assert sorted(path.name for path in tmp_path.rglob(".*")) == others
+
+
+# --- finished runs are final ---
+
+
+class Killed(BaseException):
+    """The process ends here: nothing that comes after is done."""
+
+
+def kill(*_, **__):
+    raise Killed
+
+
+def two_results(folder):
+    for name in ("results.json", "curves.h5"):
+        (folder / name).write_text(f"of {name}")
+
+
+def model_run(out, **options):
+    return Run(out.with_name(f"{out.name}.run"), product=out, **options)
+
+
+def test_what_is_on_the_list_is_removed_and_nothing_else(tmp_path):
+    """Not even files in `checkpoints` or `finished` that look like ours."""
+    others = ["checkpoints/my_other_models.pt", "checkpoints/dense-0-1.h5", "finished/notes.txt", "notes.txt"]
+    for name in others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    for end in ("removed", "finished"):
+        with Run(tmp_path, overwrite=True) as run:
+            run.begin({})
+            run.checkpoints.slot("game", slice(0, 1), []).save({"epoch": 1})
+            run.checkpoints.slot("game", slice(0, 1), []).save({"epoch": 2})
+            assert len(list((tmp_path / "checkpoints").glob("game-0-1*.h5"))) == 2
+            if end == "finished":
+                run.finish(two_results)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {*others, "run.json", "results.json", "curves.h5"}
+    assert all((tmp_path / name).read_text() == "mine" for name in others)
+
+
+PLACES = ["write_json", "remove_noted", "atomic_path", "remove", "os.replace"]
+
+
+@pytest.mark.parametrize("nth", range(4))
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_anywhere_in_its_end_a_finished_model_is_final(place, nth, tmp_path, monkeypatch):
+    """One budget of DP-SGD, one model: what was once under the final name is what is there after --resume."""
+    out, trained, seen = tmp_path / "m.h5", [], set()
+
+    def train(resume):
+        run = model_run(out, resume=resume).__enter__()
+        try:
+            run.begin({"seed": 1})
+            if not run.finished:
+                run.checkpoints.slot("train", slice(0, 1), []).save({"noise": len(trained)})
+                trained.append(1)  # with other noise each time
+                text = f"model {len(trained)}"
+                run.finish(lambda folder: (folder / out.name).write_text(text))
+        except Killed:
+            run.stack.close()  # as the system closes what a process had open: nothing else is done
+            raise
+        run.__exit__(None, None, None)
+
+    where = "os.replace" if place == "os.replace" else f"nanoprune.lab.engine.folder.{place}"
+    usual, calls = (os.replace if place == "os.replace" else getattr(folder_module, place)), []
+
+    def deadly(*arguments, **options):
+        calls.append(1)
+        if len(calls) == nth + 1 + 1:  # run.json is begun by the first write
+            raise Killed
+        return usual(*arguments, **options)
+
+    monkeypatch.setattr(where, deadly)
+    with contextlib.suppress(Killed):
+        train(False)
+    monkeypatch.undo()
+    if out.exists():
+        seen.add(out.read_text())
+        assert not list(tmp_path.rglob("checkpoints/*.h5"))  # the noise's state is gone before the model is there
+    train(True)
+    seen.add(out.read_text())
+    assert len(seen) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]
+    train(True)
+    assert out.read_text() in seen
+
+
+def test_where_a_checkpoint_cannot_be_removed_the_model_is_not_given_out(tmp_path, monkeypatch):
+    """It holds what DP-SGD's noise is drawn from: with that the noise could be taken away from the model."""
+    out, unlink = tmp_path / "m.h5", pathlib.Path.unlink
+
+    def busy(path, missing_ok=False):
+        if path.suffix == ".h5" and path.parent.name == "checkpoints" and path.name[0] != ".":
+            raise OSError(16, "Device or resource busy")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(pathlib.Path, "unlink", busy)
+    with pytest.raises(DataError, match=r"train-0-1\.h5: cannot be removed .*busy.*--resume"), model_run(out) as run:
+        finish_after_a_checkpoint(run, out)
+    assert not out.exists()
+    monkeypatch.undo()
+    with model_run(out, resume=True) as run:
+        run.begin({})
+        assert run.finished
+    assert out.read_text() == "model"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]
+
+
+def finish_after_a_checkpoint(run, out):
+    run.begin({})
+    run.checkpoints.slot("train", slice(0, 1), []).save({"noise": 1})
+    run.finish(lambda folder: (folder / out.name).write_text("model"))
+
+
+@linux
+def test_checkpoints_behind_a_symbolic_link_are_removed_too(tmp_path):
+    """To a larger disk, as users do it."""
+    out, scratch = tmp_path / "m.h5", tmp_path / "scratch"
+    scratch.mkdir()
+    (tmp_path / "m.h5.run").mkdir()
+    (tmp_path / "m.h5.run" / "checkpoints").symlink_to(scratch)
+    with model_run(out, overwrite=True) as run:
+        finish_after_a_checkpoint(run, out)
+    assert out.read_text() == "model"
+    assert not list(scratch.iterdir())
+
+
+def test_results_that_changed_since_the_run_finished_are_refused(tmp_path):
+    with Run(tmp_path) as run:
+        run.begin({})
+        run.finish(two_results)
+    with Run(tmp_path, resume=True) as run:
+        run.begin({})
+        assert run.finished
+    for name in ("results.json", "curves.h5"):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text + " ")
+        with pytest.raises(DataError, match=f"{name}: is not what the finished run wrote; give --overwrite"):
+            begun(tmp_path, {}, resume=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "curves.h5").unlink()
+    with pytest.raises(DataError, match="is not what the finished run wrote"):
+        begun(tmp_path, {}, resume=True)
+
+
+@pytest.mark.parametrize("results", [None, 3, {"../m.h5": "0" * 64}, {"m.h5": "0" * 63}, {"run.json": "0" * 64}])
+def test_a_run_json_that_says_nothing_of_the_results_is_refused(results, tmp_path):
+    content = {"format": 1, "finished": True, "identity": {}, "results": results}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="does not say what the finished run wrote"):
+        begun(tmp_path, {}, resume=True)
+
+
+def test_resume_of_a_finished_model_reads_it_and_of_another_is_refused(tmp_path):
+    out = tmp_path / "m.h5"
+    options = [*TRAIN[:4], "--epochs", "3", "--out", out]
+    assert run(*options, "--epsilon", "8").exit_code == 0
+    model = out.read_bytes()
+    again = run(*options, "--epsilon", "8", "--resume")
+    assert (again.exit_code, out.read_bytes()) == (0, model), again.stderr
+    for other in (["--epsilon", "7"], ["--epsilon", "8", "--seed", "1"], []):
+        refused = run(*options, *other, "--resume")
+        assert refused.exit_code == 2
+        assert "is there already, and was made in another way" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert out.read_bytes() == model
+    assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]
+
+
+def test_files_that_a_run_would_write_over_are_refused_without_overwrite(tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    options = {"outputs": ("report.html", "roc.svg")}
+    with pytest.raises(ArgumentError, match=r"has report\.html in it; --overwrite writes over it"):
+        begun(tmp_path, {}, **options)
+    begun(tmp_path, {}, overwrite=True, **options)
+    begun(tmp_path, {}, resume=True, **options)
 
 
 # --- two runs in one folder ------------------------------------------------------------------------------------------
@@ -161,7 +343,7 @@ HOLD = """
 
 @linux
 def test_two_runs_cannot_be_in_one_folder_and_the_lock_dies_with_its_holder(tmp_path, monkeypatch):
-    monkeypatch.setattr("nanoprune.lab.engine.folder.PATIENCE", 0.1)
+    monkeypatch.setattr("nanoprune.lab.engine.lock.PATIENCE", 0.1)
     words = [sys.executable, "-c", textwrap.dedent(HOLD), tmp_path]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=ENV) as holder:
         assert holder.stdout.readline() == "locked\n"
@@ -169,14 +351,65 @@ def test_two_runs_cannot_be_in_one_folder_and_the_lock_dies_with_its_holder(tmp_
             with pytest.raises(DataError, match="another run is at work"):
                 begun(tmp_path, {}, **options)
         holder.kill()
-    monkeypatch.setattr("nanoprune.lab.engine.folder.PATIENCE", 5)
+    monkeypatch.setattr("nanoprune.lab.engine.lock.PATIENCE", 5)
     begun(tmp_path, {}, resume=True)
+
+
+@linux
+def test_who_waits_for_a_run_that_ends_finds_what_it_made(tmp_path):
+    """The run removes the folder that the other one has opened and waits to lock."""
+    out = tmp_path / "m.h5"
+    program = """
+        import pathlib, sys, time
+        from nanoprune.lab.engine.folder import Run
+        out = pathlib.Path(sys.argv[1])
+        with Run(f"{out}.run", product=out) as run:
+            run.begin({})
+            print("locked", flush=True)
+            time.sleep(1)
+            run.finish(lambda folder: (folder / out.name).write_text("of the first"))
+    """
+    words = [sys.executable, "-c", textwrap.dedent(program), out]
+    for options in ({}, {"resume": True}):
+        out.unlink(missing_ok=True)
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=ENV) as first:
+            assert first.stdout.readline() == "locked\n"
+            if options:
+                with model_run(out, **options) as second:
+                    second.begin({})
+                    assert second.finished
+            else:
+                with pytest.raises(ArgumentError, match="is there already"), model_run(out):
+                    pass
+        assert first.returncode == 0
+        assert out.read_text() == "of the first"
+        assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]
+
+
+@linux
+def test_a_folder_removed_before_it_is_locked_is_not_locked(tmp_path, monkeypatch):
+    """Its name may belong to another folder by then, which nobody would have locked."""
+    folder, flock, removed = tmp_path / "o", fcntl.flock, []
+
+    def slow(handle, how):
+        if not removed:
+            removed.append(1)
+            folder.rmdir()
+            folder.mkdir()
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    handle, _ = lock_folder(folder)
+    try:
+        assert os.path.samestat(os.fstat(handle), folder.stat())
+    finally:
+        os.close(handle)
 
 
 @linux
 def test_the_lock_is_kept_while_a_worker_of_a_killed_run_lives(tmp_path, monkeypatch):
     """A worker may still write: the next run waits for its end."""
-    monkeypatch.setattr("nanoprune.lab.engine.folder.PATIENCE", 0.1)
+    monkeypatch.setattr("nanoprune.lab.engine.lock.PATIENCE", 0.1)
     with Run(tmp_path) as run:
         run.begin({})
         worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
@@ -208,7 +441,7 @@ def test_a_signal_stops_at_the_end_of_an_epoch_and_says_how_to_go_on(number, sta
         _, said = process.communicate(timeout=120)
     assert process.returncode == status
     first, last = said.splitlines()
-    assert first == "stopping at the end of the epoch; once more to stop at once"
+    assert first == "stopping at the end of the epoch; send the signal again to stop at once"
     assert last.startswith(f"error: stopped by {number.name}; what was done is in {out}.run: ")
     assert last.endswith("the same command and --resume go on")
     assert not out.exists()
@@ -249,7 +482,7 @@ cli.main(words[1:])
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert said == "error: stopped at once; what was saved before is kept\n"
+    assert said == "error: stopped at once; checkpoints written before are kept\n"
     for path in pids.iterdir():
         wait_until(lambda pid=int(path.name): not pathlib.Path(f"/proc/{pid}").exists())
 
@@ -267,14 +500,13 @@ def test_a_finished_comparison_is_not_run_again(tmp_path):
 
 def test_a_run_that_was_killed_once_it_was_finished_still_loses_its_checkpoints(tmp_path, monkeypatch):
     """Between the line in run.json and the end of their removal."""
-    with Run(tmp_path) as first:
+    with contextlib.suppress(Killed), Run(tmp_path) as first:
         first.begin({"seed": 1})
-        (tmp_path / "checkpoints").mkdir()
-        (tmp_path / "checkpoints" / "baseline-0-1.h5").write_bytes(b"")
-        with monkeypatch.context() as killed:
-            killed.setattr("nanoprune.lab.engine.folder.shutil.rmtree", lambda *_, **__: None)
-            first.finish()
-    assert (tmp_path / "checkpoints").exists()
+        first.checkpoints.slot("baseline", slice(0, 1), []).save({"epoch": 1})
+        monkeypatch.setattr("nanoprune.lab.engine.folder.remove_noted", kill)
+        first.finish(two_results)
+    monkeypatch.undo()
+    assert list((tmp_path / "checkpoints").glob("*.h5"))
     with Run(tmp_path, resume=True) as again:
         again.begin({"seed": 1})
         assert again.finished

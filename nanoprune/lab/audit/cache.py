@@ -40,11 +40,12 @@ def cached(
     path = pathlib.Path(folder) / f"shadows-{digest[:16]}.h5"
     if path.exists():
         return _read(path, recipe)
-    with Run(path.with_suffix(".run"), resume=True, temporary=True, again="the same command goes on") as run:
+    with Run(path.with_suffix(".run"), resume=True, product=path, again="the same command goes on") as run:
         run.begin(json.loads(recipe))
+        if run.finished:  # by another process, while this one waited for it
+            return _read(path, recipe)
         shadows = train(run.checkpoints)
-        _write(path, recipe, shadows)
-        run.finish()
+        run.finish(lambda folder: _write(folder / path.name, recipe, shadows))
     return shadows
 
 

@@ -7,6 +7,7 @@ import click
 import nanoprune
 from nanoprune.lab.commands.attack import attack
 from nanoprune.lab.commands.audit import audit
+from nanoprune.lab.commands.completion import completion
 from nanoprune.lab.commands.console import Commands
 from nanoprune.lab.commands.data import data
 from nanoprune.lab.commands.epsilon import epsilon
@@ -23,26 +24,44 @@ from nanoprune.lab.commands.verify import verify
 __all__ = ["main"]
 
 
-@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+HELP = """Weight pruning as a defence against membership inference, on NumPy or CuPy, with hand-written passes.
+
+\b
+python cli.py reproduce digits              the comparison on the embedded data
+python cli.py data fetch mnist              download and check a data set
+python cli.py train mnist --out model.h5    one network
+python cli.py prune model.h5 --keep 0.05 --out pruned.h5
+python cli.py shrink filters.h5 --out small.h5  without pruned filters and channels: smaller, the same outputs
+python cli.py attack pruned.h5              with shadow models trained as it was
+python cli.py audit scores.npz              predictions of any model, from any framework
+python cli.py report results/digits         the plots, the page and the table again
+python cli.py import FILE --network resnet18 --out model.h5
+python cli.py info resnet18                 the layers of a network or a model file
+python cli.py epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15  what DP-SGD spends
+python cli.py verify                        every formula against an independent calculation
+python cli.py completion bash               what makes bash complete commands, options and names
+"""
+
+
+@click.group(cls=Commands, help=HELP, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(nanoprune.__version__, prog_name="nanoprune")
 def main() -> None:
-    """Weight pruning as a defence against membership inference, by hand, on NumPy or CuPy.
-
-    \b
-    python cli.py reproduce digits              the comparison on the embedded data
-    python cli.py data fetch mnist              download and check a data set
-    python cli.py train mnist --out model.h5    one network
-    python cli.py prune model.h5 --keep 0.05 --out pruned.h5
-    python cli.py shrink filters.h5 --out small.h5  without pruned filters and channels: smaller, the same outputs
-    python cli.py attack pruned.h5              with shadow models trained as it was
-    python cli.py audit scores.npz              predictions of any model, from any framework
-    python cli.py report results/digits         the plots, the page and the table again
-    python cli.py import FILE --network resnet18 --out model.h5
-    python cli.py info resnet18                 the layers of a network or a model file
-    python cli.py epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15  what DP-SGD spends
-    python cli.py verify                        every formula against an independent calculation
-    """
+    pass
 
 
-for command in (reproduce, train, prune, shrink, report, audit, attack, info, import_, epsilon, verify, data):
+for command in (
+    reproduce,
+    train,
+    prune,
+    shrink,
+    report,
+    audit,
+    attack,
+    info,
+    import_,
+    epsilon,
+    verify,
+    data,
+    completion,
+):
     main.add_command(command)

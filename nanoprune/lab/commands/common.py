@@ -1,9 +1,10 @@
-"""What several commands do: read the data, check the outputs, deliver an audit."""
+"""What several commands do: read the data, check the outputs, hand over an audit."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import pathlib
 import shlex
@@ -12,10 +13,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from nanoprune.backend import use_device
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.console import called, show, shown
+from nanoprune.lab.storage.text import printable
 
 if TYPE_CHECKING:
     from nanoprune.lab.engine.folder import Run
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 # not part of how a run is repeated
 PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every")
 FLAGS = ("--resume", "--overwrite")
+LONGEST_NAME = 251  # bytes of a file's name to which ".run" can be added
+NOT_MODELS = dict.fromkeys((".npz", ".csv"), "predictions") | {
+    ".onnx": "an ONNX model",
+    ".safetensors": "weights in the safetensors format",
+    ".json": "results",
+    ".html": "a page",
+}  # suffixes under which no model file is read
 
 
 def prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path | None) -> tuple[Any, int]:
@@ -34,37 +43,39 @@ def prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path 
     return load(name, data_dir), threads or default_threads()
 
 
-def check_file(out: pathlib.Path) -> None:
-    """Refuse, before the work, a model file that could not be written after it."""
-    from nanoprune.lab.storage.files import check_writable
+def check_model_file(out: pathlib.Path) -> None:
+    """Refuse, before the work, a model file that could not be written after it, or read under that name."""
+    from nanoprune.lab.storage.files import check_output
 
-    if out.is_dir():
-        raise ArgumentError(f"{out} is a folder; name the file to write")
-    check_writable(out.parent)
+    check_output(out, NOT_MODELS)
 
 
 @contextlib.contextmanager
 def model_run(out: pathlib.Path, resume: bool, overwrite: bool, every: float) -> Iterator[Run]:
-    """The run that makes the model file `out`: its folder OUT.run, which is there until the model is."""
+    """The run that makes the model file `out`: its folder OUT.run is there until the model is."""
     from nanoprune.lab.engine.folder import Run
 
-    check_file(out)
-    folder = out.with_name(f"{out.name}.run")
-    if out.exists() and not overwrite and not (resume and folder.exists()):
-        raise ArgumentError(f"{out} is there already; --overwrite makes it again, another --out leaves it alone")
-    with Run(folder, resume, overwrite, every, temporary=True) as run:
+    check_model_file(out)
+    name = out.name
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".nanoprune-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    with Run(out.with_name(f"{name}.run"), resume, overwrite, every, product=out) as run:
         yield run
-        run.finish()
 
 
-def check_outputs(source: pathlib.Path, *outputs: pathlib.Path | None) -> None:
-    """Refuse to write over what is read, or one result over the other."""
+def check_outputs(source: pathlib.Path, *outputs: pathlib.Path | None, overwrite: bool) -> None:
+    """Refuse to write over what is read, one result over another, or without `overwrite` over what is there."""
+    from nanoprune.lab.storage.files import check_output
+    from nanoprune.lab.storage.own_files import occupied
+
     taken = {source.resolve()}
     for path in filter(None, outputs):
         if path.resolve() in taken:
             raise ArgumentError(f"{path} is named twice; give every result a file of its own")
         taken.add(path.resolve())
-        check_file(path)
+        check_output(path)
+        if not overwrite and occupied(path):
+            raise ArgumentError(f"{path} is there already; --overwrite writes over it, another name leaves it alone")
 
 
 def deliver(
@@ -76,17 +87,18 @@ def deliver(
 ) -> None:
     """Write an audit's files and print its verdict and table."""
     from nanoprune.lab.audit import write_audit
-    from nanoprune.lab.audit.predictions import file_sha256
     from nanoprune.lab.report import audit_table, audit_verdict, write_audit_page
+    from nanoprune.lab.storage.files import file_sha256
 
-    results |= {"source": {"name": source.name, "sha256": file_sha256(source)}, "command": command()}
+    results |= {"source": {"name": printable(source.name), "sha256": file_sha256(source)}, "command": command()}
     if json_path:
         write_audit(results, json_path)
     if page:
         write_audit_page(results, curves, page)
-    for paragraph in audit_verdict(results):
+    safe = shown(results)
+    for paragraph in audit_verdict(safe):
         click.echo(f"{paragraph}\n")
-    Console().print(audit_table(results))
+    show(audit_table(safe))
 
 
 def changed(record: Any, **changes: Any) -> Any:
@@ -98,8 +110,10 @@ def command() -> str:
     """The command as a reader can repeat it: without the folders of this machine."""
     words, kept = iter(sys.argv[1:]), []
     for word in words:
-        if word in PATH_OPTIONS:
-            next(words, None)
-        elif word not in FLAGS and not word.startswith(tuple(f"{option}=" for option in PATH_OPTIONS)):
-            kept.append(pathlib.Path(word).name if os.sep in word else word)
-    return shlex.join(["python", "cli.py", *kept])
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if option in PATH_OPTIONS:
+            if not equals:
+                next(words, None)
+        elif word not in FLAGS:
+            kept.append(f"{option}{equals}{pathlib.Path(value).name if os.sep in value else value}")
+    return printable(shlex.join([*called().split(), *kept]), 2000)

@@ -1,21 +1,65 @@
-"""How the command line looks and fails: progress bars, one-line errors, types of options."""
+"""How the command line looks and fails: help, progress, tables, one-line errors."""
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
 import sys
+import time
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from nanoprune.errors import NanopruneError, Stopped
+from nanoprune.lab.storage.text import printable
+
+PROGRAM = "python cli.py"  # how texts of this package call it; shown is the name that it was called by
+LONGEST = 2000  # characters of an error
+PERIOD = 30.0  # seconds between two lines of progress where there is no terminal
+
+
+def called() -> str:
+    """The name that the program was called by: nanoprune, python cli.py or python -m nanoprune."""
+    name = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return {"cli.py": PROGRAM, "__main__.py": "python -m nanoprune"}.get(name, "nanoprune")
+
+
+def renamed(text: str) -> str:
+    """`text` with the name that the program was called by instead of the usual one."""
+    return text.replace(PROGRAM, called())
+
+
+def show(renderable: Any) -> None:
+    """Print a table: as wide as the terminal, but never so narrow that a column or a word is lost.
+
+    Lines that do not fit are wrapped by the terminal. Where the output is no terminal and COLUMNS is not set, a table
+    is as wide as it needs to be, so that each row is a line.
+    """
+    console = Console()
+    measured = Measurement.get(console, console.options.update(max_width=10_000), renderable)
+    free = not console.is_terminal and "COLUMNS" not in os.environ
+    width = max(console.width, measured.maximum if free else measured.minimum)
+    Console(width=width).print(renderable, crop=False, soft_wrap=False)
+
+
+def shown(value: Any) -> Any:
+    """Plain data from a file with every text in it made fit for a terminal: no control characters, no endless lines."""
+    if isinstance(value, str):
+        return printable(value, LONGEST)
+    if isinstance(value, dict):
+        return {shown(key): shown(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shown(inner) for inner in value]
+    return value
 
 
 class ProgressBars:
-    """Bars with the time left on standard error; nothing at all where that is not a terminal."""
+    """Progress on standard error: bars with the time left on a terminal, elsewhere a line every PERIOD seconds."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -26,9 +70,11 @@ class ProgressBars:
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
         self.task: Any = None
+        self.stage, self.total, self.done = "", 0, 0
+        self.began = self.told = time.monotonic()
 
     def __enter__(self) -> ProgressBars:
         self.bars.start()
@@ -37,95 +83,150 @@ class ProgressBars:
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
-    def start(self, stage: str, total: int) -> None:
-        """A new stage of `total` steps; the one before stays, complete."""
-        self.task = self.bars.add_task(stage, total=total)
+    def start(self, stage: str, total: int | None) -> None:
+        """A new stage of `total` steps begins; the bar of the last one stays, complete."""
+        self.task = self.bars.add_task(printable(stage), total=total)
+        self.stage, self.total, self.done, self.began = printable(stage), total or 0, 0, time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
-        """Some steps of the stage are done."""
+        """So many more steps of the stage are done."""
         self.bars.advance(self.task, steps)
+        self.done += steps
+        self._tell()
 
     def reach(self, stage: str, done: int, total: int | None) -> None:
         """`done` of `total` steps of `stage` are done."""
-        if self.task is None or self.bars.tasks[self.task].description != stage:
+        if self.task is None or self.stage != printable(stage):
             self.start(stage, total)
         self.bars.update(self.task, completed=done, total=total)
+        self.done, self.total = done, total or 0
+        self._tell()
+
+    def _tell(self) -> None:
+        """Where there are no bars, a line now and then: what is done, how long it took, how long the rest will take."""
+        now = time.monotonic()
+        if not self.bars.disable or now - self.told < PERIOD:
+            return
+        self.told, spent = now, now - self.began
+        share = f"{self.done:,} of {self.total:,}" if self.total else f"{self.done:,}"
+        left = f", about {_minutes(spent * (self.total / self.done - 1))} left" if self.done and self.total else ""
+        click.echo(f"{self.stage}: {share}, {_minutes(spent)}{left}", err=True)
 
 
-class Commands(click.Group):
-    """Turns every error of the input into one line on standard error and exit status 2."""
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+
+
+class Command(click.Command):
+    """A command whose help is given as text (Python drops docstrings under -OO) and shows every default."""
+
+    def __init__(self, *args: Any, context_settings: dict[str, Any] | None = None, **extra: Any) -> None:
+        super().__init__(*args, context_settings={"show_default": True} | (context_settings or {}), **extra)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Click's, with the names of the data sets, and in the examples the name that the program was called by."""
+        if self.help and "{datasets}" in self.help:
+            from nanoprune.lab.data.catalogue import NAMES
+
+            self.help = self.help.replace("{datasets}", ", ".join(NAMES))
+        super().format_help(ctx, formatter)
+        formatter.buffer[:] = [renamed(part) for part in formatter.buffer]
+
+
+class Commands(Command, click.Group):
+    """The group of all commands: errors are one line on standard error and exit status 2, not tracebacks."""
+
+    command_class = Command
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run the command line; with `standalone_mode` (a process of its own) exit with its status."""
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **extra)
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # a character that its encoding has not is no error
+        if extra.get("prog_name") is None:
+            extra["prog_name"] = called()
         try:
-            status = super().main(*args, standalone_mode=False, **extra)
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            status = 2
-        except click.ClickException as error:
-            status = _fail(error.format_message(), error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            status = _fail("interrupted", 130)
-        except Stopped as error:
-            status = _fail(str(error), 128 + error.signal)
-        except NanopruneError as error:
-            status = _fail(str(error), 2)
-        except BrokenPipeError:  # whoever read our output, such as head, has gone
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = 1
-        except MemoryError as error:
-            status = _fail(f"out of memory ({error}); give it fewer records, seeds or threads", 2)
-        sys.exit(status if isinstance(status, int) else 0)
+            status = _status(lambda: super(Commands, self).main(*args, standalone_mode=False, **extra))
+        finally:
+            _flush()
+        sys.exit(status)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Click's; an unknown command is told with the ones that it may be meant to be."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), cutoff=0.5)
+            if near and type(error) is click.UsageError:  # newer versions of click say so themselves
+                error.message = f"No such command {printable(args[0], 40)!r}; did you mean {' or '.join(near)}?"
+            raise
+
+
+def _status(run: Any) -> int:
+    """The exit status of the program; errors are printed."""
+    try:
+        status = run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except Stopped as error:
+        return _fail(str(error), 128 + error.signal)
+    except NanopruneError as error:
+        return _fail(str(error), 2)
+    except BrokenPipeError:  # whoever read our output, such as head, has gone
+        _discard(sys.stdout)
+        return 1
+    except MemoryError as error:
+        return _fail(f"out of memory ({error}); give it fewer records, seeds or threads", 2)
+    except OSError as error:
+        return _fail(_of_system(error), 2)
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        return _fail("no thread can be started: the limit on processes is reached; lower --threads", 2)
+
+
+def _of_system(error: OSError) -> str:
+    """What to say of an error of the operating system that no reader or writer of files has put into words."""
+    try:
+        os.getcwd()
+    except OSError:
+        return "the current folder is gone; change to one that exists"
+    if error.filename is None:
+        _discard(sys.stdout)  # most often it is standard output that failed; it must not fail again at the exit
+    of = f"{error.filename}: " if error.filename else ""
+    return f"{of}{error.strerror or error}"
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo("error: " + " ".join(message.split()), err=True)
+    try:
+        click.echo("error: " + printable(renamed(" ".join(message.split())), LONGEST), err=True)
+    except OSError:  # standard error is full or closed: the status alone can tell
+        _discard(sys.stderr)
     return status
 
 
-class Members(click.ParamType):
-    """A number of members, or "all"."""
+def _discard(stream: Any) -> None:
+    """Send what is left in a stream's buffer nowhere, so that Python does not fail on it again when it exits."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        number, devnull = stream.fileno(), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, number)
+        os.close(devnull)
 
-    name = "N|all"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
         try:
-            return value if value == "all" else int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor all", param, ctx)
-
-
-class Exempt(click.ParamType):
-    """Names of layers with commas between them, or "none"."""
-
-    name = "LAYER[,...]|none"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        return () if value == "none" else tuple(value.split(",")) if isinstance(value, str) else value
-
-
-class Numbers(click.ParamType):
-    """Numbers with commas between them."""
-
-    name = "NUMBER,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
-        try:
-            return [float(part) for part in str(value).split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not numbers with commas between them", param, ctx)
-
-
-class Keep(click.ParamType):
-    """A ratio for all layers, or one a layer with commas between them."""
-
-    name = "RATIO[,...]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            ratios = tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a ratio in (0, 1] or several with commas between them", param, ctx)
-        return ratios if len(ratios) > 1 else ratios[0]
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            _discard(stream)

@@ -7,11 +7,11 @@ import pathlib
 import click
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.commands.console import ProgressBars
+from nanoprune.lab.commands.console import Commands, ProgressBars
 from nanoprune.lab.commands.options import EPILOG, data_option, threads_option
 
 
-@click.group()
+@click.group(cls=Commands, help="Fetch and pack data sets.")
 def data() -> None:
     """The data sets."""
 

@@ -5,27 +5,29 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
 
+from nanoprune.lab.commands.console import Command, show, shown
 from nanoprune.lab.commands.options import EPILOG
+from nanoprune.lab.commands.types import NetworkName
+
+HELP = """Print the layers of NETWORK, a name or a model file: shapes, weights, multiply-accumulates.
+
+Of a model file also how many weights, and multiply-accumulates with them, are not zero.
+
+\b
+python cli.py info resnet18
+python cli.py info mobilenetv2 --input 32 --width 0.5 --json
+python cli.py info pruned.h5
+"""
 
 
-@click.command(epilog=EPILOG)
-@click.argument("network")
+@click.command(cls=Command, help=HELP, epilog=EPILOG)
+@click.argument("network", type=NetworkName(), metavar="NETWORK")
 @click.option("--input", "side", type=click.IntRange(1), help="Side of the images.  [default: what it was made for]")
 @click.option("--width", type=float, help="Width multiplier of vgg16, mobilenetv2 and resnet18.  [default: 1]")
 @click.option("--classes", type=click.IntRange(1), help="[default: 1000 for large images, else 10]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(network: str, side: int | None, width: float | None, classes: int | None, as_json: bool) -> None:
-    """Print the layers of NETWORK, a name or a model file: shapes, weights, multiply-accumulates.
-
-    Of a model file also how many weights, and multiply-accumulates with them, are not zero.
-
-    \b
-    python cli.py info resnet18
-    python cli.py info mobilenetv2 --input 32 --width 0.5 --json
-    python cli.py info pruned.h5
-    """
     from nanoprune.lab.models.inventory import inventory_of
     from nanoprune.lab.report import inventory_table
 
@@ -33,4 +35,4 @@ def info(network: str, side: int | None, width: float | None, classes: int | Non
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        Console().print(inventory_table(found))
+        show(inventory_table(shown(found)))

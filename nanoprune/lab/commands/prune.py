@@ -7,35 +7,56 @@ import pathlib
 from typing import Any
 
 import click
-from rich.console import Console
 
 from nanoprune.backend import use_device
 from nanoprune.lab.commands.common import changed, check_outputs, model_run, prepare
-from nanoprune.lab.commands.console import Keep, ProgressBars
+from nanoprune.lab.commands.console import Command, ProgressBars, show, shown
 from nanoprune.lab.commands.options import (
     EPILOG,
+    FILE,
+    OF_RECIPE,
     game_option,
     machine_options,
+    out_option,
     resume_options,
     scheme_options,
     scope_option,
 )
+from nanoprune.lab.commands.types import Keep
+
+HELP = """Prune the model file MODEL by ADMM, retrain the weights that are left, and write the result.
+
+Prints one line for each ADMM iteration; then for each layer the share of the weights that was asked for and that is
+left, with parameters, multiplications and bytes; last the accuracies and the compression. A pruned model can be pruned
+further: a ratio that would give back pruned weights is refused. An interrupted run is resumed with --resume.
+
+\b
+python cli.py prune model.h5 --keep 0.05 --out pruned.h5
+python cli.py prune model.h5 --keep 0.01 --via 0.05 --scope global --out pruned.h5
+python cli.py prune lenet5.h5 --keep 0.2,0.08,0.009,0.07 --out pruned.h5
+python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5
+python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
+"""
 
 
-@click.command(epilog=EPILOG)
-@click.argument("model", type=click.Path(path_type=pathlib.Path))
-@click.option("--keep", type=Keep(), help="Share of the weights to keep, or one share a layer.")
-@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
-@click.option("--rho", type=float, help="Penalty of ADMM.")
-@click.option("--iterations", type=click.IntRange(1), help="ADMM iterations.")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the members in all ADMM iterations together.")
-@click.option("--retrain-epochs", type=click.IntRange(1), help="Passes over the members after the hard prune.")
-@click.option("--lr", type=float, help="Learning rate of the W-steps.")
+@click.command(cls=Command, help=HELP, epilog=EPILOG)
+@click.argument("model", type=FILE)
+@click.option("--keep", type=Keep(), help="Share of the weights to keep, or one ratio a layer.  [this or --keep-file]")
+@out_option
+@click.option("--rho", type=float, help="Penalty of ADMM." + OF_RECIPE)
+@click.option("--iterations", type=click.IntRange(1), help="ADMM iterations." + OF_RECIPE)
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the members in all ADMM iterations." + OF_RECIPE)
+@click.option(
+    "--retrain-epochs",
+    type=click.IntRange(1),
+    help="Passes over the members after the hard prune." + OF_RECIPE,
+)
+@click.option("--lr", type=float, help="Learning rate of the W-steps." + OF_RECIPE)
 @click.option("--adaptive", is_flag=True, help="Adapt rho to balance the residuals.")
 @scope_option
 @scheme_options
-@click.option("--json", "json_path", type=click.Path(path_type=pathlib.Path), help="Write the last table to this file.")
-@click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; may be repeated.")
+@click.option("--json", "json_path", type=FILE, help="Write the last table to this file.  [default: none]")
+@click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; repeatable.  [default: none]")
 @game_option
 @resume_options
 @machine_options
@@ -63,19 +84,6 @@ def prune(
     threads: int | None,
     data_dir: pathlib.Path | None,
 ) -> None:
-    """Prune the model file MODEL by ADMM, retrain the survivors, and write the result.
-
-    Prints one line for each ADMM iteration; then for each layer the share of the weights that was asked for and that
-    is left, with parameters, multiplications and bytes; and last the accuracies and the compression. Interrupted, it
-    goes on with --resume.
-
-    \b
-    python cli.py prune model.h5 --keep 0.05 --out pruned.h5
-    python cli.py prune model.h5 --keep 0.01 --via 0.05 --scope global --out pruned.h5
-    python cli.py prune lenet5.h5 --keep 0.2,0.08,0.009,0.07 --out pruned.h5
-    python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5
-    python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
-    """
     from nanoprune.lab.experiment.keep_file import read_keep_file
     from nanoprune.lab.experiment.recipes import one_ratio, recipe_for
     from nanoprune.lab.models.model import load_model, save_model
@@ -103,16 +111,17 @@ def prune(
         admm=changed(recipe.admm, rho=rho, iterations=iterations, adaptive=adaptive or None),
     )
     budget = recipe.budget(dense.net, ratios)
-    check_outputs(out, json_path)
+    check_outputs(out, json_path, overwrite=overwrite or resume)
     with model_run(out, resume, overwrite, checkpoint_every) as run:
         click.echo(Iteration.HEADER)
         with ProgressBars() as progress:
             pruned = prune_model(
                 dense, data, recipe, ratios, threads, progress, lambda iteration: click.echo(iteration.line()), run
             )
-        save_model(pruned, out)
+        if not run.finished:
+            run.finish(lambda folder: save_model(pruned, folder / out.name))
     found = costs(pruned.net, budget)
     if json_path:
         write_json(found, json_path)
-    Console().print(cost_table(found))
+    show(cost_table(shown(found)))
     click.echo(summary_line(pruned, data))

@@ -7,13 +7,16 @@ import pathlib
 from typing import Any
 
 import click
-from rich.console import Console
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.common import changed, command, prepare
-from nanoprune.lab.commands.console import Keep, ProgressBars
+from nanoprune.lab.commands.console import Command, ProgressBars, show, shown
 from nanoprune.lab.commands.options import (
     EPILOG,
+    FILE,
+    LARGEST_SEED,
+    MOST_SEEDS,
+    dataset_argument,
     game_option,
     machine_options,
     network_options,
@@ -23,18 +26,51 @@ from nanoprune.lab.commands.options import (
     scope_option,
     split_options,
 )
+from nanoprune.lab.commands.types import Keep
+
+PLOTS = ("accuracy", "roc", "residuals", "adversary")
+OUTPUTS = ("curves.h5", "report.html", "accuracy.png", *(f"{name}.svg" for name in PLOTS))
+HELP = """Run the paper's comparison on DATASET.
+
+DATASET is one of {datasets}.
+
+Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense, of
+the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
+results.json, curves.h5, plots and report.html to the folder --out and prints a table. --methods chooses the methods;
+there are also the simple defences (validation-stop, which is early stopping on the reference set, l2, dropout,
+label-smoothing, relaxloss, memguard, temperature) and those with DP-SGD; the names simple and private stand for all of
+either. An unknown name lists all. Interrupted, by Ctrl-C or a power cut, the run is resumed by the same command and
+--resume, and ends with the same results. A finished run is final: --resume prints its table.
+
+\b
+python cli.py reproduce digits
+python cli.py reproduce location30 --seeds 5 --keep 0.1 --keep 0.05 --keep 0.02
+python cli.py reproduce mnist --members all --out results/mnist-all
+python cli.py reproduce mnist --scheme filter --keep 0.5
+python cli.py reproduce cifar10 --network vgg16 --width 0.25
+python cli.py reproduce location30 --methods default,simple
+python cli.py reproduce location30 --methods prune-0.05,relaxloss,dropout
+python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
+"""
 
 
-@click.command(epilog=EPILOG)
-@click.argument("dataset")
+@click.command(cls=Command, help=HELP, epilog=EPILOG)
+@dataset_argument
+@click.option("--out", type=FILE, help="Folder of the results.  [default: results/DATASET]")
 @click.option(
-    "--out", type=click.Path(path_type=pathlib.Path), help="Folder of the results.  [default: results/DATASET]"
+    "--seeds",
+    type=click.IntRange(1, MOST_SEEDS),
+    help="How many seeds, each with its own split and initial weights.  [default: the recipe's]",
 )
-@click.option("--seeds", type=int, help="How many seeds, each with its own split and initial weights.")
 @click.option(
-    "--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The seeds count up from here."
+    "--first-seed",
+    type=click.IntRange(0, LARGEST_SEED - MOST_SEEDS),
+    default=0,
+    help="The seeds count up from here.",
 )
-@click.option("--keep", type=Keep(), multiple=True, help="Share of the weights to keep; may be repeated.")
+@click.option(
+    "--keep", type=Keep(), multiple=True, help="Share of the weights to keep; may be repeated.  [default: the recipe's]"
+)
 @scope_option
 @scheme_options
 @split_options
@@ -44,19 +80,20 @@ from nanoprune.lab.commands.options import (
     "--attacks",
     type=click.Choice(["standard", "full"]),
     default="standard",
-    show_default=True,
-    help="full: shadow models against every network too, which takes long.",
+    help="full: attack every network with shadow models too, which takes long.",
 )
-@click.option("--shadows", type=int, help="Shadow models a network, where attacks are full.  [default: 16]")
+@click.option("--shadows", type=int, help="Shadow models for each network, with --attacks full.  [default: 16]")
 @click.option(
     "--methods",
     default="default",
-    show_default=True,
     metavar="NAME,...|default|all",
-    help="The rows of the table; what a method needs runs too.",
+    help="The methods to compare; those that they need run too.",
 )
 @click.option(
-    "--epsilon", type=float, multiple=True, help="Budget of the rows with DP-SGD, which then run; may be repeated."
+    "--epsilon",
+    type=float,
+    multiple=True,
+    help="Budget of the methods with DP-SGD, which then run; may be repeated.  [default: the recipe's]",
 )
 @privacy_options
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
@@ -92,32 +129,12 @@ def reproduce(
     threads: int | None,
     data_dir: pathlib.Path | None,
 ) -> None:
-    """Run the paper's comparison on DATASET: digits, mnist, location30, purchase100, texas100, cifar10 or cifar100.
-
-    Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense
-    of the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
-    results.json, curves.h5, plots and report.html to the folder --out and prints a table. --methods chooses the rows;
-    besides there are the simple defences (validation-stop, which is early stopping on the reference set, l2, dropout,
-    label-smoothing, relaxloss, memguard, temperature) and those with DP-SGD; the names simple and private stand for all
-    of either. An unknown name lists what there is. Interrupted, by Ctrl-C or a power cut, it goes on where it was with
-    the same command and --resume, and ends with the same results.
-
-    \b
-    python cli.py reproduce digits
-    python cli.py reproduce location30 --seeds 5 --keep 0.1 --keep 0.05 --keep 0.02
-    python cli.py reproduce mnist --members all --out results/mnist-all
-    python cli.py reproduce mnist --scheme filter --keep 0.5
-    python cli.py reproduce cifar10 --network vgg16 --width 0.25
-    python cli.py reproduce location30 --methods default,simple
-    python cli.py reproduce location30 --methods prune-0.05,relaxloss,dropout
-    python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
-    """
     from nanoprune.lab.engine.folder import Run
     from nanoprune.lab.experiment.keep_file import read_keep_file
     from nanoprune.lab.experiment.methods import check_private
     from nanoprune.lab.experiment.recipes import layer_names, recipe_for
     from nanoprune.lab.experiment.results import write_results
-    from nanoprune.lab.report import results_table, write_report
+    from nanoprune.lab.report import check_results, results_table, write_report
     from nanoprune.lab.workflow.reproduce import reproduce as compare
 
     data, threads = prepare(dataset, device, threads, data_dir)
@@ -138,14 +155,18 @@ def reproduce(
         raise ArgumentError("shadows are for --attacks full; give that, or leave them out")
     out = out or pathlib.Path("results") / dataset
     numbers = range(first_seed, first_seed + recipe.seeds)
-    with Run(out, resume, overwrite, checkpoint_every) as run:
+    with Run(out, resume, overwrite, checkpoint_every, outputs=OUTPUTS) as run:
         with ProgressBars() as progress:
             results, curves = compare(data, recipe, numbers, threads, progress, command(), shadows or 0, methods, run)
-        if not run.finished:
-            write_results(results, curves, out)
+        if run.finished:
+            check_results(results, out / "results.json")
+        else:
+            run.finish(lambda folder: write_results(results, curves, folder))
+            (out / "report.html").unlink(missing_ok=True)  # of another run: a page is there once it is this run's
+        if not (out / "report.html").exists():
             write_report(results, out)
-            run.finish()
-    Console().print(results_table(results))
-    for note in results["notes"]:
+    safe = shown(results)
+    show(results_table(safe))
+    for note in safe["notes"]:
         click.echo(f"note: {note}")
     click.echo(f"{results['seconds']:.0f} s; {out / 'report.html'}")

@@ -9,28 +9,45 @@ import click
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.common import changed, model_run, prepare
-from nanoprune.lab.commands.console import ProgressBars
+from nanoprune.lab.commands.console import Command, ProgressBars
 from nanoprune.lab.commands.options import (
     EPILOG,
+    LARGEST_SEED,
+    dataset_argument,
     game_option,
     machine_options,
     network_options,
+    out_option,
     privacy_options,
     resume_options,
     split_options,
 )
 
+HELP = """Train one dense network on DATASET and write it to a model file.
 
-@click.command(epilog=EPILOG)
-@click.argument("dataset")
-@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
+DATASET is one of {datasets}.
+
+An interrupted run is resumed with --resume. A finished model is final: with --epsilon its noise is gone, and --resume
+never trains it again.
+
+\b
+python cli.py train location30 --out model.h5
+python cli.py train mnist --members all --epochs 20 --out model.h5
+python cli.py train mnist --members all --epsilon 2 --out private.h5
+python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
+"""
+
+
+@click.command(cls=Command, help=HELP, epilog=EPILOG)
+@dataset_argument
+@out_option
 @network_options
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the members.")
-@click.option("--lr", type=float, help="Learning rate.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the members.  [default: the recipe's]")
+@click.option("--lr", type=float, help="Learning rate.  [default: the recipe's]")
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, help="Of the split and the initial weights.")
 @split_options
 @game_option
-@click.option("--epsilon", type=float, help="Train with DP-SGD within this budget.")
+@click.option("--epsilon", type=float, help="Train with DP-SGD within this budget.  [default: without]")
 @privacy_options
 @resume_options
 @machine_options
@@ -56,14 +73,6 @@ def train(
     threads: int | None,
     data_dir: pathlib.Path | None,
 ) -> None:
-    """Train one dense network on DATASET and write it to a model file. Interrupted, it goes on with --resume.
-
-    \b
-    python cli.py train location30 --out model.h5
-    python cli.py train mnist --members all --epochs 20 --out model.h5
-    python cli.py train mnist --members all --epsilon 2 --out private.h5
-    python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
-    """
     from nanoprune.lab.experiment.recipes import recipe_for
     from nanoprune.lab.models.model import save_model
     from nanoprune.lab.workflow.single_model import summary_line, train_model
@@ -82,5 +91,6 @@ def train(
     with model_run(out, resume, overwrite, checkpoint_every) as run:
         with ProgressBars() as progress:
             model = train_model(data, recipe, seed, threads, progress, epsilon, run=run)
-        save_model(model, out)
+        if not run.finished:
+            run.finish(lambda folder: save_model(model, folder / out.name))
     click.echo(summary_line(model, data))

@@ -6,17 +6,19 @@ import sys
 
 import click
 
+from nanoprune.lab.commands.console import Command
 from nanoprune.lab.commands.options import EPILOG
 
+HELP = """Check every formula against an independent calculation: the certificate for an auditor.
 
-@click.command(epilog="Exit status 1 if a check fails. " + EPILOG)
+Gradients against central differences in float64, the fast convolution against nested loops, the projection against all
+supports enumerated, ADMM against known solutions, the metrics against counting. One line each: the name, our number,
+the other one.
+"""
+
+
+@click.command(cls=Command, help=HELP, epilog="Exit status 1 if a check fails. " + EPILOG)
 def verify() -> None:
-    """Check every formula against an independent calculation: the certificate for an auditor.
-
-    Gradients against central differences in float64, the fast convolution against nested loops, the projection against
-    all supports enumerated, ADMM against known solutions, the metrics against counting. One line each: the name, our
-    number, the other one.
-    """
     from nanoprune.lab.verify import run
 
     failed = 0

@@ -1,56 +1,55 @@
-"""A run's folder: what it is a run of, its lock, and how it is gone on with after an interruption.
+"""A run's folder: the run's identity, its lock, its checkpoints, and how it is finished and resumed.
 
-run.json    the run's identity: everything that its results depend on. A run of another identity is refused.
-checkpoints/    of each shard, see `nanoprune.lab.storage.checkpoint`; removed when the results are there.
+run.json      the identity, everything that the results depend on; a run of another identity is refused. Once the run
+              is finished also the SHA-256 of every result
+checkpoints/  of each shard, see `nanoprune.lab.storage.checkpoint`; removed when the run is finished
+finished/     the results between the moment that they are complete and the moment that they have their final names
 
-The lock is on the folder itself and held by the system for the process, so that it is gone with it, however it ends.
+A finished run is final: results are complete in finished/ before run.json says so, and from then on nothing is trained
+again. So one budget of DP-SGD, whose noise is secret and other each time, never releases two models.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
-import hashlib
 import json
 import os
 import pathlib
-import platform
+import re
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import h5py
-import numpy as np
-import scipy
-import threadpoolctl
-
-import nanoprune
-from nanoprune.backend import device_name, precision
 from nanoprune.errors import ArgumentError, DataError, DivergenceError, Stopped, VersionError
-from nanoprune.lab.data import Dataset, Split, splits_sha256
 from nanoprune.lab.engine import interrupt
+from nanoprune.lab.engine.identity import identity, versions
+from nanoprune.lab.engine.lock import lock_folder
 from nanoprune.lab.storage.bounded import read_json
 from nanoprune.lab.storage.checkpoint import EVERY, Checkpoints, differences
-from nanoprune.lab.storage.files import check_writable, remove_temporaries, write_json
+from nanoprune.lab.storage.files import (
+    atomic_path,
+    check_writable,
+    file_sha256,
+    flush_folder,
+    remove_temporaries,
+    write_json,
+)
+from nanoprune.lab.storage.own_files import occupied, remove, remove_noted
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such lock
-    fcntl = None
+__all__ = ["Run", "identity", "versions"]
 
 FORMAT = 1
-PATIENCE = 5.0  # seconds to wait for the lock: the workers of a run that was killed end a moment after it
 REMEDY = "give --overwrite to begin again"
 TRACES = ("run.json", "results.json", "checkpoints")
+SHADOWS = re.compile(r"shadows-[0-9a-f]{16}\.(h5|run)")  # kept in checkpoints/shadows, see `lab.audit.cache`
 
 
 class Run:
     """The folder of one run, as a context: locked inside of it.
 
     resume: go on with what is there. overwrite: remove what is there. Neither: refuse a folder with something of a run.
-    temporary: the folder is of no use once the run is finished. again: the end of the sentence that says how to go on.
+    product: where the one result goes, if it is a file elsewhere; the folder is removed once it is there.
+    outputs: other files that the run will write there. again: the end of the sentence that says how to resume.
     Raises ArgumentError where the folder is refused, DataError where it cannot be written or another run holds it.
     """
 
@@ -60,10 +59,12 @@ class Run:
         resume: bool = False,
         overwrite: bool = False,
         every: float = EVERY,
-        temporary: bool = False,
+        product: str | os.PathLike | None = None,
+        outputs: Sequence[str] = (),
         again: str = "the same command and --resume go on",
     ) -> None:
-        self.folder, self.every, self.temporary, self.again = pathlib.Path(folder), every, temporary, again
+        self.folder, self.every, self.outputs, self.again = pathlib.Path(folder), every, outputs, again
+        self.product = None if product is None else pathlib.Path(product)
         if resume and overwrite:
             raise ArgumentError("--resume and --overwrite exclude each other: go on, or begin again")
         self.resume, self.overwrite = resume, overwrite
@@ -73,41 +74,56 @@ class Run:
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> Run:
-        new = not self.folder.exists()
-        check_writable(self.folder)
         with self.stack:
             self.stack.enter_context(interrupt.graceful())
-            self.stack.callback(os.close, _lock(self.folder))
-            for folder in (self.folder, self.folder / "checkpoints"):
-                remove_temporaries(folder)
-            self._look_around()
+            handle, self.new = lock_folder(self.folder)
+            self.stack.callback(os.close, handle)
+            with self._empty_folder_removed():
+                check_writable(self.folder)
+                for folder in (self.folder, self.folder / "checkpoints"):
+                    remove_temporaries(folder)
+                self._check_contents()
             self.stack = self.stack.pop_all()
-        self.new = new
         return self
 
-    def _look_around(self) -> None:
-        """Refuse what is there, or find it fit to go on with or to be removed."""
-        found = [name for name in TRACES if (self.folder / name).exists()]
-        if not found:
-            return
+    def _check_contents(self) -> None:
+        """Refuse what is there, or find it fit to be resumed or removed. Under the lock: nobody else changes it."""
         if self.overwrite:
-            return  # what is there goes when the run begins, and not where an argument is refused before
-        if not self.resume:
+            return  # it is removed when the run begins, and not where an argument is refused before
+        there = self.product is not None and occupied(self.product)
+        if there and not self.resume:
+            raise ArgumentError(
+                f"{self.product} is there already; --overwrite makes it again, another --out leaves it alone"
+            )
+        found = [name for name in TRACES if os.path.lexists(self.folder / name)]
+        self.finished = there and "run.json" not in found  # and the run's folder is gone, or was nearly
+        if found and not self.resume:
             raise ArgumentError(
                 f"{self.folder} has a run in it ({found[0]}); --resume goes on with it, --overwrite begins again, "
                 "another --out leaves it alone"
             )
-        if "run.json" not in found:
+        if found and "run.json" not in found and not self.finished:
             raise ArgumentError(f"{self.folder} has {found[0]} but no run.json to go on by; give --overwrite")
+        others = [name for name in self.outputs if occupied(self.folder / name)]
+        if others and not found:
+            raise ArgumentError(
+                f"{self.folder} has {others[0]} in it; --overwrite writes over it, another --out leaves it alone"
+            )
 
     def begin(self, identity: dict[str, Any]) -> None:
-        """Say what this is a run of. Raises ArgumentError where the folder has a run of something else."""
+        """Say what this is a run of. Raises ArgumentError where the folder has a run of something else.
+
+        Where that run is finished, `finished` is set and its results have their places: DataError where they are not
+        what it wrote.
+        """
         self.identity = json.loads(json.dumps(identity))
+        if self.finished:
+            return  # the caller compares the result with what it was asked for
         if self.overwrite:
             self._remove()
         path = self.folder / "run.json"
         if not path.exists():
-            write_json({"format": FORMAT, "finished": False, "identity": self.identity}, path)
+            self._write(False, {})
             self.begun = True
             return
         found = _read(path)
@@ -117,49 +133,135 @@ class Run:
                 f"{self.folder} has another run in it: {different}; give the same options, or --overwrite, or "
                 "another --out"
             )
-        self.finished = found["finished"]
-        if self.finished:  # and killed before it could remove them
-            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        if found["finished"]:
+            self._settle(found["results"])
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """Where its shards keep theirs."""
+        """The checkpoints of this run's shards."""
         return Checkpoints(self.folder / "checkpoints", self.identity, self.every)
 
-    def finish(self) -> None:
-        """The results are there: the checkpoints go, and with a temporary folder all of it."""
-        if not self.temporary:
-            write_json({"format": FORMAT, "finished": True, "identity": self.identity}, self.folder / "run.json")
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-        if self.temporary:
-            (self.folder / "run.json").unlink(missing_ok=True)
+    def finish(self, write: Callable[[pathlib.Path], None]) -> None:
+        """write(folder) writes the results there. They are then final: checkpoints go, results get their places."""
+        staged = self.folder / "finished"
+        self._remove_staged()
+        staged.mkdir(exist_ok=True)
+        write(staged)
+        flush_folder(staged)
+        results = {name: file_sha256(staged / name) for name in self._names()}
+        self._write(True, results)
+        self._settle(results)
+
+    def _write(self, finished: bool, results: dict[str, str]) -> None:
+        content = {"format": FORMAT, "finished": finished, "identity": self.identity}
+        write_json(content | ({"results": results} if finished else {}), self.folder / "run.json")
+
+    def _settle(self, results: dict[str, str]) -> None:
+        """Bring a finished run to its end, from wherever it was killed.
+
+        Checkpoints first: where DP-SGD's noise cannot be removed, the model is not given out.
+        """
+        self._remove_checkpoints()
+        for name, sha256 in results.items():
+            target, staged = self.product or self.folder / name, self.folder / "finished" / name
+            if staged.exists():
+                with atomic_path(target) as temporary:
+                    shutil.copyfile(staged, temporary)
+                remove(staged)
+            if not target.exists() or file_sha256(target) != sha256:
+                raise DataError(f"{target}: is not what the finished run wrote; {REMEDY}")
+        with contextlib.suppress(OSError):
+            (self.folder / "finished").rmdir()
+        if self.product:
+            remove(self.folder / "run.json")
             self._remove_empty()
         self.finished = True
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        hopeless = isinstance(error, DivergenceError)  # it would diverge again
+        raised: BaseException | None = None
         try:
-            if isinstance(error, Stopped):
-                text = str(error).partition(";")[0]
-                stopped = Stopped(f"{text}; what was done is in {self.folder}: {self.again}")
-                stopped.signal = error.signal
-                raise stopped from None
-            hopeless = isinstance(error, DivergenceError)  # it would diverge again
-            if error is not None and (hopeless or not any(self.folder.glob("checkpoints/**/*.h5"))):
+            if error is not None and not isinstance(error, Stopped) and (hopeless or not self._has_checkpoints()):
                 self._remove_begun()
-        finally:
-            self.stack.close()
+            elif self.product and self.finished:
+                self._remove_empty()
+        except BaseException as failed:
+            raised = failed
+        stopped = error
+        try:
+            self.stack.__exit__(None, None, None)
+        except Stopped as late:  # after the last moment that could react to it
+            stopped = error or late
+        if isinstance(stopped, Stopped):
+            raise self._told(stopped) from None
+        if raised:
+            raise raised
+
+    def _told(self, stopped: Stopped) -> Stopped:
+        """The error that ends a stopped run: it says where the run stands."""
+        text = str(stopped).partition(";")[0]
+        if self.finished:
+            told = Stopped(f"{text}; the run was finished before: {self.product or self.folder} is complete")
+        else:
+            told = Stopped(f"{text}; what was done is in {self.folder}: {self.again}")
+        told.signal = stopped.signal
+        return told
+
+    def _has_checkpoints(self) -> bool:
+        return any(self.folder.glob("checkpoints/**/*.h5")) or (self.folder / "finished").exists()
 
     def _remove_begun(self) -> None:
-        """Where there is nothing to go on with, nothing of this process is left."""
+        """Where there is nothing to resume, nothing that this process made is left."""
         if self.begun and not (self.folder / "results.json").exists():
             self._remove()
         if self.new:
             self._remove_empty()
 
     def _remove(self) -> None:
+        """Remove the files of an earlier run, or of this one, and nothing else."""
         for name in ("run.json", "results.json", "curves.h5"):
-            (self.folder / name).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+            remove(self.folder / name)
+        self._remove_staged()
+        self._remove_checkpoints()
+
+    def _remove_staged(self) -> None:
+        staged = self.folder / "finished"
+        if staged.is_dir():
+            remove_temporaries(staged)
+            for name in self._names():
+                remove(staged / name)
+            with contextlib.suppress(OSError):
+                staged.rmdir()
+
+    def _names(self) -> list[str]:
+        """The files that the finished run consists of."""
+        return [self.product.name] if self.product else ["results.json", "curves.h5"]
+
+    def _remove_checkpoints(self) -> None:
+        folder = self.folder / "checkpoints"
+        shadows = folder / "shadows"
+        if shadows.is_dir():
+            remove_temporaries(shadows)
+            for path in filter(lambda path: SHADOWS.fullmatch(path.name), sorted(shadows.iterdir())):
+                if path.is_dir() and not path.is_symlink():
+                    Run(path, overwrite=True, product=path.with_suffix(".h5"))._remove()
+                    with contextlib.suppress(OSError):
+                        path.rmdir()
+                else:
+                    remove(path)
+            with contextlib.suppress(OSError):
+                shadows.rmdir()
+        remove_noted(folder)
+
+    @contextlib.contextmanager
+    def _empty_folder_removed(self) -> Iterator[None]:
+        """Where the run is refused, an empty folder that was made for it is removed."""
+        try:
+            yield
+        except BaseException:
+            if self.new:
+                self._remove_empty()
+            raise
 
     def _remove_empty(self) -> None:
         with contextlib.suppress(OSError):
@@ -175,69 +277,15 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     if content["format"] != FORMAT:
         version = content["format"]
         raise VersionError(f"{path}: format {version}, this version reads {FORMAT}; use the nanoprune that wrote it")
+    if content["finished"] and not _hashes(content.get("results")):
+        raise DataError(f"{path}: does not say what the finished run wrote; {REMEDY}")
     return content
 
 
-def _lock(folder: pathlib.Path) -> int:
-    """Lock a folder for as long as the file descriptor that is returned is open here or in a worker."""
-    if fcntl is None:
-        return os.open(os.devnull, os.O_RDONLY)
-    until = time.monotonic() + PATIENCE
-    while True:
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:
-            os.close(handle)
-            if time.monotonic() > until:
-                raise DataError(f"{folder}: another run is at work in it; wait for its end or name another") from None
-        except OSError as error:  # a file system without locks
-            os.close(handle)
-            raise DataError(f"{folder}: cannot be locked ({error.strerror}); name a folder on another disk") from error
-        time.sleep(0.05)
-
-
-def versions() -> dict[str, str]:
-    """Of all that the numbers depend on."""
-    found = {
-        "nanoprune": nanoprune.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "h5py": h5py.__version__,
-    }
-    return found
-
-
-def blas() -> list[str]:
-    """The libraries of matrix products, with the kind of processor that they chose their code for."""
-    of = ("internal_api", "version", "architecture")
-    libraries = [i for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas"]
-    return sorted({" ".join(str(library.get(name)) for name in of) for library in libraries})
-
-
-@functools.cache
-def code_sha256() -> str:
-    """SHA-256 of this package's source: a run is not to go on by other code than it began by."""
-    folder, digest = pathlib.Path(nanoprune.__file__).parent, hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def identity(
-    dataset: Dataset, recipe: Any, seeds: Sequence[int], threads: int, splits: Sequence[Split], **more: Any
-) -> dict[str, Any]:
-    """What the bits of a run's results depend on, as plain data."""
-    return {
-        "dataset": dataset.title,
-        "data_sha256": dataset.sha256,
-        "splits_sha256": splits_sha256(splits),
-        "seeds": list(seeds),
-        "threads": threads,
-        "device": device_name(),
-        "precision": precision(),
-        "versions": versions() | {"blas": blas(), "code": code_sha256()},
-        "recipe": dataclasses.asdict(recipe),
-    } | more
+def _hashes(results: Any) -> bool:
+    """Whether these are names of files, each with a SHA-256."""
+    return isinstance(results, dict) and all(
+        re.fullmatch(r"[^/\\\0]{1,255}", name) and name not in (".", "..", "run.json")
+        and isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)
+        for name, value in results.items()
+    )  # fmt: skip

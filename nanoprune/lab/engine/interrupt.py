@@ -1,64 +1,117 @@
-"""SIGINT and SIGTERM: the first asks the work to stop where it can be taken up again, the second ends it at once."""
+"""SIGINT and SIGTERM: inside of `graceful` the first asks the work to stop where it can resume, a second ends it.
+
+A signal that is ignored when the program starts (POSIX shells ignore SIGINT for background jobs) stays ignored.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from nanoprune.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_asked = mmap.mmap(-1, 1)  # the signal's number, 0 before one; shared with forked workers, and needs no lock
+ACTION_BYTES = 1024  # more than a struct sigaction has anywhere (152 with glibc)
+
+_asked = mmap.mmap(-1, 1)  # the number of the signal, 0 before one; shared with forked workers, and needs no lock
+_inside = False  # of a `graceful`
 
 
 def asked() -> bool:
-    """Has a signal asked the work to stop?"""
+    """Whether a signal has asked the work to stop."""
     return _asked[0] != 0
 
 
 def refuse_if_asked() -> None:
-    """Raises Stopped where a signal has asked for it: called where nothing is lost."""
+    """Raise Stopped if a signal has asked for it; called where nothing is lost by stopping."""
     if _asked[0]:
-        stopped = Stopped(f"stopped by {signal.Signals(_asked[0]).name}")
-        stopped.signal = _asked[0]
-        raise stopped
+        raise _stopped(_asked[0])
 
 
 @contextlib.contextmanager
 def graceful() -> Iterator[None]:
-    """Inside of it, and of the outermost one, a signal only asks. Only the main thread can have it so."""
-    inner = signal.getsignal(signal.SIGINT) is _handle
-    if inner or threading.current_thread() is not threading.main_thread():
+    """Inside of it a signal only asks, see `refuse_if_asked`. At its end Stopped is raised if nothing else reacted.
+
+    Only the main thread can set signal handlers; elsewhere, and nested, it does nothing.
+    """
+    global _inside
+    if _inside or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _handle) for number in SIGNALS}
+    _inside = True
     try:
+        with _handlers(_handle):
+            yield
+        number = _asked[0]  # the former handlers are back: a later signal is theirs
+    finally:
+        _asked[0], _inside = 0, False
+    if number:
+        raise _stopped(number)
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Inside of it, and outside of `graceful`, a signal ends the process with one line and status 128 + its number."""
+    with _handlers(lambda number, frame: _end(number, "interrupted")):
+        yield
+
+
+@contextlib.contextmanager
+def _handlers(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Set the handler of all signals that are not ignored; at the end the former ones are back."""
+    before = [(number, signal.getsignal(number), _action(number)) for number in SIGNALS]
+    before = [of for of in before if not _ignored(*of[1:])]
+    try:
+        for number, *_ in before:
+            signal.signal(number, handler)
         yield
     finally:
-        _asked[0] = 0
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, python, action in before:
+            signal.signal(number, signal.SIG_DFL if python is None else python)
+            if action is not None:  # a handler that C code has set, which Python does not know
+                ctypes.CDLL(None).sigaction(number, action, None)
+
+
+def _action(number: int) -> Any:
+    """The struct sigaction of a signal as bytes, None where the system has none (Windows)."""
+    action = ctypes.create_string_buffer(ACTION_BYTES)
+    if os.name != "posix" or ctypes.CDLL(None).sigaction(number, None, action):
+        return None
+    return action
+
+
+def _ignored(python: Any, action: Any) -> bool:
+    """Is the signal ignored, by Python's handler or by the system's? The latter is the first member of the struct."""
+    return python is signal.SIG_IGN or (action is not None and ctypes.c_void_p.from_buffer(action).value == 1)
+
+
+def _stopped(number: int) -> Stopped:
+    stopped = Stopped(f"stopped by {signal.Signals(number).name}")
+    stopped.signal = number
+    return stopped
 
 
 def _handle(number: int, frame: object) -> None:
     if _asked[0]:
-        _end(number)
+        _end(number, "stopped at once; checkpoints written before are kept")
     _asked[0] = number
-    _say("stopping at the end of the epoch; once more to stop at once\n")
+    _say("stopping at the end of the epoch; send the signal again to stop at once\n")
 
 
-def _end(number: int) -> None:
-    """End this process and its workers now. No lock is taken: whoever holds one may never let go of it again."""
+def _end(number: int, message: str) -> None:
+    """End this process and its workers now. No lock is taken: its holder may be the code that was interrupted."""
     for child in multiprocessing.active_children():
         child.kill()
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which progress bars hide
-    _say(f"{show_cursor}error: stopped at once; what was saved before is kept\n")
+    show_cursor = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""  # progress bars hide it
+    _say(f"{show_cursor}error: {message}\n")
     os._exit(128 + number)
 
 

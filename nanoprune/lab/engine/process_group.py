@@ -12,7 +12,6 @@ import mmap
 import os
 import select
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -146,11 +145,6 @@ class ProcessGroup:
         """Keep one end of its own pipe only, so that every process notices when another one ends."""
         try:
             end_with_parent()
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to a whole process group: rank 0 decides when to stop
-            sys.stdout, sys.stderr = (
-                sys.__stdout__,
-                sys.__stderr__,
-            )  # not those of a progress bar, whose lock may be held
             for other, (ours, theirs) in enumerate(pairs, 1):
                 ours.close()
                 if other != rank:

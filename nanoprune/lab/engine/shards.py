@@ -7,21 +7,19 @@ costs a fleet of small networks some 15% (benchmarks/fleet_mlp.py).
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
+import contextlib
 import threading
-import warnings
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 
 from nanoprune.backend import free_memory, xp
-from nanoprune.errors import ArgumentError, Interrupted, WorkerError
+from nanoprune.errors import ArgumentError, Interrupted
 from nanoprune.lab.engine import interrupt
-from nanoprune.lab.engine.forks import can_fork, end_with_parent, shared_zeros
+from nanoprune.lab.engine.forks import can_fork, shared_zeros
+from nanoprune.lab.engine.pool import map_processes
 from nanoprune.lab.layers.dropout import Dropout
 from nanoprune.lab.zoo.structure import macs
 from nanoprune.nn.layer import leaves
@@ -82,35 +80,30 @@ def _in_threads(function: Callable, shards: list[slice], workers: int, advance: 
 
 
 def _in_processes(function: Callable, shards: list[slice], workers: int, advance: Advance) -> list:
-    """A forked process inherits `function` and its data; slices go to it, and results come back, through pipes."""
-    context, told = multiprocessing.get_context("fork"), 0
-    places = {shard.start: place for place, shard in enumerate(shards)}
+    """A forked process inherits `function` and its data; indices of shards go to it, and results come back."""
+    told = 0
     # shared with the workers: the steps of each shard, and whether one has failed. Each place has one writer and no
     # lock, which a worker that is killed might hold for ever
     board = shared_zeros((len(shards) + 1,), np.int64)
     ended = _Mark(board[-1:])
 
-    def work(shard: slice) -> Any:
+    def work(place: int) -> Any:
         def count(steps: int) -> None:
             _refuse_if(ended.is_set())
             interrupt.refuse_if_asked()
-            board[places[shard.start]] += steps
+            board[place] += steps
 
-        return function(shard, count)
+        with ended.on_error():
+            return function(shards[place], count)
 
     def pulse() -> None:
         nonlocal told
         made = int(board[:-1].sum())
-        advance(made - told)
+        with ended.on_error():
+            advance(made - told)
         told = made
 
-    with ProcessPoolExecutor(workers, context, _begin, (work,)) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks where there are threads
-        try:
-            return _results([pool.submit(_run, shard) for shard in shards], ended, pulse)
-        except BrokenProcessPool:
-            interrupt.refuse_if_asked()  # a signal to all processes of a group ends the workers too
-            raise WorkerError("a worker process was killed, perhaps for want of memory; lower --threads") from None
+    return map_processes(work, range(len(shards)), workers, pulse, PULSE)
 
 
 class _Mark:
@@ -125,31 +118,21 @@ class _Mark:
     def set(self) -> None:
         self.place[0] = 1
 
-
-_work: Callable[[slice], Any]  # in a worker process, what it does
-
-
-def _begin(work: Callable[[slice], Any]) -> None:
-    """The start of a worker process. It leaves an interrupt to its parent, and ends where that one is killed."""
-    global _work
-    _work = work
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the pool ends the others where one was killed
-    end_with_parent()
+    @contextlib.contextmanager
+    def on_error(self) -> Iterator[None]:
+        """Set it where an exception leaves the block."""
+        try:
+            yield
+        except BaseException:
+            self.set()
+            raise
 
 
-def _run(shard: slice) -> Any:
-    return _work(shard)
-
-
-def _results(futures: list[Future], ended: Any, pulse: Callable[[], None] = lambda: None) -> list:
+def _results(futures: list[Future], ended: threading.Event) -> list:
     """What the futures return, in their order. The first exception ends them all and is raised."""
-    pending = set(futures)
     try:
-        while pending:
-            done, pending = wait(pending, PULSE, FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-            pulse()
+        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+            future.result()
         return [future.result() for future in futures]
     except BaseException:
         ended.set()

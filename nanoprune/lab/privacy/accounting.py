@@ -1,10 +1,10 @@
-"""What DP-SGD spends: (epsilon, delta) of the steps taken, by the dp-accounting library.
+"""What DP-SGD spends: (epsilon, delta) of all steps together, by the dp-accounting library.
 
 Neighbouring data sets differ by one record that is added or removed. A step is the Gaussian mechanism on a Poisson
-sample, and steps compose; the library follows the distribution of the privacy loss (PLD: Koskela et al. 2020,
-Doroshenko et al. 2022; rounded upwards, so that its epsilon is an upper bound), and as a cross-check its Renyi moments
-(RDP: Mironov 2017), a looser bound. What epsilon says: whatever is done with the network, the odds that a record was a
-member change by a factor of at most e^epsilon, but for a failure of probability delta.
+sample, and steps compose. The library computes the distribution of the privacy loss (PLD: Koskela et al. 2020,
+Doroshenko et al. 2022; rounded upwards, so that its epsilon is an upper bound) and, as a cross-check, its Renyi moments
+(RDP: Mironov 2017), a looser bound. Epsilon means: whatever is done with the network, the odds that a record was a
+member change by a factor of at most e^epsilon, except with probability delta.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from scipy.optimize import brentq
 from nanoprune.errors import ArgumentError
 
 LEAST_NOISE, MOST_NOISE = 0.05, 1e4  # that are tried
+SMALLEST = 1e-12  # epsilon: a bound may be 0
 LEAST_USED = 0.998  # share of a target that `noise_for` uses at least
+TINY, LARGEST_NOISE = 1e-6, 1e6  # of a multiplier: below, epsilon is above 1e11; above, squares overflow
+INTERVAL, FINE = 1e-4, 50.0  # of the grid of losses, and up to which epsilon: beyond, the grid is coarser in proportion
+PLD_MOST = 1e4  # epsilon by RDP above which nobody asks for a tighter bound
+PLD_LEAST_DELTA = 1e-12  # below, a convolution in double precision cannot tell what the tail holds
 
 NEIGHBOURS = "add or remove one record"
 MASKS = {  # where the support of a network that is trained with DP-SGD came from, and what that costs
@@ -62,13 +67,26 @@ def phase(records: int, batch: int, noise: float, epochs: int) -> Phase:
 
 
 def epsilon(phases: Sequence[Phase], delta: float) -> float:
-    """Epsilon at `delta` of all phases together, by PLD: never below the true one. Infinite without noise."""
+    """Epsilon at `delta` of all phases together, never below the true one. Infinite where noise is below TINY.
+
+    The smaller one of the bounds by PLD and by RDP; by RDP alone at delta < PLD_LEAST_DELTA or above PLD_MOST.
+    """
     return _epsilon(_together(phases), delta, "pld")
 
 
 def epsilon_rdp(phases: Sequence[Phase], delta: float) -> float:
-    """The same by RDP, a looser bound by another way of calculation."""
+    """The same by RDP alone: a looser bound, calculated in another way."""
     return _epsilon(_together(phases), delta, "rdp")
+
+
+def delta_warning(delta: float, records: int) -> str | None:
+    """What is wrong with a delta of 1 / records or more, None below."""
+    if delta * records < 1:
+        return None
+    return (
+        f"delta {delta:g} is too large for {records:,} records: at 1 / records = {1 / records:.2g} and above, "
+        f"publishing one record as it is counts as private; take {0.1 / records:.1g} or less"
+    )
 
 
 def noise_for(target: float, delta: float, phases: Sequence[Phase]) -> float:
@@ -86,7 +104,7 @@ def noise_for(target: float, delta: float, phases: Sequence[Phase]) -> float:
         spent = epsilon(_with(noise, phases), delta)
         if LEAST_USED * target <= spent <= target:
             return noise
-        ratio = spent / _quick(noise, delta, phases)
+        ratio = max(spent, SMALLEST) / max(_quick(noise, delta, phases), SMALLEST)
     raise ArgumentError(f"epsilon {target:g}: no noise was found for it; ask for one nearer to 1, or for other steps")
 
 
@@ -94,7 +112,7 @@ def _noise_by_rdp(target: float, delta: float, phases: Sequence[Phase]) -> float
     """The noise with which RDP gives `target`, to 5 digits."""
 
     def above(noise: float) -> float:
-        return math.log(_quick(noise, delta, phases) / target)
+        return math.log(max(_quick(noise, delta, phases), SMALLEST) / target)
 
     low = high = 1.0
     while above(high) > 0:
@@ -172,21 +190,35 @@ def _epsilon(phases: tuple[Phase, ...], delta: float, by: str) -> float:
         raise ArgumentError(f"delta must lie in (0, 1), got {delta}")
     if not phases:
         return 0.0
-    if any(phase.noise == 0 for phase in phases):
+    if any(phase.noise < TINY for phase in phases):
         return math.inf
+    if by == "rdp":
+        return _accounted(phases, delta)
+    if by == "rdp of whole orders":
+        return _accounted(phases, delta, orders=[*range(2, 64), 128, 256, 512, 1024])
+    bound = _epsilon(phases, delta, "rdp")
+    if bound > PLD_MOST or delta < PLD_LEAST_DELTA:
+        return bound
+    return min(bound, _accounted(phases, delta, interval=INTERVAL * max(1.0, bound / FINE)))
+
+
+def _accounted(
+    phases: tuple[Phase, ...], delta: float, interval: float | None = None, orders: Sequence[int] | None = None
+) -> float:
+    """Epsilon by PLD on a grid of losses with that interval, or by RDP of the orders (None: the library's)."""
     import dp_accounting as dp  # takes a second: only where an epsilon is asked for
     from absl import logging
     from dp_accounting.pld import PLDAccountant
     from dp_accounting.rdp import RdpAccountant
 
-    orders = [*range(2, 64), 128, 256, 512, 1024] if by == "rdp of whole orders" else None
-    accountant = PLDAccountant() if by == "pld" else RdpAccountant(orders)
+    accountant = RdpAccountant(orders) if interval is None else PLDAccountant(value_discretization_interval=interval)
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # it warns of orders of RDP that it leaves out; the bound holds without them
     try:
         for phase in phases:
-            step = dp.PoissonSampledDpEvent(phase.sampling, dp.GaussianDpEvent(phase.noise))
+            noise = min(phase.noise, LARGEST_NOISE)  # more noise never costs more
+            step = dp.PoissonSampledDpEvent(phase.sampling, dp.GaussianDpEvent(noise))
             accountant.compose(dp.SelfComposedDpEvent(step, phase.steps))
-        return float(accountant.get_epsilon(delta))
+        return max(0.0, float(accountant.get_epsilon(delta)))
     finally:
         logging.set_verbosity(verbosity)

@@ -26,6 +26,7 @@ from nanoprune.errors import DataError, VersionError
 from nanoprune.lab.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, stored_text
 from nanoprune.lab.storage.files import flush_folder
 from nanoprune.lab.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array, write_text
+from nanoprune.lab.storage.own_files import note
 from nanoprune.lab.storage.text import printable
 
 FORMAT = 1
@@ -256,6 +257,9 @@ class Slot:
     def save(self, state: State) -> None:
         """Write a checkpoint; the last one becomes the one before."""
         fresh = self.path.with_suffix(".new.h5")
+        if not self.path.exists():
+            for path in (self.path, self.before, fresh):
+                note(path)
         write_checkpoint(fresh, self.about, state | self.beside)
         if self.path.exists():
             os.replace(self.path, self.before)

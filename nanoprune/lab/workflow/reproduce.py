@@ -1,4 +1,4 @@
-"""Data set -> defences -> attacks -> results: the paper's comparison, with the controls that it needs."""
+"""The paper's comparison: data set -> defences -> attacks -> results, with the controls that it needs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from nanoprune.lab.audit.validity import comparison_checks, privacy_checks
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.engine.folder import Run, identity
 from nanoprune.lab.experiment.experiment import Experiment, Progress
-from nanoprune.lab.experiment.methods import check_repeatable, chosen, find_noise, train_methods
+from nanoprune.lab.experiment.methods import PRIVATE, check_repeatable, chosen, find_noise, train_methods
 from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.lab.experiment.results import header, method_entry, read_results, roc_curves, with_changes
+from nanoprune.lab.privacy.accounting import delta_warning
+from nanoprune.lab.storage.checkpoint import warn
 
 
 def reproduce(
@@ -37,15 +39,20 @@ def reproduce(
     baseline; for each keep ratio K early-stop and small-dense, the controls of equal accuracy and of equal size;
     minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of the others end in
     -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network is also attacked
-    with so many shadow models, which takes about as many times as long. With a `run` it goes on where that was
-    interrupted; of one that is finished the results are read, and there are no curves. A seed whose loss stops being
-    finite in a method is left out of all of them. Raises ArgumentError on a method that there is not or that shadow
-    models cannot repeat, DivergenceError where no seed is left.
+    with so many shadow models, which takes about as many times as long. run: where work is resumed, if it was
+    interrupted; the results of a finished run are read, and have no curves. A seed whose loss stops being finite in one
+    method is left out of all. Raises ArgumentError on an unknown method or one that shadow models cannot repeat,
+    DivergenceError where no seed is left, DataError where a finished run's results are
+    not what it wrote.
     """
     began = time.perf_counter()
     experiment = Experiment(dataset, recipe, seeds, threads, progress)
     wanted = chosen(recipe, methods)  # refused before the run begins
     find_noise(experiment, wanted)
+    if any(method.name.startswith(PRIVATE) for method in wanted):
+        warning = delta_warning(recipe.private.delta, experiment.indices("members").shape[1])
+        if warning:
+            warn(warning)
     if shadows:
         check_shadows(shadows)
         check_repeatable(wanted)

@@ -1,14 +1,16 @@
-"""The practitioner's path: one network trained, pruned, and kept in a file."""
+"""The single-model workflow: one network is trained, pruned, made smaller, and kept in a file."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 from nanoprune.backend import to_device, to_host
-from nanoprune.errors import DataError, DivergenceError
+from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.lab.data import Dataset, Split, make_split
 from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.folder import Run, identity
@@ -20,12 +22,18 @@ from nanoprune.lab.experiment.fleet import Ended, train_shard
 from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
-from nanoprune.lab.models.model import Model
+from nanoprune.lab.models.model import Model, load_model
+from nanoprune.lab.privacy.accounting import delta_warning
 from nanoprune.lab.shrink import shrink
-from nanoprune.lab.storage.checkpoint import Saved
+from nanoprune.lab.storage.checkpoint import Saved, differences, warn
 from nanoprune.lab.zoo import build, describe, widths_of
+from nanoprune.lab.zoo.ratios import layer_names
+from nanoprune.nn import Network
+from nanoprune.prune import Budget
 from nanoprune.prune.admm import Iteration
 from nanoprune.records import Records
+
+ZEROS = 0.01  # share of a layer's weights that may be zero in a network that was never pruned
 
 
 def train_model(
@@ -39,28 +47,29 @@ def train_model(
 ) -> Model:
     """One dense network by the recipe, with the game where its lambda > 0, on the split that `seed` draws.
 
-    epsilon: the budget, where it is to be trained with DP-SGD; what was spent is then in the model's step. With a `run`
-    it goes on where that was interrupted.
+    epsilon: the budget of DP-SGD, if the network is to be trained with it; the model's step says what was spent. run:
+    where training is resumed, if it was interrupted; the model of a finished run is read. Raises ArgumentError where
+    the run has a model that was made in another way.
     """
     progress = progress or Progress()
     size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
     description = describe(recipe.network, *size, dropout=recipe.dropout)
     net = build(description).initialise(generators([seed], "initial"))
     model = Model(net, dataset.name, dataset.sha256, recipe.members, recipe.reference, recipe.nonmembers, seed, [])
-    progress.start(f"train {recipe.network}", recipe.private.epochs if epsilon else recipe.dense.epochs)
     if epsilon is None:
         step = recipe.train_step(recipe.minmax)
     else:
         members = len(_split(model, dataset).members)
+        if warning := delta_warning(recipe.private.delta, members):
+            warn(warning)
         noise = recipe.private_noise(members, epsilon)
         step = recipe.private_step(members, noise, "dense", None)
 
     def train(shard: Shard) -> None:
         shard.dense(recipe.minmax) if epsilon is None else shard.private(noise, "dense")
 
-    ended = _train("train", model, dataset, recipe, threads, progress, train, run, step)
-    model.steps.append(step | _adversary(ended))
-    return model
+    progress.start(f"train {recipe.network}", recipe.private.epochs if epsilon else recipe.dense.epochs)
+    return _made("train", model, dataset, recipe, threads, progress, train, run, step)
 
 
 def prune_model(
@@ -75,9 +84,25 @@ def prune_model(
 ) -> Model:
     """A pruned copy of `model`: ADMM, hard prune and masked retraining on the members that it was trained on.
 
-    solved(iteration) is called after each ADMM iteration. With a `run` it goes on where that was interrupted. Raises
-    DataError if `dataset` is not what it was.
+    solved(iteration) is called after each ADMM iteration. run: as in `train_model`. Raises DataError where `dataset` is
+    not what the model was trained on or the model was trained with DP-SGD, ArgumentError where `keep` would give back
+    weights that were pruned before.
     """
+    _check_prunable(model, dataset)
+    stages = recipe.stages(model.net, keep)
+    _check_kept(model.net, recipe.budget(model.net, keep))
+    progress = progress or Progress()
+    pruned = dataclasses.replace(model, net=model.net.copy(), steps=list(model.steps))
+
+    def prune(shard: Shard) -> list[str]:
+        return shard.pruned(stages, recipe.minmax)
+
+    progress.start("prune and retrain", recipe.pruning_epochs)
+    step = recipe.prune_step(keep, recipe.minmax)
+    return _made("prune", pruned, dataset, recipe, threads, progress, prune, run, step, solved)
+
+
+def _check_prunable(model: Model, dataset: Dataset) -> None:
     if dataset.sha256 != model.data_sha256:
         raise DataError(f"{dataset.name}: not the records that the model was trained on; point --data-dir to those")
     if model.net.input_shape != dataset.x.shape[1:] or model.net.output_shape != (dataset.classes,):
@@ -89,29 +114,33 @@ def prune_model(
             "the model was trained with DP-SGD, and pruning it on its members would spend a budget that nobody counts; "
             "`reproduce --methods private` prunes within one"
         )
-    progress = progress or Progress()
-    stages = recipe.stages(model.net, keep)
-    pruned = dataclasses.replace(model, net=model.net.copy(), steps=list(model.steps))
-    progress.start("prune and retrain", recipe.pruning_epochs)
-    step = recipe.prune_step(keep, recipe.minmax)
 
-    def prune(shard: Shard) -> list[str]:
-        return shard.pruned(stages, recipe.minmax)
 
-    made = [*model.steps, step]
-    ended = _train("prune", pruned, dataset, recipe, threads, progress, prune, run, made, solved)
-    pruned.steps.append(step | {"status": ended.status[0]} | _adversary(ended))
-    return pruned
+def _check_kept(net: Network, budget: Budget) -> None:
+    """Raises ArgumentError where the budget is larger than what an earlier pruning left of a layer, or of all layers.
+
+    The W-steps train all weights: those that were pruned would come back without a word.
+    """
+    names = layer_names(net) if len(budget.parts) == len(layer_names(net)) else ["the network"]
+    for name, part, most in zip(names, budget.parts, budget.most(), strict=True):
+        W = to_host(net.W[0][part])
+        left = int((W != 0).sum())
+        if left < (1 - ZEROS) * W.size and most > left:
+            ratio = math.floor(1e4 * left / W.size) / 1e4
+            raise ArgumentError(
+                f"keep: {name} has {left:,} of {W.size:,} weights left and would have up to {most:,}, so that pruned "
+                f"weights came back; keep at most {ratio:g}, or prune the dense model"
+            )
 
 
 def shrunk(model: Model) -> Model:
-    """The model without the units that it does not need: the same outputs up to rounding (`prune.shrink`)."""
-    step = {"step": "shrink", "widths": widths_of(model.net.description)}  # the widths that it was trained with
+    """The model without units that do not change its outputs, which are the same up to rounding (`prune.shrink`)."""
+    step = {"step": "shrink", "widths": widths_of(model.net.description)}  # the widths before
     return dataclasses.replace(model, net=shrink(model.net), steps=[*model.steps, step])
 
 
 def summary_line(model: Model, dataset: Dataset) -> str:
-    """Accuracies on all members and all held-out records, nonzero weights and compression in one line."""
+    """One line: accuracies on all members and on all held-out records, nonzero weights, compression."""
     split = _split(model, dataset)
     records = Records(dataset.x, dataset.y)
     with single_threaded_blas():
@@ -124,7 +153,7 @@ def summary_line(model: Model, dataset: Dataset) -> str:
 
 
 def _adversary(ended: Ended) -> dict[str, Any]:
-    """What became of the game's adversary, for auditors: its updates, and loss and accuracy in the last epoch."""
+    """For auditors: how often the game's adversary was updated, and its loss and accuracy in the last epoch."""
     if "adversary_loss" not in ended.curves:
         return {}
     last = {name: float(ended.curves[f"adversary_{name}"][0, -1]) for name in ("loss", "accuracy")}
@@ -135,7 +164,7 @@ def _split(model: Model, dataset: Dataset) -> Split:
     return make_split(dataset, model.members, model.reference, model.nonmembers, model.seed)
 
 
-def _train(
+def _made(
     method: str,
     model: Model,
     dataset: Dataset,
@@ -144,19 +173,21 @@ def _train(
     progress: Progress,
     train: Callable[[Shard], list[str] | None],
     run: Run | None,
-    made: Any,
+    step: dict[str, Any],
     solved: Callable[[Any], None] = lambda iteration: None,
-) -> Ended:
-    """Train the model's network in place: one replica, whose batches several processes share out where that pays.
+) -> Model:
+    """`model` with its network trained in place and `step` added to its history; or, of a finished run, its model.
 
-    made: plain data, how it is made.
+    One replica; its batches are divided among several processes where that pays.
     """
-    split, slot = _split(model, dataset), None
+    split, slot, steps = _split(model, dataset), None, [*model.steps, step]
     check_memory(model.net, 1, recipe, threads, resident(dataset.x, threads))
     if run:
-        weights = hashlib.sha256(to_host(model.net.theta).tobytes()).hexdigest()  # what it begins with
-        run.begin(identity(dataset, recipe, [model.seed], threads, [split], made=made, begins_with=weights))
-        slot = run.checkpoints.slot(method, slice(0, 1), made)
+        weights = hashlib.sha256(to_host(model.net.theta).tobytes()).hexdigest()  # the initial ones
+        run.begin(identity(dataset, recipe, [model.seed], threads, [split], made=steps, begins_with=weights))
+        if run.finished:
+            return _finished(run, model, steps)
+        slot = run.checkpoints.slot(method, slice(0, 1), steps)
     parts = [getattr(split, name)[None] for name in ("members", "reference", "nonmembers")]
     about = (recipe, ProcessGroup(sample_threads(model.net, recipe.dense.batch, threads)), progress.advance, solved)
 
@@ -168,4 +199,24 @@ def _train(
     if ended.dropped:
         raise DivergenceError(ended.dropped[0])
     model.net.theta[...], model.net.state[...] = to_device(ended.theta), to_device(ended.state)
-    return ended
+    status = {"status": ended.status[0]} if ended.status else {}
+    model.steps.append(step | status | _adversary(ended))
+    return model
+
+
+def _finished(run: Run, wanted: Model, steps: list[dict[str, Any]]) -> Model:
+    """The model of a finished run. Raises ArgumentError where it was not made as it is wanted now."""
+    found = load_model(run.product)
+    names = ("dataset", "data_sha256", "members", "reference", "nonmembers", "seed")
+    is_, was = ({name: getattr(model, name) for name in names} for model in (wanted, found))
+    planned = json.loads(json.dumps(steps))  # lists for tuples, as the file has them
+    done = [
+        {name: of[name] for name in plan if name in of} for plan, of in zip(planned, found.steps, strict=False)
+    ]  # but for what became of it
+    different = differences(was | {"steps": done}, is_ | {"steps": planned})
+    if different or len(found.steps) != len(planned):
+        raise ArgumentError(
+            f"{run.product} is there already, and was made in another way: {different or 'another number of steps'}; "
+            "--overwrite makes it again, another --out leaves it alone"
+        )
+    return found
