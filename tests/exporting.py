@@ -96,13 +96,17 @@ def model_of(net: Network, **changes) -> Model:
 
 
 def secrets_in(data: bytes) -> list[str]:
-    """Which of the laboratory's secrets some bytes hold: as text, with thousands separators, or as binary integers."""
-    words = [str(value) for value in SECRETS.values()] + ["clinic", "nurse", "/home", "sha256"]
-    words += [f"{value:,}" for value in SECRETS.values() if isinstance(value, int)]
-    found = [word for word in words if word.encode() in data or word.encode("utf-16-le") in data]
+    """Which of the laboratory's secrets some bytes hold: as text, with thousands separators, or as binary integers.
+
+    A number counts where it stands alone, not as some digits of a weight.
+    """
     numbers = [value for value in SECRETS.values() if isinstance(value, int)]
+    words = [value for value in SECRETS.values() if isinstance(value, str)] + ["clinic", "nurse", "/home", "sha256"]
+    found = [word for word in words if word.encode() in data or word.encode("utf-16-le") in data]
+    text = data.decode("latin-1")
+    found += [word for n in numbers for word in (f"{n}", f"{n:,}") if re.search(rf"(?<![\d.]){word}(?!\d)", text)]
     found += [f"{n} as an integer" for n in numbers for end in ("little", "big") if n.to_bytes(4, end) in data]
-    return found + re.findall(r"[0-9a-f]{32,}", data.decode("latin-1"))  # a digest of anything
+    return found + re.findall(r"[0-9a-f]{32,}", text)  # a digest of anything
 
 
 def compiler() -> str | None:
@@ -115,3 +119,32 @@ def compiler() -> str | None:
 def run(command: list, **options) -> str:
     """The standard output of a program that must succeed."""
     return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True, **options).stdout
+
+
+MAIN = """
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "net.h"
+int main(void) {
+    float *x = malloc(4 * NET_INPUTS), *y = malloc(4 * NET_OUTPUTS), *work = malloc(4 * NET_WORK);
+    for (int i = 0; i < NET_WORK; i++) work[i] = NAN; /* of any content */
+    while (fread(x, 4, NET_INPUTS, stdin) == NET_INPUTS) {
+        net_predict(x, y, work);
+        if (fwrite(y, 4, NET_OUTPUTS, stdout) != NET_OUTPUTS) return 1;
+    }
+    free(x), free(y), free(work);
+    return 0;
+}
+"""
+
+
+def run_c(source: str, header: str, folder, x: np.ndarray, *flags: str) -> np.ndarray:
+    """Logits (N, classes) of the emitted C, compiled as strict C99, with buffers of exactly the sizes it asks for."""
+    for name, text in (("net.c", source), ("net.h", header), ("main.c", MAIN)):
+        (folder / name).write_text(text)
+    strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror"]
+    run([compiler(), *strict, *flags, "-o", folder / "net", folder / "net.c", folder / "main.c", "-lm"])
+    done = subprocess.run([folder / "net"], input=np.ascontiguousarray(x).tobytes(), capture_output=True, check=False)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    return np.frombuffer(done.stdout, np.float32).reshape(len(x), -1)

@@ -19,6 +19,8 @@ from nanoprune.lab.export.steps import Program, Shape
 SLACK = 16  # floats behind each buffer: whole vectors are read and written
 ALIGN = 16  # floats; buffers begin at multiples of a cache line
 SPARSE_BELOW = 0.3  # density below which leaving zeros out was faster (docs/export.md)
+GROUP = 8  # outputs that `groups` of runtime.c computes together
+SPARSE_VECTORS, DENSE_VECTORS = 8, 3  # sums in registers at a time, of one channel and of four
 ACTS = {"relu": 1, "relu6": 2, "tanh": 3}
 RUNTIME = "runtime.c"
 
@@ -90,7 +92,7 @@ class Source:
         self.form, self.memory = form, memory
         self.constants: list[str] = []
         self.body: list[str] = []
-        self.parts: set[str] = {"head", "scalar"}
+        self.parts: set[str] = {"head"}
         self.kernels: dict[str, str] = {}  # name -> the line that defines it
         self.step = 0
         self.act = 0
@@ -108,7 +110,7 @@ class Source:
         """A constant array, named after the step; its name."""
         name, flat = f"{letter}{self.step}", np.asarray(values).ravel()
         if kind == "float":
-            texts = [f"{v}f" if v else "0" for v in flat.astype(np.float32)]  # the shortest that reads back equal
+            texts = [f"{v!s}f" if v else "0" for v in flat.astype(np.float32)]  # the shortest that reads back equal
         else:
             texts = flat.astype(np.int64).astype(str).tolist()
         rows = [",".join(texts[i : i + 16]) for i in range(0, len(texts), 16)] or ["0"]
@@ -122,7 +124,7 @@ class Source:
 
     def kernel(self, macro: str, types: tuple[str, ...], *arguments: Any) -> None:
         """A line that calls a kernel, which a macro of runtime.c defines for these types."""
-        name = "_".join([macro, *(t.removesuffix("_t") for t in types)])
+        name = "_".join([macro, *(t.removesuffix("_t").lower() for t in types)])
         self.parts.add(macro)
         self.kernels[name] = f"{macro.upper()}({', '.join([name, *types])})"
         self.body.append(f"{name}({', '.join(map(str, arguments))});")
@@ -238,44 +240,61 @@ def emit(operation: steps.Operation, source: Source, inputs: list[Buffer], shape
 def _(operation: steps.Conv, source: Source, inputs: list[Buffer], shape: Shape) -> Buffer:
     image, offsets = framed(operation, source, inputs[0])
     O, OH, OW = shape
-    span = (OH - 1) * image.row + OW
-    plane = -(-span // ALIGN) * ALIGN
-    out = Buffer(source.take((O + 3) // 4 * 4 * plane), O, OH, OW, image.row, plane)
+    quantum = vector_quantum(OW)
+    width = -(-OW // quantum) * quantum
+    plane = OH * width
+    out = Buffer(source.take((O + 3) // 4 * 4 * plane), O, OH, OW, width, plane)
     weight = operation.weight.reshape(O, -1)
     kind, stored = stored_values(weight, operation.scale)
+    where = (image.at, image.row, out.at, OH, width, plane, source.act)
+    types = (kind, "0" if operation.scale is None else "1", f"LANES{quantum}")
     if operation.group > 1 or source.is_sparse(weight):
-        rows, columns = np.nonzero(weight) if operation.group == 1 else grouped_places(operation)
-        if operation.group > 1:  # channel of the group's first input
-            first = rows // (O // operation.group) * (inputs[0].C // operation.group)
-            places = first * image.plane + offsets[columns]
-        else:
-            places = offsets[columns]
+        rows, columns, pointers, order = by_length(weight)
+        first = order[rows] // (O // operation.group) * (inputs[0].C // operation.group)  # the group's first channel
+        places = first * image.plane + offsets[columns]
         off = "uint16_t" if places.max(initial=0) < 65536 else "int32_t"
-        pointers = np.searchsorted(rows, np.arange(O + 1))
         arrays = [
             source.array("uint32_t", "p", pointers),
             source.array(off, "o", places),
-            source.array(kind, "v", stored[rows, columns]),
-            *scale_and_bias(source, operation, O),
+            source.array(kind, "v", stored[order[rows], columns]),
+            source.array("uint16_t", "t", order),
+            *scale_and_bias(source, operation, order),
         ]
-        source.kernel("sparse", (off, kind), O, *arrays, image.at, out.at, span, plane, source.act)
+        block = block_of(OH, width // quantum, SPARSE_VECTORS)
+        source.kernel("sparse", (off, *types, *block), O, *arrays, *where)
     else:
         quads = (O + 3) // 4
-        padded = np.zeros((4 * quads, weight.shape[1]), stored.dtype)
-        padded[:O] = stored
-        values = padded.reshape(quads, 4, -1).swapaxes(1, 2)  # (quads, n, 4)
+        order = np.minimum(np.arange(4 * quads), O - 1)  # the last channel is repeated
+        values = stored[order].reshape(quads, 4, -1).swapaxes(1, 2)  # (quads, n, 4)
         arrays = [
             source.array("int32_t", "o", offsets),
             source.array(kind, "v", values),
-            *scale_and_bias(source, operation, 4 * quads),
+            *scale_and_bias(source, operation, order),
         ]
-        source.kernel("dense", (kind,), quads, weight.shape[1], *arrays, image.at, out.at, span, plane, source.act)
+        block = block_of(OH, width // quantum, DENSE_VECTORS)
+        source.kernel("dense", (*types, *block), quads, weight.shape[1], *arrays, *where)
     return out
 
 
-def grouped_places(operation: steps.Conv) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the weights that are not zero, of (O, C / group * k * k)."""
-    return np.nonzero(operation.weight.reshape(len(operation.weight), -1))
+def vector_quantum(width: int) -> int:
+    """How many floats the vectors have that fill rows of so many best: 4, 8 or 16.
+
+    A vector of 16 was counted as 1.5 of 8: processors split it, or its loads cross two cache lines.
+    """
+    return min((4, 8, 16), key=lambda q: (-(-width // q) * (1.5 if q == 16 else 1), -(-width // q) * q))
+
+
+def block_of(rows: int, vectors: int, most: int) -> tuple[str, str]:
+    """How many rows, and vectors in a row, a kernel computes at a time: at most so many vectors, few blocks."""
+    across = -(-vectors // -(-vectors // most))
+    return str(min(rows, max(1, most // across))), str(across)
+
+
+def by_length(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The weights that are not zero, of rows sorted by their number: (row, column, pointers), and the order (O,)."""
+    order = np.argsort(-np.count_nonzero(weight, axis=1), kind="stable")
+    rows, columns = np.nonzero(weight[order])
+    return rows, columns, np.searchsorted(rows, np.arange(len(weight) + 1)), order
 
 
 def framed(operation: steps.Conv, source: Source, image: Buffer) -> tuple[Buffer, np.ndarray]:
@@ -302,34 +321,60 @@ def stored_values(weight: np.ndarray, scale: np.ndarray | None) -> tuple[str, np
     return ("float", weight) if scale is None else ("int8_t", integers(weight, scale))
 
 
-def scale_and_bias(source: Source, operation: steps.Conv | steps.Linear, size: int) -> list[str]:
-    """Names of the arrays of the scales (1 without int8) and biases, both (size,)."""
-    O = len(operation.bias)
-    scale, bias = np.ones(size), np.zeros(size)
-    scale[:O], bias[:O] = 1 if operation.scale is None else operation.scale, operation.bias
-    return [source.array("float", "s", scale), source.array("float", "b", bias)]
+def grouped(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The weights (O, I) of `GROUP` rows at a time, sorted by their number and filled up to the longest of the group.
+
+    Lengths (groups,); columns and values (sum of lengths, GROUP); the order of the rows (O,).
+    """
+    rows, columns, pointers, order = by_length(weight)
+    counts = np.diff(pointers)
+    lengths = counts[::GROUP]  # of the first row of each group, its longest
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    at = starts[rows // GROUP] + np.arange(len(rows)) - pointers[rows]
+    places, values = np.zeros((starts[-1], GROUP), np.int64), np.zeros((starts[-1], GROUP), weight.dtype)
+    places[at, rows % GROUP], values[at, rows % GROUP] = columns, weight[order[rows], columns]
+    return lengths, places, values, order
+
+
+def scale_and_bias(source: Source, operation: steps.Conv | steps.Linear, order: np.ndarray) -> list[str]:
+    """Names of the arrays of scales (1 without int8) and biases, of the outputs in `order`."""
+    scale = np.ones(len(operation.bias)) if operation.scale is None else operation.scale
+    return [source.array("float", "s", scale[order]), source.array("float", "b", operation.bias[order])]
 
 
 @emit.register
 def _(operation: steps.Linear, source: Source, inputs: list[Buffer], shape: Shape) -> Buffer:
     O, I = operation.weight.shape
     kind, stored = stored_values(operation.weight, operation.scale)
+    is_int8 = "0" if operation.scale is None else "1"
     stride = -(-O // ALIGN) * ALIGN
-    out = compact(source.take(stride), shape)
-    if source.is_sparse(operation.weight) and O < 65536:
-        columns, rows = np.nonzero(stored.T)
+    out, at = compact(source.take(stride), shape), inputs[0].at
+    if not source.is_sparse(operation.weight) or max(O, I) >= 65536:
+        order = np.minimum(np.arange(stride), O - 1)
+        arrays = [source.array(kind, "v", stored.T[:, order]), *scale_and_bias(source, operation, order)]
+        source.kernel("full", (kind,), I, stride, *arrays, at, out.at, source.act)
+    elif at != "x":
+        lengths, columns, values, order = grouped(stored)
         arrays = [
-            source.array("uint32_t", "p", np.searchsorted(columns, np.arange(I + 1))),
-            source.array("uint16_t", "o", rows),
-            source.array(kind, "v", stored[rows, columns]),
-            *scale_and_bias(source, operation, O),
+            source.array("uint16_t", "n", lengths),
+            source.array("uint16_t", "o", columns),
+            source.array(kind, "v", values),
+            source.array("uint16_t", "t", order),
+            *scale_and_bias(source, operation, order),
         ]
-        source.kernel("columns", (kind,), I, O, *arrays, inputs[0].at, out.at, source.act)
+        source.kernel("groups", (kind, is_int8), O, *arrays, at, out.at, source.act)
     else:
-        padded = np.zeros((I, stride), stored.dtype)
-        padded[:, :O] = stored.T
-        arrays = [source.array(kind, "v", padded), *scale_and_bias(source, operation, stride)]
-        source.kernel("full", (kind,), I, stride, *arrays, inputs[0].at, out.at, source.act)
+        columns, rows, pointers, order = by_length(stored.T)
+        used = int(np.count_nonzero(np.diff(pointers)))  # columns without a weight are the last ones
+        arrays = [
+            source.array("uint16_t", "t", order[:used]),
+            source.array("uint32_t", "p", pointers[: used + 1]),
+            source.array("uint16_t", "o", rows),
+            source.array(kind, "v", stored[rows, order[columns]]),
+            *scale_and_bias(source, operation, np.arange(O)),
+        ]
+        scratch = source.scratch(2 * used + 2)
+        source.kernel("columns", (kind, is_int8), used, O, *arrays, at, out.at, scratch, source.act)
     return out
 
 
@@ -373,8 +418,11 @@ def compacted(source: Source, image: Buffer) -> Buffer:
 @emit.register
 def _(operation: steps.MaxPool, source: Source, inputs: list[Buffer], shape: Shape) -> Buffer:
     out = compact(source.take(int(np.prod(shape))), shape)
-    windows = (operation.size, operation.stride, operation.padding)
-    source.call("maxpool", *inputs[0].image, *windows, *shape[1:], out.at, source.act)
+    windows, image = (operation.size, operation.stride, operation.padding), inputs[0]
+    if windows == (2, 2, 0):
+        source.call("maxpool2", image.at, image.C, image.row, image.plane, *shape[1:], out.at, source.act)
+    else:
+        source.call("maxpool", *image.image, *windows, *shape[1:], out.at, source.act)
     return out
 
 
