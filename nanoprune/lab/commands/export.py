@@ -24,6 +24,7 @@ from nanoprune.lab.commands.options import EPILOG
     "--labels", type=click.Path(path_type=pathlib.Path), help="Text file with a name for each class, one a line."
 )
 @click.option("--licence", default="not stated", show_default=True, help="Of the weights, such as MIT.")
+@click.option("--card", metavar="DATA", help="Write OUT.card.md and .json too; DATA: the training data in words.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 def export(
     model: pathlib.Path,
@@ -33,6 +34,7 @@ def export(
     audit: pathlib.Path | None,
     labels: pathlib.Path | None,
     licence: str,
+    card: str | None,
     overwrite: bool,
 ) -> None:
     """Write the network of the model file MODEL in a format that needs no nanoprune.
@@ -51,6 +53,7 @@ def export(
     from nanoprune.lab.export import export_model, write_files
     from nanoprune.lab.export.about import about, read_audit, read_labels
     from nanoprune.lab.export.quantise import is_quantised
+    from nanoprune.lab.export.release import card_files
     from nanoprune.lab.models.model import load_model
 
     use_device("cpu")
@@ -62,7 +65,10 @@ def export(
             f"{audit} is of {model}'s float32 weights, int8 has others; `quantise` {model}, `attack` and export that"
         )
     names = read_labels(labels) if labels else None
-    files, compared = export_model(read.net, target, form, about(read, form, summary, names, licence), out)
+    told = about(read, form, summary, names, licence)
+    files, compared = export_model(read.net, target, form, told, out)
+    if card:
+        files |= card_files(read, out, told, card)
     write_files(files, overwrite)
     for path, data in files.items():
         click.echo(f"{path}: {len(data):,} bytes")

@@ -15,7 +15,7 @@ from nanoprune.lab.commands.options import EPILOG, data_option
 
 @click.command("import", epilog=EPILOG)
 @click.argument("weights", metavar="FILE", type=click.Path(path_type=pathlib.Path))
-@click.option("--network", required=True, help="vgg16, mobilenetv2 or resnet18.")
+@click.option("--network", help="vgg16, mobilenetv2 or resnet18.  [default: what `export` wrote into FILE]")
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
 @click.option("--input", "side", type=click.IntRange(1), default=224, show_default=True, help="Side of the images.")
 @click.option("--width", type=float, default=1.0, show_default=True, help="Width multiplier.")
@@ -25,7 +25,7 @@ from nanoprune.lab.commands.options import EPILOG, data_option
 @data_option
 def import_(
     weights: pathlib.Path,
-    network: str,
+    network: str | None,
     out: pathlib.Path,
     side: int,
     width: float,
@@ -45,6 +45,7 @@ def import_(
     python cli.py import vgg.safetensors --network vgg16 --input 32 --dataset cifar10 --out vgg16.h5
     """
     from nanoprune.lab.data import load
+    from nanoprune.lab.export.safetensors import import_exported
     from nanoprune.lab.models.model import save_model
     from nanoprune.lab.models.torchvision import import_model
 
@@ -53,6 +54,12 @@ def import_(
     if (mean is None) != (std is None):
         raise ArgumentError("--mean and --std must be given together")
     standardise = None if mean is None else [mean, std]
-    model = import_model(weights, network, side, width, standardise, load(dataset, data_dir) if dataset else None)
+    data = load(dataset, data_dir) if dataset else None
+    if network is None:
+        model = import_exported(weights, data)
+    else:
+        model = import_model(weights, network, side, width, standardise, data)
     save_model(model, out)
-    click.echo(f"{out}: {network}, {model.net.size:,} parameters, {model.net.output_shape[0]} classes")
+    click.echo(
+        f"{out}: {model.net.description['network']}, {model.net.size:,} parameters, {model.net.output_shape[0]} classes"
+    )

@@ -35,6 +35,7 @@ from nanoprune.lab.commands.options import (
 @scope_option
 @scheme_options
 @click.option("--json", "json_path", type=click.Path(path_type=pathlib.Path), help="Write the last table to this file.")
+@click.option("--release", metavar="DATA", help="Write OUT.safetensors and a model card too; DATA: the data in words.")
 @click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; may be repeated.")
 @game_option
 @resume_options
@@ -54,6 +55,7 @@ def prune(
     scheme: str | None,
     exempt: tuple[str, ...] | None,
     json_path: pathlib.Path | None,
+    release: str | None,
     via: tuple[float, ...],
     minmax: float | None,
     resume: bool,
@@ -77,6 +79,8 @@ def prune(
     python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
     """
     from nanoprune.lab.experiment.recipes import one_ratio, recipe_for
+    from nanoprune.lab.export import write_files
+    from nanoprune.lab.export.release import release_files
     from nanoprune.lab.models.model import load_model, save_model
     from nanoprune.lab.report import cost_table
     from nanoprune.lab.storage.files import write_json
@@ -109,6 +113,8 @@ def prune(
                 dense, data, recipe, ratios, threads, progress, lambda iteration: click.echo(iteration.line()), run
             )
         save_model(pruned, out)
+    if release:
+        write_files(release_files(pruned, out, release), overwrite)
     found = costs(pruned.net, budget)
     if json_path:
         write_json(found, json_path)

@@ -14,6 +14,7 @@ import nanoprune
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit.predictions import file_sha256
 from nanoprune.lab.models.model import Model
+from nanoprune.lab.statistics import clopper_pearson
 from nanoprune.lab.storage.bounded import read_bounded, read_json
 
 ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise")  # of a description
@@ -90,10 +91,17 @@ def audit_summary(results: dict[str, Any]) -> dict[str, Any]:
         "auc": percent(entry["auc"]),
         "tpr_at_fpr": {rate: percent(of) for rate, of in entry["tpr_at_fpr"].items() if of},
         "train_accuracy": round(100 * results["train_accuracy"], 1),
-        "test_accuracy": round(100 * results["test_accuracy"], 1),
+        "test_accuracy": test_accuracy(results),
         "attacks": sorted(results["attacks"]),
         "void": any(check["outcome"] == "void" for check in results["validity"]),
     }
+
+
+def test_accuracy(results: dict[str, Any]) -> dict[str, float]:
+    """The accuracy on the audit's non-members in percent, with its Clopper-Pearson interval."""
+    count, value = results["nonmembers"], results["test_accuracy"]
+    low, high = clopper_pearson(round(count * value), count, results["alpha"])
+    return percent({"value": value, "low": low, "high": high})
 
 
 def percent(interval: dict[str, float]) -> dict[str, float]:

@@ -359,8 +359,8 @@ def _(operation: steps.Linear, source: Source, inputs: list[Buffer], shape: Shap
             source.array("uint16_t", "n", lengths),
             source.array("uint16_t", "o", columns),
             source.array(kind, "v", values),
-            source.array("uint16_t", "t", order),
-            *scale_and_bias(source, operation, order),
+            source.array("uint16_t", "t", np.concatenate([order, np.full(-O % GROUP, O)])),
+            *scale_and_bias(source, operation, np.pad(order, (0, -O % GROUP), mode="edge")),
         ]
         source.kernel("groups", (kind, is_int8), O, *arrays, at, out.at, source.act)
     else:

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.export.about import verdict
 from nanoprune.lab.export.c import to_c
 from nanoprune.lab.export.check import RECORDS, compare, compare_classes, probes
 from nanoprune.lab.export.onnx import run_onnx, to_onnx
 from nanoprune.lab.export.packing import FORMS, program_of
 from nanoprune.lab.export.quantise import quantised_network
+from nanoprune.lab.export.safetensors import check_bitwise, tensors, to_safetensors
+from nanoprune.lab.export.torch_code import to_torch_code
 from nanoprune.lab.storage.files import atomic_path
 from nanoprune.nn import Network
 
@@ -34,6 +37,20 @@ def export_c(net: Network, form: str, about: dict[str, Any], out: pathlib.Path) 
     return {out: source.encode(), out.with_suffix(".h"): header.encode()}, "not compared: compile it first"
 
 
+def export_safetensors(net: Network, form: str, about: dict[str, Any], out: pathlib.Path) -> tuple[Files, str]:
+    data = to_safetensors(net, about)
+    check_bitwise(data, net)
+    return {out: data}, "compared: every weight is the network's, bit for bit"
+
+
+def export_torch_code(net: Network, form: str, about: dict[str, Any], out: pathlib.Path) -> tuple[Files, str]:
+    beside = out.with_suffix(".safetensors")
+    files, compared = export_safetensors(net, form, about, beside)
+    names = [name for name, *_ in tensors(net.body, net.description)]
+    source = to_torch_code(net, about, beside.name, names, verdict(about.get("audit")))
+    return {out: source.encode()} | files, compared
+
+
 def agreement(found: np.ndarray, net: Network, form: str, x: np.ndarray, target: str, by: str) -> str:
     """How far logits `found` of an export are from the network's own, in words. Raises DataError where too far."""
     worst = compare(found, quantised_network(net) if form == "int8" else net, x, target)
@@ -47,6 +64,8 @@ def agreement(found: np.ndarray, net: Network, form: str, x: np.ndarray, target:
 TARGETS: dict[str, tuple[str, tuple[str, ...], Callable[..., tuple[Files, str]]]] = {
     "onnx": (".onnx", FORMS, export_onnx),
     "c": (".c", FORMS, export_c),
+    "safetensors": (".safetensors", ("dense",), export_safetensors),
+    "torch-code": (".py", ("dense",), export_torch_code),
 }
 
 

@@ -125,16 +125,17 @@ static void NAME(int I, int O, const uint16_t *input, const uint32_t *ptr, const
 }
 /// groups
 /* Sparse linear map of one vector, eight outputs at a time, which are sorted by length and filled up with zeros to the
-   longest of the eight, so that there is no branch that the processor cannot foresee. */
+   longest of the eight, so that there is no branch that the processor cannot foresee. The outputs that fill up the last
+   eight are written behind the others. */
 #define GROUPS(NAME, VAL, INT) \
 static void NAME(int O, const uint16_t *length, const uint16_t *column, const VAL *v, const uint16_t *to, \
-                 const float *scale, const float *bias, const float *x, float *y, int act) { \
+                 const float *scale, const float *bias, const float *restrict x, float *restrict y, int act) { \
     for (int g = 0; g < O; g += 8) { \
         float a[8] = {0}; \
         for (int k = length[g / 8]; k > 0; k--, v += 8, column += 8) \
             for (int r = 0; r < 8; r++) a[r] += (float)v[r] * x[column[r]]; \
-        for (int r = 0; r < 8 && g + r < O; r++) \
-            y[to[g + r]] = act1((INT ? a[r] * scale[g + r] : a[r]) + bias[g + r], act); \
+        for (int r = 0; r < 8; r++) a[r] = act1((INT ? a[r] * scale[g + r] : a[r]) + bias[g + r], act); \
+        for (int r = 0; r < 8; r++) y[to[g + r]] = a[r]; \
     } \
 }
 /// full

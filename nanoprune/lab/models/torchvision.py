@@ -60,6 +60,11 @@ def import_model(
         raise DataError(
             f"{path}: cannot be read as safetensors ({first_line(error)}); save the state dict as such"
         ) from error
+    return imported(net, path, dataset)
+
+
+def imported(net: Network, path: str | os.PathLike, dataset: Dataset | None) -> Model:
+    """The model of a network that was read from `path`; on `dataset`'s official training set, if that is given."""
     step = {"step": "import", "file": os.path.basename(path), "sha256": file_sha256(path)}
     if dataset is None:
         return Model(net, UNKNOWN, "", None, 0, 0, 0, [step])
