@@ -106,7 +106,7 @@ def records(name: str, count: int) -> np.ndarray:
 
 
 def ort(net: Network, form: str, x: np.ndarray) -> Callable[[], np.ndarray]:
-    """onnxruntime with one thread, its inputs and outputs bound beforehand, so that a call costs as little as it can."""
+    """onnxruntime with one thread, inputs and outputs bound beforehand, so that a call costs as little as it can."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -142,8 +142,8 @@ def compiled(net: Network, form: str, x: np.ndarray, flags: tuple[str, ...] = ("
     pointers = [(ctypes.c_void_p(x[i].ctypes.data), ctypes.c_void_p(y[i].ctypes.data)) for i in range(len(x))]
 
     def call(keep: tuple = (x, work)) -> np.ndarray:
-        for record, logits in pointers:
-            predict(record, logits, aligned)
+        for record, outputs in pointers:
+            predict(record, outputs, aligned)
         return y
 
     return call

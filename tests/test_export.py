@@ -123,6 +123,7 @@ def audit_file(path, of, **changes):
         "members": 731951,
         "train_accuracy": 0.99,
         "test_accuracy": 0.91,
+        "nonmembers": 1000,
         "strongest": {"attack": "lira", "per_class": False, "accuracy": interval},
         "attacks": {"lira": {"accuracy": interval, "auc": interval, "tpr_at_fpr": {"0.01": interval, "0.001": None}}},
         "validity": [{"name": "order", "outcome": "ok", "found": "as many"}],

@@ -19,7 +19,9 @@ RUNS = 30  # of the latency
 
 
 def measured(net: Network, runs: int = RUNS) -> dict[str, Any]:
-    """What a network costs: {"bytes", "packed_bytes", "weights", "nonzero", "parameters", "latency_ms", "sparse_latency_ms"}.
+    """What a network costs, plain data.
+
+    weights, nonzero, parameters: counts.
 
     bytes: of all parameters in float32; packed_bytes: the ONNX form without zeros, weights and biases alone, about.
     latency_ms: the median of `runs` predictions of one record by nanoprune, dense; sparse_latency_ms: by `sparse`.
@@ -97,7 +99,7 @@ tags: [pruning, membership-inference]
 | weights | {costs["nonzero"]:,} of {costs["weights"]:,} ({100 * kept:.1f}%), {about["weights"].split(";")[0]} |
 | accuracy | {accuracy} |
 | bytes | {costs["bytes"]:,} dense, about {costs["packed_bytes"]:,} without zeros |
-| latency of one record | {costs["latency_ms"]:g} ms dense, {costs["sparse_latency_ms"]:g} ms sparse, in Python on one machine |
+| latency, one record, in Python | {costs["latency_ms"]:g} ms dense, {costs["sparse_latency_ms"]:g} ms sparse |
 | licence | {about["licence"]} |
 
 ## What it reveals about its training data
@@ -118,7 +120,7 @@ def audit_words(audit: dict[str, Any] | None) -> str:
     if audit is None:
         return ""
     rates = [
-        f"{of['value']:.1f}% ({of['low']:.1f} to {of['high']:.1f}%) of the members at {100 * float(rate):g}% false positives"
+        f"{of['value']:.1f}% ({of['low']:.1f} to {of['high']:.1f}%) of the members at an FPR of {100 * float(rate):g}%"
         for rate, of in audit["tpr_at_fpr"].items()
     ]
     found = f" It finds {', '.join(rates)}." if rates else ""

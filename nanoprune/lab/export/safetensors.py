@@ -15,8 +15,8 @@ import numpy as np
 
 from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.export.lower import children
 from nanoprune.lab.data import Dataset
+from nanoprune.lab.export.lower import children
 from nanoprune.lab.models import torchvision
 from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.zoo import build, describe, size_of
@@ -34,13 +34,13 @@ def tensors(body: Layer, description: dict[str, Any]) -> Iterator[Tensor]:
         yield from torchvision.tensors(body, description)
         return
     image, counts = tuple(description["input_shape"]), {}
-    for name, layer, shape, flattened in named_layers(body, image, counts):
+    for name, layer, flattened in named_layers(body, image, counts):
         for part, theirs, target, convert in torchvision.layout(layer, flattened):
             yield f"{name}.{part}", theirs, target, convert
 
 
-def named_layers(body: Layer, shape: Any, counts: dict[str, int]) -> Iterator[tuple[str, Layer, Any, Any]]:
-    """(name, layer, its input shape, the images that it sees flattened or None) of the layers with parameters.
+def named_layers(body: Layer, shape: Any, counts: dict[str, int]) -> Iterator[tuple[str, Layer, Any]]:
+    """(name, layer, the images that it sees flattened or None) of the layers with parameters.
 
     Raises ArgumentError where the network is not a plain sequence of layers.
     """
@@ -53,7 +53,7 @@ def named_layers(body: Layer, shape: Any, counts: dict[str, int]) -> Iterator[tu
         elif layer.parameters():
             kind = "conv" if layer.parameters()[0].window else "dense"
             counts[kind] = counts.get(kind, 0) + 1
-            yield f"{kind}{counts[kind]}", layer, shape, flattened
+            yield f"{kind}{counts[kind]}", layer, flattened
             flattened = None
         elif isinstance(layer, Flatten) and len(shape) == 3:
             flattened = shape
@@ -63,7 +63,7 @@ def named_layers(body: Layer, shape: Any, counts: dict[str, int]) -> Iterator[tu
 def state_dict(net: Network) -> dict[str, np.ndarray]:
     """The weights of replica 0 by name, float32 in PyTorch's layout.
 
-    The layout is the inverse of what `import` does, found by converting an array of places: there is one table of rules.
+    The layout is the inverse of what `import` does, found by converting an array of places: one table has the rules.
     """
     found = {}
     for name, theirs, target, convert in tensors(net.body, net.description):

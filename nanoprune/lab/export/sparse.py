@@ -20,7 +20,7 @@ Call = Callable[..., np.ndarray]
 
 
 class SparseModel:
-    """The network of one replica for inference, float32 on the CPU: the same outputs as `Network.forward`, up to rounding.
+    """A network of one replica for inference, float32 on the CPU: the outputs of `Network.forward`, up to rounding.
 
     Each dense layer and convolution whose density is below 0.1 is a SciPy CSR matrix; the others stay dense. BatchNorm
     is folded into the weights. Raises ArgumentError on a layer without a rule.

@@ -107,6 +107,8 @@ def values(file: Any, path: str | os.PathLike, name: str) -> np.ndarray:
         tensor = file.get_tensor(name)
     except (TypeError, AttributeError, ValueError) as error:  # NumPy has no such type, bfloat16 for one
         raise DataError(f"{path}: {name} cannot be had in NumPy ({error}); save it as float32") from error
+    if tensor.dtype.kind == "V":  # a package that is installed has taught NumPy the type
+        raise DataError(f"{path}: {name} cannot be had in NumPy ({tensor.dtype}); save it as float32")
     if tensor.dtype.kind != "f":
         raise DataError(f"{path}: {name} is {tensor.dtype}, expected float32")
     if not np.isfinite(tensor).all() or (name.endswith("running_var") and tensor.min() < 0):
