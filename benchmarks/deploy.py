@@ -1,6 +1,6 @@
 """What the exports reach: bytes, latency and agreement of every target, in one run, one thread each.
 
-    python benchmarks/deploy.py [PART ...]        latency bytes agreement python browser density large
+    python benchmarks/deploy.py [PART ...]        latency size agreement python browser density large
 
 LeNet-5 is trained here on MNIST (NANOPRUNE_DATA) for two epochs, pruned to 6,050 of its 430,500 weights by magnitude
 with the ratios per layer of docs/results.md, and retrained for two epochs: the same sparsity, made in a minute, not the
@@ -13,6 +13,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gzip
+import html
+import json
+import operator
 import pathlib
 import re
 import shutil
@@ -23,14 +27,18 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import scipy.sparse
 import threadpoolctl
 
+from nanoprune import nn
 from nanoprune.lab.data import load
 from nanoprune.lab.export.c import to_c
-from nanoprune.lab.export.check import difference, logits
-from nanoprune.lab.export.onnx import to_onnx
-from nanoprune.lab.export.packing import program_of
+from nanoprune.lab.export.check import difference, logits, probes
+from nanoprune.lab.export.onnx import run_onnx, to_onnx
+from nanoprune.lab.export.packing import FORMS, program_of
 from nanoprune.lab.export.quantise import quantised_network
+from nanoprune.lab.export.sparse import SparseModel
+from nanoprune.lab.export.web import to_html
 from nanoprune.lab.shrink.shrink import shrink
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Network, Workspace, cross_entropy
@@ -126,7 +134,7 @@ def ort(net: Network, form: str, x: np.ndarray) -> Callable[[], np.ndarray]:
 
 def compiled(net: Network, form: str, x: np.ndarray, flags: tuple[str, ...] = ("-O3", "-march=native")) -> Callable:
     """The emitted C, called record by record through ctypes, its buffers bound beforehand."""
-    source, header = to_c(program_of(net, form), {}, form)
+    source, header = to_c(program_of(net, "int8" if form == "int8" else "dense"), {}, form)
     folder = pathlib.Path(tempfile.mkdtemp())
     (folder / "nanoprune.c").write_text(source)
     (folder / "nanoprune.h").write_text(header)
@@ -149,10 +157,10 @@ def compiled(net: Network, form: str, x: np.ndarray, flags: tuple[str, ...] = ("
     return call
 
 
-def medians(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
+def medians(contestants: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
     """Seconds a call, by turns."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, call in contestants.items():
             call()
             end = time.perf_counter() + SECONDS
@@ -191,13 +199,168 @@ def latency() -> None:
                 if worst > 1e-5:
                     raise SystemExit(f"{title} {name}: differs by {worst:.1e}")
             found = medians({name: run for name, (run, _) in runs.items()})
-            peer = found["onnxruntime dense"]
-            print(f"\n{title}, batch {batch}: microseconds a record, and times onnxruntime dense")
-            for name, seconds in found.items():
-                print(f"  {name:<24} {1e6 * seconds / batch:9.2f} {peer / seconds:7.2f}x")
+            report(f"{title}, batch {batch}", found, batch, "onnxruntime dense")
 
 
-PARTS = {"latency": latency}
+def python() -> None:
+    """Sparse inference by nanoprune itself, beside its own dense network and onnxruntime."""
+    for title, data, nets in (("LeNet-5", "mnist", lenets()), ("MLP", "location30", mlps())):
+        dense, (pruned, sparse) = nets["dense"], list(nets.items())[1]
+        for batch in (1, 32):
+            x = records(data, batch)
+            model, ws = SparseModel(sparse), Workspace(training=False)
+            last = np.moveaxis(x, 0, -1)
+            X = np.ascontiguousarray(last.swapaxes(0, 1) if last.ndim == 4 else last)[None]
+            calls = {
+                "onnxruntime dense": ort(dense, "dense", x),
+                "nanoprune dense": functools.partial(dense.forward, X, ws),
+                f"nanoprune {pruned}, sparse": functools.partial(model.logits, x),
+            }
+            report(f"{title}, batch {batch}", medians(calls), batch, "onnxruntime dense")
+
+
+def size() -> None:
+    """Bytes of every form, and what int8 does to the predictions on the official test set."""
+    for title, net in (
+        ("LeNet-5 dense", lenets()["dense"]),
+        ("LeNet-5 71x", lenets()["71x"]),
+        ("MLP 20x", mlps()["20x"]),
+    ):
+        print(f"\n{title}: {int(net.nonzero()[0]):,} of {net.weight_count:,} weights; bytes, and after gzip")
+        about = {"network": net.description["network"], "weights": "", "labels": [], "licence": "MIT"}
+        for form in FORMS:
+            program = program_of(net, form)
+            files = {
+                "onnx": to_onnx(program, about, form),
+                "c": to_c(program, about, form)[0].encode(),
+                "web": to_html([("net", program, form, about)]).encode(),
+            }
+            for target, written in files.items():
+                print(f"  {target:<6}{form:<8}{len(written):10,}{len(gzip.compress(written, 9)):10,}")
+    x = records("mnist", 10_000)
+    data = load("mnist")
+    y, net = data.y[-10_000:], lenets()["71x"]
+    exact, int8 = logits(net, x).argmax(1), logits(quantised_network(net), x).argmax(1)
+    equal, right, rounded = (int((a == b).sum()) for a, b in ((exact, int8), (exact, y), (int8, y)))
+    print(
+        f"\nLeNet-5 71x, 10,000 test records: int8 predicts the same class for {equal}; right {right}, int8 {rounded}"
+    )
+
+
+def agreement() -> None:
+    """ONNX beside nanoprune in float64: by onnx's reference evaluator in float64, and by onnxruntime in float32."""
+    import onnx.reference
+
+    print("\nlargest difference / largest logit, 4 random records: float64 by onnx.reference, float32 by onnxruntime")
+    shapes = {"mlp": (446,), "lenet-300-100": (784,), "lenet-5": (28, 1, 28)}
+    zoo = [(name, shape) for name, shape in shapes.items()]
+    zoo += [(name, (side, 3, side)) for side in (32, 224) for name in ("vgg16", "mobilenetv2", "resnet18")]
+    for name, shape in zoo:
+        net = with_statistics(build(describe(name, shape, 10), dtype="float64"))
+        x = probes(shape, 4 if shape[0] < 224 else 2)
+        expected, program = logits(net, x), program_of(net, "dense")
+        model = onnx.load_from_string(to_onnx(program, {}, dtype=np.float64))
+        exact = onnx.reference.ReferenceEvaluator(model).run(None, {"input": x.astype(np.float64)})[0]
+        rounded = run_onnx(to_onnx(program, {}), x)
+        print(
+            f"  {name:<14}{shape[0]:>4}  {difference(exact, expected):.1e}  {difference(rounded, expected):.1e}",
+            flush=True,
+        )
+
+
+def with_statistics(net: Network, keep: float = 1.0) -> Network:
+    """Random weights, of which a share is kept, and running statistics as training leaves them: neither 0 nor 1."""
+    rng = np.random.default_rng(0)
+    net.initialise([rng])
+    for statistic in net.statistics:
+        positive = statistic.name == "var"
+        draw = rng.uniform(0.5, 1.5, statistic.shape) if positive else rng.normal(0, 0.3, statistic.shape)
+        statistic.value[...] = draw
+    net.W[:] *= rng.random(net.W.shape) < keep
+    return net
+
+
+def density() -> None:
+    """At which density sparse kernels pay, by layer and batch: emitted C, and SciPy beside a dense product."""
+    print("\nemitted C, one record: microseconds dense, and times that for each density")
+    shares = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+    print(" " * 34 + "dense" + "".join(f"{100 * share:8.0f}%" for share in shares))
+    layers = {
+        "Dense 512 to 256": (nn.Sequential(nn.Dense(512, 512), nn.ReLU(), nn.Dense(512, 256)), (512,)),
+        "Conv2D 3x3, 32 to 64, 16 x 16": (nn.Sequential(nn.Conv2D(32, 64, 3, padding=1)), (16, 32, 16)),
+        "Conv2D 3x3, 256 to 256, 4 x 4": (nn.Sequential(nn.Conv2D(256, 256, 3, padding=1)), (4, 256, 4)),
+        "Pointwise 96 to 96, 14 x 14": (nn.Sequential(nn.Pointwise(96, 96)), (14, 96, 14)),
+    }
+    for name, (body, shape) in layers.items():
+        tail = [nn.GlobalAvgPool()] if len(shape) == 3 else []
+        net, x = Network(nn.Sequential(body, *tail), shape), probes(shape, 1)
+        calls = {"dense": compiled(with_statistics(net), "dense", x)}
+        for share in shares:
+            calls[str(share)] = compiled(with_statistics(net, share), "sparse", x)
+        found = medians(calls, rounds=10)
+        ratios = "".join(f"{found['dense'] / found[str(share)]:8.2f}x" for share in shares)
+        print(f"  {name:<30}{1e6 * found['dense']:7.1f}{ratios}", flush=True)
+    print("\nSciPy CSR beside a dense product of NumPy, 512 x 512, by columns (records)")
+    rng = np.random.default_rng(0)
+    for batch in (1, 32, 256):
+        x, W = rng.random((512, batch), np.float32), rng.random((512, 512), np.float32)
+        calls = {"dense": functools.partial(np.matmul, W, x)}
+        for share in shares:
+            calls[str(share)] = functools.partial(operator.matmul, csr(W, share), x)
+        found = medians(calls, rounds=10)
+        ratios = "".join(f"{found['dense'] / found[str(share)]:8.2f}x" for share in shares)
+        print(f"  batch {batch:<24}{1e6 * found['dense']:7.1f}{ratios}", flush=True)
+
+
+def csr(W: np.ndarray, share: float) -> scipy.sparse.csr_array:
+    return scipy.sparse.csr_array(W * (np.random.default_rng(1).random(W.shape) < share))
+
+
+def large() -> None:
+    """ResNet18 and MobileNetV2, a tenth of the weights at random, 32 x 32: every target computes the same, and how fast."""
+    for name in ("resnet18", "mobilenetv2"):
+        net = with_statistics(build(describe(name, (32, 3, 32), 10, 0.5)), keep=0.1)
+        x = probes(net.input_shape, 1)
+        calls = {
+            "onnxruntime dense": ort(net, "dense", x),
+            "C dense": compiled(net, "dense", x),
+            "C 10x": compiled(net, "packed", x),
+            "nanoprune 10x, sparse": functools.partial(SparseModel(net).logits, x),
+        }
+        for target, call in calls.items():
+            print(f"  {name} width 0.5, {target}: differs by {difference(call(), logits(net, x)):.1e}")
+        report(f"{name}, width 0.5, 32 x 32, batch 1", medians(calls, rounds=10), 1, "onnxruntime dense")
+
+
+def browser() -> None:
+    """The page of LeNet-5 at 71x in headless Chromium: milliseconds a record, and bytes in all."""
+    program = next(
+        (path for of in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(of))), None
+    )
+    if program is None:
+        print("\nbrowser: no Chromium here")
+        return
+    about = {"network": "lenet-5", "weights": "", "labels": [*"0123456789"], "licence": "MIT"}
+    for name in ("71x", "dense"):
+        net = lenets()[name]
+        page = to_html([(name, program_of(net, "int8"), "int8", about)])
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "page.html")
+            path.write_text(page)
+            flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
+            command = [program, *flags, "--virtual-time-budget=60000", "--dump-dom", f"file://{path}#test1"]
+            dom = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        told = json.loads(html.unescape(re.search(r'<pre id="test"[^>]*>(.*?)</pre>', dom, re.DOTALL)[1]))
+        print(f"\nbrowser, LeNet-5 {name}, int8: {told['ms'][0]:.2f} ms a record, the page has {len(page):,} bytes")
+
+
+def report(title: str, found: dict[str, float], batch: int, peer: str) -> None:
+    print(f"\n{title}: microseconds a record, and times {peer}")
+    for name, seconds in found.items():
+        print(f"  {name:<28} {1e6 * seconds / batch:9.2f} {found[peer] / seconds:7.2f}x", flush=True)
+
+
+PARTS = {of.__name__: of for of in (latency, size, agreement, python, browser, density, large)}
 
 
 def main(parts: list[str]) -> int:

@@ -24,6 +24,8 @@ from nanoprune.lab.commands.options import EPILOG
     "--labels", type=click.Path(path_type=pathlib.Path), help="Text file with a name for each class, one a line."
 )
 @click.option("--licence", default="not stated", show_default=True, help="Of the weights, such as MIT.")
+@click.option("--beside", type=click.Path(path_type=pathlib.Path), help="web: a model file to show beside it.")
+@click.option("--beside-audit", type=click.Path(path_type=pathlib.Path), help="web: the audit of that one.")
 @click.option("--card", metavar="DATA", help="Write OUT.card.md and .json too; DATA: the training data in words.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 def export(
@@ -34,6 +36,8 @@ def export(
     audit: pathlib.Path | None,
     labels: pathlib.Path | None,
     licence: str,
+    beside: pathlib.Path | None,
+    beside_audit: pathlib.Path | None,
     card: str | None,
     overwrite: bool,
 ) -> None:
@@ -52,11 +56,14 @@ def export(
     """
     from nanoprune.lab.export import export_model, write_files
     from nanoprune.lab.export.about import about, read_audit, read_labels
+    from nanoprune.lab.export.export import web_page
     from nanoprune.lab.export.quantise import is_quantised
     from nanoprune.lab.export.release import card_files
     from nanoprune.lab.models.model import load_model
 
     use_device("cpu")
+    if beside and target != "web":
+        raise ArgumentError(f"--beside is for web, not for {target}; leave the option out")
     read = load_model(model)
     check_outputs(model, out)
     summary = read_audit(audit, model) if audit else None
@@ -67,6 +74,10 @@ def export(
     names = read_labels(labels) if labels else None
     told = about(read, form, summary, names, licence)
     files, compared = export_model(read.net, target, form, told, out)
+    if beside:
+        other = load_model(beside)
+        theirs = about(other, "dense", read_audit(beside_audit, beside) if beside_audit else None, names, licence)
+        files, compared = web_page([(read.net, form, told), (other.net, "dense", theirs)], out)
     if card:
         files |= card_files(read, out, told, card)
     write_files(files, overwrite)

@@ -130,14 +130,16 @@ class Source:
         self.body.append(f"{name}({', '.join(map(str, arguments))});")
 
     def is_sparse(self, weight: np.ndarray) -> bool:
-        return self.form != "dense" and np.count_nonzero(weight) < SPARSE_BELOW * weight.size
+        below = {"dense": 0.0, "sparse": np.inf}.get(self.form, SPARSE_BELOW)
+        return np.count_nonzero(weight) < below * weight.size
 
 
 def to_c(program: Program, about: dict[str, Any], form: str = "packed", name: str = "nanoprune") -> tuple[str, str]:
     """The source and the header of `void NAME_predict(const float *x, float *y, float *work)`.
 
     form: "dense" stores and multiplies zeros too; "packed" leaves them out in layers of a density below 0.3; "int8"
-    does the same with int8 weights. Raises ArgumentError on a name that is no C identifier.
+    does the same with int8 weights; "sparse" leaves them out everywhere. Raises ArgumentError on a
+    name that is no C identifier.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ArgumentError(f"name must be a C identifier, got {name!r}; name the file so")
@@ -146,7 +148,7 @@ def to_c(program: Program, about: dict[str, Any], form: str = "packed", name: st
         for i in step.inputs:
             last[i] = k
     last[-1] = len(program.steps) + 1
-    source, fused = Source(form, Memory(last)), fused_activations(program)
+    source, fused = Source(form, Memory(last)), steps.fused_activations(program)
     buffers = [compact("x", program.input_shape)]
     for k, step in enumerate(program.steps, 1):
         inputs, source.step = [buffers[i] for i in step.inputs], k
@@ -162,22 +164,6 @@ def to_c(program: Program, about: dict[str, Any], form: str = "packed", name: st
         buffers.append(made)
     source.body.append(f"memcpy(y, {buffers[-1].at}, {program.classes} * sizeof *y);")
     return source_text(source, about, name), header_text(program, source.memory.size, about, name)
-
-
-def fused_activations(program: Program) -> dict[int, int]:
-    """Step -> the rectifier after it, where that is its only reader and the step can apply it to what it writes."""
-    uses = program.uses()
-    return {
-        step.inputs[0]: k
-        for k, step in enumerate(program.steps, 1)
-        if isinstance(step.operation, steps.Activation)
-        and step.operation.kind != "tanh"
-        and step.inputs[0]
-        and uses[step.inputs[0]] == 1
-        and isinstance(
-            program.steps[step.inputs[0] - 1].operation, steps.Conv | steps.Linear | steps.MaxPool | steps.Add
-        )
-    }
 
 
 def source_text(source: Source, about: dict[str, Any], name: str) -> str:

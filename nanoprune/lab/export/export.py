@@ -17,6 +17,7 @@ from nanoprune.lab.export.packing import FORMS, program_of
 from nanoprune.lab.export.quantise import quantised_network
 from nanoprune.lab.export.safetensors import check_bitwise, tensors, to_safetensors
 from nanoprune.lab.export.torch_code import to_torch_code
+from nanoprune.lab.export.web import to_html
 from nanoprune.lab.storage.files import atomic_path
 from nanoprune.nn import Network
 
@@ -51,6 +52,19 @@ def export_torch_code(net: Network, form: str, about: dict[str, Any], out: pathl
     return {out: source.encode()} | files, compared
 
 
+def export_web(net: Network, form: str, about: dict[str, Any], out: pathlib.Path) -> tuple[Files, str]:
+    return web_page([(net, form, about)], out)
+
+
+def web_page(networks: list[tuple[Network, str, dict[str, Any]]], out: pathlib.Path) -> tuple[Files, str]:
+    """The page of networks (net, form, about) side by side, the one that it is about first."""
+    shown = [
+        ("pruned" if net.nonzero()[0] < net.weight_count else "dense", program_of(net, form), form, about)
+        for net, form, about in networks
+    ]
+    return {out: to_html(shown).encode()}, "not compared: open it in a browser"
+
+
 def agreement(found: np.ndarray, net: Network, form: str, x: np.ndarray, target: str, by: str) -> str:
     """How far logits `found` of an export are from the network's own, in words. Raises DataError where too far."""
     worst = compare(found, quantised_network(net) if form == "int8" else net, x, target)
@@ -65,6 +79,7 @@ TARGETS: dict[str, tuple[str, tuple[str, ...], Callable[..., tuple[Files, str]]]
     "onnx": (".onnx", FORMS, export_onnx),
     "c": (".c", FORMS, export_c),
     "safetensors": (".safetensors", ("dense",), export_safetensors),
+    "web": (".html", FORMS, export_web),
     "torch-code": (".py", ("dense",), export_torch_code),
 }
 

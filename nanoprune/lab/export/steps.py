@@ -215,6 +215,20 @@ def _scaled(of: Conv | Linear, affine: Affine) -> Conv | Linear:
     return dataclasses.replace(of, weight=of.weight * by, bias=of.bias * affine.scale + affine.shift, scale=scale)
 
 
+def fused_activations(program: Program) -> dict[int, int]:
+    """Step -> the rectifier after it, where that is its only reader and the step can apply it to what it writes."""
+    uses = program.uses()
+    return {
+        step.inputs[0]: k
+        for k, step in enumerate(program.steps, 1)
+        if isinstance(step.operation, Activation)
+        and step.operation.kind != "tanh"
+        and step.inputs[0]
+        and uses[step.inputs[0]] == 1
+        and isinstance(program.steps[step.inputs[0] - 1].operation, Conv | Linear | MaxPool | Add)
+    }
+
+
 def check_finite(program: Program) -> None:
     """Raises ArgumentError where a number of the program is NaN, infinite or too large for float32."""
     largest = float(np.finfo(np.float32).max)
