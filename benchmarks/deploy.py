@@ -253,7 +253,7 @@ def agreement() -> None:
 
     print("\nlargest difference / largest logit, 4 random records: float64 by onnx.reference, float32 by onnxruntime")
     shapes = {"mlp": (446,), "lenet-300-100": (784,), "lenet-5": (28, 1, 28)}
-    zoo = [(name, shape) for name, shape in shapes.items()]
+    zoo = list(shapes.items())
     zoo += [(name, (side, 3, side)) for side in (32, 224) for name in ("vgg16", "mobilenetv2", "resnet18")]
     for name, shape in zoo:
         net = with_statistics(build(describe(name, shape, 10), dtype="float64"))
@@ -317,7 +317,7 @@ def csr(W: np.ndarray, share: float) -> scipy.sparse.csr_array:
 
 
 def large() -> None:
-    """ResNet18 and MobileNetV2, a tenth of the weights at random, 32 x 32: every target computes the same, and how fast."""
+    """ResNet18 and MobileNetV2 with a tenth of the weights, at random, on 32 x 32: agreement and latency."""
     for name in ("resnet18", "mobilenetv2"):
         net = with_statistics(build(describe(name, (32, 3, 32), 10, 0.5)), keep=0.1)
         x = probes(net.input_shape, 1)
