@@ -26,9 +26,9 @@ RUNTIME = "runtime.c"
 def to_c(program: Program, about: dict[str, Any], form: str = "packed", name: str = "nanoprune") -> tuple[str, str]:
     """The source and the header of `void NAME_predict(const float *x, float *y, float *work)`.
 
-    form: "dense" stores and multiplies zeros too; "packed" leaves them out in layers of a density below 0.3; "int8"
-    does the same with int8 weights; "sparse" leaves them out everywhere. Raises ArgumentError on a
-    name that is no C identifier.
+    form: "dense" stores and multiplies zeros too; "packed" leaves them out in convolutions of a density below 0.6 and
+    linear maps below 0.1; "int8" does the same with int8 weights; "sparse" leaves them out everywhere. Raises
+    ArgumentError on a name that is no C identifier.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ArgumentError(f"name must be a C identifier, got {name!r}; name the file so")
@@ -123,7 +123,7 @@ def _(operation: steps.Conv, source: Source, inputs: list[Buffer], shape: Shape)
     kind, stored = stored_values(weight, operation.scale)
     where = (image.at, image.row, out.at, OH, width, plane, source.act)
     types = (kind, "0" if operation.scale is None else "1", f"LANES{quantum}")
-    if operation.group > 1 or source.is_sparse(weight):
+    if operation.group > 1 or source.is_sparse(weight, is_conv=True):
         rows, columns, pointers, order = by_length(weight)
         first = order[rows] // (O // operation.group) * (inputs[0].C // operation.group)  # the group's first channel
         places = first * image.plane + offsets[columns]
@@ -224,7 +224,7 @@ def _(operation: steps.Linear, source: Source, inputs: list[Buffer], shape: Shap
     is_int8 = "0" if operation.scale is None else "1"
     stride = -(-O // ALIGN) * ALIGN
     out, at = compact(source.take(stride), shape), inputs[0].at
-    if not source.is_sparse(operation.weight) or max(O, I) >= 65536:
+    if not source.is_sparse(operation.weight, is_conv=False) or max(O, I) >= 65536:
         order = np.minimum(np.arange(stride), O - 1)
         arrays = [source.array(kind, "v", stored.T[:, order]), *scale_and_bias(source, operation, order)]
         source.kernel("full", (kind,), I, stride, *arrays, at, out.at, source.act)

@@ -11,7 +11,8 @@ from nanoprune.lab.export.steps import Shape
 
 SLACK = 16  # floats behind each buffer: whole vectors are read and written
 ALIGN = 16  # floats; buffers begin at multiples of a cache line
-SPARSE_BELOW = 0.3  # density below which leaving zeros out was faster (docs/export.md)
+# Density of convolutions and of linear maps below which leaving zeros out was faster (docs/export.md).
+CONV_BELOW, LINEAR_BELOW = 0.6, 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +119,7 @@ class Source:
         self.kernels[name] = f"{macro.upper()}({', '.join([name, *types])})"
         self.body.append(f"{name}({', '.join(map(str, arguments))});")
 
-    def is_sparse(self, weight: np.ndarray) -> bool:
-        below = {"dense": 0.0, "sparse": np.inf}.get(self.form, SPARSE_BELOW)
+    def is_sparse(self, weight: np.ndarray, is_conv: bool) -> bool:
+        usual = CONV_BELOW if is_conv else LINEAR_BELOW
+        below = {"dense": 0.0, "sparse": np.inf}.get(self.form, usual)
         return np.count_nonzero(weight) < below * weight.size

@@ -65,5 +65,6 @@ function table() {
     const x = Float32Array.from({length: C * H * W}, next), times = nets.map(({net}) => { const t = []; for (let i = 0; i < 200; i++) { const began = performance.now(); for (let j = 0; j < 5; j++) net.predict(x); t.push((performance.now() - began) / 5); } return t.sort((a, b) => a - b)[100]; });
     show(x);
     $('test').textContent = JSON.stringify({logits: found, ms: times});
+    console.log('measured', ...times);
   }
 })();

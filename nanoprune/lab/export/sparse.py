@@ -85,34 +85,58 @@ def _(operation: steps.Linear, pays_below: float) -> Call:
 
 @compiled.register
 def _(operation: steps.Conv, pays_below: float) -> Call:
-    O, per_group, k, _ = operation.weight.shape
+    O, _, k, _ = operation.weight.shape
     s, p, G, bias = operation.stride, operation.padding, operation.group, operation.bias.astype(np.float32)
     if G > 1:
-        weight = operation.weight.astype(np.float32).reshape(G, O // G, per_group, k, k)
-
-        def grouped(x: np.ndarray) -> np.ndarray:
-            V = windows(x, k, s, p)  # (C, OH, OW, N, k, k)
-            V = V.reshape(G, per_group, *V.shape[1:])
-            y = np.einsum("gocij,gchwnij->gohwn", weight, V, optimize=False)
-            return y.reshape(O, *y.shape[2:]) + bias[:, None, None, None]
-
-        return marked(grouped, None)
-    W = matrix(operation.weight.reshape(O, -1), pays_below)
+        return marked(functools.partial(grouped, operation), None)
+    W = matrix(operation.weight.swapaxes(1, 2).reshape(O, -1), pays_below)  # (O, kh*C*kw)
 
     def call(x: np.ndarray) -> np.ndarray:
-        V = windows(x, k, s, p)
-        columns = np.ascontiguousarray(V.transpose(0, 4, 5, 1, 2, 3))  # (C, k, k, OH, OW, N)
-        y = W @ columns.reshape(W.shape[1], -1)
+        L = lowered(x, k, s, p)  # (H + 2p, C, kw, OW, N)
+        OH, N = (len(L) - k) // s + 1, x.shape[-1]
+        y = np.empty((OH, O, L.shape[3] * N), np.float32)
+        for i in range(OH):  # the rows of L that output row i needs lie side by side
+            y[i] = W @ L[s * i : s * i + k].reshape(W.shape[1], -1)
         y += bias[:, None]
-        return y.reshape(O, *columns.shape[3:])
+        return y.reshape(OH, O, -1, N).swapaxes(0, 1)
 
     return marked(call, W)
 
 
-def windows(x: np.ndarray, k: int, s: int, p: int, fill: float = 0.0) -> np.ndarray:
+def grouped(operation: steps.Conv, x: np.ndarray) -> np.ndarray:
+    """A convolution in groups, tap by tap, each a scaled view of x (C, H, W, N); dense."""
+    O, per_group, k, _ = operation.weight.shape
+    s, p, G = operation.stride, operation.padding, operation.group
+    if p:
+        x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+    OH, OW = ((side - k) // s + 1 for side in x.shape[1:3])
+    y = np.empty((O, OH, OW, x.shape[-1]), np.float32)
+    y[...] = operation.bias[:, None, None, None]
+    group = np.arange(O) // (O // G) * per_group  # the first channel that each output reads
+    for c, i, j in np.ndindex(per_group, k, k):
+        view = x[:, i : i + s * (OH - 1) + 1 : s, j : j + s * (OW - 1) + 1 : s]
+        weight = operation.weight[:, c, i, j].astype(np.float32)[:, None, None, None]
+        y += weight * (view if G == len(view) == O else view[group + c])
+    return y
+
+
+def lowered(x: np.ndarray, k: int, s: int, p: int) -> np.ndarray:
+    """L[h, c, j, w, n] = x[c, h - p, s w + j - p, n], zeros outside of x (C, H, W, N): MEC, as in `nn.Conv2D`."""
+    C, H, W, N = x.shape
+    OW = (W + 2 * p - k) // s + 1
+    L = np.zeros((H + 2 * p, C, k, OW, N), np.float32)
+    for j in range(k):
+        first = max(0, -(-(p - j) // s))  # the outputs whose column j lies inside of the image
+        last = min(OW, (W - 1 + p - j) // s + 1)
+        start = s * first + j - p
+        L[p : p + H, :, j, first:last] = x[:, :, start : start + s * (last - first) : s].swapaxes(0, 1)
+    return L
+
+
+def windows(x: np.ndarray, k: int, s: int, p: int) -> np.ndarray:
     """The k x k windows of x (C, H, W, N), s apart, in a frame of p: a view (C, OH, OW, N, k, k)."""
     if p:
-        x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)), constant_values=fill)
+        x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
     return sliding_window_view(x, (k, k), axis=(1, 2))[:, ::s, ::s]
 
 
@@ -151,7 +175,17 @@ def _(operation: steps.Activation, pays_below: float) -> Call:
 @compiled.register
 def _(operation: steps.MaxPool, pays_below: float) -> Call:
     k, s, p = operation.size, operation.stride, operation.padding
-    return lambda x: windows(x, k, s, p, -np.inf).max(axis=(-2, -1))
+
+    def call(x: np.ndarray) -> np.ndarray:
+        if p:
+            x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)), constant_values=-np.inf)
+        for axis in (1, 2):  # the maxima over rows, then those over columns of these
+            count = (x.shape[axis] - k) // s + 1
+            parts = [x[(slice(None),) * axis + (slice(i, i + s * (count - 1) + 1, s),)] for i in range(k)]
+            x = functools.reduce(np.maximum, parts)
+        return x
+
+    return call
 
 
 @compiled.register
