@@ -60,7 +60,7 @@ def in_node(page: str, folder, count: int) -> list:
     program.write_text(STAND_IN % (count, scripted(page)))
     done = subprocess.run([NODE, program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["logits"]
+    return json.loads(done.stdout.splitlines()[-1])["logits"]
 
 
 @pytest.mark.skipif(NODE is None, reason="no Node.js")
