@@ -176,6 +176,23 @@ def test_audits_that_do_not_belong_to_the_weights_are_refused(lenet, tmp_path, c
     assert not out.exists()
 
 
+def test_the_audit_of_a_model_goes_with_its_shrunk_form_and_no_other(tmp_path):
+    filters, small, other, out = (tmp_path / name for name in ("filters.h5", "small.h5", "other.h5", "net.c"))
+    net = network("lenet-5", "float32")
+    net.weights[0].value[0, ::2] = 0
+    save_model(model_of(net), filters)
+    assert invoke("shrink", filters, "--out", small).exit_code == 0
+    net.weights[1].value[0, 1] = 0
+    save_model(model_of(net), other)
+    audit = audit_file(tmp_path / "audit.json", filters)
+    options = ["--to", "c", "--audit", audit, "--out", out]
+    assert "an audit of other weights" in invoke("export", small, *options).output
+    assert "`shrink` does not make the model of it" in invoke("export", small, *options, "--audited", other).output
+    assert not out.exists()
+    assert invoke("export", small, *options, "--audited", filters).exit_code == 0
+    assert '"value": 61.2' in out.read_text()
+
+
 def test_int8_needs_an_audit_of_the_int8_weights(lenet, tmp_path):
     out, int8 = tmp_path / "net.c", tmp_path / "int8.h5"
     audit = audit_file(tmp_path / "audit.json", lenet)
@@ -207,3 +224,11 @@ def test_options_that_do_not_fit_are_one_line(lenet, arguments, words, tmp_path,
     assert found.exit_code == 2
     assert words in found.output
     assert len(found.output.strip().splitlines()) == 1
+
+
+def test_without_the_package_onnx_the_extra_is_named(lenet, tmp_path, monkeypatch):
+    monkeypatch.setattr("nanoprune.lab.export.onnx.onnx", None)
+    found = invoke("export", lenet, "--to", "onnx", "--out", tmp_path / "net.onnx")
+    assert found.exit_code == 2
+    assert "pip install 'nanoprune[onnx]'" in found.output
+    assert not (tmp_path / "net.onnx").exists()

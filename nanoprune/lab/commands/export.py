@@ -23,6 +23,7 @@ from nanoprune.lab.commands.options import EPILOG
 @click.option(
     "--labels", type=click.Path(path_type=pathlib.Path), help="Text file with a name for each class, one a line."
 )
+@click.option("--audited", type=click.Path(path_type=pathlib.Path), help="The audited file that MODEL was shrunk from.")
 @click.option("--licence", default="not stated", show_default=True, help="Of the weights, such as MIT.")
 @click.option("--beside", type=click.Path(path_type=pathlib.Path), help="web: a model file to show beside it.")
 @click.option("--beside-audit", type=click.Path(path_type=pathlib.Path), help="web: the audit of that one.")
@@ -34,6 +35,7 @@ def export(
     form: str,
     out: pathlib.Path,
     audit: pathlib.Path | None,
+    audited: pathlib.Path | None,
     labels: pathlib.Path | None,
     licence: str,
     beside: pathlib.Path | None,
@@ -55,7 +57,7 @@ def export(
     python cli.py export pruned.h5 --to onnx --audit audit.json --licence MIT --out pruned.onnx
     """
     from nanoprune.lab.export import export_model, write_files
-    from nanoprune.lab.export.about import about, read_audit, read_labels
+    from nanoprune.lab.export.about import about, check_shrunk, read_audit, read_labels
     from nanoprune.lab.export.export import web_page
     from nanoprune.lab.export.quantise import is_quantised
     from nanoprune.lab.export.release import card_files
@@ -66,7 +68,9 @@ def export(
         raise ArgumentError(f"--beside is for web, not for {target}; leave the option out")
     read = load_model(model)
     check_outputs(model, out)
-    summary = read_audit(audit, model) if audit else None
+    if audited:
+        check_shrunk(read, load_model(audited), audited)
+    summary = read_audit(audit, audited or model) if audit else None
     if audit and form == "int8" and not is_quantised(read.net):
         raise ArgumentError(
             f"{audit} is of {model}'s float32 weights, int8 has others; `quantise` {model}, `attack` and export that"

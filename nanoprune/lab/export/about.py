@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import nanoprune
+from nanoprune.backend import to_host
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit.predictions import file_sha256
 from nanoprune.lab.models.model import Model
+from nanoprune.lab.shrink.shrink import shrink
 from nanoprune.lab.statistics import clopper_pearson
 from nanoprune.lab.storage.bounded import read_bounded, read_json
 
@@ -79,6 +81,19 @@ def read_audit(path: pathlib.Path, weights: pathlib.Path) -> dict[str, Any]:
     if summary["void"]:
         raise DataError(f"{path}: the audit is void, its figures say nothing of the model; see its validity checks")
     return summary
+
+
+def check_shrunk(model: Model, audited: Model, path: pathlib.Path) -> None:
+    """Raises DataError where `model` is not, bit for bit, what `shrink` makes of `audited`, the model file `path`.
+
+    `shrink` changes no output but by rounding, and `attack` takes the model before it.
+    """
+    small = shrink(audited.net)
+    if small.description != model.net.description or not all(
+        (to_host(ours) == to_host(theirs)).all()
+        for ours, theirs in ((small.theta, model.net.theta), (small.state, model.net.state))
+    ):
+        raise DataError(f"{path}: `shrink` does not make the model of it; name the file that `shrink` read")
 
 
 def audit_summary(results: dict[str, Any]) -> dict[str, Any]:
