@@ -11,10 +11,12 @@ from nanoprune.lab.commands.completion import completion
 from nanoprune.lab.commands.console import Commands
 from nanoprune.lab.commands.data import data
 from nanoprune.lab.commands.epsilon import epsilon
+from nanoprune.lab.commands.export import export
 from nanoprune.lab.commands.import_ import import_
 from nanoprune.lab.commands.info import info
 from nanoprune.lab.commands.options import EPILOG
 from nanoprune.lab.commands.prune import prune
+from nanoprune.lab.commands.quantise import quantise
 from nanoprune.lab.commands.report import report
 from nanoprune.lab.commands.reproduce import reproduce
 from nanoprune.lab.commands.shrink import shrink
@@ -36,6 +38,7 @@ python cli.py attack pruned.h5              with shadow models trained as it was
 python cli.py audit scores.npz              predictions of any model, from any framework
 python cli.py report results/digits         the plots, the page and the table again
 python cli.py import FILE --network resnet18 --out model.h5
+python cli.py export pruned.h5 --to onnx --out pruned.onnx  or C, safetensors, a web page
 python cli.py info resnet18                 the layers of a network or a model file
 python cli.py epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15  what DP-SGD spends
 python cli.py verify                        every formula against an independent calculation
@@ -64,4 +67,6 @@ for command in (
     data,
     completion,
 ):
+    main.add_command(command)
+for command in (export, quantise):
     main.add_command(command)

@@ -48,6 +48,7 @@ def attack(
     data_dir: pathlib.Path | None,
 ) -> None:
     from nanoprune.lab.audit import attack_model
+    from nanoprune.lab.export.about import NAMES_MEMBERS
     from nanoprune.lab.models.model import load_model
     from nanoprune.lab.storage.files import check_writable
 
@@ -62,3 +63,4 @@ def attack(
     with ProgressBars() as progress:
         results, curves = attack_model(target, data, shadows, alpha, threads, progress, before, cache)
     deliver(results, curves, model, json_path, page)
+    click.echo(NAMES_MEMBERS.format(path=model.name))

@@ -27,7 +27,7 @@ python cli.py import vgg.safetensors --network vgg16 --input 32 --dataset cifar1
 
 @click.command("import", cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("weights", metavar="FILE", type=FILE)
-@click.option("--network", required=True, help="vgg16, mobilenetv2 or resnet18.")
+@click.option("--network", help="vgg16, mobilenetv2 or resnet18.  [default: what `export` wrote into FILE]")
 @out_option
 @overwrite_option
 @click.option("--input", "side", type=click.IntRange(1), default=224, help="Side of the images.")
@@ -42,7 +42,7 @@ python cli.py import vgg.safetensors --network vgg16 --input 32 --dataset cifar1
 @data_option
 def import_(
     weights: pathlib.Path,
-    network: str,
+    network: str | None,
     out: pathlib.Path,
     overwrite: bool,
     side: int,
@@ -53,6 +53,7 @@ def import_(
     data_dir: pathlib.Path | None,
 ) -> None:
     from nanoprune.lab.data import load
+    from nanoprune.lab.export.safetensors import import_exported
     from nanoprune.lab.models.model import save_model
     from nanoprune.lab.models.torchvision import import_model
 
@@ -63,9 +64,15 @@ def import_(
         raise ArgumentError("--mean and --std must be given together")
     check_standardisation(mean, std)
     standardise = None if mean is None else [mean, std]
-    model = import_model(weights, network, side, width, standardise, load(dataset, data_dir) if dataset else None)
+    data = load(dataset, data_dir) if dataset else None
+    if network is None:
+        model = import_exported(weights, data)
+    else:
+        model = import_model(weights, network, side, width, standardise, data)
     save_model(model, out)
-    click.echo(f"{out}: {network}, {model.net.size:,} parameters, {model.net.output_shape[0]} classes")
+    click.echo(
+        f"{out}: {model.net.description['network']}, {model.net.size:,} parameters, {model.net.output_shape[0]} classes"
+    )
 
 
 def check_standardisation(mean: list[float] | None, std: list[float] | None) -> None:

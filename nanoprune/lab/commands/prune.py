@@ -56,6 +56,11 @@ python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
 @scope_option
 @scheme_options
 @click.option("--json", "json_path", type=FILE, help="Write the last table to this file.  [default: none]")
+@click.option(
+    "--release",
+    metavar="DATA",
+    help="Write OUT.safetensors and a model card too; DATA: the data in words.  [default: not]",
+)
 @click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; repeatable.  [default: none]")
 @game_option
 @resume_options
@@ -75,6 +80,7 @@ def prune(
     scheme: str | None,
     exempt: tuple[str, ...] | None,
     json_path: pathlib.Path | None,
+    release: str | None,
     via: tuple[float, ...],
     minmax: float | None,
     resume: bool,
@@ -86,6 +92,8 @@ def prune(
 ) -> None:
     from nanoprune.lab.experiment.keep_file import read_keep_file
     from nanoprune.lab.experiment.recipes import one_ratio, recipe_for
+    from nanoprune.lab.export import write_files
+    from nanoprune.lab.export.release import release_files
     from nanoprune.lab.models.model import load_model, save_model
     from nanoprune.lab.report import cost_table
     from nanoprune.lab.storage.files import write_json
@@ -120,6 +128,8 @@ def prune(
             )
         if not run.finished:
             run.finish(lambda folder: save_model(pruned, folder / out.name))
+    if release:
+        write_files(release_files(pruned, out, release), overwrite)
     found = costs(pruned.net, budget)
     if json_path:
         write_json(found, json_path)

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import reprlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -22,6 +22,9 @@ from nanoprune.lab.storage.hdf5 import Sparse, dense, new_file, packed, read_arr
 from nanoprune.lab.storage.text import printable
 from nanoprune.lab.zoo import build, describe, size_of
 from nanoprune.nn import Network
+
+if TYPE_CHECKING:
+    from nanoprune.lab.export.sparse import SparseModel
 
 DENSE, SPARSE = 1, 2  # formats: all parameters, or those that are not zero
 FORMATS = (DENSE, SPARSE)
@@ -53,6 +56,12 @@ class Model:
     nonmembers: int
     seed: int
     steps: list[dict[str, Any]]
+
+    def sparse(self) -> SparseModel:
+        """The network for inference that leaves pruned weights out where that pays; see `lab.export.sparse`."""
+        from nanoprune.lab.export.sparse import SparseModel
+
+        return SparseModel(self.net)
 
 
 FIELDS = (*SPLIT, "steps")

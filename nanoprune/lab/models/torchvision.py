@@ -69,6 +69,11 @@ def import_model(
         raise DataError(
             f"{printable(path, 400)}: cannot be read as safetensors ({first_line(error)}); save the state dict as such"
         ) from error
+    return imported(net, path, dataset)
+
+
+def imported(net: Network, path: str | os.PathLike, dataset: Dataset | None) -> Model:
+    """The model of a network that was read from `path`; on `dataset`'s official training set, if that is given."""
     step = {"step": "import", "file": os.path.basename(path), "sha256": file_sha256(path)}
     if dataset is None:
         return Model(net, UNKNOWN, "", None, 0, 0, 0, [step])
@@ -128,6 +133,9 @@ def values(file: Any, path: str | os.PathLike, name: str) -> np.ndarray:
     except (TypeError, AttributeError, ValueError) as error:  # bfloat16, for example
         what = f"{printable(path, 400)}: {name} has a type that NumPy does not have"
         raise DataError(f"{what} ({first_line(error)}); save it as float32") from error
+    if tensor.dtype.kind == "V":  # a package that is installed has taught NumPy the type
+        what = f"{printable(path, 400)}: {name} has a type that NumPy does not have"
+        raise DataError(f"{what} ({tensor.dtype}); save it as float32")
     if tensor.dtype.kind != "f":
         raise DataError(f"{printable(path, 400)}: {name} is {tensor.dtype}, expected float32")
     if not np.isfinite(tensor).all() or (name.endswith("running_var") and tensor.min() < 0):

@@ -1,0 +1,43 @@
+"""A model file with int8 weights."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from nanoprune.backend import use_device
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.common import check_outputs
+from nanoprune.lab.commands.options import EPILOG
+
+
+@click.command(epilog=EPILOG)
+@click.argument("model", type=click.Path(path_type=pathlib.Path))
+@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+def quantise(model: pathlib.Path, out: pathlib.Path, overwrite: bool) -> None:
+    """Round the weights of the model file MODEL to 8 bits, with a scale for each output channel, and write the result.
+
+    No data is used: a scale is the channel's largest magnitude / 127. The result is a model file like any other:
+    `attack` it, and `export --weights int8` ships exactly these weights together with that audit.
+
+    \b
+    python cli.py quantise pruned.h5 --out int8.h5
+    python cli.py attack int8.h5 --json audit.json
+    python cli.py export int8.h5 --to onnx --weights int8 --audit audit.json --out int8.onnx
+    """
+    from nanoprune.lab.export.check import compare_classes, logits, probes
+    from nanoprune.lab.export.quantise import quantised_model
+    from nanoprune.lab.models.model import load_model, save_model
+
+    use_device("cpu")
+    before = load_model(model)
+    check_outputs(model, out, overwrite=overwrite)
+    if out.exists() and not overwrite:
+        raise ArgumentError(f"{out} is there already; --overwrite replaces it, another --out leaves it alone")
+    after = quantised_model(before)
+    save_model(after, out)
+    x = probes(before.net.input_shape)
+    equal = compare_classes(logits(after.net, x), before.net, x)
+    click.echo(f"{out}: int8 weights; {100 * equal:.1f}% of {len(x)} random records are in the same class as before")

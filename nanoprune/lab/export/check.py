@@ -1,0 +1,58 @@
+"""Is what was exported the network that was given? Compared on records before a file appears."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nanoprune.backend import to_device, to_host
+from nanoprune.errors import DataError
+from nanoprune.nn import Network, Workspace
+
+RECORDS = 256
+TOLERANCE = 1e-4  # of float32: both sides round; MobileNetV2 reached 1e-5
+BLOCK = 32  # records in one pass
+
+
+def probes(input_shape: tuple[int, ...], count: int = RECORDS) -> np.ndarray:
+    """Uniform random records in [0, 1], (count, C, H, W) or (count, F) float32: no record of any data set."""
+    H, *rest = input_shape
+    shape = (rest[0], H, rest[1]) if rest else (H,)
+    return np.random.default_rng(0).random((count, *shape), dtype=np.float32)
+
+
+def logits(net: Network, x: np.ndarray) -> np.ndarray:
+    """Logits (N, classes) of replica 0 for x (N, C, H, W) or (N, F), by nanoprune in the network's dtype."""
+    ws, found = Workspace(training=False), []
+    one = net.copy(slice(0, 1))
+    for start in range(0, len(x), BLOCK):
+        block = x[start : start + BLOCK].astype(one.theta.dtype)
+        last = np.moveaxis(block, 0, -1)  # (C, H, W, N) or (F, N)
+        ours = last.swapaxes(0, 1) if last.ndim == 4 else last  # (H, C, W, N)
+        found.append(to_host(one.forward(to_device(np.ascontiguousarray(ours)[None]), ws))[0].T.copy())
+    return np.concatenate(found)
+
+
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """max |found - expected| / max |expected|, both (N, classes); infinite where a logit is not finite."""
+    scale = np.abs(expected).max(initial=0) or 1.0
+    worst = np.abs(found.astype(np.float64) - expected).max(initial=0) / scale
+    return float(worst) if np.isfinite(worst) else float("inf")
+
+
+def compare_classes(found: np.ndarray, net: Network, x: np.ndarray) -> float:
+    """The share of the records x that logits `found` (N, classes) and `net` put into the same class."""
+    return float((found.argmax(axis=1) == logits(net, x).argmax(axis=1)).mean())
+
+
+def compare(found: np.ndarray, net: Network, x: np.ndarray, target: str) -> float:
+    """The difference of the exported network's logits `found` from those of `net` on x, see `difference`.
+
+    Raises DataError, naming the target, where the difference is above the rounding of float32.
+    """
+    worst = difference(found, logits(net, x))
+    if worst > TOLERANCE:
+        raise DataError(
+            f"the exported {target} differs from the network by {worst:.1e} of its largest logit on {len(x)} records, "
+            f"at most {TOLERANCE:g} is expected; nothing was written"
+        )
+    return worst

@@ -1,0 +1,197 @@
+"""From the layers of a network to the steps of an export. Each layer type is registered here."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from nanoprune import nn
+from nanoprune.backend import to_host
+from nanoprune.errors import ArgumentError
+from nanoprune.lab import layers
+from nanoprune.lab.export import steps
+from nanoprune.lab.export.steps import Program
+
+BATCHNORM_EPS = 1e-5
+
+
+class Lowering:
+    """A program in the making, from replica 0 of a network.
+
+    orders: for a value of features that came out of Flatten, where each of its features is in nanoprune's order. A
+    nanoprune image is (H, C, W) and is flattened so; ours is (C, H, W). A dense layer takes up the order in its
+    weights, so that nothing is moved at run time.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.orders: dict[int, np.ndarray] = {}
+
+    def add(self, operation: steps.Operation, *inputs: int) -> int:
+        return self.program.add(operation, *inputs)
+
+    def ordered(self, values: np.ndarray, value: int) -> np.ndarray:
+        """values (..., F), one for each feature in nanoprune's order, in the order that `value` has."""
+        return values[..., self.orders[value]] if value in self.orders else values
+
+    def canonical(self, value: int) -> int:
+        """`value` with its features in nanoprune's order, by a step of its own where they are in another one."""
+        if value not in self.orders:
+            return value
+        return self.add(steps.Gather(np.argsort(self.orders[value])), value)
+
+
+def lower_layers(body: nn.Layer, input_shape: tuple[int, ...]) -> Program:
+    """The same, with BatchNorm as steps of their own."""
+    H, *rest = input_shape
+    shape = (rest[0], H, rest[1]) if rest else (H,)
+    made = Lowering(Program(shape))
+    made.canonical(lower_layer(body, made, 0))
+    if not made.program.steps:
+        raise ArgumentError("the network has no layer that computes anything; there is nothing to export")
+    return made.program
+
+
+def children(layer: Any) -> tuple[nn.Layer, ...]:
+    """The layers of a Sequential, in their order."""
+    return layer.parts
+
+
+def host(of: Any) -> np.ndarray:
+    """Replica 0 of a parameter or statistic, float64 on the host."""
+    return to_host(of.value)[0].astype(np.float64)
+
+
+def bias_of(layer: Any, outputs: int) -> np.ndarray:
+    return host(layer.b)[:, 0] if layer.b is not None else np.zeros(outputs)
+
+
+@functools.singledispatch
+def lower_layer(layer: nn.Layer, made: Lowering, value: int) -> int:
+    """Add the steps of `layer` on `value`; return the number of its output. Raises ArgumentError on an unknown type."""
+    raise ArgumentError(f"{layer!r} has no export rule; register its type with nanoprune.lab.export.lower.lower_layer")
+
+
+@lower_layer.register
+def _(layer: nn.Sequential, made: Lowering, value: int) -> int:
+    for child in children(layer):
+        value = lower_layer(child, made, value)
+    return value
+
+
+@lower_layer.register
+def _(layer: layers.Residual, made: Lowering, value: int) -> int:
+    value = made.canonical(value)
+    body = made.canonical(lower_layer(layer.body, made, value))
+    shortcut = made.canonical(lower_layer(layer.shortcut, made, value)) if layer.shortcut else value
+    return made.add(steps.Add(), body, shortcut)
+
+
+@lower_layer.register
+def _(layer: nn.Branches, made: Lowering, value: int) -> int:
+    value, outputs, start = made.canonical(value), [], 0
+    for inputs, branch in layer.branches:
+        part = made.add(steps.Gather(np.arange(start, start + inputs)), value)
+        outputs.append(made.canonical(lower_layer(branch, made, part)))
+        start += inputs
+    return made.add(steps.Concat(), *outputs)
+
+
+@lower_layer.register
+def _(layer: nn.Dense, made: Lowering, value: int) -> int:
+    return made.add(steps.Linear(made.ordered(host(layer.W), value), host(layer.b)[:, 0]), value)
+
+
+@lower_layer.register
+def _(layer: nn.Conv2D, made: Lowering, value: int) -> int:
+    k = layer.size
+    W = host(layer.W).reshape(layer.kernels, k, layer.channels, k).swapaxes(1, 2)  # (O, C, kh, kw)
+    return made.add(steps.Conv(W, bias_of(layer, layer.kernels), layer.stride, layer.padding), value)
+
+
+@lower_layer.register
+def _(layer: layers.Pointwise, made: Lowering, value: int) -> int:
+    W = host(layer.W)[:, :, None, None]
+    return made.add(steps.Conv(W, bias_of(layer, layer.kernels), layer.stride), value)
+
+
+@lower_layer.register
+def _(layer: layers.DepthwiseConv2D, made: Lowering, value: int) -> int:
+    W = host(layer.W).reshape(layer.channels, 1, layer.size, layer.size)
+    bias = bias_of(layer, layer.channels)
+    return made.add(steps.Conv(W, bias, layer.stride, layer.padding, group=layer.channels), value)
+
+
+@lower_layer.register
+def _(layer: layers.BatchNorm, made: Lowering, value: int) -> int:
+    gamma, beta, mean, var = (host(of)[:, 0] for of in (layer.gamma, layer.beta, layer.mean, layer.var))
+    scale = gamma / np.sqrt(var + BATCHNORM_EPS)
+    shift = beta - mean * scale
+    out = made.add(steps.Affine(made.ordered(scale, value), made.ordered(shift, value)), value)
+    return _same_order(made, value, out)
+
+
+@lower_layer.register
+def _(layer: layers.GroupNorm, made: Lowering, value: int) -> int:
+    gamma, beta = host(layer.gamma)[:, 0], host(layer.beta)[:, 0]
+    return made.add(steps.GroupNorm(layer.groups, gamma, beta), made.canonical(value))
+
+
+@lower_layer.register
+def _(layer: layers.Standardise, made: Lowering, value: int) -> int:
+    mean, std = np.array(layer.mean, np.float64), np.array(layer.std, np.float64)
+    return made.add(steps.Affine(1 / std, -mean / std), value)
+
+
+@lower_layer.register
+def _(layer: layers.Dropout, made: Lowering, value: int) -> int:
+    return value  # the identity in evaluation
+
+
+@lower_layer.register
+def _(layer: nn.ReLU, made: Lowering, value: int) -> int:
+    return _same_order(made, value, made.add(steps.Activation("relu"), value))
+
+
+@lower_layer.register
+def _(layer: layers.ReLU6, made: Lowering, value: int) -> int:
+    return _same_order(made, value, made.add(steps.Activation("relu6"), value))
+
+
+@lower_layer.register
+def _(layer: layers.Tanh, made: Lowering, value: int) -> int:
+    return _same_order(made, value, made.add(steps.Activation("tanh"), value))
+
+
+@lower_layer.register
+def _(layer: nn.MaxPool, made: Lowering, value: int) -> int:
+    return made.add(steps.MaxPool(layer.size, layer.stride, layer.padding), value)
+
+
+@lower_layer.register
+def _(layer: layers.AvgPool, made: Lowering, value: int) -> int:
+    return made.add(steps.AvgPool(layer.size), value)
+
+
+@lower_layer.register
+def _(layer: layers.GlobalAvgPool, made: Lowering, value: int) -> int:
+    return made.add(steps.GlobalAvgPool(), value)
+
+
+@lower_layer.register
+def _(layer: nn.Flatten, made: Lowering, value: int) -> int:
+    shape = made.program.shape(value)
+    if len(shape) == 1:
+        return value
+    C, H, W = shape
+    out = made.add(steps.Flatten(), value)
+    made.orders[out] = np.arange(C * H * W).reshape(H, C, W).swapaxes(0, 1).ravel()  # ours (c, h, w) -> theirs
+    return out
+
+
+def _same_order(made: Lowering, value: int, out: int) -> int:
+    if value in made.orders:
+        made.orders[out] = made.orders[value]
+    return out

@@ -1,0 +1,34 @@
+"""A release: weights for others and a model card beside them, without the laboratory's record of the members."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from nanoprune.lab.export.about import about
+from nanoprune.lab.export.card import card, measured
+from nanoprune.lab.export.export import Files
+from nanoprune.lab.export.safetensors import to_safetensors
+from nanoprune.lab.models.model import Model
+
+
+def release_files(
+    model: Model,
+    out: pathlib.Path,
+    data: str,
+    audit: dict[str, Any] | None = None,
+    labels: list[str] | None = None,
+    licence: str = "not stated",
+) -> Files:
+    """OUT.safetensors, OUT.card.md and OUT.card.json for the model file OUT.h5; path to bytes, nothing is written.
+
+    data: the training data in the author's own words. audit: as `about.read_audit` gives it.
+    """
+    told = about(model, "dense", audit, labels, licence)
+    return {out.with_suffix(".safetensors"): to_safetensors(model.net, told)} | card_files(model, out, told, data)
+
+
+def card_files(model: Model, out: pathlib.Path, told: dict[str, Any], data: str) -> Files:
+    """OUT.card.md and OUT.card.json. told: the metadata of what they describe."""
+    markdown, json_text = card(told, measured(model.net), data, out.stem)
+    return {out.with_suffix(".card.md"): markdown.encode(), out.with_suffix(".card.json"): json_text.encode()}
