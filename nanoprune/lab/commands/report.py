@@ -21,11 +21,13 @@ def report(folder: pathlib.Path, markdown: bool) -> None:
     python cli.py report results/digits --markdown
     """
     from nanoprune.lab.experiment.results import read_results
-    from nanoprune.lab.report import markdown_table, results_table, write_report
+    from nanoprune.lab.report import controls_table, markdown_controls, markdown_table, results_table, write_report
 
     results = read_results(folder)
     write_report(results, folder)
     if markdown:
         click.echo(markdown_table(results))
+        click.echo(markdown_controls(results))
     else:
-        Console().print(results_table(results))
+        for table in filter(None, (results_table(results), controls_table(results))):
+            Console().print(table)

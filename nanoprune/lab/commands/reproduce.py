@@ -53,10 +53,10 @@ from nanoprune.lab.commands.options import (
     default="default",
     show_default=True,
     metavar="NAME,...|default|all",
-    help="The rows of the table; what a method needs runs too.",
+    help="The methods to compare; those that they need run too.",
 )
 @click.option(
-    "--epsilon", type=float, multiple=True, help="Budget of the rows with DP-SGD, which then run; may be repeated."
+    "--epsilon", type=float, multiple=True, help="Budget of the methods with DP-SGD, which then run; may be repeated."
 )
 @privacy_options
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
@@ -94,10 +94,11 @@ def reproduce(
 ) -> None:
     """Run the paper's comparison on DATASET: digits, mnist, location30, purchase100, texas100, cifar10 or cifar100.
 
-    Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense
-    of the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
-    results.json, curves.h5, plots and report.html to the folder --out and prints a table. --methods chooses the rows;
-    besides there are the simple defences (validation-stop, which is early stopping on the reference set, l2, dropout,
+    Trains and attacks the unprotected network, the Min-Max game, MIA-Pruning without and with the game for each --keep,
+    and their controls: the dense network stopped early at the pruned one's accuracy, a dense one of its size, the same
+    schedule with nothing pruned (prune-1), and one-shot magnitude pruning in place of ADMM. Writes results.json,
+    curves.h5, plots and report.html to the folder --out and prints a table. --methods chooses the methods; besides
+    there are the simple defences (validation-stop, which is early stopping on the reference set, l2, dropout,
     label-smoothing, relaxloss, memguard, temperature) and those with DP-SGD; the names simple and private stand for all
     of either. An unknown name lists what there is. Interrupted, by Ctrl-C or a power cut, it goes on where it was with
     the same command and --resume, and ends with the same results.
@@ -116,7 +117,7 @@ def reproduce(
     from nanoprune.lab.experiment.methods import check_private
     from nanoprune.lab.experiment.recipes import layer_names, recipe_for
     from nanoprune.lab.experiment.results import write_results
-    from nanoprune.lab.report import results_table, write_report
+    from nanoprune.lab.report import controls_table, results_table, write_report
     from nanoprune.lab.workflow.reproduce import reproduce as compare
     from nanoprune.prune import read_keep_file
 
@@ -145,7 +146,8 @@ def reproduce(
             write_results(results, curves, out)
             write_report(results, out)
             run.finish()
-    Console().print(results_table(results))
+    for table in filter(None, (results_table(results), controls_table(results))):
+        Console().print(table)
     for note in results["notes"]:
         click.echo(f"note: {note}")
     click.echo(f"{results['seconds']:.0f} s; {out / 'report.html'}")

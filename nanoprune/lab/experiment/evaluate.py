@@ -22,7 +22,8 @@ SCORES = {
     "entropy": scores.entropy,
     "modified_entropy": scores.modified_entropy,
 }
-ATTACKS = ("network", *SCORES, "label_only")
+ATTACKS = ("network", *SCORES)
+LABEL_ONLY = "label_only"
 FALSE_POSITIVE_RATES = (0.01, 0.001)
 HELD_OUT = 0.25  # share of the known records that no attack is fitted on: they stop the network and rank the attacks
 
@@ -73,10 +74,11 @@ def evaluate(
 ) -> dict[str, Outcome]:
     """Attack R classifiers; `known` and `scored` are outputs on disjoint records.
 
-    The names are those of ATTACKS, and "NAME, per class" for the three scores that gain from a threshold per class. A
-    share HELD_OUT of the known records, the last ones of the members and of the non-members, is held out: the attack
-    network stops by it, and the attacks are ranked by it. (That favours the network slightly in the ranking.) For their
-    final use, thresholds and the logistic model of the label-only attack are fitted on all known records.
+    The names are those of ATTACKS, "NAME, per class" for the three scores that gain from a threshold per class, and
+    LABEL_ONLY where the copies were queried. A share HELD_OUT of the known records, the last ones of the members and of
+    the non-members, is held out: the attack network stops by it, and the attacks are ranked by it. (That favours the
+    network slightly in the ranking.) For their final use, thresholds and the logistic model of the label-only attack
+    are fitted on all known records.
     advance(k) is called when k more classifiers have an attack network. slot(r, hash of the outputs): where the scores
     of the network that attacks classifier r are kept, if anywhere, so that an interrupted run need not repeat them.
     Raises ArgumentError where the attacker knows fewer than four members or non-members.
@@ -96,7 +98,7 @@ def evaluate(
             outcomes[key] = _outcome(final, trial, own, others, known, scored, held_out)
     if known.right is not None and scored.right is not None:
         own, others = _label_only_scores(known, scored, held_out)
-        outcomes["label_only"] = _outcome(zero, zero, own, others, known, scored, held_out)
+        outcomes[LABEL_ONLY] = _outcome(zero, zero, own, others, known, scored, held_out)
     return outcomes
 
 

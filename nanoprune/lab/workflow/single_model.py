@@ -99,7 +99,7 @@ def prune_model(
 
     made = [*model.steps, step]
     ended = _train("prune", pruned, dataset, recipe, threads, progress, prune, run, made, solved)
-    pruned.steps.append(step | {"status": ended.status[0]} | _adversary(ended))
+    pruned.steps.append(step | ({"status": ended.status[0]} if ended.status else {}) | _adversary(ended))
     return pruned
 
 
