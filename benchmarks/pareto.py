@@ -5,9 +5,10 @@
     python benchmarks/pareto.py cifar10 --network resnet18 --width 0.125 --seeds 3 --families early-stop,prune,minmax
     python benchmarks/pareto.py location30 --draw                 the table and the figure again, nothing is trained
 
-NANOPRUNE_DATA names the folder above the data. Writes OUT/pareto-DATASET.json after each setting and resumes from it when
-it is run again: every setting seed by seed, the fronts, and the differences of all pairs of methods with intervals. Then
-it draws OUT/pareto-DATASET.svg and .png and prints the tables. A setting in which a seed diverges is left out and named.
+NANOPRUNE_DATA names the folder above the data. Writes OUT/pareto-DATASET.json after each setting and resumes from it
+when it is run again: every setting seed by seed, the fronts, and the differences of all pairs of methods with
+intervals. Then it draws OUT/pareto-DATASET.svg and .png and prints the tables. A setting in which a seed diverges is
+left out and named.
 
 The strongest attack is chosen on the attacker's own records and measured on others, early stopping stops at fixed
 epochs, and all methods share the splits of each seed. A front is the best of several settings on the scored records, so

@@ -22,6 +22,7 @@ LOOKS: dict[str, tuple[str, str, Any]] = {
     "magnitude": ("#56B4E9", "P", (0, (9, 2))),
     "prune+minmax": ("#D55E00", "X", "-"),
 }
+LEAST_SHOWN = 0.6  # share of the best accuracy below which a network is of no use
 REST = (("#009E73", "h", (0, (7, 2))), ("#6A51A3", "<", (0, (4, 1, 1, 1))), ("#666666", ">", (0, (2, 1))))
 TITLES = {
     "early-stop": "early stopping (control)",
@@ -63,11 +64,10 @@ def pareto_plot(sweep: Mapping[str, Any], shown: Sequence[str] = SHOWN) -> Figur
             look = LOOKS.get(family["name"], REST[place % len(REST)])
             _draw_family(axes, family, *look)
         axes.axhline(50, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        axes.margins(x=0.06, y=0.06)
-        axes.set_ylim(bottom=min(49.0, axes.get_ylim()[0]))
+        _limit(axes, families)
         note = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "color": GREY, "fontsize": 11}
         axes.annotate("guessing", (0, 50), xytext=(4, 4), **note)
-        axes.annotate("better", (0.985, 0.05), (0.84, 0.17), xycoords="axes fraction", ha="center", color=GREY,
+        axes.annotate("better", (0.99, 0.08), (0.86, 0.19), xycoords="axes fraction", ha="center", color=GREY,
                       arrowprops={"arrowstyle": "->", "color": GREY, "linewidth": 1.4})  # fmt: skip
         axes.set_xlabel("test accuracy, %")
         axes.set_ylabel("strongest attack's accuracy, %")
@@ -75,6 +75,21 @@ def pareto_plot(sweep: Mapping[str, Any], shown: Sequence[str] = SHOWN) -> Figur
         axes.set_title(literal(f"{sweep['dataset']}, {sweep['network']}, {seeds} seed{'s' if seeds > 1 else ''}"))
         figure.legend(loc="outside lower center", ncols=2, fontsize=11, handlelength=2.6, columnspacing=1.4)
         return settle(figure)
+
+
+def _limit(axes: Axes, families: Sequence[Mapping[str, Any]]) -> None:
+    """Show the fronts: intervals may be cut off, and so are accuracies below LEAST_SHOWN of the best one."""
+    points = [
+        [100 * summary(family["points"][i][f"{of}_accuracy"])["mean"] for of in ("test", "attack")]
+        for family in families
+        for i in family["front"]
+    ]
+    right = max(x for x, _ in points)
+    left = max(min(x for x, _ in points), LEAST_SHOWN * right)
+    pad = max(0.05 * (right - left), 0.3)
+    top = max(y for x, y in points if x >= left)
+    axes.set_xlim(left - pad, right + pad)
+    axes.set_ylim(min(49.0, *(y for x, y in points if x >= left)) - 0.03 * (top - 49), top + 0.08 * (top - 49))
 
 
 def _draw_family(axes: Axes, family: Mapping[str, Any], colour: str, marker: str, dashes: Any) -> None:
