@@ -19,6 +19,8 @@ test: $(VENV)/installed
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python tools/core_size.py
 
 bench: $(BENCH)/installed
 	PYTHONPATH=. $(BENCH)/bin/python benchmarks/run.py $(ONLY)

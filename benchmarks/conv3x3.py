@@ -15,9 +15,10 @@ import torch
 from measure import in_turn, report, sgemm_rate
 from training import side_by_side
 
-from nanoprune.lab.engine.passes import Passes, default_threads
-from nanoprune.lab.engine.process_group import Team
-from nanoprune.nn import Conv2D, Network, Workspace, convolution
+from nanoprune.lab.engine.passes import SharedPasses, default_threads
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.kernels import convolution
+from nanoprune.nn import Conv2D, Network, Workspace
 
 BATCH = 32
 SIZES = ((32, 64), (16, 128), (8, 256), (4, 512))  # H, C
@@ -27,7 +28,7 @@ def our_pass(H: int, C: int, threads: int, layer: Callable = convolution) -> Cal
     threadpoolctl.threadpool_limits(1, user_api="blas")
     rng = np.random.default_rng(0)
     net = Network(layer(C, C, 3, padding=1), (H, C, H)).initialise([rng])
-    passes, parts = Passes(net, Team(threads)), np.array_split(np.arange(BATCH), threads)
+    passes, parts = SharedPasses(net, ProcessGroup(threads)), np.array_split(np.arange(BATCH), threads)
     arrays = {  # each worker's part of X and dY, as the layers around the convolution leave them
         part[0]: [rng.standard_normal((1, H, C, H, len(part))).astype(np.float32) for _ in range(2)] for part in parts
     }

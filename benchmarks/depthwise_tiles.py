@@ -11,7 +11,9 @@ import numpy as np
 import threadpoolctl
 from measure import in_turn
 
-from nanoprune.nn import BandedDepthwise, DepthwiseConv2D, Network, Workspace, banded
+from nanoprune.lab.kernels import BandedDepthwise, banded
+from nanoprune.lab.layers import DepthwiseConv2D
+from nanoprune.nn import Network, Workspace
 
 IMAGES = ((32, 48), (16, 48), (8, 144), (4, 240))  # rows and columns, channels
 TILES = (2, 4, 8)

@@ -7,6 +7,7 @@ ours has widths 16, 32, 32: 29,000. The official test set chooses nothing here.
     python benchmarks/dp_mnist.py [1|2 ...]      NANOPRUNE_DATA names the folder above mnist/
 """
 
+import functools
 import os
 import pathlib
 import sys
@@ -14,13 +15,17 @@ import time
 
 import numpy as np
 
-from nanoprune.batch import Records, accuracy
 from nanoprune.defend import DPSGD
 from nanoprune.lab.data import load
+from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.passes import default_threads, single_threaded_blas
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.engine.run import LabRun
 from nanoprune.lab.privacy.accounting import epsilon, epsilon_rdp, phase
 from nanoprune.lab.zoo import build, describe
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
+from nanoprune.train import train
 
 SETTINGS = {"1": (1.3, 15, 0.1), "2": (0.7, 45, 0.25)}  # noise, epochs, learning rate
 WIDTHS = [16, 32, 32]
@@ -40,7 +45,8 @@ def run(noise: float, epochs: int, lr: float) -> None:
 
     with single_threaded_blas():
         plan = Schedule(epochs, batch=240, lr=lr, momentum=0.0)
-        train(net, records, members, plan, [], private=DPSGD(1.5, noise), threads=threads, on_epoch=tell)
+        run = functools.partial(LabRun, estimate=DPSGD(1.5, noise), group=ProcessGroup(threads), on_epoch=tell)
+        train(net, records, members, plan, [], run=run)
     spent = [phase(60_000, 240, noise, epochs)]
     pld, rdp = epsilon(spent, 1e-5), epsilon_rdp(spent, 1e-5)
     print(f"noise {noise}, {epochs} epochs, {net.size:,} parameters: epsilon {pld:.3f} (RDP {rdp:.3f}), ", end="")

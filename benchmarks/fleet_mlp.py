@@ -21,11 +21,12 @@ from measure import in_turn, report, sgemm_rate
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
-from nanoprune.batch import Records
 from nanoprune.lab.engine.passes import default_threads
 from nanoprune.lab.engine.shards import Advance, map_shards, shard_size, train_shards
 from nanoprune.lab.zoo import build, describe
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
+from nanoprune.train import train
 
 R, BATCH, EPOCHS, STEPS, WIDTHS = 16, 64, 10, 50, [446, 512, 256, 128, 30]
 MEMBERS = BATCH * STEPS // EPOCHS

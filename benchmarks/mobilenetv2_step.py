@@ -18,6 +18,7 @@ from training import training_step
 from nanoprune.lab.engine.passes import default_threads
 from nanoprune.lab.zoo import build, describe
 from nanoprune.lab.zoo.mobilenet import STAGES, mobilenetv2_widths
+from nanoprune.lab.zoo.structure import macs
 
 SHAPE, CLASSES, WIDTH, BATCH = (32, 3, 32), 10, 0.25, 64
 
@@ -68,8 +69,13 @@ def main() -> None:
     net = build(describe("mobilenetv2", SHAPE, CLASSES, WIDTH), replicas=0)
     if sum(p.numel() for p in peer().parameters()) != net.size:
         raise SystemExit("error: the peer is another network")
+    limit = 6 * macs(net.body, SHAPE) * BATCH / sgemm_rate(threads)
     report(
-        "mobilenetv2-step-64", times, seconds, f"torch {layout}", 6 * net.body.macs(SHAPE) * BATCH / sgemm_rate(threads)
+        "mobilenetv2-step-64",
+        times,
+        seconds,
+        f"torch {layout}",
+        limit,
     )
     our_peak = peak_memory("training", "training_step", *ours)
     peaks = [peak_memory("mobilenetv2_step", "peer_step", threads, layout) for layout in LAYOUTS]

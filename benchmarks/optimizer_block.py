@@ -1,4 +1,4 @@
-"""One Adam step of the attack network by block size: why `nanoprune.nn.optimizer.BLOCK` is what it is.
+"""One Adam step of the attack network by block size: why `nanoprune.nn.blocks.BLOCK` is what it is.
 
 python benchmarks/optimizer_block.py
 """
@@ -9,13 +9,13 @@ import numpy as np
 from measure import in_turn
 
 from nanoprune.attack.attacker import attacker
-from nanoprune.nn import Adam, optimizer
+from nanoprune.nn import Adam, blocks
 
 BLOCKS = [1024, 4096, 16384, 65536, 1 << 30]
 
 
 def adam_step(block: int) -> Callable[[], None]:
-    optimizer.BLOCK = block
+    blocks.BLOCK = block
     h, adam = attacker(30).initialise([np.random.default_rng(0)]), Adam()
     h.grad[...] = np.random.default_rng(1).standard_normal(h.grad.shape)
     return lambda: adam.step(h, 1e-6)

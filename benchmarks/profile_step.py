@@ -16,6 +16,7 @@ import threadpoolctl
 
 from nanoprune.attack.attacker import attacker
 from nanoprune.lab.zoo import build, describe
+from nanoprune.lab.zoo.structure import macs
 from nanoprune.nn import SGD, Adam, Network, Workspace, cross_entropy, log_loss
 
 STEPS, WARMUP = 60, 5
@@ -43,7 +44,7 @@ def profile(title: str, net: Network, samples: int, optimizer: SGD | Adam, rate:
     for _ in range(STEPS + WARMUP):
         step(net, X, y, ws, optimizer, spent)
     times = {name: 1e3 * float(np.median(found[WARMUP:])) for name, found in spent.items()}
-    total, limit = sum(times.values()), 1e3 * 2 * samples * (3 * net.body.macs(net.input_shape) - outermost) / rate
+    total, limit = sum(times.values()), 1e3 * 2 * samples * (3 * macs(net.body, net.input_shape) - outermost) / rate
     print(f"\n{title}: {total:.2f} ms, of which the arithmetic takes {limit:.2f} ms ({limit / total:.0%})")
     for name, milliseconds in times.items():
         print(f"  {milliseconds:7.3f} ms  {milliseconds / total:4.0%}  {name}")
@@ -58,7 +59,7 @@ def step(net: Network, X: np.ndarray, y: np.ndarray, ws: Workspace, optimizer: S
         spent[name].append(time.thread_time() - began)
         return result
 
-    layers = net.body.layers
+    layers = net.body.parts
     for i, layer in enumerate(layers):
         X = timed(f"{i} forward   {_short(layer)}", layer.forward, X, ws)
     loss = cross_entropy if net.output_shape[0] > 1 else lambda z, y: log_loss(z, y[:, None].astype(z.dtype))

@@ -39,15 +39,14 @@ import torch
 from measure import Times, report
 from torch.nn import functional
 
-from nanoprune.attack.network import MIN_PATIENCE, PATIENCE, RATES
+from nanoprune.attack.network import MIN_PATIENCE, PATIENCE, RATES, held_out_share
 from nanoprune.lab.data import Dataset, Split, load, make_split
 from nanoprune.lab.engine.passes import default_threads
-from nanoprune.lab.experiment.evaluate import Outputs, evaluate, held_out_share, strongest
+from nanoprune.lab.experiment.evaluate import Outputs, evaluate, strongest
 from nanoprune.lab.experiment.recipes import Keep, Recipe, keep_name, recipe_for
 from nanoprune.lab.zoo import build, describe, narrowed
-from nanoprune.nn import schedule
 from nanoprune.prune.budget import count
-from nanoprune.train import Schedule
+from nanoprune.schedule import Schedule, learning_rate
 
 BATCH = 64  # of the adversary's and the attack network's steps
 ROOT = pathlib.Path(__file__).parents[1]
@@ -176,13 +175,13 @@ def train(
     """Train f in place; return its test accuracy after each epoch."""
     parameters = list(f.parameters())
     optimizer = torch.optim.SGD(parameters, plan.lr, plan.momentum, weight_decay=plan.weight_decay, fused=True)
-    rate, members, curve = schedule(plan.decay, plan.lr, plan.epochs), torch.tensor(split.members), []
+    rate, members, curve = learning_rate(plan.decay, plan.lr, plan.epochs), torch.tensor(split.members), []
     for epoch in range(epochs or plan.epochs):
         optimizer.param_groups[0]["lr"] = rate(epoch)
         total = 0.0
         for index in members[torch.randperm(len(members))].split(plan.batch):
             if game:
-                game.strengthen(f)
+                game.maximise(f)
             logits = f(x[index])
             loss = functional.cross_entropy(logits, y[index])
             total += loss.detach()

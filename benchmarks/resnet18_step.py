@@ -17,6 +17,7 @@ from training import training_step
 
 from nanoprune.lab.engine.passes import default_threads
 from nanoprune.lab.zoo import build, describe
+from nanoprune.lab.zoo.structure import macs
 
 SHAPE, CLASSES, BATCH = (32, 3, 32), 10, 32
 
@@ -60,8 +61,8 @@ def main() -> None:
         (training_step, *ours), *((peer_step, threads, layout) for layout in LAYOUTS), rounds=6, steps=3, warmup=3
     )
     seconds, layout = min(zip(theirs, LAYOUTS, strict=True), key=lambda pair: pair[0].median)
-    macs = build(describe("resnet18", SHAPE, CLASSES, 1.0), replicas=0).body.macs(SHAPE)
-    report("resnet18-step-32", times, seconds, f"torch {layout}", 6 * macs * BATCH / sgemm_rate(threads))
+    products = macs(build(describe("resnet18", SHAPE, CLASSES, 1.0), replicas=0).body, SHAPE)
+    report("resnet18-step-32", times, seconds, f"torch {layout}", 6 * products * BATCH / sgemm_rate(threads))
     our_peak = peak_memory("training", "training_step", *ours)
     peaks = [peak_memory("resnet18_step", "peer_step", threads, layout) for layout in LAYOUTS]
     report_memory("memory-resnet18", our_peak, "torch", min(peaks))

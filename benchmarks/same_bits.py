@@ -9,16 +9,19 @@ step differs by float32's rounding, and many steps by more, since training enlar
 judged.
 """
 
+import functools
 import hashlib
 import sys
 
 import numpy as np
 
-from nanoprune.batch import Records
 from nanoprune.lab.engine.passes import single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.engine.run import LabRun
 from nanoprune.lab.zoo import build, describe
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
+from nanoprune.train import train
 
 NETWORKS = {  # shape of a sample, widths, samples in an epoch
     "mlp": ((446,), [512, 256, 128], 256),
@@ -39,7 +42,8 @@ def trained(network: str, threads: int, steps: int, dtype: type) -> np.ndarray:
     batch = samples if steps == 1 else 64
     plan = Schedule(max(1, steps * batch // samples), batch=batch, lr=0.05)
     with single_threaded_blas():
-        train(net, Records(x, y), members, plan, [np.random.default_rng(r) for r in (3, 4)], team=Team(threads))
+        run = functools.partial(LabRun, group=ProcessGroup(threads))
+        train(net, Records(x, y), members, plan, [np.random.default_rng(r) for r in (3, 4)], run=run)
     return net.theta.copy()
 
 

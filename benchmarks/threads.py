@@ -1,8 +1,8 @@
 """Whether a second process pays: training steps of one network with one process and with all, by the size of the step.
 
 `threads-NAME`: the peer is nanoprune with one process. `lab.engine.shards.SMALL` lies between the sizes that gain
-and those that do not. `sleepless-NAME`: the peer is nanoprune whose processes sleep as soon as they wait for another
-(`nanoprune.lab.engine.process_group.SLEEPLESS`).
+and those that do not. `spin-NAME`: the peer is nanoprune whose processes sleep as soon as they wait for another
+(`nanoprune.lab.engine.process_group.SPIN`).
 
     python benchmarks/threads.py
 """
@@ -15,6 +15,7 @@ from training import training_step
 from nanoprune.lab.engine import process_group
 from nanoprune.lab.engine.passes import default_threads
 from nanoprune.lab.zoo import build, describe
+from nanoprune.lab.zoo.structure import macs
 
 CASES = {  # name: network, input shape, classes, widths, batch
     "mlp-64-256-128-10, batch 32": ("mlp", (64,), 10, [256, 128], 32),
@@ -27,8 +28,8 @@ CASES = {  # name: network, input shape, classes, widths, batch
 
 
 def sleeping_step(*case: object) -> Callable[[], None]:
-    """The step of processes that do not look for a message before they sleep."""
-    process_group.SLEEPLESS = 0.0
+    """The step of processes that do not poll for a message before they sleep."""
+    process_group.SPIN = 0.0
     return training_step(*case)
 
 
@@ -37,11 +38,11 @@ def main() -> None:
     for name, case in CASES.items():
         network, shape, classes, widths, batch = case
         net = build(describe(network, shape, classes, widths), replicas=0)
-        print(f"{net.body.macs(shape) * batch / 1e6:.1f} million multiply-accumulates forward")
-        ways = [(training_step, *case, threads), (training_step, *case, 1), (sleeping_step, *case, threads)]
-        many, one, sleeping = in_turn(*ways, steps=20)
+        print(f"{macs(net.body, shape) * batch / 1e6:.1f} million multiply-accumulates forward")
+        cases = [(training_step, *case, threads), (training_step, *case, 1), (sleeping_step, *case, threads)]
+        many, one, sleeping = in_turn(*cases, steps=20)
         report(f"threads-{name}", many, one, "one process", None)
-        report(f"sleepless-{name}", many, sleeping, "sleeping at once", None)
+        report(f"spin-{name}", many, sleeping, "sleeping at once", None)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from nanoprune.batch import Records
 from nanoprune.defend import DPSGD
 from nanoprune.errors import WorkerError
-from nanoprune.lab.engine.passes import Passes
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.passes import SharedPasses
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
 
 
 def training_step(
@@ -25,8 +26,7 @@ def training_step(
     threadpoolctl.threadpool_limits(1, user_api="blas")
     x, y = random_batch(batch, shape, classes)
     net = build(describe(network, shape, classes, widths)).initialise([np.random.default_rng(0)])
-    records, optimizer, passes = Records(x, y), SGD(momentum=0.9), Passes(net, Team(threads))
-    optimizer.begin(net, passes.team.zeros)
+    records, optimizer, passes = Records(x, y), SGD(momentum=0.9), SharedPasses(net, ProcessGroup(threads))
     index = np.arange(batch)[None]
 
     def objective(net: Network, ws: Workspace, index: np.ndarray, count: int) -> np.ndarray:
@@ -37,15 +37,15 @@ def training_step(
 
     def step() -> None:
         passes.run(objective, index)
-        optimizer.step(net, 1e-3, passes.mine)
+        optimizer.step(passes.own, 1e-3)
 
     return side_by_side(passes, step)
 
 
-def side_by_side(passes: Passes, step: Callable[[], Any]) -> Callable[[], Any]:
-    """The step for rank 0; the other processes of the team go along with each one that it makes, until it ends."""
+def side_by_side(passes: SharedPasses, step: Callable[[], Any]) -> Callable[[], Any]:
+    """The step for rank 0; the other processes of the group follow each one that it makes, until it ends."""
     passes.__enter__()
-    while passes.team.rank:
+    while passes.group.rank:
         try:
             step()
         except WorkerError:
@@ -102,9 +102,8 @@ def lenet5_private_step(batch: int, threads: int) -> Callable[[], None]:
     x, y = random_batch(batch)
     net = build(describe("lenet-5", (28, 1, 28), 10, [20, 50, 500])).initialise([np.random.default_rng(0)])
     records, optimizer, private = Records(x, y), SGD(momentum=0.9), DPSGD(clip=1.5, noise=1.0)
-    private.begin(net, np.arange(60_000)[None], batch)
-    passes, index = Passes(net, Team(threads), keep_gradients=True), np.arange(batch)[None]
-    optimizer.begin(net, passes.team.zeros)
+    private.begin(net, np.arange(60_000)[None], Schedule(1, batch), [], None, None, None)
+    passes, index = SharedPasses(net, ProcessGroup(threads), defer=True), np.arange(batch)[None]
 
     def objective(net: Network, ws: Workspace, index: np.ndarray, count: int) -> np.ndarray:
         X, labels = records.batch(index, ws)
@@ -115,8 +114,8 @@ def lenet5_private_step(batch: int, threads: int) -> Callable[[], None]:
 
     def step() -> None:
         passes.run(objective, index)
-        private.add_noise(net, passes.mine)
-        optimizer.step(net, 1e-3, passes.mine)
+        private.add_noise(passes.own)
+        optimizer.step(passes.own, 1e-3)
 
     return side_by_side(passes, step)
 

@@ -147,28 +147,10 @@ def _cublas_product(A: Any, B: Any, out: Any) -> Any:
     inner, outer = (0, 1) if out.shape[0] >= out.shape[1] else (1, 0)  # batch axes
     for i in range(out.shape[outer]):
         (a, *left), (b, *right), (c, *result) = (_matrices(M, i, inner, outer) for M in (A, B, out))
-        cublas.gemmStridedBatchedEx(
-            handle,
-            right[0],
-            left[0],
-            n,
-            m,
-            k,
-            one.ctypes.data,
-            b,
-            kind,
-            *right[1:],
-            a,
-            kind,
-            *left[1:],
-            zero.ctypes.data,
-            c,
-            kind,
-            *result[1:],
-            out.shape[inner],
-            compute,
-            cublas.CUBLAS_GEMM_DEFAULT,
-        )
+        sizes, factors = (right[0], left[0], n, m, k), (b, kind, *right[1:], a, kind, *left[1:])
+        batch = (out.shape[inner], compute, cublas.CUBLAS_GEMM_DEFAULT)
+        scales = one.ctypes.data, zero.ctypes.data
+        cublas.gemmStridedBatchedEx(handle, *sizes, scales[0], *factors, scales[1], c, kind, *result[1:], *batch)
     return out
 
 

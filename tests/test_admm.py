@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.engine.states import restore, solver_history, state_of
 from nanoprune.lab.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 from nanoprune.nn import Dense, Network, ReLU, Sequential
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Status, hard_prune
@@ -325,9 +326,9 @@ def test_a_solver_that_was_saved_goes_on_with_the_same_bits(made, dtype, tmp_pat
     first, whole, again = (ADMM(net, budget, s) for _ in range(3))
     expected = solved(net, W_steps, whole)
     solved(net, W_steps[:made], first)
-    write_checkpoint(tmp_path / "c.h5", {}, first.state())
+    write_checkpoint(tmp_path / "c.h5", {}, state_of(first))
     net.W[...] = 7.0  # the weights are kept by others
-    again.restore(Saved(read_checkpoint(tmp_path / "c.h5")[1], 2, "here"), net)
+    restore(again, Saved(read_checkpoint(tmp_path / "c.h5")[1], 2, "here"), net)
     assert again.status == first.status
     assert len(again.history) == made
     np.testing.assert_array_equal(solved(net, W_steps[made:], again), expected[made:])
@@ -343,10 +344,10 @@ def test_a_solver_that_has_ended_is_saved_without_its_arrays(tmp_path):
     net = two_layers(2, np.random.default_rng(0))
     admm, again = (ADMM(net, Budget(net, 0.4), ADMMSettings(iterations=1)) for _ in range(2))
     solved(net, np.ones((1, 2, 18)), admm)
-    state = admm.state(whole=False)
+    state = solver_history(admm)
     assert state.keys() == {"rho", "status", "history"}
     before = again.Z.copy()
-    again.restore(Saved(state, 2, "here"), net)
+    restore(again, Saved(state, 2, "here"), net)
     assert [row.line() for row in again.history] == [row.line() for row in admm.history]
     np.testing.assert_array_equal(again.Z, before)
 
@@ -359,7 +360,7 @@ def test_a_state_of_another_solver_is_refused(name, value):
     net = two_layers(2, np.random.default_rng(0))
     admm = ADMM(net, Budget(net, 0.4))
     with pytest.raises(DataError, match=name):
-        admm.restore(Saved(admm.state() | {name: value}, 2, "here"), net)
+        restore(admm, Saved(state_of(admm) | {name: value}, 2, "here"), net)
 
 
 def test_a_history_of_more_iterations_than_are_made_is_refused():
@@ -367,7 +368,7 @@ def test_a_history_of_more_iterations_than_are_made_is_refused():
     long, short = (ADMM(net, Budget(net, 0.4), ADMMSettings(iterations=i)) for i in (2, 1))
     solved(net, np.ones((2, 2, 18)), long)
     with pytest.raises(DataError, match="one row a replica"):
-        short.restore(Saved(long.state(), 2, "here"), net)
+        restore(short, Saved(state_of(long), 2, "here"), net)
 
 
 # --- what is printed, what is refused --------------------------------------------------------------------------------

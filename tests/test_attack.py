@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,11 +22,12 @@ from nanoprune.attack import (
     modified_entropy,
     network,
 )
-from nanoprune.attack.network import again, attack_scores
+from nanoprune.attack.network import attack_scores, held_out_share, repeated
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DivergenceError
-from nanoprune.lab.engine.passes import single_threaded_blas
-from nanoprune.lab.experiment.evaluate import ATTACKS, Outcome, Outputs, evaluate, held_out_share, strongest
+from nanoprune.lab.engine.passes import SharedPasses, single_threaded_blas
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.experiment.evaluate import ATTACKS, Outcome, Outputs, evaluate, strongest
 from nanoprune.nn import Workspace
 
 quick = settings(deadline=None, max_examples=100)
@@ -320,7 +322,7 @@ def test_many_more_of_one_side_do_not_drown_the_other():
 def test_every_record_of_the_smaller_side_comes_as_often(members, others):
     member = np.random.default_rng(1).permutation(np.arange(members + others) < members)
     rows = np.arange(len(member))[None]
-    every = np.concatenate([rows, again(rows, member)], axis=1)[0]
+    every = np.concatenate([rows, repeated(rows, member)], axis=1)[0]
     counts = np.bincount(every)
     assert counts[member].sum() == counts[~member].sum() == max(members, others)
     for side in (member, ~member):
@@ -347,6 +349,10 @@ def test_held_out_records_train_no_network(monkeypatch):
     assert (theta(p) != first).any()
 
 
+def shared(threads, h):
+    return SharedPasses(h, ProcessGroup(threads))
+
+
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_threads_share_the_batches_of_the_attack_network_and_change_rounding_alone(batch, monkeypatch):
     monkeypatch.setattr(network, "RATES", (1e-4,))
@@ -354,7 +360,10 @@ def test_threads_share_the_batches_of_the_attack_network_and_change_rounding_alo
     monkeypatch.setattr(network, "MIN_PATIENCE", 2)
     p, y = guesses(np.random.default_rng(3), (60,), 3)
     member, held_out = np.arange(60) % 2 == 0, np.arange(60) % 5 == 0
-    runs = [fit_attack_network(p, y, member, held_out, seeded(1)[0], batch, threads) for threads in (1, 2, 3)]
+    runs = [
+        fit_attack_network(p, y, member, held_out, seeded(1)[0], batch, partial(shared, threads))
+        for threads in (1, 2, 3)
+    ]
     for _, history in runs[1:]:
         # the losses of the first epochs: later ones enlarge the rounding
         np.testing.assert_allclose(history[:3], runs[0][1][:3], rtol=1e-4)

@@ -5,15 +5,17 @@ import pytest
 import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_training import core_train, train
 
 from nanoprune.backend import to_device, to_host, xp
-from nanoprune.batch import Records, accuracy
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.data.augment import PAD, CropFlip, augmentation
+from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.passes import single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
 
 
 @pytest.fixture(params=[np, strict_cupy.module], ids=["numpy", "cupy"])
@@ -75,8 +77,11 @@ def test_what_is_drawn():
 def test_another_name_is_refused():
     with pytest.raises(ArgumentError, match="augment must be one of none, crop-flip, got 'mixup'"):
         augmentation("mixup")
+    plan, crop_flip, members = Schedule(1, augment="mixup"), Schedule(1, augment="crop-flip"), np.arange(2)[None]
     with pytest.raises(ArgumentError, match="augment must be one of"):
-        Schedule(1, augment="mixup")
+        train(Network(Dense(2, 2), (2,)), Records(np.eye(2), np.arange(2)), members, plan, seeded(1))
+    with pytest.raises(ArgumentError, match="augment must be none in the core, got 'crop-flip'"):
+        core_train(Network(Dense(2, 2), (2,)), Records(np.eye(2), np.arange(2)), members, crop_flip, seeded(1))
 
 
 # In training
@@ -95,7 +100,7 @@ def trained(augment: str, threads: int = 1, epochs: int = 3) -> tuple[Network, n
     net, members = linear(2), np.stack([g.permutation(40)[:21] for g in seeded(2)])
     with single_threaded_blas():
         plan = Schedule(epochs, batch=8, augment=augment)
-        losses = train(net, images(), members, plan, seeded(2), team=Team(threads))
+        losses = train(net, images(), members, plan, seeded(2), group=ProcessGroup(threads))
     return net, losses
 
 

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoprune import batch as batch_module
-from nanoprune.batch import Records, accuracy, evaluation_batch, predict, predict_fleet, shuffled
+from nanoprune.lab.engine import evaluation as batch_module
+from nanoprune.lab.engine.evaluation import accuracy, evaluation_batch, predict_fleet
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Dense, Network, ReLU, Sequential, Workspace
+from nanoprune.records import Records, predict, shuffled
 
 quick = settings(deadline=None, max_examples=50)
 

@@ -16,7 +16,7 @@ from nanoprune.lab.workflow.single_model import prune_model, train_model
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings, Budget, hard_prune
-from nanoprune.train import Schedule
+from nanoprune.schedule import Schedule
 
 NETWORKS = ("vgg16", "mobilenetv2", "resnet18")
 PLAN = Schedule(epochs=1, batch=8, lr=0.02)

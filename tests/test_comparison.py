@@ -12,7 +12,7 @@ from nanoprune.lab.experiment.methods import chosen, train_methods
 from nanoprune.lab.experiment.recipes import RECIPES, Private, recipe_for
 from nanoprune.lab.zoo import mixes_records
 from nanoprune.prune import ADMMSettings
-from nanoprune.train import Schedule
+from nanoprune.schedule import Schedule
 
 PLAN = Schedule(epochs=2, batch=16)
 VARIANTS = ("mask", "synflow", "random", "admm", "magnitude")

@@ -13,61 +13,50 @@ import pytest
 import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_training import train
 
 from nanoprune.attack import network
 from nanoprune.attack.attacker import attacker
 from nanoprune.backend import device_name, module_name, product, require, to_device, to_host, use_device, xp
-from nanoprune.batch import Records, accuracy, predict, predict_fleet
-from nanoprune.defend import DPSGD, MinMax, memguard
+from nanoprune.defend import DPSGD, MinMax
 from nanoprune.defend.losses import loss_function
 from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
 from nanoprune.lab.audit import attack_model
 from nanoprune.lab.data.digits import load_digits
+from nanoprune.lab.engine.evaluation import accuracy, predict_fleet
 from nanoprune.lab.engine.folder import Run
 from nanoprune.lab.engine.passes import default_threads, single_threaded_blas
 from nanoprune.lab.engine.shards import footprint, shard_size
+from nanoprune.lab.experiment import memguard
 from nanoprune.lab.experiment.defences import OUTPUTS, TRAINING
 from nanoprune.lab.experiment.evaluate import Outputs, evaluate
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.experiment.recipes import RECIPES
+from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D
+from nanoprune.lab.layers import DepthwiseConv2D, Dropout, GroupNorm, Pointwise, Residual, Tanh
 from nanoprune.lab.models.model import load_model, save_model
+from nanoprune.lab.shrink import shrink
 from nanoprune.lab.verify import certificate, run
 from nanoprune.lab.workflow import single_model
 from nanoprune.lab.workflow.reproduce import reproduce
 from nanoprune.lab.zoo import build, describe
+from nanoprune.lab.zoo.cost import costs
 from nanoprune.nn import (
     SGD,
     Adam,
-    BandedDepthwise,
     Conv2D,
     Dense,
-    DepthwiseConv2D,
-    Dropout,
     Flatten,
-    GroupNorm,
     Network,
-    Pointwise,
     ReLU,
-    Residual,
     Sequential,
-    Tanh,
-    WinogradConv2D,
     Workspace,
     cross_entropy,
     log_loss,
 )
-from nanoprune.prune import (
-    ADMM,
-    ADMMSettings,
-    Budget,
-    Mask,
-    costs,
-    hard_prune,
-    parse_scheme,
-    project,
-    shrink,
-)
-from nanoprune.train import Schedule, train
+from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune, parse_scheme, project
+from nanoprune.records import Records, predict
+from nanoprune.schedule import Schedule
 
 R = 2  # replicas
 SOURCES = sorted(pathlib.Path(certificate.__file__).parents[2].rglob("*.py"))
@@ -538,7 +527,7 @@ def test_min_max():
         net = small_net()
         game = MinMax(small_records(), 3, members, reference, seeded(seed=1), batch=5)
         for _ in range(2):
-            game.strengthen(net)
+            game.maximise(net)
         game.end_epoch()
         logits, y = to_device(draw(R, 3, 4)), to_device(np.arange(8).reshape(R, 4) % 3)
         return [game.h.theta, game.history, game.gain_gradient(logits, y, Workspace(), 4)]

@@ -19,18 +19,19 @@ from nanoprune.defend.temperature import temperature
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit.shadows import recipe_steps, train_shadows, undefended
 from nanoprune.lab.data import load
-from nanoprune.lab.engine.passes import Passes
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.passes import SharedPasses
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.shards import sample_threads
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.methods import BASELINE, check_repeatable, chosen, train_methods
 from nanoprune.lab.experiment.recipes import DefenceSettings, recipe_for
+from nanoprune.lab.layers import Dropout
 from nanoprune.lab.models.model import load_model, save_model
 from nanoprune.lab.workflow.single_model import train_model
 from nanoprune.lab.zoo import build, describe, narrowed
-from nanoprune.nn import Dense, Dropout, Network, Sequential, Workspace, cross_entropy
+from nanoprune.nn import Dense, Network, Sequential, Workspace, cross_entropy
 from nanoprune.prune import ADMMSettings
-from nanoprune.train import Schedule
+from nanoprune.schedule import Schedule
 
 LOGIT = st.floats(-30, 30) | st.floats(-2, 2)
 PLAN = Schedule(epochs=4, batch=16)
@@ -172,7 +173,7 @@ def test_relaxloss_goes_by_the_whole_batch_for_any_number_of_workers():
 
     gradients = []
     for threads in (1, 2):
-        with Passes(net, Team(threads)) as passes:
+        with SharedPasses(net, ProcessGroup(threads)) as passes:
             passes.run(objective, np.arange(16)[None])
         gradients.append(net.grad.copy())
     np.testing.assert_allclose(*gradients, atol=1e-12)
@@ -207,7 +208,7 @@ def test_an_unknown_loss_is_refused(name):
 def test_dropout_stands_before_every_dense_layer_but_the_first():
     for name, shape, layers in (("mlp", (6,), 3), ("lenet-5", (28, 1, 28), 2), ("resnet18", (32, 3, 32), 1)):
         description = describe(name, shape, 4, [5, 4, 3] if name == "mlp" else None, dropout=0.3)
-        body = build(description, replicas=0).body.layers
+        body = build(description, replicas=0).body.parts
         places = [i for i, layer in enumerate(body) if isinstance(layer, Dropout)]
         assert [type(body[i + 1]) for i in places] == [Dense] * layers
         assert {body[i].rate for i in places} == {0.3}

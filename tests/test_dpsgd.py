@@ -7,40 +7,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_training import train
 from scipy import stats
 from test_layers import conv_cases, depthwise_cases, group_cases, pointwise_cases
 
-from nanoprune.batch import Records, predict
 from nanoprune.defend import DPSGD, MinMax
+from nanoprune.defend.dpsgd import trained_layers
+from nanoprune.defend.place_norms import record_blocks, records_first
+from nanoprune.defend.record_norms import record_norms
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.engine.passes import Passes, single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.passes import OwnColumns, SharedPasses, single_threaded_blas
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.engine.states import restore, state_of
+from nanoprune.lab.kernels import WinogradConv2D
+from nanoprune.lab.layers import BatchNorm, DepthwiseConv2D, Dropout, GroupNorm, Pointwise, Residual, Tanh
 from nanoprune.lab.privacy.accounting import Phase, epsilon
 from nanoprune.lab.statistics.epsilon import epsilon_lower_bound
 from nanoprune.lab.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
-from nanoprune.nn import (
-    BatchNorm,
-    Branches,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    GroupNorm,
-    MaxPool,
-    Network,
-    Pointwise,
-    ReLU,
-    Residual,
-    Sequential,
-    Tanh,
-    WinogradConv2D,
-    Workspace,
-    cross_entropy,
-)
-from nanoprune.nn.records import blocks, records_first
+from nanoprune.nn import Branches, Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records, predict
+from nanoprune.schedule import Schedule
 
 SEEDS = st.integers(0, 2**32 - 1)
 SMALL = st.integers(1, 3)
@@ -85,14 +72,18 @@ def check_layer(layer, shape, masked, rng):
     support = np.ones(net.theta.shape)
     if masked:
         support[:, : net.weight_count] = rng.random(net.W.shape) < 0.5
-        net.restrict(support[:, : net.weight_count])
-    ws = Workspace(keep_gradients=True)
+    ws = Workspace(defer=True)
     net.forward(X, ws)
     net.backward(dY, ws, need_dX=True)
-    ((layer, kept, saved),) = ws.kept()
-    close(layer.record_norms(kept, ws, *saved), ((single * support) ** 2).sum(axis=-1).T)
+    ((layer, kept, saved),) = ws.deferred
+    of_weights = {p: support[:, : p.size].reshape(-1, *p.shape) for p in net.weights} if masked else {}
+    close(record_norms(layer, kept, ws, saved, of_weights), ((single * support) ** 2).sum(axis=-1).T)
     layer.weight_gradient(kept * weight.reshape(len(weight), *[1] * (kept.ndim - 2), -1), ws, *saved)
     close(net.grad, np.einsum("nrp,rn->rp", single, weight))
+
+
+def begin(private, net, members, batch, mask=None, game=None):
+    private.begin(net, members, Schedule(epochs=1, batch=batch), [], None, mask, game)
 
 
 def close(ours, oracle):
@@ -122,7 +113,7 @@ def test_norms_and_weighted_sums_are_those_of_a_loop_over_records(case, masked, 
     ],
 )
 def test_both_forms_of_a_convolution_in_blocks_of_records(layer, side, block, masked, monkeypatch):
-    monkeypatch.setattr("nanoprune.nn.records.BLOCK", block)
+    monkeypatch.setattr("nanoprune.defend.place_norms.BLOCK", block)
     check_layer(layer, (3, side, layer.channels, side, 5), masked, np.random.default_rng(0))
 
 
@@ -134,11 +125,11 @@ ANOTHER = types.SimpleNamespace(_module=None)  # an array library that is not Nu
 def test_blocks_have_every_record_once_and_no_more_elements_than_asked(on_gpu, N, elements):
     most = 20 if on_gpu else 12
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nanoprune.nn.records.BLOCK", 12)
-        patch.setattr("nanoprune.nn.records.BLOCK_GPU", 20)
+        patch.setattr("nanoprune.defend.place_norms.BLOCK", 12)
+        patch.setattr("nanoprune.defend.place_norms.BLOCK_GPU", 20)
         if on_gpu:
-            patch.setattr("nanoprune.nn.records.xp", ANOTHER)
-        found = [range(N)[of] for of in blocks(N, elements)]
+            patch.setattr("nanoprune.defend.place_norms.xp", ANOTHER)
+        found = [range(N)[of] for of in record_blocks(N, elements)]
     assert [n for of in found for n in of] == list(range(N))
     assert all(len(of) == 1 or len(of) * elements <= most for of in found)
     assert len(found) == math.ceil(N / max(1, most // elements))  # as few as that takes
@@ -148,29 +139,29 @@ def test_blocks_have_every_record_once_and_no_more_elements_than_asked(on_gpu, N
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 5, 4), (1, 2, 3, 5, 4)])
 def test_records_first_is_the_same_numbers_in_another_order(shape, on_gpu, monkeypatch):
     if on_gpu:
-        monkeypatch.setattr("nanoprune.nn.records.xp", ANOTHER)
+        monkeypatch.setattr("nanoprune.defend.place_norms.xp", ANOTHER)
     A = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     found = records_first(A, "A", Workspace())
-    assert found.dtype == np.float32
+    assert found.dtype == np.float64
     assert found.shape == (shape[0], shape[-1], shape[1], *shape[2:-1][::-1])
     for r, row, *between, n in np.ndindex(*shape):
         assert found[(r, n, row, *between[::-1])] == A[(r, row, *between, n)]
 
 
 @pytest.mark.parametrize("side", [4, 9])  # by the Gram matrices and by the gradients
-def test_norms_of_float32_are_float32(side):
+def test_norms_of_float32_are_float64(side):
     rng, layer = np.random.default_rng(0), Conv2D(8, 8, 3)
     net = Network(layer, (side, 8, side), 2)
     net.theta[...] = rng.standard_normal(net.theta.shape)
     X = rng.standard_normal((2, side, 8, side, 3)).astype(np.float32)
     dY = rng.standard_normal((2, *net.output_shape, 3)).astype(np.float32)
     single = single_gradients(net, X, dY)
-    ws = Workspace(keep_gradients=True)
+    ws = Workspace(defer=True)
     net.forward(X, ws)
     net.backward(dY, ws, need_dX=True)
-    ((_, kept, saved),) = ws.kept()
-    norms = layer.record_norms(kept, ws, *saved)
-    assert norms.dtype == np.float32
+    ((layer, kept, saved),) = ws.deferred
+    norms = record_norms(layer, kept, ws, saved, {})
+    assert norms.dtype == np.float64
     np.testing.assert_allclose(norms, (single.astype(np.float64) ** 2).sum(axis=-1).T, rtol=1e-4)
 
 
@@ -197,7 +188,7 @@ def clipped_sum(net, X, y, private, threads=1):
         private.clip(net, ws)
         return 0
 
-    with Passes(net, Team(threads), keep_gradients=True) as passes:
+    with SharedPasses(net, ProcessGroup(threads), defer=True) as passes:
         passes.run(objective, np.tile(np.arange(X.shape[-1]), (len(X), 1)))
     return net.grad.copy()
 
@@ -205,7 +196,7 @@ def clipped_sum(net, X, y, private, threads=1):
 def loop(net, X, y, C, batch, clipping="flat", support=None):
     """1/L sum of g / max(1, |g| / C), record by record; "layer": of each layer's part of g, with C / sqrt(layers)."""
     ws, total = Workspace(), np.zeros_like(net.grad)
-    layers = [layer.parameters() for layer, _ in net.body.leaves(net.input_shape) if layer.parameters()]
+    layers = [layer.parameters() for layer in trained_layers(net)]
     for n in range(X.shape[-1]):
         _, dlogits = cross_entropy(net.forward(np.ascontiguousarray(X[..., n : n + 1]), ws), y[:, n : n + 1])
         net.backward(dlogits, ws)
@@ -232,7 +223,7 @@ def test_the_clipped_sum_of_a_network_is_that_of_a_loop(kind, masked, clipping, 
     X, y = rng.standard_normal((R, *shape, N)), rng.integers(0, CLASSES, (R, N))
     norms = np.linalg.norm(loop(net, X[..., :1], y[:, :1], np.inf, 1), axis=1)
     private, mask = DPSGD(clip := float(norms.mean()), 0.0, clipping), Mask(net) if masked else None
-    private.begin(net, np.zeros((R, 50), int), 4, mask)
+    begin(private, net, np.zeros((R, 50), int), 4, mask)
     ours = clipped_sum(net, X, y, private, threads)
     if mask:
         ours[:, : net.weight_count] *= mask.M
@@ -250,7 +241,7 @@ def test_one_record_moves_the_sum_by_at_most_the_clip(kind, scale, clipping, see
     net = network(body, shape, rng, 2)
     X, y = scale * rng.standard_normal((2, *shape, N)), rng.integers(0, CLASSES, (2, N))
     private = DPSGD(C, 0.0, clipping)
-    private.begin(net, np.zeros((2, 50), int), L)
+    begin(private, net, np.zeros((2, 50), int), L)
     whole, without = (clipped_sum(net, X[..., :n], y[:, :n], private) for n in (N, N - 1))
     assert (np.linalg.norm(whole - without, axis=1) <= C / L * (1 + 1e-9)).all()
 
@@ -258,9 +249,9 @@ def test_one_record_moves_the_sum_by_at_most_the_clip(kind, scale, clipping, see
 def test_a_place_without_a_record_has_no_gradient():
     rng, (body, shape) = np.random.default_rng(0), feature_network()
     net = network(body, shape, rng, 1)
-    ws = Workspace(keep_gradients=True)
+    ws = Workspace(defer=True)
     private = DPSGD(1.0, 0.0)
-    private.begin(net, np.zeros((1, 9), int), 3)
+    begin(private, net, np.zeros((1, 9), int), 3)
     X, y = rng.standard_normal((1, *shape, 3)), rng.integers(0, CLASSES, (1, 3))
     found = []
     for weight in (np.array([[True, True, False]]), np.array([[True, True]])):
@@ -278,7 +269,9 @@ def test_a_place_without_a_record_has_no_gradient():
 
 def sampler(M, batch, replicas=2):
     private, (body, shape) = DPSGD(1.0, 1.0, seeds=list(range(replicas))), feature_network()
-    private.begin(network(body, shape, np.random.default_rng(0), replicas), np.tile(np.arange(M), (replicas, 1)), batch)
+    begin(
+        private, network(body, shape, np.random.default_rng(0), replicas), np.tile(np.arange(M), (replicas, 1)), batch
+    )
     return private
 
 
@@ -323,7 +316,7 @@ def test_samples_may_be_empty_and_then_a_step_is_noise_alone():
 def test_noise_has_the_standard_deviation_sigma_c_over_l_in_each_replica():
     net = Network(Dense(200, 100), (200,), 3)
     private = DPSGD(1.5, 0.8, seeds=[0, 1, 2])
-    private.begin(net, np.zeros((3, 100), int), 10)
+    begin(private, net, np.zeros((3, 100), int), 10)
     private.add_noise(net)
     assert private.steps == 1
     squares = (net.grad.astype(np.float64) ** 2).sum(axis=1) / (0.8 * 1.5 / 10) ** 2  # chi-squared, P degrees
@@ -339,8 +332,8 @@ def test_noise_on_some_columns_is_the_noise_of_all_there():
     for columns in (slice(None), slice(0, 30), slice(30, None)):
         net = Network(Dense(7, 9), (7,), 2)
         private = DPSGD(1.5, 0.8, seeds=[0, 1])
-        private.begin(net, np.zeros((2, 100), int), 10)
-        private.add_noise(net, columns)
+        begin(private, net, np.zeros((2, 100), int), 10)
+        private.add_noise(OwnColumns(net, columns))
         noise.append(net.grad)
     whole, left, right = noise
     np.testing.assert_array_equal(left + right, whole)
@@ -365,10 +358,10 @@ def test_what_was_saved_draws_the_same_samples_and_noise(tmp_path):
     net = network(*feature_network(), np.random.default_rng(0), 2)
     list(private.batches())
     private.add_noise(net)
-    write_checkpoint(tmp_path / "c.h5", {}, private.state())
+    write_checkpoint(tmp_path / "c.h5", {}, state_of(private))
     saved = Saved(read_checkpoint(tmp_path / "c.h5")[1], 2, "here")
     list(again.batches())
-    again.restore(saved, net)
+    restore(again, saved, net)
     assert again.steps == 1
     for ours, oracle in zip(again.batches(), private.batches(), strict=True):
         np.testing.assert_array_equal(ours, oracle)
@@ -378,11 +371,11 @@ def test_what_was_saved_draws_the_same_samples_and_noise(tmp_path):
         of.add_noise(net)
         noise.append(net.grad.copy())
     np.testing.assert_array_equal(*noise)
-    again.restore(Saved(sampler(40, 10).state(), 2, "here"), net)
+    restore(again, Saved(state_of(sampler(40, 10)), 2, "here"), net)
     assert again.steps == 0  # before the first step
     for wrong in ({"steps": -1}, {"steps": None}, {"generators": []}):
         with pytest.raises(DataError, match=next(iter(wrong))):
-            again.restore(Saved(private.state() | wrong, 2, "here"), net)
+            restore(again, Saved(state_of(private) | wrong, 2, "here"), net)
 
 
 # Training
@@ -419,7 +412,7 @@ def test_threads_change_nothing_but_rounding(threads):
     for workers in (1, threads):
         net = fresh(2)
         private = DPSGD(0.5, 1.0, seeds=[1, 2])
-        train(net, problem(), members, Schedule(epochs=3, batch=6), [], private=private, team=Team(workers))
+        train(net, problem(), members, Schedule(epochs=3, batch=6), [], private=private, group=ProcessGroup(workers))
         found.append(net.theta)
     close(found[1], found[0])
 
@@ -437,9 +430,9 @@ def test_a_mask_holds_and_admm_prunes_in_private():
     assert (net.W[zeros] == 0).all()
     assert (net.theta != before).any(axis=1).all()
     assert private.steps == 2 * 4 * 4
-    assert net.support is not None
+    assert private.support is not None
     train(net, problem(), members, plan, [], private=private)
-    assert net.support is None  # all weights are trained again, and all count
+    assert private.support is None  # all weights are trained again, and all count
 
 
 def test_dropout_and_augmentation_draw_in_secret():
@@ -510,3 +503,45 @@ def test_an_attack_stays_below_the_claimed_epsilon(monkeypatch):
 def test_an_attack_finds_a_clip_or_noise_that_is_broken(broken, monkeypatch):
     claimed, bound = audited(monkeypatch, broken)
     assert bound > claimed
+
+
+def patches_gradient(X, dY, k):
+    """Of one record in float64 by loops over the kernel: dW[o, i, c, j] = sum_yx dY[y, o, x] X[y + i, c, x + j]."""
+    OH, _, OW = dY.shape
+    X, dY = X.astype(np.float64), dY.astype(np.float64)
+    dW = [[np.einsum("yox,ycx->oc", dY, X[i : i + OH, :, j : j + OW]) for j in range(k)] for i in range(k)]
+    return np.array(dW), dY.sum(axis=(0, 2))
+
+
+@pytest.mark.parametrize(
+    "make", [Conv2D, WinogradConv2D, lambda C, O, k: Pointwise(C, O)], ids=["plain", "fast", "1x1"]
+)
+@settings(deadline=None, max_examples=25)
+@given(
+    st.sampled_from([1.0, 1e-2, 1e-3, 1e-5, 1e-6]),
+    st.floats(0.01, 3.0),
+    st.sampled_from([(8, 16, 4), (2, 3, 9)]),
+    SEEDS,
+)
+def test_no_record_exceeds_the_clip_however_little_its_inputs_vary(make, contrast, C, sizes, seed):
+    """GroupNorm's gradient sums to about 0 over the places of a convolution, so that the gradient of a record whose
+    pixels are nearly alike is a small difference of large sums. Sizes: by the Gram matrices, and by the gradients."""
+    channels, kernels, side = sizes
+    rng, k = np.random.default_rng(seed), 3
+    layer = make(channels, kernels, k)
+    k = getattr(layer, "size", 1)
+    net = Network(Sequential(layer, GroupNorm(1, kernels)), (side, channels, side), 1)
+    net.initialise([rng])
+    X = (1 + contrast * rng.standard_normal((1, side, channels, side, 4))).astype(np.float32)
+    dY = rng.standard_normal((1, *net.output_shape, 4)).astype(np.float32)
+    ws = Workspace(defer=True)
+    net.forward(X, ws)
+    net.backward(dY, ws)
+    ((_, _, _), (layer, kept, saved)) = ws.deferred  # GroupNorm's, then the convolution's
+    norms = np.sqrt(record_norms(layer, kept, ws, saved, {}))[0]  # (N,)
+    assert np.isfinite(norms).all()
+    for n in range(4):
+        dW, db = patches_gradient(X[0, ..., n], kept[0, ..., n], k)
+        exact = math.sqrt((dW**2).sum() + (db**2).sum())
+        assert exact / max(1.0, norms[n] / C) <= C * (1 + 1e-5) or exact <= C * (1 + 1e-5)
+        assert norms[n] == pytest.approx(exact, rel=1e-6, abs=1e-12)

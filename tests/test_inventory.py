@@ -10,10 +10,12 @@ from click.testing import CliRunner
 
 import cli
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.layers import DepthwiseConv2D, Pointwise, Residual
 from nanoprune.lab.models.inventory import inventory_of
 from nanoprune.lab.models.model import Model, save_model
 from nanoprune.lab.zoo import build, describe
-from nanoprune.nn import Branches, Conv2D, Dense, DepthwiseConv2D, Pointwise, Residual, Sequential
+from nanoprune.lab.zoo.structure import macs
+from nanoprune.nn import Branches, Conv2D, Dense, Sequential
 
 
 def run(*arguments):
@@ -33,12 +35,12 @@ def pruned(tmp_path):
 
 def test_multiply_accumulates_are_weights_times_positions():
     image = (9, 4, 7)
-    assert Conv2D(4, 6, 3, stride=2, padding=1).macs(image) == 5 * 4 * (6 * 4 * 9)
-    assert DepthwiseConv2D(4, 3, stride=2, padding=1).macs(image) == 5 * 4 * (4 * 9)
-    assert Pointwise(4, 6, stride=2).macs(image) == 5 * 4 * (4 * 6)
-    assert Dense(5, 3).macs((5,)) == 15
-    assert Residual(Pointwise(4, 6), Conv2D(4, 6, 1)).macs(image) == 2 * 63 * 24
-    assert Branches((2, Dense(2, 3)), (3, Sequential(Dense(3, 4), Dense(4, 1)))).macs((5,)) == 6 + 12 + 4
+    assert macs(Conv2D(4, 6, 3, stride=2, padding=1), image) == 5 * 4 * (6 * 4 * 9)
+    assert macs(DepthwiseConv2D(4, 3, stride=2, padding=1), image) == 5 * 4 * (4 * 9)
+    assert macs(Pointwise(4, 6, stride=2), image) == 5 * 4 * (4 * 6)
+    assert macs(Dense(5, 3), (5,)) == 15
+    assert macs(Residual(Pointwise(4, 6), Conv2D(4, 6, 1)), image) == 2 * 63 * 24
+    assert macs(Branches((2, Dense(2, 3)), (3, Sequential(Dense(3, 4), Dense(4, 1)))), (5,)) == 6 + 12 + 4
 
 
 def test_lenet_5_layer_by_layer():

@@ -135,7 +135,7 @@ def test_no_scored_record_fits_the_model():
 @pytest.mark.usefixtures("few_epochs")
 def test_defences_of_the_outputs_change_no_label_and_so_nothing_for_the_label_only_attack(monkeypatch):
     """Every defence of the outputs keeps the predicted class, on perturbed copies too; the attack is the baseline's."""
-    monkeypatch.setattr("nanoprune.defend.memguard.STEPS", 20)
+    monkeypatch.setattr("nanoprune.lab.experiment.memguard.STEPS", 20)
     plan = Schedule(epochs=8, batch=16)
     recipe = recipe_for(load("digits"), members=60, reference=20, nonmembers=60, minmax=0.0)
     quick = {"dense": plan, "prune": plan, "retrain": plan, "admm": ADMMSettings(rho=0.1, iterations=2)}

@@ -7,35 +7,24 @@ from hypothesis import strategies as st
 from scipy.signal import correlate
 
 from nanoprune.errors import ArgumentError, WorkspaceError
+from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D, depthwise_convolution
 from nanoprune.lab.kernels.winograd import minimal_filter
-from nanoprune.lab.verify import reference
-from nanoprune.lab.verify.gradient import apart, gradients, network
-from nanoprune.nn import (
+from nanoprune.lab.layers import (
     AvgPool,
-    BandedDepthwise,
     BatchNorm,
-    Branches,
-    Conv2D,
-    Dense,
     DepthwiseConv2D,
     Dropout,
-    Flatten,
     GlobalAvgPool,
     GroupNorm,
-    Layer,
-    MaxPool,
-    Network,
     Pointwise,
-    ReLU,
     ReLU6,
     Residual,
-    Sequential,
     Standardise,
     Tanh,
-    WinogradConv2D,
-    Workspace,
-    depthwise_convolution,
 )
+from nanoprune.lab.verify import reference
+from nanoprune.lab.verify.gradient import apart, gradients, network
+from nanoprune.nn import Branches, Conv2D, Dense, Flatten, Layer, MaxPool, Network, ReLU, Sequential, Workspace
 
 TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
 DTYPES = st.sampled_from([np.float64, np.float32])
@@ -198,7 +187,7 @@ def test_depthwise_convolution_is_the_same_in_blocks_of_rows(monkeypatch):
     net = filled(DepthwiseConv2D(3, 3, stride=2, padding=1), X.shape, np.float64, rng)
     whole = passes(net, X, dY, Workspace())
     for rows in (1, 3):
-        monkeypatch.setattr("nanoprune.nn.depthwise.BLOCK", rows * 2 * 3 * 3 * 2)
+        monkeypatch.setattr("nanoprune.lab.layers.depthwise.BLOCK", rows * 2 * 3 * 3 * 2)
         for ours, expected in zip(passes(net, X, dY, Workspace()), whole, strict=True):
             close(ours, expected)
 
@@ -325,7 +314,7 @@ def test_batch_norm_in_training_equals_loops(case, dtype, seed):
     expected, statistics = reference.batch_norm(X, gamma, beta, 1e-5)
     assert Y.dtype == dtype
     close(Y, expected, dtype)
-    close(net.seen, np.concatenate(statistics, axis=1), dtype)
+    close(net.batch_state, np.concatenate(statistics, axis=1), dtype)
     np.testing.assert_array_equal(net.state, state)  # a forward pass alone remembers nothing
 
 
@@ -375,7 +364,7 @@ def test_running_statistics_are_those_of_pytorch():
     first, second = np.array([1.0, 3.0]).reshape(1, 1, 2), np.array([4.0, 4.0, 10.0]).reshape(1, 1, 3)
     for X in (first, second):
         net.forward(X, Workspace())
-        net.remember()
+        net.update_statistics()
     mean = 0.9 * (0.1 * 2) + 0.1 * 6
     var = 0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 12
     close(net.state, np.array([[mean, var]]))

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import DataError
+from nanoprune.lab.engine.states import restore, state_of
+from nanoprune.lab.layers import Tanh
 from nanoprune.lab.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
-from nanoprune.nn import SGD, Adam, Dense, Network, Sequential, Tanh, Workspace, cross_entropy
+from nanoprune.nn import SGD, Adam, Dense, Network, Sequential, Workspace, cross_entropy
 from nanoprune.prune import Budget, Mask, hard_prune
 
 quick = settings(deadline=None, max_examples=50)
@@ -81,14 +83,14 @@ def test_a_mask_that_was_saved_is_the_same_though_a_survivor_is_zero_by_now(tmp_
     rng = np.random.default_rng(0)
     net = pruned_network(rng, 0.3, "float32")
     mask = Mask(net)
-    write_checkpoint(tmp_path / "c.h5", {}, mask.state())
+    write_checkpoint(tmp_path / "c.h5", {}, state_of(mask))
     net.W[0, np.flatnonzero(net.W[0])[0]] = 0
     again, state = Mask(net), read_checkpoint(tmp_path / "c.h5")[1]
     assert (again.M != mask.M).sum() == 1
-    again.restore(Saved(state, 2, "here"), net)
+    restore(again, Saved(state, 2, "here"), net)
     np.testing.assert_array_equal(again.M, mask.M)
     assert again.M.dtype == np.float32
     with pytest.raises(DataError, match="M"):
-        again.restore(Saved({"M": mask.M[:, 1:] != 0}, 2, "here"), net)
+        restore(again, Saved({"M": mask.M[:, 1:] != 0}, 2, "here"), net)
     with pytest.raises(DataError, match="M"):
-        again.restore(Saved({"M": mask.M}, 2, "here"), net)  # no bool
+        restore(again, Saved({"M": mask.M}, 2, "here"), net)  # no bool

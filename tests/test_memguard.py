@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from nanoprune.attack import network
+from nanoprune.attack.attacker import attack_input
 from nanoprune.attack.network import attack_scores
-from nanoprune.defend import memguard as module
-from nanoprune.defend.memguard import MemGuard, memguard, noise_gradient
-from nanoprune.defend.minmax import attack_input
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.experiment import memguard as module
+from nanoprune.lab.experiment.memguard import MemGuard, memguard, noise_gradient
 from nanoprune.nn import Dense, Network, ReLU, Sequential, Workspace
 
 

@@ -10,13 +10,15 @@ from scipy.special import log_expit
 from scipy.special import softmax as scipy_softmax
 
 from nanoprune.attack.attacker import attacker
-from nanoprune.batch import Records
 from nanoprune.defend import MinMax, minmax
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.engine.passes import single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
-from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Tanh, Workspace
-from nanoprune.train import Schedule, train
+from nanoprune.lab.engine.passes import SharedPasses, share_moments, single_threaded_blas
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.layers import Tanh
+from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Workspace
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
+from nanoprune.train import train
 
 LOG2 = np.log(2.0)
 
@@ -119,7 +121,7 @@ def test_a_step_by_hand():
     for _ in range(4):
         member, other = logit(0), logit(2)
         expected.append((-0.5 * log_expit(member) - 0.5 * log_expit(-other), ((member > 0) + (other <= 0)) / 2))
-        game.strengthen(identity(3))
+        game.maximise(identity(3))
         game.end_epoch()
     np.testing.assert_allclose(np.array(game.history)[:, :, 0], expected, rtol=1e-4)
     assert all(after[0] < before[0] for before, after in pairwise(expected))  # ascent on the gain
@@ -135,7 +137,7 @@ def test_the_adversary_learns_what_is_there_to_learn():
     game = game_on(x, y, records[:, 0], records[:, 1], batch=32)
     for _ in range(3):
         for _ in range(10):
-            game.strengthen(identity(3))
+            game.maximise(identity(3))
         game.end_epoch()
     losses, accuracies = (np.array(column)[:, 0] for column in zip(*game.history, strict=True))
     assert len(losses) == 3
@@ -152,7 +154,7 @@ def test_the_adversary_stays_at_log_2_where_there_is_nothing_to_learn():
     )
     for _ in range(2):
         for _ in range(10):
-            game.strengthen(identity(3))
+            game.maximise(identity(3))
         game.end_epoch()
     losses, accuracies = (np.array(column) for column in zip(*game.history, strict=True))
     assert (losses >= LOG2 - 1e-6).all()
@@ -169,7 +171,7 @@ def test_inner_steps_and_epochs_are_honoured(inner_steps):
     net = identity(3, replicas=2)
     members = records  # of 12 in batches of 5: 3 steps an epoch
     train(net, game.records, members, Schedule(epochs=2, batch=5), generators(2), game=game)
-    assert game.optimizer.t == 2 * 3 * inner_steps
+    assert game.adam.t == 2 * 3 * inner_steps
     assert len(game.history) == 2
     for loss, right in game.history:
         assert loss.shape == right.shape == (2,)
@@ -193,7 +195,7 @@ def test_members_and_reference_are_not_mixed_up():
     records = Spy(rng.standard_normal((40, 3)).astype(np.float32), rng.integers(0, 3, 40))
     members, reference = np.arange(20).reshape(2, 10), np.arange(20, 40).reshape(2, 10)
     game = MinMax(records, 3, members, reference, generators(2), batch=200)
-    game.strengthen(identity(3, replicas=2))
+    game.maximise(identity(3, replicas=2))
     (index,) = seen
     assert index.shape == (2, 400)
     for r in range(2):
@@ -208,11 +210,12 @@ def test_two_threads_do_what_one_does():
     x, y, records = rng.standard_normal((24, 3)), rng.integers(0, 3, 24), np.arange(24).reshape(2, 12)
     one, two, two_again = (game_on(x, y, records, records[::-1], batch=5) for _ in range(3))
     for game, threads in ((one, 1), (two, 2), (two_again, 2)):
-        team = Team(threads)
-        game.begin(team)
+        team = ProcessGroup(threads)
+        game.passes = SharedPasses(game.h, team)
+        share_moments(game.adam, game.h, team)
         with team:
             for _ in range(4):
-                game.strengthen(identity(3, replicas=2))
+                game.maximise(identity(3, replicas=2))
             game.end_epoch()
     np.testing.assert_allclose(two.h.theta, one.h.theta, atol=1e-5)
     np.testing.assert_allclose(two.history, one.history, atol=1e-5)
@@ -259,7 +262,7 @@ def test_the_classifier_takes_gain_from_the_adversary():
     net, game = identity(3, dtype="float64"), game_on(x, y, np.arange(10)[None], np.arange(10)[None])
     game.h = smooth_attacker(3, 1)
     game.h.theta[...] = rng.standard_normal(game.h.theta.shape)
-    game.strengthen = lambda net: game._steps.append(np.zeros((2, 1)))
+    game.maximise = lambda net: game.steps.append(np.zeros((2, 1)))
     game.lam = 1e6
     records = Records(x, y)
 

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from nanoprune.attack.attacker import attacker
 from nanoprune.errors import ArgumentError, DeviceError
+from nanoprune.lab.layers import BatchNorm
 from nanoprune.lab.zoo import NETWORKS, build, describe, layers_of, narrowed
-from nanoprune.nn import SGD, Adam, BatchNorm, Conv2D, Dense, Flatten, Network, ReLU, Sequential, Workspace
+from nanoprune.lab.zoo.structure import macs as macs_of
+from nanoprune.nn import SGD, Adam, Conv2D, Dense, Flatten, Network, ReLU, Sequential, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
 
 
@@ -56,9 +58,9 @@ def test_the_layers_that_were_given_are_left_alone():
     assert body.parameters()[0].value is None
 
 
-def test_shard_and_twin_share_parameters_only_copy_shares_nothing():
+def test_shard_and_over_share_parameters_only_copy_shares_nothing():
     net = small(4).initialise(generators(4))
-    shard, twin, copy = net.shard(slice(1, 3)), net.twin(), net.copy()
+    shard, twin, copy = net.shard(slice(1, 3)), net.over(net.theta, None, net.state), net.copy()
     assert (shard.replicas, twin.replicas, copy.replicas) == (2, 4, 4)
     shard.theta[0, 0], shard.grad[1, 2] = 7.0, 8.0
     assert (net.theta[1, 0], twin.theta[1, 0], net.grad[2, 2]) == (7.0, 7.0, 0.0)
@@ -85,7 +87,7 @@ def test_nonzero_counts_weights_only():
 # state
 
 
-def remembering(replicas: int = 3) -> Network:
+def with_statistics(replicas: int = 3) -> Network:
     """A network with two normalisations, whose statistics are all different."""
     body = Sequential(Conv2D(2, 3, 2, bias=False), BatchNorm(3), ReLU(), Flatten(), Dense(27, 4), BatchNorm(4))
     net = Network(body, (4, 2, 4), replicas, np.float64).initialise(generators(replicas))
@@ -94,41 +96,46 @@ def remembering(replicas: int = 3) -> Network:
 
 
 def test_statistics_are_views_of_state_and_no_parameters():
-    net = remembering()
+    net = with_statistics()
     assert [(s.name, s.shape) for s in net.statistics] == [(n, (c, 1)) for c in (3, 4) for n in ("mean", "var")]
-    assert net.state.shape == net.seen.shape == (3, 14)
+    assert net.state.shape == net.batch_state.shape == (3, 14)
     assert net.size == net.theta.shape[1] == 3 * 8 + 4 * 27 + 4 + 2 * (3 + 4)
     np.testing.assert_array_equal(np.concatenate([s.value[:, :, 0] for s in net.statistics], axis=1), net.state)
     for s in net.statistics:
         assert np.shares_memory(s.value, net.state)
-        assert np.shares_memory(s.seen, net.seen)
+        assert np.shares_memory(s.batch, net.batch_state)
 
 
 def test_a_network_starts_with_unit_scales_and_variances():
-    fresh = Network(remembering().template, (4, 2, 4), 2)
-    for net in (fresh, remembering().initialise(generators(3))):
+    fresh = Network(with_statistics().template, (4, 2, 4), 2)
+    for net in (fresh, with_statistics().initialise(generators(3))):
         for s in net.statistics:
             assert (s.value == (1 if s.name == "var" else 0)).all()
-    gamma, beta = remembering().biases[0], remembering().biases[1]
+    gamma, beta = with_statistics().biases[0], with_statistics().biases[1]
     assert (gamma.value == 1).all()
     assert (beta.value == 0).all()
 
 
-def test_shard_and_twin_share_the_state_and_copy_does_not():
-    net = remembering()
-    shard, twin, copy, repeated = net.shard(slice(1, 3)), net.twin(), net.copy(), net.copy([2, 0, 2])
+def test_shard_and_over_share_the_state_and_copy_does_not():
+    net = with_statistics()
+    shard, twin, copy, repeated = (
+        net.shard(slice(1, 3)),
+        net.over(net.theta, None, net.state),
+        net.copy(),
+        net.copy([2, 0, 2]),
+    )
     np.testing.assert_array_equal(copy.state, net.state)
     np.testing.assert_array_equal(repeated.state, net.state[[2, 0, 2]])
     shard.state[0, 3] = -5.0
     assert (net.state[1, 3], twin.state[1, 3]) == (-5.0, -5.0)
     assert copy.state[1, 3] != -5.0
-    twin.seen[...] = 7.0  # two passes in flight see different batches
-    assert not (net.seen == 7.0).any()
+    twin.batch_state[...] = 7.0  # two passes in flight see different batches
+    assert not (net.batch_state == 7.0).any()
 
 
 @pytest.mark.parametrize("optimizer", [SGD(0.9, 0.1), Adam(weight_decay=0.1)])
 def test_no_optimiser_penalty_or_mask_touches_the_state(optimizer):
-    net = remembering()
+    net = with_statistics()
     state, budget = net.state.copy(), Budget(net, 0.3)
     admm = ADMM(net, budget)
     net.grad[...] = 1.0
@@ -141,11 +148,11 @@ def test_no_optimiser_penalty_or_mask_touches_the_state(optimizer):
     assert (net.biases[0].value != 0).all()  # scales are not pruned
 
 
-def test_remember_takes_a_tenth_of_what_was_seen():
-    net = remembering()
+def test_running_statistics_move_a_tenth_towards_those_of_the_batch():
+    net = with_statistics()
     state = net.state.copy()
-    net.seen[...] = 20.0
-    net.remember()
+    net.batch_state[...] = 20.0
+    net.update_statistics()
     np.testing.assert_allclose(net.state, 0.9 * state + 0.1 * 20.0)
 
 
@@ -306,11 +313,11 @@ def test_networks_have_the_published_counts(name, count, macs, decimals):
     description = describe(name, (224, 3, 224), 1000)
     assert parameters(description) == count
     assert layers_of(description).output_shape((224, 3, 224)) == (1000,)
-    assert round(layers_of(description).macs((224, 3, 224)) / 1e9, decimals) == macs
+    assert round(macs_of(layers_of(description), (224, 3, 224)) / 1e9, decimals) == macs
 
 
 def test_vgg16_without_its_normalisation_has_the_published_count():
-    layers = layers_of(describe("vgg16", (224, 3, 224), 1000)).layers
+    layers = layers_of(describe("vgg16", (224, 3, 224), 1000)).parts
     assert sum(p.size for x in layers if not isinstance(x, BatchNorm) for p in x.parameters()) == 138_357_544
 
 
@@ -318,7 +325,7 @@ def test_small_images_keep_their_size_for_longer():
     """ResNet18 for CIFAR: 3x3 stem (9,408 - 1,728 weights less), no pooling, and 10 classes instead of 1000."""
     small = describe("resnet18", (32, 3, 32), 10)
     assert parameters(small) == 11_689_512 - (9_408 - 1_728) - 990 * 513
-    assert layers_of(small).macs((32, 3, 32)) == 555_422_720  # published for this form: 0.56 G
+    assert macs_of(layers_of(small), (32, 3, 32)) == 555_422_720  # published for this form: 0.56 G
     assert parameters(describe("mobilenetv2", (32, 3, 32), 10)) == 3_504_872 - 990 * 1281  # only strides differ
     vgg = layers_of(describe("vgg16", (32, 3, 32), 10))
     assert [p.shape for p in vgg.parameters() if p.shape[-1] == 512] == [(512, 512), (10, 512)]

@@ -1,6 +1,7 @@
 """SGD, Adam and the schedules against the papers' formulas, one parameter at a time."""
 
 import math
+import types
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import ArgumentError
-from nanoprune.nn import SGD, Adam, Dense, Network, schedule
-from nanoprune.nn import optimizer as module
+from nanoprune.lab.engine.passes import share_moments
+from nanoprune.nn import SGD, Adam, Dense, Network
+from nanoprune.nn import blocks as module
+from nanoprune.schedule import learning_rate
 
 SEEDS = st.integers(0, 2**32 - 1)
 RATE = 0.05
@@ -106,8 +109,8 @@ def test_replicas_together_equal_replicas_alone(make):
 
 
 @pytest.mark.parametrize("make", [lambda: SGD(0.9), Adam], ids=["SGD", "Adam"])
-def test_moments_move_as_they_are_where_a_team_begins(make):
-    """Into memory that its processes share, also after steps without a team."""
+def test_moments_move_as_they_are_where_a_group_begins(make):
+    """Into memory that its processes share, also after steps without a group."""
     nets, optimizers = [Network(Dense(2, 3), (2,)) for _ in range(2)], [make(), make()]
     made = []
 
@@ -116,7 +119,8 @@ def test_moments_move_as_they_are_where_a_team_begins(make):
         return made[-1]
 
     for step in range(4):
-        optimizers[1].begin(nets[1], zeros if step in (0, 2) else None)
+        if step in (0, 2):
+            share_moments(optimizers[1], nets[1], types.SimpleNamespace(zeros=zeros))
         for net, optimizer in zip(nets, optimizers, strict=True):
             net.grad[...] = np.random.default_rng(step).standard_normal(net.grad.shape)
             optimizer.step(net, 0.1)
@@ -127,7 +131,7 @@ def test_moments_move_as_they_are_where_a_team_begins(make):
 
 
 def test_schedules_by_hand():
-    constant, step, cosine = (schedule(kind, 0.2, 8) for kind in ("constant", "step", "cosine"))
+    constant, step, cosine = (learning_rate(kind, 0.2, 8) for kind in ("constant", "step", "cosine"))
     assert [constant(epoch) for epoch in (0, 3.5, 7.9)] == [0.2] * 3
     assert [step(epoch) for epoch in (0, 3, 4, 5.9, 6, 7)] == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
     assert [cosine(epoch) for epoch in (0, 2, 4, 8)] == pytest.approx([0.2, 0.1 * (1 + math.sqrt(0.5)), 0.1, 0.0])
@@ -136,9 +140,9 @@ def test_schedules_by_hand():
 @pytest.mark.parametrize("rate", [0.0, -0.1, math.inf, math.nan])
 def test_rates_that_cannot_be_used_are_refused(rate):
     with pytest.raises(ArgumentError, match="learning rate must be positive and finite"):
-        schedule("constant", rate, 3)
+        learning_rate("constant", rate, 3)
 
 
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(ArgumentError, match="schedule must be one of constant, step, cosine, got 'linear'"):
-        schedule("linear", 0.1, 3)
+        learning_rate("linear", 0.1, 3)

@@ -15,18 +15,21 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lab_training import train
 
 import cli
-from nanoprune import batch as batch_module
-from nanoprune.batch import Records, accuracy, shuffled
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.data import load, make_split
 from nanoprune.lab.data.pack import crop, find_images, pack
 from nanoprune.lab.data.packed import CHUNK, KEPT, load_packed
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine import run as batch_module
+from nanoprune.lab.engine.evaluation import accuracy
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.engine.run import shuffled_by_blocks
 from nanoprune.lab.experiment.memory import resident
 from nanoprune.nn import Dense, Flatten, Network, Sequential, Workspace
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
 
 Image = pytest.importorskip("PIL.Image")
 PER_CLASS = {"train/cat": 14, "train/dog": 11, "train/eel": 12, "val/cat": 3, "val/dog": 4, "val/eel": 2}
@@ -276,13 +279,12 @@ def test_only_the_chunks_that_are_asked_for_are_read_and_few_are_kept(packed, mo
 def test_training_from_the_file_is_training_from_memory_in_that_order(packed, threads):
     data = load_packed(packed, "imagenet")
     memory = Records(np.true_divide(content(packed)["images"], 255, dtype=np.float32), data.y)
-    assert memory.block is None
-    memory.block = CHUNK
+    memory.x = memory.x.view(type("Blocked", (np.ndarray,), {"block": CHUNK}))
     found = []
     for records in (Records(data.x, data.y), memory):
         net = Network(Sequential(Flatten(), Dense(224 * 3 * 224, 3)), (224, 3, 224), 1)
         members, plan = np.arange(data.train)[None], Schedule(2, batch=8, lr=1e-4, augment="crop-flip")
-        losses = train(net, records, members, plan, [np.random.default_rng(0)], team=Team(threads))
+        losses = train(net, records, members, plan, [np.random.default_rng(0)], group=ProcessGroup(threads))
         found.append((losses, accuracy(net, records, members), np.array(net.theta)))
     for from_file, from_memory in zip(*found, strict=True):
         np.testing.assert_array_equal(from_file, from_memory)
@@ -304,8 +306,12 @@ def test_order_by_blocks_has_each_member_once_and_each_block_in_one_stretch(seed
     members = np.stack([rng.choice(400, count, replace=False) for _ in range(2)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch_module, "MIXED", mixed)
-        order = np.concatenate(list(shuffled(members, 7, np.random.default_rng(seed).spawn(2), block)), axis=1)
-        again = np.concatenate(list(shuffled(members, 7, np.random.default_rng(seed).spawn(2), block)), axis=1)
+        order = np.concatenate(
+            list(shuffled_by_blocks(members, 7, np.random.default_rng(seed).spawn(2), block)), axis=1
+        )
+        again = np.concatenate(
+            list(shuffled_by_blocks(members, 7, np.random.default_rng(seed).spawn(2), block)), axis=1
+        )
     np.testing.assert_array_equal(order, again)
     for row, of in zip(order, members, strict=True):
         assert sorted(row) == sorted(of)
@@ -322,7 +328,7 @@ def test_order_by_blocks_has_each_member_once_and_each_block_in_one_stretch(seed
 def test_the_order_by_blocks_is_random_within_and_among_them():
     members = np.arange(10 * batch_module.MIXED)[None]
     rng = [np.random.default_rng(0)]
-    first, second = ([batch[0] for batch in shuffled(members, 50, rng, 5)] for _ in range(2))
+    first, second = ([batch[0] for batch in shuffled_by_blocks(members, 50, rng, 5)] for _ in range(2))
     assert np.mean([np.isin(a, b).mean() for a, b in zip(first, second, strict=True)]) < 0.2
     group = first[: 5 * batch_module.MIXED // 50]
     assert np.mean([len(set(batch // 5)) for batch in group]) > 30  # neighbours in the file are mostly apart
@@ -334,7 +340,7 @@ def test_processes_that_share_batches_out_read_few_blocks_twice(processes):
     """As `Passes` splits them; each keeps 128 blocks, those that it used last, as `Packed` does."""
     members, reads = np.arange(20_000)[None], 0
     kept = [collections.OrderedDict() for _ in range(processes)]
-    for batch in shuffled(members, 64, [np.random.default_rng(0)], CHUNK):
+    for batch in shuffled_by_blocks(members, 64, [np.random.default_rng(0)], CHUNK):
         for mine, part in zip(kept, np.array_split(batch[0], processes), strict=True):
             for block in (part // CHUNK).tolist():
                 reads += block not in mine

@@ -9,24 +9,13 @@ import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoprune.lab.engine.passes import Passes, default_threads, single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
-from nanoprune.nn import (
-    SGD,
-    Adam,
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Flatten,
-    MaxPool,
-    Network,
-    ReLU,
-    Residual,
-    Sequential,
-    Workspace,
-    cross_entropy,
-)
+from nanoprune.defend import DPSGD
+from nanoprune.lab.engine.passes import OwnColumns, SharedPasses, default_threads, single_threaded_blas
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.layers import BatchNorm, Residual
+from nanoprune.nn import SGD, Adam, Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask
+from nanoprune.schedule import Schedule
 
 R, N = 2, 11
 
@@ -55,7 +44,7 @@ def problem(samples: int = N):
 
 def run(threads: int, samples: int = N, batches: int = 1):
     net, _, _, objective = problem(samples)
-    with Passes(net, Team(threads)) as passes:
+    with SharedPasses(net, ProcessGroup(threads)) as passes:
         for _ in range(batches):
             loss = passes.run(objective, np.tile(np.arange(samples), (R, 1)))
     return loss, net.grad
@@ -86,7 +75,7 @@ def test_the_same_number_of_threads_gives_the_same_bits(threads):
 def test_each_process_gets_its_own_part_of_the_samples(threads):
     """Every sample is somebody's, once, in order, with its weight; with more processes than samples some get none."""
     net, *_ = problem()
-    team = Team(threads)
+    team = ProcessGroup(threads)
     doer, times, weights = (team.zeros((R, N), np.float64) for _ in range(3))
 
     def objective(net, ws, index, weight, count):
@@ -98,7 +87,7 @@ def test_each_process_gets_its_own_part_of_the_samples(threads):
         return len(index[0])
 
     index, weight = np.stack([np.arange(N), np.arange(N)[::-1]]), np.arange(R * N).reshape(R, N) / 2
-    with Passes(net, team) as passes:
+    with SharedPasses(net, team) as passes:
         assert passes.run(objective, index, weight) == N
     assert (times == 1).all()
     for r in range(R):
@@ -112,14 +101,14 @@ def test_each_process_gets_its_own_part_of_the_samples(threads):
 def test_processes_share_theta_and_state_and_each_updates_its_columns(threads):
     """What all columns are in the end, each was written by the process whose it is."""
     net = Network(Sequential(BatchNorm(2), Flatten(), Dense(24, 4)), (3, 2, 4), R, np.float64)
-    before, team = net.theta.copy(), Team(threads)
-    passes = Passes(net, team)
+    before, team = net.theta.copy(), ProcessGroup(threads)
+    passes = SharedPasses(net, team)
     with passes:
-        net.theta[:, passes.mine] += 1 + team.rank
-        team.meet()
+        net.theta[:, passes.columns] += 1 + team.rank
+        team.barrier()
         seen = net.theta - before  # in rank 0, what all have written
         net.state[...] = 5 if team.rank == threads - 1 else net.state
-        team.meet()
+        team.barrier()
     added = np.empty(net.size)
     for rank in range(threads):
         added[rank * net.size // threads : (rank + 1) * net.size // threads] = 1 + rank
@@ -142,10 +131,10 @@ def normalised(threads: int, samples: int = N, dtype: type = np.float64) -> dict
         net.backward(dlogits, ws)
         return loss
 
-    with Passes(net, Team(threads)) as passes:
+    with SharedPasses(net, ProcessGroup(threads)) as passes:
         for _ in range(2):
             loss = passes.run(objective, np.tile(np.arange(samples), (R, 1)))
-            net.theta[:, passes.mine] -= dtype(0.1) * net.grad[:, passes.mine]
+            net.theta[:, passes.columns] -= dtype(0.1) * net.grad[:, passes.columns]
     return {"loss": loss, "theta": net.theta, "gradient": net.grad, "state": net.state}
 
 
@@ -174,7 +163,7 @@ def test_running_statistics_are_those_of_the_whole_batch(threads):
         net.forward(X[..., index[0]], ws)
         return 0.0
 
-    with Passes(net, Team(threads)) as passes:
+    with SharedPasses(net, ProcessGroup(threads)) as passes:
         for _ in range(2):
             passes.run(objective, np.tile(np.arange(N), (R, 1)))
     mean, var = X.mean(axis=(1, 3, 4)), X.var(axis=(1, 3, 4), ddof=1)  # (R, C)
@@ -182,12 +171,19 @@ def test_running_statistics_are_those_of_the_whole_batch(threads):
     np.testing.assert_allclose(net.state, expected, rtol=1e-12)
 
 
-PARTS = {  # what a step does with the columns of the parameters, as `train` calls it
-    "SGD": lambda net: partial(SGD(0.9, 0.01).step, net, [0.1, 0.2]),
-    "Adam": lambda net: partial(Adam(weight_decay=0.01).step, net, 0.1),
-    "penalty": lambda net: partial(ADMM(net, Budget(net, 0.5), ADMMSettings(rho=0.3)).add_penalty_gradient, net),
-    "mask": lambda net: partial(Mask(net).apply, net),
+PARTS = {  # the updates of a step, as `train` calls them
+    "SGD": lambda net: partial(SGD(0.9, 0.01).step, lr=[0.1, 0.2]),
+    "Adam": lambda net: partial(Adam(weight_decay=0.01).step, lr=0.1),
+    "penalty": lambda net: ADMM(net, Budget(net, 0.5), ADMMSettings(rho=0.3)).add_penalty_gradient,
+    "mask": lambda net: Mask(net).apply,
+    "noise": lambda net: with_noise(net).add_noise,
 }
+
+
+def with_noise(net):
+    private = DPSGD(1.0, 0.5, seeds=[1, 2])
+    private.begin(net, np.zeros((2, 9), int), Schedule(epochs=1, batch=3), [], None, None, None)
+    return private
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -201,15 +197,11 @@ def test_a_step_on_columns_touches_those_alone_and_on_all_in_turn_it_is_the_whol
     theta[rng.random(theta.shape) < 0.3] = 0
     for net in (whole, cut):
         net.theta[...], net.grad[...] = theta, grad
-    PARTS[part](whole)()
+    PARTS[part](whole)(whole)
     step = PARTS[part](cut)
-    if part == "Adam":  # counts its steps: one in each process
-        each = [partial(copy.deepcopy(step.func.__self__).step, *step.args) for _ in range(len(cuts) + 1)]
-    else:
-        each = [step] * (len(cuts) + 1)
-    for do, start, stop in zip(each, [0, *cuts], [*cuts, cut.size], strict=True):
-        before = cut.theta.copy(), cut.grad.copy()
-        do(slice(start, stop))
+    for start, stop in zip([0, *cuts], [*cuts, cut.size], strict=True):
+        before, own = (cut.theta.copy(), cut.grad.copy()), OwnColumns(cut, slice(start, stop))
+        copy.deepcopy(step)(own) if part in ("Adam", "noise") else step(own)  # which count, or draw: one a process
         for array, was in zip((cut.theta, cut.grad), before, strict=True):
             np.testing.assert_array_equal(
                 np.delete(array, slice(start, stop), 1), np.delete(was, slice(start, stop), 1)

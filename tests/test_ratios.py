@@ -14,13 +14,16 @@ from nanoprune.lab.audit.shadows import recipe_steps
 from nanoprune.lab.audit.validity import sparsity
 from nanoprune.lab.commands.prune import prune as prune_command
 from nanoprune.lab.data import load
+from nanoprune.lab.experiment.keep_file import read_keep_file
 from nanoprune.lab.experiment.recipes import RECIPES, recipe_for
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.report import cost_table
 from nanoprune.lab.verify import reference
 from nanoprune.lab.zoo import build, describe
+from nanoprune.lab.zoo.cost import costs
+from nanoprune.lab.zoo.ratios import layer_names, layer_ratios
 from nanoprune.nn import Conv2D, Dense, Flatten, Network, ReLU, Sequential
-from nanoprune.prune import Budget, costs, erk, hard_prune, layer_ratios, read_keep_file
+from nanoprune.prune import Budget, erk, hard_prune
 from nanoprune.prune.budget import SCOPES
 
 
@@ -34,8 +37,8 @@ def mlp(replicas=1):
 
 
 def test_layers_have_names():
-    assert lenet().names == ["conv1", "conv2", "dense1", "dense2"]
-    assert mlp().names == ["dense1", "dense2", "dense3"]
+    assert layer_names(lenet()) == ["conv1", "conv2", "dense1", "dense2"]
+    assert layer_names(mlp()) == ["dense1", "dense2", "dense3"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ def test_erk_keeps_something_of_each_layer_where_the_largest_weights_are_elsewhe
     assert sum(dealt.most()) == (kept != 0).sum() <= 24_025
     assert (kept != 0).sum() > 24_025 - len(net.weights)
     # a depthwise kernel reads one channel: 48 + 1 + 3 + 3 to 96 + 16 + 1 + 1 of a 1x1 convolution
-    ratios = dict(zip(net.names, layer_ratios(net, 0.1, "erk"), strict=True))
+    ratios = dict(zip(layer_names(net), layer_ratios(net, 0.1, "erk"), strict=True))
     assert ratios["conv5"] * 432 / (ratios["conv22"] * 96 * 16) == pytest.approx(55 / 114)
 
 
@@ -101,7 +104,7 @@ def test_the_option_has_the_scopes_that_there_are():
 
 def test_the_first_layer_is_exempt_where_it_is_a_convolution_whatever_comes_next():
     narrow = Network(Sequential(Conv2D(1, 2, 3), ReLU(), Flatten(), Dense(8, 2)), (4, 1, 4), 1, "float64")
-    assert narrow.names == ["conv1", "dense1"]
+    assert layer_names(narrow) == ["conv1", "dense1"]
     assert layer_ratios(narrow, 0.3, "layer", ("first",)) == [1.0, 0.3]
 
 
@@ -256,7 +259,7 @@ def test_costs_of_lenet5_by_hand():
     found = costs(net, budget)
     weights = [500, 25_000, 400_000, 5_000]
     macs = [500 * 576, 25_000 * 64, 400_000, 5_000]
-    assert [of["layer"] for of in found["layers"]] == net.names
+    assert [of["layer"] for of in found["layers"]] == layer_names(net)
     assert [of["shape"] for of in found["layers"]] == [[20, 25], [50, 500], [500, 800], [10, 500]]
     assert [of["asked"] for of in found["layers"]] == [1.0, 0.5, 1.0, 1.0]
     assert [of["kept"] for of in found["layers"]] == [1.0, 0.5, 1.0, 1.0]

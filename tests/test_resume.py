@@ -11,16 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nanoprune.attack.network
-import nanoprune.defend.memguard
 import nanoprune.defend.minmax
+import nanoprune.lab.experiment.memguard
 import nanoprune.lab.experiment.shard
-from nanoprune.batch import Records
 from nanoprune.defend import DPSGD
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.lab.audit.shadows import train_shadows
 from nanoprune.lab.data import load
 from nanoprune.lab.engine.folder import Run
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.fleet import train_shard
 from nanoprune.lab.experiment.recipes import Private, recipe_for
@@ -32,7 +31,8 @@ from nanoprune.lab.workflow.single_model import prune_model, train_model
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Dense, Network, ReLU, Sequential
 from nanoprune.prune import ADMMSettings
-from nanoprune.train import Schedule
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
 
 
 class Cut(Exception):
@@ -58,9 +58,9 @@ def small_attackers():
         return Network(body, (2 * classes,), replicas, dtype)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (nanoprune.defend.minmax, nanoprune.defend.memguard, nanoprune.attack.network):
+        for module in (nanoprune.defend.minmax, nanoprune.lab.experiment.memguard, nanoprune.attack.network):
             patch.setattr(module, "attacker", small)
-        patch.setattr(nanoprune.defend.memguard, "STEPS", 3)
+        patch.setattr(nanoprune.lab.experiment.memguard, "STEPS", 3)
         patch.setattr(nanoprune.attack.network, "PATIENCE", 3)
         repeatable = functools.partial(DPSGD, seeds=[5, 6])
         patch.setattr(nanoprune.lab.experiment.shard, "DPSGD", repeatable)
@@ -96,7 +96,7 @@ def a_shard(network, recipe, advance, slot=None, saved=None, solved=lambda row: 
     x = data.x[:80].reshape(80, -1) if network != "vgg16" else np.resize(data.x[:80], (80, 32 * 3 * 32))
     net = build(NETWORKS[network], 2).initialise([np.random.default_rng(r) for r in range(2)])
     rows = np.tile(np.arange(40), (2, 1))
-    records, team = Records(x.reshape(80, *shape), data.y[:80]), Team(threads)
+    records, team = Records(x.reshape(80, *shape), data.y[:80]), ProcessGroup(threads)
     arguments = (records, rows, rows + 40, rows + 40, recipe, team, advance, solved)
     return Shard("test", net, [0, 1], *arguments, slot=slot, saved=saved)
 
@@ -337,10 +337,10 @@ def test_where_a_later_method_loses_a_seed_the_earlier_ones_do_without_it_too(mo
     expected, _ = reproduce(data, recipe, [4, 6], 1)
     train = nanoprune.lab.experiment.shard.train
 
-    def spoilt(net, *arguments, method, **named):
-        if method == "prune+minmax" and net.replicas == 3:
+    def spoilt(net, *arguments):
+        if arguments[-1].keywords["name"] == "prune+minmax" and net.replicas == 3:
             net.theta[1] = 1e30
-        return train(net, *arguments, method=method, **named)
+        return train(net, *arguments)
 
     monkeypatch.setattr(nanoprune.lab.experiment.shard, "train", spoilt)
     found, _ = reproduce(data, recipe, [4, 5, 6], 1)

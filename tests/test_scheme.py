@@ -12,19 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nanoprune.errors import ArgumentError
-from nanoprune.nn import (
-    SGD,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Flatten,
-    Network,
-    Parameter,
-    ReLU,
-    Sequential,
-    Workspace,
-    cross_entropy,
-)
+from nanoprune.lab.layers import DepthwiseConv2D
+from nanoprune.nn import SGD, Conv2D, Dense, Flatten, Network, Parameter, ReLU, Sequential, Workspace, cross_entropy
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune, parse_scheme
 from nanoprune.prune.scheme import largest_of_each
 

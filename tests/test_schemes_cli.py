@@ -16,7 +16,7 @@ from nanoprune.lab.models.model import load_model
 from nanoprune.lab.workflow.reproduce import reproduce
 from nanoprune.nn import Workspace
 from nanoprune.prune import ADMMSettings
-from nanoprune.train import Schedule
+from nanoprune.schedule import Schedule
 
 SHORT = ["--epochs", 2, "--iterations", 2, "--retrain-epochs", 1, "--threads", 1]
 

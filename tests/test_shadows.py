@@ -23,7 +23,6 @@ from nanoprune.attack import auc, balanced_accuracy, network
 from nanoprune.attack.difficulty import calibrated
 from nanoprune.attack.lira import lira_offline, lira_online, margin
 from nanoprune.attack.rmia import prior_offline, prior_online, rmia
-from nanoprune.batch import Records
 from nanoprune.defend import MinMax
 from nanoprune.errors import ArgumentError, DataError, NanopruneError
 from nanoprune.lab.audit import attack_model, shadow_attacks, write_audit
@@ -47,7 +46,9 @@ from nanoprune.lab.storage.hdf5 import write_text
 from nanoprune.lab.workflow.single_model import prune_model, train_model
 from nanoprune.lab.zoo import build, describe
 from nanoprune.prune import ADMMSettings
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
+from nanoprune.train import train
 
 quick = settings(deadline=None, max_examples=60)
 
@@ -1029,13 +1030,13 @@ def test_all_members_of_an_official_training_set_with_the_game():
 def games(monkeypatch):
     """The games that were played, each with the number of steps that its adversary took."""
     found = {}
-    strengthen = MinMax.strengthen
+    strengthen = MinMax.maximise
 
     def counted(self, f):
         found[self] = found.get(self, 0) + self.inner_steps
         return strengthen(self, f)
 
-    monkeypatch.setattr(MinMax, "strengthen", counted)
+    monkeypatch.setattr(MinMax, "maximise", counted)
     return found
 
 

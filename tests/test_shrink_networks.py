@@ -7,28 +7,24 @@ from hypothesis import strategies as st
 from test_shrink import outputs, says_the_same, seeds, widths
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.models.model import Model, load_model, save_model
-from nanoprune.lab.workflow.single_model import shrunk
-from nanoprune.lab.zoo import build, describe, widths_of
-from nanoprune.nn import (
+from nanoprune.lab.layers import (
     AvgPool,
     BatchNorm,
-    Conv2D,
-    Dense,
     DepthwiseConv2D,
-    Flatten,
     GlobalAvgPool,
-    Layer,
-    MaxPool,
-    Network,
     Pointwise,
-    ReLU,
     ReLU6,
     Residual,
-    Sequential,
     Standardise,
 )
-from nanoprune.prune import Budget, costs, hard_prune, layer_ratios, shrink
+from nanoprune.lab.models.model import Model, load_model, save_model
+from nanoprune.lab.shrink import shrink
+from nanoprune.lab.workflow.single_model import shrunk
+from nanoprune.lab.zoo import build, describe, widths_of
+from nanoprune.lab.zoo.cost import costs
+from nanoprune.lab.zoo.ratios import layer_ratios
+from nanoprune.nn import Conv2D, Dense, Flatten, Layer, MaxPool, Network, ReLU, Sequential
+from nanoprune.prune import Budget, hard_prune
 
 quick = settings(deadline=None, max_examples=40)
 PAPER = (("vgg16", 32), ("mobilenetv2", 8), ("resnet18", 8))
@@ -183,7 +179,7 @@ def blocks(draw):
         outer = channels if kind == "identity" else outer
         body = Sequential(*middle, Conv2D(inner, outer, 3, padding=1, bias=bias), BatchNorm(outer))
         shortcut = Sequential(Pointwise(channels, outer, bias=bias), BatchNorm(outer)) if kind == "projection" else None
-        layers += [*body.layers] if kind == "plain" else [Residual(body, shortcut)]
+        layers += [*body.parts] if kind == "plain" else [Residual(body, shortcut)]
         layers.append(act())
         channels = outer
     pool = draw(st.sampled_from([[GlobalAvgPool()], [AvgPool(3), Flatten()], [MaxPool(3), Flatten()]]))

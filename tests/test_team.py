@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from processes import gone, killed
 
 from nanoprune.errors import ArgumentError, WorkerError
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.process_group import ProcessGroup
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="worker processes are for Linux")
 
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="worker processe
 @settings(deadline=None, max_examples=200)
 @given(st.integers(1, 40), st.integers(0, 200))
 def test_each_of_so_many_things_is_somebodys(size, length):
-    team, things = Team(size), []
+    team, things = ProcessGroup(size), []
     for team.rank in range(size):
-        part = range(length)[team.part(length)]
+        part = range(length)[team.shard(length)]
         assert abs(len(part) - length / size) < 1
         things += part
     assert things == list(range(length))
@@ -36,17 +36,17 @@ def test_totals_are_sums_in_the_order_of_the_ranks(size, seed):
     """To the last bit, in every process; arrays of several shapes and dtypes at once, numbers, and nothing at all."""
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((size, 2, 3, 1)).astype(np.float32), rng.standard_normal((size, 70_000))
-    c, team = rng.integers(0, 1000, size), Team(size)
+    c, team = rng.integers(0, 1000, size), ProcessGroup(size)
     found = team.zeros((size, 2, 3, 1), np.float32), team.zeros((size, 70_000), np.float64), team.zeros((size,), int)
     with team:
         for _ in range(2):
-            team.meet()
-            *totals, kind = team.total(a[team.rank], b[team.rank], int(c[team.rank]), 0.5)
+            team.barrier()
+            *totals, kind = team.all_reduce(a[team.rank], b[team.rank], int(c[team.rank]), 0.5)
             assert isinstance(kind, float)
             assert isinstance(totals[2], int)
             for place, total in zip(found, totals, strict=True):
                 place[team.rank] = total
-        assert team.total() == ()
+        assert team.all_reduce() == ()
     for place, parts in zip(found, (a, b, c), strict=True):
         expected = parts[0].copy()
         for part in parts[1:]:
@@ -56,7 +56,7 @@ def test_totals_are_sums_in_the_order_of_the_ranks(size, seed):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_what_is_decided_once_is_alike_for_all(threads):
-    team = Team(threads)
+    team = ProcessGroup(threads)
     asked, found, arrays = team.zeros((3,), int), team.zeros((3,), float), team.zeros((3, 2), np.float32)
 
     def ask() -> float:
@@ -64,8 +64,8 @@ def test_what_is_decided_once_is_alike_for_all(threads):
         return 0.1 * (team.rank + 1)
 
     with team:
-        found[team.rank] = team.once(ask)
-        array = team.once(lambda: np.float32([team.rank + 1, 2]))
+        found[team.rank] = team.broadcast(ask)
+        array = team.broadcast(lambda: np.float32([team.rank + 1, 2]))
         assert array.dtype == np.float32
         arrays[team.rank] = array
     assert asked.tolist() == [1, 0, 0]
@@ -75,32 +75,32 @@ def test_what_is_decided_once_is_alike_for_all(threads):
 
 def test_a_total_may_be_of_the_first_ranks_alone():
     """The others do not wait for it, and are at the next meeting before them."""
-    team = Team(4)
+    team = ProcessGroup(4)
     found = team.zeros((4,), int)
     with team:
         for ranks in (1, 2, 3, 4):
             if team.rank < ranks:
                 time.sleep(0.005)
-                (found[team.rank],) = team.total(team.rank + 1, ranks=ranks)
-            team.meet()
+                (found[team.rank],) = team.all_reduce(team.rank + 1, ranks=ranks)
+            team.barrier()
             assert found[:ranks].tolist() == [ranks * (ranks + 1) // 2] * ranks
-            team.meet()
+            team.barrier()
 
 
 def test_nobody_passes_a_meeting_before_all_have_come():
-    team = Team(3)
+    team = ProcessGroup(3)
     come = team.zeros((3,), int)
     with team:
         for turn in range(1, 30):
             time.sleep(0.001 * (team.rank == turn % 3))
             come[team.rank] = turn
-            team.meet()
+            team.barrier()
             assert (come == turn).all()
-            team.meet()
+            team.barrier()
 
 
 def test_the_processes_share_arrays_made_before_and_nothing_else():
-    team = Team(2)
+    team = ProcessGroup(2)
     ours, shared = np.zeros(2), team.zeros((2,), int)
     with team:
         ours[team.rank] = 1
@@ -111,46 +111,46 @@ def test_the_processes_share_arrays_made_before_and_nothing_else():
 
 
 def test_a_team_can_begin_again():
-    team = Team(2)
+    team = ProcessGroup(2)
     turns = team.zeros((2,), int)
     for _ in range(3):
         with team:
             turns[team.rank] += 1
-            team.meet()
+            team.barrier()
     assert turns.tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_an_error_in_one_ends_all(failing):
     """Those that wait for it do not wait for ever; rank 0 raises its own, or says what the other one had."""
-    team = Team(3)
+    team = ProcessGroup(3)
     pids = team.zeros((3,), int)
     expected = (ZeroDivisionError, "in one") if failing == 0 else (WorkerError, "ZeroDivisionError: in one")
 
     def work() -> None:
         pids[team.rank] = os.getpid()
-        team.meet()
+        team.barrier()
         if team.rank == failing:
             time.sleep(0.02)
             raise ZeroDivisionError("in one")
-        team.meet()
+        team.barrier()
 
     with pytest.raises(expected[0], match=expected[1]), team:
         work()
     assert gone([pid for pid in pids if pid != os.getpid()])
     with team:  # and it can begin again
-        assert team.total(1) == (3,)
+        assert team.all_reduce(1) == (3,)
         with pytest.raises(WorkerError, match="was killed"):
-            raise WorkerError(team._why())  # the old reason is forgotten
+            raise WorkerError(team._failure())  # the old reason is forgotten
 
 
 def test_the_death_of_one_is_an_error():
-    team = Team(2)
+    team = ProcessGroup(2)
 
     def work() -> None:
         if team.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        team.meet()
+        team.barrier()
 
     with pytest.raises(WorkerError, match=r"^a worker process was killed, .*; lower --threads$"), team:
         work()
@@ -158,10 +158,10 @@ def test_the_death_of_one_is_an_error():
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_failure_after_the_last_meeting_is_an_error_too(killed):
-    team = Team(2)
+    team = ProcessGroup(2)
 
     def work() -> None:
-        team.meet()
+        team.barrier()
         if team.rank == 1 and killed:
             os.kill(os.getpid(), signal.SIGKILL)
         if team.rank == 1:
@@ -172,7 +172,7 @@ def test_a_failure_after_the_last_meeting_is_an_error_too(killed):
 
 
 def test_the_first_reason_counts():
-    team = Team(3)
+    team = ProcessGroup(3)
 
     def work() -> None:
         if team.rank:
@@ -201,12 +201,12 @@ def test_nothing_that_goes_wrong_in_another_process_lets_it_out_of_the_body():
             raise KeyboardInterrupt
 
         for join, words in ((module.end_with_parent, "\udcff"), (interrupted, "")):
-            module.end_with_parent, team = join, module.Team(2)
+            module.end_with_parent, team = join, module.ProcessGroup(2)
             try:
                 with team:
                     if team.rank:
                         raise ValueError(words)
-                    team.meet()
+                    team.barrier()
             except BaseException as error:
                 os.write(1, f"{type(error).__name__} {error}\n".encode()[:30])
             finally:
@@ -220,20 +220,20 @@ def test_nothing_that_goes_wrong_in_another_process_lets_it_out_of_the_body():
 def test_where_the_system_forgets_who_ends_nobody_asks_for_it():
     program = """
         import signal
-        from nanoprune.lab.engine.process_group import Team
+        from nanoprune.lab.engine.process_group import ProcessGroup
 
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        with Team(2) as team:
-            total = team.total(1)
+        with ProcessGroup(2) as team:
+            total = team.all_reduce(1)
         print(total)
     """
     assert ended(program) == (0, "(2,)\n")
 
 
 def test_outside_of_its_body_a_team_of_several_has_no_totals():
-    team = Team(2)
-    for ask in (lambda: team.total(1), team.meet, lambda: team.once(lambda: 1)):
-        with pytest.raises(WorkerError, match="a team of 2 has not begun, or has ended"):
+    team = ProcessGroup(2)
+    for ask in (lambda: team.all_reduce(1), team.barrier, lambda: team.broadcast(lambda: 1)):
+        with pytest.raises(WorkerError, match="a group of 2 processes has not begun, or has ended"):
             ask()
 
 
@@ -248,25 +248,28 @@ def test_a_process_that_cannot_be_started_is_an_error(monkeypatch):
         return pid
 
     monkeypatch.setattr(os, "fork", second_fails)
-    with pytest.raises(WorkerError, match=r"cannot be started \(.*unavailable\); lower --threads"), Team(3) as team:
-        team.meet()
+    with (
+        pytest.raises(WorkerError, match=r"cannot be started \(.*unavailable\); lower --threads"),
+        ProcessGroup(3) as team,
+    ):
+        team.barrier()
     assert gone(made)
 
 
 def test_a_signal_to_the_whole_group_is_left_to_rank_0():
     program = """
         import os, signal, time
-        from nanoprune.lab.engine.process_group import Team
+        from nanoprune.lab.engine.process_group import ProcessGroup
 
         caught = []
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, frame: caught.append(number))
-        team = Team(2)
+        team = ProcessGroup(2)
         with team:
             if team.rank == 0:
                 os.killpg(0, signal.SIGINT)
                 os.killpg(0, signal.SIGTERM)
-            total = team.total(1)
+            total = team.all_reduce(1)
         print(total)
         print(len(caught))
     """
@@ -276,9 +279,9 @@ def test_a_signal_to_the_whole_group_is_left_to_rank_0():
 def test_the_others_end_where_rank_0_is_killed():
     program = """
         import os, time
-        from nanoprune.lab.engine.process_group import Team
+        from nanoprune.lab.engine.process_group import ProcessGroup
 
-        with Team(3) as team:
+        with ProcessGroup(3) as team:
             os.write(1, b"%d\\n" % os.getpid())  # in one piece
             time.sleep(60)
     """
@@ -287,11 +290,11 @@ def test_the_others_end_where_rank_0_is_killed():
 
 def test_where_nothing_can_be_forked_a_team_is_one_process(monkeypatch):
     monkeypatch.setattr(sys, "platform", "elsewhere")
-    with Team(4) as team:
-        assert (team.size, team.rank, team.total(3, "as it is")) == (1, 0, (3, "as it is"))
-        assert range(7)[team.part(7)] == range(7)
+    with ProcessGroup(4) as team:
+        assert (team.size, team.rank, team.all_reduce(3, "as it is")) == (1, 0, (3, "as it is"))
+        assert range(7)[team.shard(7)] == range(7)
 
 
 def test_a_team_of_nobody_is_refused():
     with pytest.raises(ArgumentError, match="threads must be at least 1, got 0"):
-        Team(0)
+        ProcessGroup(0)

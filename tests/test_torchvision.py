@@ -17,7 +17,7 @@ from nanoprune.lab.models.torchvision import import_model
 from nanoprune.lab.workflow.single_model import prune_model
 from nanoprune.nn import Workspace
 from nanoprune.prune import ADMMSettings
-from nanoprune.train import Schedule
+from nanoprune.schedule import Schedule
 
 WIDTH = 0.125
 

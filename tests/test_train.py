@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_training import train
 
-from nanoprune.batch import Records, accuracy
 from nanoprune.defend import MinMax, minmax
 from nanoprune.errors import ArgumentError, DivergenceError
+from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.passes import single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
-from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential, Tanh
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.layers import Tanh
+from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune
-from nanoprune.train import Schedule, _update_epochs, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule, update_epochs
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -149,7 +152,7 @@ def test_each_member_is_used_once_in_each_epoch(replicas, count, batch, epochs, 
     x, y = blobs(30)
     rng = np.random.default_rng(0)
     members = np.stack([rng.choice(30, count, replace=False) for _ in range(replicas)])
-    net, team = Network(Dense(6, 3), (6,), replicas), Team(threads)
+    net, team = Network(Dense(6, 3), (6,), replicas), ProcessGroup(threads)
     used = team.zeros((replicas, 30), np.int64)  # how often each record was
     calls = team.zeros((threads,), np.int64)  # of each process
 
@@ -167,7 +170,7 @@ def test_each_member_is_used_once_in_each_epoch(replicas, count, batch, epochs, 
         members,
         Schedule(epochs, batch=batch),
         seeded(replicas),
-        team=team,
+        group=team,
         on_epoch=lambda epoch, losses: snapshots.append(used.copy()),
     )
     assert len(snapshots) == epochs
@@ -204,7 +207,7 @@ def run(part: str, replicas: slice = slice(0, 3), threads: int = 1, epochs: int 
         Schedule(epochs, batch=8, lr=(0.05, 0.02, 0.1)[replicas], weight_decay=1e-3),
         seeded(3, 5)[replicas],
         **options,
-        team=Team(threads),
+        group=ProcessGroup(threads),
     )
     if "game" in options:
         kept += [options["game"].h.theta, np.moveaxis(np.array(options["game"].history), 2, 0)]
@@ -258,7 +261,7 @@ def test_generators_matter():
 @given(st.integers(1, 200), st.data())
 def test_admm_iterations_are_spread_evenly_over_the_epochs(epochs, data):
     iterations = data.draw(st.integers(1, epochs))
-    updates = sorted(_update_epochs(epochs, iterations))
+    updates = sorted(update_epochs(epochs, iterations))
     assert len(updates) == iterations
     assert updates[-1] == epochs - 1
     rounds = np.diff([-1, *updates])  # epochs of each W-step
@@ -351,7 +354,7 @@ def test_a_loss_that_is_nan_names_method_replica_and_iteration():
     records = Spy(x, y)
     members = np.stack([np.arange(20), np.arange(20, 40)])  # record 33 is replica 1's
     with np.errstate(invalid="ignore"), pytest.raises(DivergenceError) as error:
-        train(mlp(2), records, members, Schedule(3, batch=4), seeded(2), method="MIA-Pruning")
+        train(mlp(2), records, members, Schedule(3, batch=4), seeded(2), name="MIA-Pruning")
     first = next(i for i, index in enumerate(records.seen) if 33 in index[1]) + 1
     assert f"MIA-Pruning: the loss of replica 1 is nan at iteration {first} (epoch 1)" in str(error.value)
     assert len(records.seen) == 5  # at the end of the epoch, not later
@@ -362,7 +365,7 @@ def test_a_learning_rate_that_is_too_high_ends_in_an_error(threads):
     """In a team all see it, and rank 0 raises it."""
     (x, y), members, plan = blobs(40), np.arange(40).reshape(2, 20), Schedule(3, lr=1e20)
     with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=r"unprotected: the loss of replica [01] is"):
-        train(mlp(2), Records(x, y), members, plan, seeded(2), method="unprotected", team=Team(threads))
+        train(mlp(2), Records(x, y), members, plan, seeded(2), name="unprotected", group=ProcessGroup(threads))
 
 
 def test_the_iteration_counts_the_epochs_before():

@@ -11,7 +11,7 @@ from nanoprune.lab.data import Dataset, load
 from nanoprune.lab.experiment.experiment import Experiment
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.prune import ADMMSettings
-from nanoprune.train import Schedule
+from nanoprune.schedule import Schedule
 
 MEMBERS, BATCH, EPOCHS = 40, 16, 2
 

@@ -1,6 +1,10 @@
 """The attack network of Nasr, Shokri & Houmansadr 2018 (arXiv 1807.05852, section 4 and figure 3)."""
 
+from typing import Any
+
+from nanoprune.backend import xp
 from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential
+from nanoprune.nn.loss import one_hot
 
 
 def attacker(classes: int, replicas: int = 1, dtype: str = "float32") -> Network:
@@ -15,3 +19,8 @@ def attacker(classes: int, replicas: int = 1, dtype: str = "float32") -> Network
     joint[-1].W.std = 0.0
     body = Sequential(Branches((classes, prediction), (classes, label)), *joint)
     return Network(body, (2 * classes,), replicas, dtype)
+
+
+def attack_input(p: Any, y: Any) -> Any:
+    """What the attack network sees: predictions p (R, classes, N) above the labels y (R, N) as unit vectors."""
+    return xp.concatenate([p, one_hot(y, p.shape[1], p.dtype)], axis=1)  # (R, 2 classes, N)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nanoprune.attack.attacker import attacker
-from nanoprune.batch import Records, predict, shuffled
-from nanoprune.errors import DivergenceError
-from nanoprune.lab.engine.passes import Passes
-from nanoprune.lab.engine.process_group import Team
-from nanoprune.nn import Adam, Network, Workspace, log_loss
+from nanoprune.errors import ArgumentError, DivergenceError
+from nanoprune.nn import Adam, Network, Passes, Workspace, log_loss
+from nanoprune.records import Records, predict, shuffled
 
-RATES = (1e-3, 3e-4, 1e-4)  # the stages of the training
-PATIENCE = 100  # steps without a lower held-out loss that end a stage, but at least MIN_PATIENCE epochs
-MIN_PATIENCE = 3
+RATES = (1e-3, 3e-4, 1e-4)  # learning rates of the stages of the training
+PATIENCE, MIN_PATIENCE = 100, 3  # steps, and epochs at least, without a lower held-out loss that end a stage
+HELD_OUT = 0.25  # share of the attacker's records that no attack is fitted on: they stop the network, and choose
 
 
 def fit_attack_network(
@@ -26,28 +25,24 @@ def fit_attack_network(
     held_out: np.ndarray,
     generator: np.random.Generator,
     batch: int = 64,
-    threads: int = 1,
+    passes: Callable[[Network], Passes] = Passes,
 ) -> tuple[Network, np.ndarray]:
     """Train h on what the attacker knows of one classifier and does not hold out; stop by what is held out.
 
     p (n, classes): predictions; y (n,): labels; member, held_out (n,) bool. Each stage starts from the best network so
-    far, with a lower learning rate, and ends when the held-out log-loss, looked at after each epoch, has not fallen for
-    PATIENCE steps. Members and non-members weigh the same: of the fewer, records are taken again until both are as
-    many. threads: processes that share the samples of a batch. Returns the network of the lowest held-out loss, and
-    that loss at the start and after each epoch, (1 + epochs,). Raises DivergenceError where it stops being finite.
+    far, with a lower learning rate, and ends when the held-out log-loss, evaluated after each epoch, has not fallen for
+    PATIENCE steps. Records of the smaller side are repeated, so that members and non-members weigh the same. passes:
+    see `Passes`. Returns the network of the lowest held-out loss, and that loss at the start and after each epoch,
+    (1 + epochs,). Raises DivergenceError where it stops being finite.
     """
     records = Records(attack_rows(p, y), member.astype(np.float32))
     training, testing = (np.flatnonzero(of)[None] for of in (~held_out, held_out))  # (1, records)
-    training = np.concatenate([training, again(training, member)], axis=1)
+    training = np.concatenate([training, repeated(training, member)], axis=1)
     h = attacker(p.shape[1]).initialise([generator])
-    ws, best = Workspace(), h.theta.copy()
+    ws, best = Workspace(training=False), h.theta.copy()
 
     def loss_now() -> float:
-        return held_out_loss(predict(h, records, testing, ws.evaluation)[0, :, 0], member[held_out])
-
-    history = [loss_now()]
-    steps = math.ceil(training.size / batch)  # an epoch
-    patience = max(MIN_PATIENCE, math.ceil(PATIENCE / steps))  # in epochs
+        return held_out_loss(predict(h, records, testing, ws)[0, :, 0], member[held_out])
 
     def objective(h: Network, ws: Workspace, index: Any, count: int) -> Any:
         x, t = records.batch(index, ws)  # (1, 2 classes, B), (1, B)
@@ -55,31 +50,38 @@ def fit_attack_network(
         h.backward(dz, ws)
         return loss
 
-    passes, optimizers = Passes(h, Team(threads)), [Adam() for _ in RATES]
-    for optimizer in optimizers:
-        optimizer.begin(h, passes.team.zeros)
-    with passes, np.errstate(over="ignore", invalid="ignore"):  # the loss tells
-        for rate, optimizer in zip(RATES, optimizers, strict=True):
-            passes.team.meet()  # nobody needs the last stage's theta any more
-            h.theta[...] = best
-            stale = 0
+    history, patience = [loss_now()], max(MIN_PATIENCE, math.ceil(PATIENCE / math.ceil(training.size / batch)))
+    with passes(h) as run, np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
+        for rate in RATES:
+            run.assign(best)
+            adam, stale = Adam(), 0
             while stale < patience:
                 for index in shuffled(training, batch, [generator]):  # (1, B)
-                    passes.run(objective, index)
-                    optimizer.step(h, rate, passes.mine)
-                loss = passes.team.once(loss_now)
+                    run.run(objective, index)
+                    adam.step(run.own, rate)
+                loss = run.evaluate(loss_now)
                 if not np.isfinite(loss):
                     raise DivergenceError(f"attack network: held-out loss {loss} in epoch {len(history)}")
-                better = loss < min(history)
+                stale = 0 if loss < min(history) else stale + 1
                 history.append(loss)
-                stale = 0 if better else stale + 1
-                if better:
+                if stale == 0:
                     best[...] = h.theta
     h.theta[...] = best
     return h, np.array(history)
 
 
-def again(training: np.ndarray, member: np.ndarray) -> np.ndarray:
+def held_out_share(member: np.ndarray) -> np.ndarray:
+    """The last share HELD_OUT, at least one, of the members and of the non-members; (n,) bool. Raises ArgumentError
+    where there are fewer than four of either."""
+    held_out = np.zeros(len(member), bool)
+    for rows in (np.flatnonzero(member), np.flatnonzero(~member)):
+        if len(rows) < 4:
+            raise ArgumentError(f"the attacker must know at least 4 members and 4 non-members, got {len(rows)}")
+        held_out[rows[-round(HELD_OUT * len(rows)) :]] = True
+    return held_out
+
+
+def repeated(training: np.ndarray, member: np.ndarray) -> np.ndarray:
     """Indices (1, difference) of the side with fewer records in `training` (1, records), each as often as any other or
     once more: without them the network learns which side has more records, and not who is a member."""
     sides = sorted((training[:, member[training[0]] == of] for of in (True, False)), key=np.size)

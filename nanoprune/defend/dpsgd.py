@@ -1,48 +1,54 @@
-"""DP-SGD: stochastic gradient descent with a bound on what one record can do (Abadi et al. 2016, arXiv 1607.00133)."""
+"""DP-SGD: stochastic gradient descent that bounds the influence of one record (Abadi et al. 2016, arXiv 1607.00133)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from nanoprune.backend import to_device, xp
-from nanoprune.defend.minmax import MinMax
+from nanoprune.defend.losses import CROSS_ENTROPY
+from nanoprune.defend.record_norms import record_norms
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.storage.checkpoint import generators_state, restore_generators
-from nanoprune.nn import Layer, Network, Workspace
-from nanoprune.nn.network import ALL
-from nanoprune.prune.mask import Mask
+from nanoprune.minibatch import MiniBatch
+from nanoprune.nn import Network, Workspace, cross_entropy
+from nanoprune.nn.layer import leaves
+from nanoprune.nn.registry import check_registered
 
 CLIPPINGS = ("flat", "layer")
 
 
-class DPSGD:
-    """Algorithm 1 of Abadi et al., in the order of its lines. Each step
+class DPSGD(MiniBatch):
+    r"""Algorithm 1 of Abadi et al. in the order of its lines. Each step
 
-        takes a sample    every record with probability q = L / M, by itself (Poisson sampling)
-        computes          g_i, the gradient of each record's loss
-        clips             g_i <- g_i / max(1, ||g_i|| / C)
-        adds noise        g <- 1/L (sum_i g_i + N(0, sigma^2 C^2 I))
-        descends          by whatever makes the next theta of g, theta and constants: momentum, weight decay, a mask,
-                          the penalty, projection and dual step of ADMM are post-processing, and free
+        samples      every record with probability q = L / M, independently (Poisson sampling)
+        computes     g_i, the gradient of each record's loss
+        clips        g_i <- g_i / max(1, ||g_i|| / C)
+        adds noise   g <- 1/L (sum_i g_i + N(0, sigma^2 C^2 I))
+        descends     by any function of g, theta and constants: momentum, weight decay, a mask, the penalty, the
+                     projection and the dual step of ADMM are post-processing, which costs nothing
 
-    so that adding or removing one record moves the sum by at most C, against noise of standard deviation sigma C; what
-    that is worth, `nanoprune.lab.privacy.accounting` says. M is the number of members, L the batch of the schedule, a
-    constant that a loss is divided by: the size of a sample is secret too. Here the loss carries the 1/L, so that a
+    so that adding or removing one record moves the sum by at most C, against noise of standard deviation sigma C;
+    `nanoprune.lab.privacy` says what epsilon that is. M is the number of members, L the batch of the schedule, a
+    constant that the loss is divided by: the size of a sample is secret too. Here the loss carries the 1/L, so that a
     record's gradient is g_i / L, clipped to C / L.
 
-    Every replica is a run of its own: its samples, its clipped gradients, its noise. Samples of a fleet differ in size;
-    the shorter ones are filled up with the index -1, no record, whose loss counts 0 times and has no gradient.
+    The gradients of single records are never stored. The squared norm of each follows from what the backward pass has
+    anyway (`record_norms`), and the weight gradient from dY weighted record by record is $\sum_i c_i g_i$
+    (Bu et al. 2023, arXiv 2210.00038, "book-keeping").
 
-    clipping "flat": C bounds the norm of all of a record's gradient; "layer": C / sqrt(layers) that of each layer's.
-    With a mask only the gradients of survivors count for the norm (`Layer.record_norms`), and so less is clipped.
-    seeds: None for generators seeded by the operating system; one a replica to repeat a run, which then is not
-    private: who knows the seed knows the noise. The generator is PCG64, good statistics but no cipher, and rounding of
-    floating-point numbers (Mironov 2012) is not in the bound.
-    Raises ArgumentError where a value cannot be used.
+    Every replica is a run of its own, with its own samples and noise. Samples of a fleet differ in size; shorter ones
+    are padded with the index -1, no record, whose loss counts 0 times and has no gradient.
+
+    clipping "flat": C bounds the norm of a record's whole gradient; "layer": C / sqrt(layers) that of each layer's.
+    With a mask only the gradients of survivors count for the norm, so that less is clipped. seeds: None for generators
+    seeded by the operating system; one a replica to repeat a run, which then is not private: who knows the seed knows
+    the noise. The generator is PCG64, statistically good but no cipher, and floating-point rounding (Mironov 2012) is
+    not in the bound. Raises ArgumentError where a value cannot be used.
     """
+
+    defer = True
 
     def __init__(self, clip: float, noise: float, clipping: str = "flat", seeds: Sequence[int] | None = None) -> None:
         if not 0 < clip < float("inf"):
@@ -53,46 +59,30 @@ class DPSGD:
             raise ArgumentError(f"clipping must be one of {', '.join(CLIPPINGS)}, got {clipping!r}")
         self.C, self.sigma, self.clipping, self.seeds = clip, noise, clipping, seeds
         self.generators: list[np.random.Generator] = []
-        self.members = np.empty((0, 0), np.int64)
-        self.batch = 0  # L
-        self.steps = 0  # that noise was added to, over all trainings
+        self.steps = 0  # to which noise was added, over all trainings
 
     def begin(
-        self, net: Network, members: np.ndarray, batch: int, mask: Mask | None = None, game: MinMax | None = None
-    ) -> list[np.random.Generator]:
-        """Make ready for a training of `net` on members (R, M). Returns the generators that all draws must come from.
-
-        Also augmentation and dropout draw from them: with a public seed, who is in a batch could be told from what the
-        others in it met.
-        """
+        self, net: Network, members: np.ndarray, plan: Any, generators: list, L_D: Callable, mask: Any, game: Any
+    ) -> None:
+        """As in `MiniBatch`, but all draws come from its own generators: with a public seed, augmentation and dropout
+        could reveal who is in a batch."""
         if game:
             raise ArgumentError(
                 "private training plays no Min-Max game: the adversary is trained on members, and the gain's gradient "
                 "carries what it learned past the clipping; leave out the game or DP"
             )
-        if not 1 <= batch <= members.shape[1]:
-            raise ArgumentError(f"batch must lie in 1..{members.shape[1]} for Poisson sampling, got {batch}")
-        for layer, _ in net.body.leaves(net.input_shape):
-            if layer.parameters() and type(layer).record_norms is Layer.record_norms:
-                raise ArgumentError(
-                    f"{layer!r} mixes the records of a batch, so that none can be clipped; use GroupNorm"
-                )
+        if plan.loss != CROSS_ENTROPY:
+            raise ArgumentError(f"loss must be {CROSS_ENTROPY} with DP-SGD, got {plan.loss}")
+        if not 1 <= plan.batch <= members.shape[1]:
+            raise ArgumentError(f"batch must lie in 1..{members.shape[1]} for Poisson sampling, got {plan.batch}")
+        for layer in trained_layers(net):
+            check_registered(record_norms, layer)
         if not self.generators:
             self.generators = [np.random.default_rng(seed) for seed in self.seeds or [None] * net.replicas]
         if len(self.generators) != net.replicas:
             raise ArgumentError(f"seeds must be one for each of {net.replicas} replicas, got {len(self.generators)}")
-        net.restrict(mask.M if mask else None)
-        self.members, self.batch = members, batch
-        return self.generators
-
-    def state(self) -> dict[str, Any]:
-        """The generators: who has them can run them both ways, and knows the noise of all steps of this training."""
-        return {"generators": generators_state(self.generators), "steps": self.steps}
-
-    def restore(self, saved: Any, net: Network) -> None:
-        """Take a state back."""
-        restore_generators(self.generators, saved, "generators")
-        self.steps = saved.value("steps", int, 0)
+        self.members, self.batch = members, plan.batch
+        self.support = mask.M if mask else None  # (R, n): 1 where a weight is trained
 
     def batches(self) -> Iterator[np.ndarray]:
         """As many samples as make an epoch, round(M / L): indices (R, B), B the largest sample's size, at least 1."""
@@ -105,17 +95,38 @@ class DPSGD:
                 index[r, : sizes[r]] = self.members[r, drawn[r]]
             yield index
 
+    def loss(self, logits: Any, y: Any, index: Any, ws: Workspace, count: int, epoch: int) -> tuple[Any, Any]:
+        """The cross-entropy, summed over the sample and divided by L."""
+        return cross_entropy(logits, y, self.batch, index >= 0)
+
     def clip(self, net: Network, ws: Workspace) -> None:
-        """net.grad <- sum_i g_i / max(1, ||g_i|| / C), over the records of the backward pass that `ws` has kept."""
-        kept = ws.kept()
-        squares = [layer.record_norms(dY, ws, *saved) for layer, dY, saved in kept]  # (R, N) each
-        for (layer, dY, saved), c in zip(kept, self._factors(squares), strict=True):
+        """net.grad <- sum_i g_i / max(1, ||g_i|| / C), over the records of the backward pass that `ws` deferred."""
+        deferred, ws.deferred = ws.deferred, []
+        layers, trained = [layer for layer, *_ in deferred], trained_layers(net)
+        if len(layers) != len(trained) or set(layers) != set(trained):
+            raise ArgumentError(
+                "DP-SGD clips every layer with parameters, each once in a backward pass; here "
+                f"{len(layers)} took part, of {len(trained)}: let each call ws.weight_gradient exactly once"
+            )
+        support = self._support_of(net)
+        squares = [record_norms(layer, dY, ws, saved, support) for layer, dY, saved in deferred]  # (R, N) each
+        for (layer, dY, saved), c in zip(deferred, self._factors(squares), strict=True):
             weighted = ws.scratch("weighted", dY.shape, dY.dtype)
-            xp.multiply(dY, c.reshape(len(c), *[1] * (dY.ndim - 2), -1), out=weighted)
-            layer.weight_gradient(weighted, ws, *saved)
+            xp.multiply(dY, c.astype(dY.dtype).reshape(len(c), *[1] * (dY.ndim - 2), -1), out=weighted)
+            layer.weight_gradient(weighted, ws, *saved)  # sum_i c_i g_i
+
+    def _support_of(self, net: Network) -> dict[Any, Any]:
+        """For each Parameter of the weights its part of the support, (R, *shape); empty where all are trained."""
+        if self.support is None:
+            return {}
+        found, start = {}, 0
+        for p in net.weights:
+            found[p] = self.support[:, start : start + p.size].reshape(-1, *p.shape)
+            start += p.size
+        return found
 
     def _factors(self, squares: list) -> list:
-        """For each layer what its records' gradients are multiplied by, (R, N): 1 / max(1, norm / bound)."""
+        """For each layer the factor of each record's gradient, (R, N): 1 / max(1, norm / bound)."""
         if self.clipping == "flat":
             return [self._factor(sum(squares), self.C)] * len(squares)
         return [self._factor(of_layer, self.C / len(squares) ** 0.5) for of_layer in squares]
@@ -123,13 +134,18 @@ class DPSGD:
     def _factor(self, squares: Any, bound: float) -> Any:
         return 1 / xp.maximum(1, xp.sqrt(squares) * (self.batch / bound))
 
-    def add_noise(self, net: Network, columns: slice = ALL) -> None:
-        """net.grad += N(0, (sigma C / L)^2 I), of each replica's own: once a step, after the workers' sums are one.
-
-        Of some columns that is a part: who adds the rest has drawn the same noise, from generators in the same state.
-        """
-        for grad, generator in zip(net.grad, self.generators, strict=True):
-            noise = generator.standard_normal(net.size, dtype=net.theta.dtype)
-            noise *= self.sigma * self.C / self.batch
-            grad[columns] += to_device(noise[columns])
+    def add_noise(self, net: Network) -> None:
+        """net.grad += N(0, (sigma C / L)^2 I), once a step, each replica's own."""
+        noise = np.stack([g.standard_normal(net.theta.shape[1], dtype=net.theta.dtype) for g in self.generators])
+        noise *= self.sigma * self.C / self.batch
+        for _, grad, of_block in net.blocks(1.0, net.grad, to_device(noise)):
+            grad += of_block
         self.steps += 1
+
+    def size(self, index: np.ndarray) -> int:
+        return self.batch
+
+
+def trained_layers(net: Network) -> list:
+    """The layers that have parameters themselves, in the order of the forward pass."""
+    return [layer for layer in leaves(net.body) if layer.parameters()]

@@ -4,12 +4,12 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Layer, Parameter, Statistic
+from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
 
 class Branches(Layer):
-    """Y = [f_1(X_1); f_2(X_2); ...] with X = [X_1; X_2; ...] split along the feature axis.
+    r"""$Y = [f_1(X_1); f_2(X_2); \ldots]$ with $X = [X_1; X_2; \ldots]$ split along the feature axis.
 
     branches: pairs (number of input features, layer on them). X (R, sum of inputs, N), Y (R, sum of outputs, N).
     """
@@ -17,14 +17,8 @@ class Branches(Layer):
     def __init__(self, *branches: tuple[int, Layer]) -> None:
         self.branches = branches
 
-    def parameters(self) -> list[Parameter]:
-        return [parameter for _, layer in self.branches for parameter in layer.parameters()]
-
-    def statistics(self) -> list[Statistic]:
-        return [statistic for _, layer in self.branches for statistic in layer.statistics()]
-
-    def parts(self, shape: tuple[int, ...]) -> list[tuple[Layer, tuple[int, ...]]]:
-        return [(layer, (inputs,)) for inputs, layer in self.branches]
+    def layers(self) -> list[Layer]:
+        return [layer for _, layer in self.branches]
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         expected = (sum(inputs for inputs, _ in self.branches),)
@@ -42,10 +36,10 @@ class Branches(Layer):
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
         (outputs,) = ws.saved(self)
-        dY, dX, start = dY.copy(), [], 0  # the branches reuse its memory, and each the last one's
+        dY, dX, start = dY.copy(), [], 0  # each branch reuses the memory of dY and of the last one's dX
         for (_, layer), size in zip(self.branches, outputs, strict=True):
-            of_branch = layer.backward(dY[:, start : start + size], ws, need_dX=need_dX, need_dW=need_dW)
-            dX.append(of_branch.copy() if need_dX else None)
+            dX_branch = layer.backward(dY[:, start : start + size], ws, need_dX, need_dW)
+            dX.append(dX_branch.copy() if need_dX else None)
             start += size
         return xp.concatenate(dX, axis=1) if need_dX else None
 

@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
@@ -15,25 +13,9 @@ class Flatten(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (math.prod(shape),)
 
-    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return self._features(c, shape)
-
-    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return needed.reshape(shape).any(axis=(0, 2)) if len(shape) > 1 else needed  # (C,)
-
-    def narrowed(
-        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
-    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
-        return self, [], self._features(kept, shape)
-
-    def _features(self, units: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """What is known of each channel (C,) as what is known of each feature (H*C*W,)."""
-        return np.broadcast_to(units[:, None], shape).reshape(-1) if len(shape) > 1 else units
-
     def forward(self, X: Any, ws: Workspace) -> Any:
         ws.save(self, X.shape)
         return X.reshape(X.shape[0], -1, X.shape[-1])
 
-    def backward(self, dY: Any, ws: Workspace) -> Any:
-        (shape,) = ws.saved(self)
-        return dY.reshape(shape)
+    def input_gradient(self, dY: Any, ws: Workspace, X_shape: tuple[int, ...]) -> Any:
+        return dY.reshape(X_shape)

@@ -5,18 +5,18 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Elementwise, positive
+from nanoprune.nn.layer import Layer, positive, windows_along
 from nanoprune.nn.workspace import Workspace
 
 
-class MaxPool(Elementwise):
-    """Maximum over windows of size x size, moved by `stride` (by default `size`), with `padding` rows and columns of
-    -infinity around; rows and columns that fill no window are dropped.
+class MaxPool(Layer):
+    r"""Maximum over windows of k x k, moved by `stride` (by default k), with `padding` rows and columns of -infinity
+    around; rows and columns that fill no window are dropped.
 
-    X (R, H, C, W, N), Y (R, OH, C, OW, N) with OH = (H + 2 padding - size) // stride + 1. The maximum over a window is
+    X (R, H, C, W, N), Y (R, OH, C, OW, N) with $OH = \lfloor (H + 2p - k)/s \rfloor + 1$. The maximum over a window is
     the maximum over its columns of the maxima over its rows, so both passes treat one axis at a time; rows first, each
-    of which lies in memory in one piece. The gradient goes to the window's first maximum, column by column; where
-    windows overlap, gradients add up.
+    of which is contiguous. The gradient goes to the window's first maximum, column by column; where windows overlap,
+    gradients add up.
     """
 
     def __init__(self, size: int, stride: int | None = None, padding: int = 0) -> None:
@@ -30,11 +30,8 @@ class MaxPool(Elementwise):
         least = self.size - 2 * self.padding
         if len(shape) != 3 or shape[0] < least or shape[2] < least:
             raise ArgumentError(f"{self!r} takes images (H, C, W) of at least {least} x {least}, got {shape}")
-        OH, OW = ((length + 2 * self.padding - self.size) // self.stride + 1 for length in (shape[0], shape[2]))
+        OH, OW = (windows_along(length, self.size, self.stride, self.padding) for length in (shape[0], shape[2]))
         return (OH, shape[1], OW)
-
-    def constants(self, c: Any, shape: tuple[int, ...]) -> Any:
-        return c  # every window lies inside of the image
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         R, N = X.shape[0], X.shape[-1]
@@ -47,8 +44,7 @@ class MaxPool(Elementwise):
         ws.save(self, P, A, Y)
         return Y
 
-    def backward(self, dY: Any, ws: Workspace) -> Any:
-        P, A, Y = ws.saved(self)
+    def input_gradient(self, dY: Any, ws: Workspace, P: Any, A: Any, Y: Any) -> Any:
         OH, OW, p = Y.shape[1], Y.shape[3], self.padding
         dA = ws.scratch("dA", A.shape, A.dtype)
         dP = ws.gradient(self, P.shape, P.dtype)
@@ -72,6 +68,7 @@ class MaxPool(Elementwise):
                 view += part
 
     def _framed(self, X: Any, ws: Workspace) -> Any:
+        """X with `padding` rows and columns of -infinity around."""
         p = self.padding
         if p == 0:
             return X
@@ -82,14 +79,12 @@ class MaxPool(Elementwise):
         return P
 
     def _rows(self, P: Any, OH: int) -> list:
-        """size views (R, OH, C, W + 2p, N)."""
-        s = self.stride
-        return [P[:, i : i + s * (OH - 1) + 1 : s] for i in range(self.size)]
+        """k views (R, OH, C, W + 2p, N)."""
+        return [P[:, i : i + self.stride * (OH - 1) + 1 : self.stride] for i in range(self.size)]
 
     def _columns(self, A: Any, OW: int) -> list:
-        """size views (R, OH, C, OW, N)."""
-        s = self.stride
-        return [A[:, :, :, j : j + s * (OW - 1) + 1 : s] for j in range(self.size)]
+        """k views (R, OH, C, OW, N)."""
+        return [A[:, :, :, j : j + self.stride * (OW - 1) + 1 : self.stride] for j in range(self.size)]
 
     def __repr__(self) -> str:
         if (self.stride, self.padding) == (self.size, 0):

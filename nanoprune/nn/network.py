@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from nanoprune.backend import require, to_device, xp
 from nanoprune.errors import ArgumentError
+from nanoprune.nn.blocks import blocks
 from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
-ALL = slice(None)  # columns of theta
 MOMENTUM = 0.1  # share of the last batch in a running statistic, as in PyTorch
 
 
@@ -23,12 +23,11 @@ class Network:
     theta (R, P) holds every parameter of a replica in one row: first all weights (what pruning may touch), layer by
     layer, then all biases. grad (R, P) is the gradient in the same order. The parameters of the layers are views into
     both, so that an optimiser, a penalty or a mask is one line on theta, and a part of the fleet is a slice of it.
+    state (R, S) holds the running statistics of BatchNorm, which no optimiser, penalty or mask touches; batch_state
+    (R, S) those of the last training batch.
 
-    state (R, S) holds what the layers remember of their training batches (BatchNorm's running statistics), which no
-    optimiser, penalty or mask has to do with; seen (R, S) is what the last training batch had, in the same order.
-
-    body: the layers; input_shape: of one sample, (F,) or (H, C, W); description: plain data from which
-    `nanoprune.lab.zoo.build` makes the same architecture again.
+    body: the layers. input_shape: of one sample, (F,) or (H, C, W). description: plain data about the architecture that
+    copies keep (`nanoprune.lab.zoo`). theta, grad, state: the arrays to use, new ones by default.
     """
 
     def __init__(
@@ -45,53 +44,29 @@ class Network:
         self.template, self.input_shape, self.description = body, tuple(input_shape), description
         self.body = copy.deepcopy(body)
         self.output_shape = self.body.output_shape(self.input_shape)
-        parameters = self.body.parameters()
+        parameters, self.statistics = self.body.parameters(), self.body.statistics()
         self.weights = [p for p in parameters if p.prunable]
         self.biases = [p for p in parameters if not p.prunable]
         self.weight_count = sum(p.size for p in self.weights)
         self.size = sum(p.size for p in parameters)
+        self.replicas = replicas if theta is None else len(theta)
         theta = xp.zeros((replicas, self.size), dtype) if theta is None else theta
-        self.replicas = len(theta)
-        self._lay_out(theta, xp.zeros_like(theta) if grad is None else grad)
-        self._lay_out_state(state)
-        self.restrict(None)
+        statistics = xp.zeros((self.replicas, sum(s.size for s in self.statistics)), theta.dtype)
+        self.lay_out(theta, xp.zeros_like(theta) if grad is None else grad, statistics if state is None else state)
+        if state is None:
+            self.reset_statistics()
 
-    def _lay_out(self, theta: Any, grad: Any) -> None:
-        """Make the parameters of the layers views into theta and grad."""
-        self.theta, self.grad, start = theta, grad, 0
+    def lay_out(self, theta: Any, grad: Any, state: Any) -> None:
+        """Use these arrays: the parameters and statistics of the layers become views into them."""
+        self.theta, self.grad, self.state, self.batch_state = theta, grad, state, xp.zeros_like(state)
+        start = 0
         for p in self.weights + self.biases:
-            p.value = theta[:, start : start + p.size].reshape(-1, *p.shape)  # (R, *shape), a view
-            p.grad = grad[:, start : start + p.size].reshape(-1, *p.shape)
+            p.value, p.grad = (of[:, start : start + p.size].reshape(-1, *p.shape) for of in (theta, grad))
             start += p.size
-
-    def move(self, zeros: Callable[[tuple[int, ...], Any], Any]) -> None:
-        """Move theta, grad and state, as they are, into arrays that zeros(shape, dtype) makes."""
-        theta, grad, state = (zeros(of.shape, of.dtype) for of in (self.theta, self.grad, self.state))
-        theta[...], grad[...], state[...] = self.theta, self.grad, self.state
-        self._lay_out(theta, grad)
-        self._lay_out_state(state)
-
-    def restrict(self, support: Any) -> None:
-        """Say which weights are trained, for `Layer.record_norms`: support (R, n) of 1 and 0, or None for all."""
-        self.support, start = support, 0
-        for p in self.weights:
-            stop = start + p.size
-            p.support = None if support is None else support[:, start:stop].reshape(-1, *p.shape)
-            start = stop
-
-    def _lay_out_state(self, state: Any) -> None:
-        """Make state and seen, and the layers' statistics views into both."""
-        self.statistics = self.body.statistics()
-        size = sum(s.size for s in self.statistics)
-        self.state = xp.zeros((self.replicas, size), self.theta.dtype) if state is None else state
-        self.seen = xp.zeros_like(self.state)
         start = 0
         for s in self.statistics:
-            s.value = self.state[:, start : start + s.size].reshape(-1, *s.shape)  # (R, *shape), a view
-            s.seen = self.seen[:, start : start + s.size].reshape(-1, *s.shape)
+            s.value, s.batch = (of[:, start : start + s.size].reshape(-1, *s.shape) for of in (state, self.batch_state))
             start += s.size
-        if state is None:
-            self.forget()
 
     @property
     def W(self) -> Any:
@@ -103,34 +78,30 @@ class Network:
         """The gradient with respect to W, (R, n): a view of grad."""
         return self.grad[:, : self.weight_count]
 
-    @property
-    def names(self) -> list[str]:
-        """The layers with weights, in their order, as tables and options call them: conv1, conv2, dense1, ..."""
-        kinds = ["conv" if p.window else "dense" for p in self.weights]
-        return [f"{kind}{kinds[: i + 1].count(kind)}" for i, kind in enumerate(kinds)]
+    def blocks(self, scalar: Any, *arrays: Any) -> Iterator[tuple]:
+        """Blocks of arrays (R, P) or (R, n) that lie like theta or W, see `nn.blocks`; what an update loops over."""
+        return blocks(scalar, *arrays)
 
     def initialise(self, generators: list[np.random.Generator]) -> Network:
-        """Draw the weights of replica r from generators[r]: normal, mean 0, He's variance; biases 0. Returns self.
-
-        A scale starts at 1, and nothing is remembered.
-        """
+        """Draw the weights of replica r from generators[r]: normal, mean 0, variance of He et al.; biases are 0, scales
+        1, running statistics at their start. Returns self."""
         if len(generators) != self.replicas:
             raise ArgumentError(f"generators must be one for each of {self.replicas} replicas, got {len(generators)}")
         for r, generator in enumerate(generators):
             draws = [p.start + p.std * generator.standard_normal(p.size) for p in self.weights + self.biases]
             self.theta[r] = to_device(np.concatenate(draws).astype(self.theta.dtype))
-        self.forget()
+        self.reset_statistics()
         return self
 
-    def forget(self) -> None:
-        """Every statistic back to what it is before the first batch."""
+    def reset_statistics(self) -> None:
+        """Every running statistic back to its value before the first batch."""
         for s in self.statistics:
             s.value[...] = s.start
 
-    def remember(self) -> None:
-        """state <- (1 - m) state + m seen,  m = 0.1. `lab.engine.passes.Passes` calls it after every batch."""
+    def update_statistics(self) -> None:
+        """state <- (1 - m) state + m batch_state,  m = 0.1: after every training batch."""
         self.state *= 1 - MOMENTUM
-        self.state += MOMENTUM * self.seen
+        self.state += MOMENTUM * self.batch_state
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         """Logits (R, classes, N) of samples X (R, *input_shape, N). Refuses another device, dtype or shape."""
@@ -147,25 +118,18 @@ class Network:
         require(dY, "dY")
         return self.body.backward(dY, ws, need_dX=need_dX, need_dW=need_dW)
 
+    def over(self, theta: Any, grad: Any = None, state: Any = None) -> Network:
+        """The same layers over other arrays; a gradient that is not given is a new one."""
+        return Network(self.template, self.input_shape, 0, None, self.description, theta, grad, state)
+
     def shard(self, replicas: slice) -> Network:
         """The replicas of a slice as a network that shares their theta and state; its gradient is its own."""
-        return self._over(self.theta[replicas], None, self.state[replicas])
-
-    def twin(self, grad: Any = None) -> Network:
-        """The same parameters and state with another `grad` (R, P) and `seen`, for a second pass in flight."""
-        twin = self._over(self.theta, grad, self.state)
-        twin.restrict(self.support)
-        return twin
+        return self.over(self.theta[replicas], None, self.state[replicas])
 
     def copy(self, replicas: Any = slice(None)) -> Network:
         """A network with its own copy of theta and state of `replicas`: a slice, or a list that may repeat some."""
-        theta = self.theta[replicas].copy()
-        return self._over(theta, xp.zeros_like(theta), self.state[replicas].copy())
+        return self.over(self.theta[replicas].copy(), None, self.state[replicas].copy())
 
     def nonzero(self) -> np.ndarray:
-        """Number of weights of each replica that are not zero, (R,) int64."""
+        """The number of weights of each replica that are not zero, (R,) int64."""
         return np.array([int((row != 0).sum()) for row in self.W], dtype=np.int64)
-
-    def _over(self, theta: Any, grad: Any, state: Any) -> Network:
-        about = {"description": self.description}
-        return Network(self.template, self.input_shape, **about, theta=theta, grad=grad, state=state)

@@ -1,4 +1,4 @@
-"""The buffers and saved activations of one pass in flight."""
+"""The buffers and saved activations of one forward and backward pass."""
 
 from __future__ import annotations
 
@@ -14,26 +14,22 @@ from nanoprune.errors import WorkspaceError
 class Workspace:
     """Memory of one forward pass and the backward pass that belongs to it.
 
-    Layers hold parameters only; what they compute lives here, and is reused by the next pass: allocating large
-    temporaries costs more than the arithmetic on them. Two passes in flight are two workspaces.
+    Layers hold parameters only; what they compute lies here and is reused by the next pass, since allocating large
+    temporaries costs more than the arithmetic on them. Two passes at the same time need two workspaces.
 
-    training: whether layers that behave differently in training (Dropout) do so.
+    training: whether layers that behave differently in training (Dropout, BatchNorm) do so.
     generators: one numpy.random.Generator per replica, for layers that draw random numbers.
-    keep_gradients: whether every dL/dX of a backward pass, and what the layers saved, stays until the next one, so that
-    layers can leave their weight gradients until those of single records have been clipped (`gradient`, `keeps`).
-    total(*values): each of the values summed over all parts of the batch, where its samples are shared out, else the
-    values; not to be written to.
+    defer: whether weight gradients wait, in `deferred`, until each record's share of them has been clipped.
+    all_reduce(*values): each value summed over all parts of the batch, where its samples are divided; read-only.
     """
 
-    def __init__(self, training: bool = True, generators: list | None = None, keep_gradients: bool = False) -> None:
-        self.training = training
-        self.generators = generators
-        self.keep_gradients = keep_gradients
-        self.total: Callable[..., tuple] = lambda *values: values
+    def __init__(self, training: bool = True, generators: list | None = None, defer: bool = False) -> None:
+        self.training, self.generators, self.defer = training, generators, defer
+        self.all_reduce: Callable[..., tuple] = lambda *values: values
+        self.deferred: list[tuple[Any, Any, tuple]] = []  # (layer, dY, what its forward pass saved)
         self._turn = 0
         self._buffers: dict[tuple[Any, str], Any] = {}
         self._saved: dict[Any, tuple] = {}
-        self._kept: list[tuple[Any, Any, tuple]] = []
 
     def buffer(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
         """An uninitialised C-contiguous array that `owner` keeps under `name` until its next call with that name."""
@@ -44,16 +40,16 @@ class Workspace:
         return flat[:size].reshape(shape)
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
-        """A `buffer` that all layers share: whoever asks for `name` next has it, so it is for use within one call."""
+        """A `buffer` that all layers share, for use within one call."""
         return self.buffer(None, name, shape, dtype)
 
     def gradient(self, owner: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-        """A buffer for the dL/dX of `owner`: one of two that all layers take by turns, as dX follows from dY.
+        """A buffer for the dX of `owner`: one of two that all layers take in turn, as dX follows from dY.
 
-        So it holds until the layer after the next one asks: a backward pass needs two gradients at a time, however deep
-        the network is. With `keep_gradients`, a `buffer` of the owner's own.
+        A backward pass needs two gradients at a time, however deep the network is. Deferred weight gradients need
+        every dY later: then it is a `buffer` of the owner's own.
         """
-        if self.keep_gradients:
+        if self.defer:
             return self.buffer(owner, "dX", shape, dtype)
         self._turn = 1 - self._turn
         return self.scratch(f"gradient {self._turn}", shape, dtype)
@@ -68,24 +64,18 @@ class Workspace:
         self._saved[layer] = arrays
 
     def saved(self, layer: Any) -> tuple:
-        """Hand out what `save` kept, once. Raises WorkspaceError if there is none: no forward pass, or used already."""
-        try:
-            return self._saved.pop(layer)
-        except KeyError:
-            raise WorkspaceError(
-                f"{layer!r}: backward without its forward pass, or twice; call forward with this workspace first"
-            ) from None
+        """Return what `save` kept, once. Raises WorkspaceError without a forward pass, or the second time."""
+        if layer not in self._saved:
+            found = f"{layer!r}: backward without its forward pass, or twice"
+            raise WorkspaceError(f"{found}; call forward with this workspace first")
+        return self._saved.pop(layer)
 
-    def keeps(self, layer: Any, dY: Any, *saved: Any) -> bool:
-        """Whether `layer` leaves its weight gradient for later; then what it takes is in `kept`."""
-        if self.keep_gradients:
-            self._kept.append((layer, dY, saved))
-        return self.keep_gradients
-
-    def kept(self) -> list[tuple[Any, Any, tuple]]:
-        """Hand out, once, what the layers kept in this backward pass: (layer, dY, what it saved) each."""
-        kept, self._kept = self._kept, []
-        return kept
+    def weight_gradient(self, layer: Any, dY: Any, saved: tuple) -> None:
+        """Let `layer` write its weight gradient, now or, with `defer`, later."""
+        if self.defer:
+            self.deferred.append((layer, dY, saved))
+        else:
+            layer.weight_gradient(dY, self, *saved)
 
     @cached_property
     def evaluation(self) -> Workspace:

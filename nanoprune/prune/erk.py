@@ -1,23 +1,20 @@
-"""How many weights each layer keeps of those that all layers together may: the Erdős–Rényi kernel rule."""
+"""Weights allocated across layers by fan-in and fan-out: the Erdős–Rényi kernel rule."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Parameter
+from nanoprune.nn import Parameter
 
 
 def erk(weights: Sequence[Parameter], keep: float) -> list[float]:
-    """The ratio of each layer's weights, so that together they are `keep` of all, but for `Budget`'s rounding down:
-
-        k_i = min(n_i, s e_i),
-        e_i = n_in + n_out + kh + kw   for a convolution,   n_in + n_out   for a dense layer,
-
-    n_i = n_in n_out kh kw is the number of its weights, and s is the same for all layers (Evci et al. 2020, arXiv
-    1911.11134, section 3). A layer twice as wide at both ends has four times the weights and keeps about twice as many:
-    small layers keep a larger share, and none loses all, as may happen where the largest of all weights are kept. n_in
-    is 1 in a depthwise convolution, which reads one channel for each that it makes. Raises ArgumentError unless
+    r"""The keep ratio of each layer, so that all layers together keep a share `keep`, up to `Budget`'s rounding down:
+    $$k_i = \min(n_i,\ s\,e_i), \quad e_i = n_{in} + n_{out} + k_h + k_w \text{ (convolution)}, \quad
+      e_i = n_{in} + n_{out} \text{ (dense)},$$
+    where $n_i = n_{in} n_{out} k_h k_w$ is the number of the layer's weights and s is the same for all layers (Evci et
+    al. 2020, arXiv 1911.11134, section 3). Small layers keep a larger share, and none loses all, as may happen where
+    the largest of all weights are kept. $n_{in}$ is 1 in a depthwise convolution. Raises ArgumentError unless
     0 < keep <= 1.
     """
     if not 0.0 < keep <= 1.0:

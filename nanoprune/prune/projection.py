@@ -1,4 +1,4 @@
-"""Euclidean projection onto the vectors with at most k entries."""
+"""Euclidean projection onto the vectors with at most k nonzero entries."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from nanoprune.errors import ArgumentError
 
 
 def project(W: Any, k: int, out: Any = None) -> Any:
-    """Pi(W) = argmin ||Z - W||  subject to  ||Z||_0 <= k: keep the k largest magnitudes, zero the others.
+    r"""$\Pi(W) = \mathrm{argmin}_Z \|Z - W\|$ subject to $\|Z\|_0 \le k$: keep the k largest magnitudes, zero the rest.
 
-    W: (n,), any real dtype. Ties are broken in favour of the lower index, so that Pi is a function. The result is a
-    new array, or `out`, which may be W. ||Pi(W) - W||^2 is the sum of the squares that are dropped, hence least when
-    the smallest are. Raises ArgumentError if k is not in 0..n or W holds a NaN or an infinity.
+    W: (n,), any real dtype. Ties go to the lower index, so that Pi is a function. $\|\Pi(W) - W\|^2$ is the sum of the
+    squares that are dropped, hence least when the smallest are. Returns a new array, or `out`, which may be W. Raises
+    ArgumentError if k is not in 0..n or W holds a NaN or an infinity.
     """
     n = W.shape[0]
     if not 0 <= k <= n:

@@ -1,4 +1,4 @@
-"""Pruning schemes: which weights of a layer live or die together."""
+"""Pruning schemes: the granularity at which the weights of a layer are pruned."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from nanoprune.nn import Parameter
 from nanoprune.prune.projection import largest
 
 SCHEMES = "unstructured, filter, channel, column, block, block:B or N:M such as 2:4"
-WIDEST = 256  # B and M: a layer is filled up to their multiples
+WIDEST = 256  # largest B and M: a layer is padded to their multiples
 
 
 @dataclasses.dataclass(frozen=True)
 class Grouping:
-    """A division of one layer's weights W (O, I) into cells of G groups each; the constraint set S_k: in each cell at
+    r"""A partition of one layer's weights W (O, I) into cells of G groups each; the constraint set S_k: in each cell at
     most k groups have an entry that is not zero.
 
-    W, filled up with zeros to the shape `filled`, is seen as an array of the shape `view`. A group is what lies along
+    W, padded with zeros to the shape `padded`, is viewed as an array of the shape `view`. A group is what lies along
     its axes `within`; the other axes, in order, count the groups, cell by cell. A scheme is these four fields:
 
-        scheme         filled      view              within     cells    a group
+        scheme         padded      view              within     cells    a group
         unstructured   O, I        O, I              -          1        one weight
         filter         O, I        O, I              1          1        the weights of one output unit
         channel        O, I        O, kh, C, kw      0, 1, 3    1        the weights that read one input channel
@@ -37,13 +37,13 @@ class Grouping:
 
     In a depthwise convolution the weights that read one input channel are a filter: there channel is filter.
 
-    The Euclidean projection on S_k keeps in each cell the k groups of largest l2 norm, ties to the lower index: what is
-    dropped is the sum of their squares. Groups and cells that the fill makes larger than the layer, at the last rows
-    and columns, count as whole ones: "at most k groups" is the constraint, whatever their number of weights.
+    The Euclidean projection on S_k keeps in each cell the k groups of largest l2 norm, ties to the lower index: the
+    squared distance is the sum of the squares that are dropped. Groups at the last rows and columns that are partly
+    padding count as whole ones: "at most k groups" is the constraint, whatever their number of weights.
     """
 
     matrix: tuple[int, int]
-    filled: tuple[int, int]
+    padded: tuple[int, int]
     view: tuple[int, ...]
     within: tuple[int, ...]
     cells: int
@@ -66,12 +66,12 @@ class Grouping:
         E = self._energy(W)  # (cells, G)
         keep = largest(E[0], k)[None] if self.cells == 1 else largest_of_each(E, k)  # (cells, G)
         shape = tuple(1 if axis in self.within else n for axis, n in enumerate(self.view))
-        keep = xp.broadcast_to(keep.reshape(shape), self.view).reshape(self.filled)
+        keep = xp.broadcast_to(keep.reshape(shape), self.view).reshape(self.padded)
         return keep[: self.matrix[0], : self.matrix[1]].reshape(-1)
 
     def most(self, k: int) -> int:
-        """The largest number of weights that a point of S_k can have."""
-        if self.filled == self.matrix:
+        """The largest number of nonzero weights that a point of S_k can have."""
+        if self.padded == self.matrix:
             return k * self.size // self.groups
         sizes = to_host(self._energy(xp.ones(self.size)))  # (cells, G)
         return int(-np.sort(-sizes, axis=1)[:, :k].sum())
@@ -79,8 +79,8 @@ class Grouping:
     def _energy(self, W: Any) -> Any:
         """The squared norm of each group, or where a group is one weight the weight: no square, no rounding."""
         V = W.reshape(self.matrix)
-        if self.filled != self.matrix:
-            V = xp.zeros(self.filled, W.dtype)
+        if self.padded != self.matrix:
+            V = xp.zeros(self.padded, W.dtype)
             V[: self.matrix[0], : self.matrix[1]] = W.reshape(self.matrix)
         V = V.reshape(self.view)
         if self.within:
@@ -105,7 +105,7 @@ def largest_of_each(A: Any, k: int) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """A scheme by its name: how it groups a layer's weights, and the ratio that it fixes (N:M does), else None."""
+    """A scheme by its name: how it groups a layer's weights, and the keep ratio that it fixes (N:M does), else None."""
 
     name: str
     grouping: Callable[[Parameter], Grouping]
@@ -113,7 +113,7 @@ class Scheme:
 
     @property
     def structured(self) -> bool:
-        """Whether weights live or die together, or in cells: all but unstructured."""
+        """Whether weights are pruned in groups or cells: all schemes but unstructured."""
         return self.name != "unstructured"
 
     def check(self, keep: float) -> None:
@@ -164,7 +164,7 @@ def blocks(p: Parameter, B: int) -> Grouping:
 
 
 def cells_of(p: Parameter, M: int) -> Grouping:
-    """Each row in cells of M inputs. A last cell of m < M inputs is filled up with zeros, so it keeps min(N, m)."""
+    """Each row in cells of M inputs. A last cell of m < M inputs is padded with zeros, so it keeps min(N, m)."""
     O, i = p.shape[0], -(-p.shape[1] // M)
     return Grouping(p.shape, (O, i * M), (O, i, M), (), O * i)
 

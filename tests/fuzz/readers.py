@@ -79,10 +79,10 @@ from nanoprune.lab import report
 from nanoprune.lab.audit import cache, read_predictions
 from nanoprune.lab.data import cifar, digits, location30, mnist, packed, purchase100, texas100
 from nanoprune.lab.data.source import SourceFile
+from nanoprune.lab.experiment.keep_file import read_keep_file
 from nanoprune.lab.experiment.results import read_results
 from nanoprune.lab.models.model import load_model
 from nanoprune.lab.storage.checkpoint import read_checkpoint
-from nanoprune.prune import read_keep_file
 
 
 def read_idx(folder: pathlib.Path) -> Any:

@@ -12,12 +12,13 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.attack import scores
-from nanoprune.attack.network import attack_scores, fit_attack_network
+from nanoprune.attack.network import attack_scores, fit_attack_network, held_out_share
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.lab.audit.predictions import Predictions
-from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.engine.passes import SharedPasses, single_threaded_blas
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.shards import Advance, train_shards
-from nanoprune.lab.experiment.evaluate import held_out_share
+from nanoprune.nn import Network
 
 SCORES = {
     "correctness": scores.correctness,
@@ -96,7 +97,8 @@ def _network_scores(
 ) -> np.ndarray:
     """Logits of membership (n,): an attack network for each fold."""
 
-    spread = max(1, threads // len(parts))  # processes that share the samples of a batch
+    def passes(h: Network) -> SharedPasses:
+        return SharedPasses(h, ProcessGroup(max(1, threads // len(parts))))  # processes that divide each batch
 
     def attack(shard: slice, advance: Advance) -> np.ndarray:
         fold, generator = parts[shard.start], np.random.default_rng([seed, shard.start])
@@ -104,7 +106,7 @@ def _network_scores(
         order = generator.permutation(len(known.y))  # what is held out is the end of it
         p, y, member = known.p[order], known.y[order], known.member[order]
         held_out = held_out_share(member)
-        h, _ = fit_attack_network(p, y, member, held_out, generator, _batch(len(y)), spread)
+        h, _ = fit_attack_network(p, y, member, held_out, generator, _batch(len(y)), passes)
         advance(1)
         return attack_scores(h, target.p[rows], target.y[rows])
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.batch import Records, predict_fleet
 from nanoprune.defend.losses import CROSS_ENTROPY
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.lab.data import Dataset, Split, make_split
+from nanoprune.lab.engine.evaluation import predict_fleet
 from nanoprune.lab.experiment.experiment import Experiment, Progress, Trained
 from nanoprune.lab.experiment.recipes import Private, Recipe, recipe_for
 from nanoprune.lab.models.model import Model
@@ -28,7 +28,8 @@ from nanoprune.lab.storage.checkpoint import Checkpoints
 from nanoprune.lab.zoo import build, size_of
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings
-from nanoprune.train import Schedule
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
 
 STREAM = int.from_bytes(b"shadow", "big")
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
@@ -163,7 +164,7 @@ def path_margins(net: Network, dataset: Dataset, index: np.ndarray, threads: int
     masks.theta[:, : net.weight_count] = net.W != 0
     for bias in masks.biases:
         bias.value[...] = bias.start
-    masks.forget()
+    masks.reset_statistics()
     one = 1.0  # what a single path counts
     for weight in masks.weights:  # means over inputs instead of sums, so that deep networks do not overflow
         weight.value /= weight.shape[-1]

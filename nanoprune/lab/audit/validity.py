@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nanoprune.batch import EVALUATION_BATCH
 from nanoprune.lab.audit.attacks import Attacked
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.audit.shadows import Pool, outputs
@@ -17,8 +16,10 @@ from nanoprune.lab.data import Dataset
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.statistics import label_shift
+from nanoprune.lab.zoo.ratios import layer_ratios
 from nanoprune.nn import Network
-from nanoprune.prune import Budget, layer_ratios
+from nanoprune.prune import Budget
+from nanoprune.records import EVALUATION_BATCH
 
 CHANCE = 0.5
 RARE = 1e-3  # the p-value below which something is taken to be no chance

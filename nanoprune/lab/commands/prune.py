@@ -76,20 +76,22 @@ def prune(
     python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5
     python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
     """
+    from nanoprune.lab.experiment.keep_file import read_keep_file
     from nanoprune.lab.experiment.recipes import one_ratio, recipe_for
     from nanoprune.lab.models.model import load_model, save_model
     from nanoprune.lab.report import cost_table
     from nanoprune.lab.storage.files import write_json
     from nanoprune.lab.workflow.single_model import prune_model, summary_line
     from nanoprune.lab.zoo.build import size_of
-    from nanoprune.prune import costs, read_keep_file
+    from nanoprune.lab.zoo.cost import costs
+    from nanoprune.lab.zoo.ratios import layer_names
     from nanoprune.prune.admm import Iteration
 
     use_device(device)
     dense = load_model(model)
     data, threads = prepare(dense.dataset, device, threads, data_dir)
     members = "all" if dense.members is None else dense.members
-    ratios = one_ratio(keep, read_keep_file(keep_file, dense.net.names) if keep_file else None, scheme)
+    ratios = one_ratio(keep, read_keep_file(keep_file, layer_names(dense.net)) if keep_file else None, scheme)
     network, size = dense.net.description["network"], size_of(dense.net.description)
     changes = {"keep": (ratios,), "scope": scope, "scheme": scheme, "exempt": exempt, "via": via or None}
     changes |= {"network": network, "widths": tuple(size) if isinstance(size, list) else size}

@@ -114,12 +114,12 @@ def reproduce(
     python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
     """
     from nanoprune.lab.engine.folder import Run
+    from nanoprune.lab.experiment.keep_file import read_keep_file
     from nanoprune.lab.experiment.methods import check_private
     from nanoprune.lab.experiment.recipes import layer_names, recipe_for
     from nanoprune.lab.experiment.results import write_results
     from nanoprune.lab.report import controls_table, results_table, write_report
     from nanoprune.lab.workflow.reproduce import reproduce as compare
-    from nanoprune.prune import read_keep_file
 
     data, threads = prepare(dataset, device, threads, data_dir)
     sizes = {"reference": reference, "nonmembers": nonmembers}

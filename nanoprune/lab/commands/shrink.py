@@ -30,7 +30,7 @@ def shrink(model: pathlib.Path, out: pathlib.Path, device: str) -> None:
     from nanoprune.lab.report import cost_table
     from nanoprune.lab.workflow.single_model import shrunk
     from nanoprune.lab.zoo import widths_of
-    from nanoprune.prune import costs
+    from nanoprune.lab.zoo.cost import costs
 
     use_device(device)
     before = load_model(model)

@@ -31,7 +31,6 @@ from nanoprune.backend import device_name, precision
 from nanoprune.errors import ArgumentError, DataError, DivergenceError, Stopped, VersionError
 from nanoprune.lab.data import Dataset, Split, splits_sha256
 from nanoprune.lab.engine import interrupt
-from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.lab.storage.bounded import read_json
 from nanoprune.lab.storage.checkpoint import EVERY, Checkpoints, differences
 from nanoprune.lab.storage.files import check_writable, remove_temporaries, write_json
@@ -228,7 +227,7 @@ def code_sha256() -> str:
 
 
 def identity(
-    dataset: Dataset, recipe: Recipe, seeds: Sequence[int], threads: int, splits: Sequence[Split], **more: Any
+    dataset: Dataset, recipe: Any, seeds: Sequence[int], threads: int, splits: Sequence[Split], **more: Any
 ) -> dict[str, Any]:
     """What the bits of a run's results depend on, as plain data."""
     return {

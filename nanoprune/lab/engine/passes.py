@@ -1,4 +1,4 @@
-"""Passes over batches whose samples are shared out among processes, with the BLAS at one thread in each."""
+"""Passes over batches whose samples are divided among processes, with the BLAS at one thread in each."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
 import threadpoolctl
 
 from nanoprune.backend import to_device, xp
-from nanoprune.lab.engine.process_group import Team
-from nanoprune.nn.network import Network
-from nanoprune.nn.workspace import Workspace
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.nn import SGD, Adam, Network, Passes
+from nanoprune.nn.blocks import blocks
+from nanoprune.nn.passes import Objective
 
 
 def default_threads() -> int:
@@ -31,60 +33,108 @@ def single_threaded_blas() -> Iterator[None]:
         yield
 
 
-class Passes:
-    """Forward and backward passes over batches, the samples of each batch shared out among the processes of a team.
+class OwnColumns:
+    """A network as an update of one process takes it: `blocks` are of its own columns of theta alone."""
 
-    All processes have the same theta and state, in shared memory, and each a gradient of its own: rank 0 that of the
-    network, the others those of twins. Then each sums them up into the network's, and updates theta, in its own columns
-    of both: `mine`. One process is the plain case, and all columns are its own. As a context it is the team's.
-    keep_gradients: see `Workspace`.
+    def __init__(self, net: Network, columns: slice) -> None:
+        self._net, self._columns = net, columns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._net, name)
+
+    def blocks(self, scalar: Any, *arrays: Any) -> Iterator[tuple]:
+        """As `Network.blocks`, of these columns."""
+        return blocks(scalar, *(array[:, self._columns] for array in arrays))
+
+
+class SharedPasses(Passes):
+    """`Passes` in which the processes of a group divide the samples of each batch, and the parameters of each update.
+
+    All processes share theta and the running statistics, and each has its own gradient: rank 0 that of the network, the
+    others those of networks over the same theta. Each process sums the gradients, and updates theta, in its own columns
+    of both (`own`). A group of one process is the plain case. As a context it is the group's.
     """
 
-    def __init__(
-        self,
-        net: Network,
-        team: Team,
-        generators: list[np.random.Generator] | None = None,
-        keep_gradients: bool = False,
-    ) -> None:
-        self.team, several = team, team.size > 1
+    def __init__(self, net: Network, group: ProcessGroup, generators: list | None = None, defer: bool = False) -> None:
+        several = group.size > 1
+        super().__init__(net, None if several else generators, defer)
+        self.group = group
         if several:
-            net.move(team.zeros)
-        self.nets = [net, *(net.twin(team.zeros(net.grad.shape, net.grad.dtype)) for _ in range(team.size - 1))]
-        self.workspace = Workspace(generators=None if several else generators, keep_gradients=keep_gradients)
+            theta, grad, state = (group.zeros(of.shape, of.dtype) for of in (net.theta, net.grad, net.state))
+            theta[...], state[...] = net.theta, net.state
+            net.lay_out(theta, grad, state)
+        others = range(group.size - 1)
+        self.nets = [
+            net,
+            *(net.over(net.theta, group.zeros(net.grad.shape, net.grad.dtype), net.state) for _ in others),
+        ]
 
     @property
-    def mine(self) -> slice:
-        """The columns of theta and grad that are this process's to sum and to update."""
-        return self.team.part(self.nets[0].size)
+    def columns(self) -> slice:
+        """The columns of theta and grad that this process sums and updates."""
+        return self.group.shard(self.net.size)
 
-    def run(self, objective: Callable[..., Any], *columns: np.ndarray) -> Any:
-        """objective(net, ws, *columns, count) for this process's part of the samples; the sum over all parts.
+    @property
+    def own(self) -> Any:
+        return self.net if self.group.size == 1 else OwnColumns(self.net, self.columns)
 
-        columns: host arrays (R, N) that are split along N, such as the indices of the batch. count is N, the size of
-        the whole batch, by which an objective divides. Afterwards `mine` of net.grad is the gradient over the whole
-        batch, and all of it once the team has met; and the network remembers its statistics (`Network.remember`), which
-        every process has seen alike. Raises WorkerError where another process fails.
+    def run(self, objective: Objective, *columns: np.ndarray) -> Any:
+        """As in `Passes`, for this process's shard of the samples; returns the sum over all shards.
+
+        Afterwards net.grad is the gradient over the whole batch in the process's own columns, and in all of them once
+        the group has passed a barrier. Raises WorkerError where another process fails.
         """
-        net, rank, count = self.nets[0], self.team.rank, columns[0].shape[1]
-        workers, value = min(self.team.size, count), None  # the others have no sample
-        self.team.meet()  # theta is updated in all columns, and nobody needs the last gradients any more
+        rank, count = self.group.rank, columns[0].shape[1]
+        workers, value = min(self.group.size, count), None  # the others have no sample
+        self.group.barrier()  # theta is updated in all columns, and no process needs the last gradients any more
         if rank < workers:
-            self.workspace.total = functools.partial(self.team.total, ranks=workers)
-            parts = [to_device(np.array_split(column, workers, axis=1)[rank]) for column in columns]
-            value = objective(self.nets[rank], self.workspace, *parts, count)
-            (value,) = self.workspace.total(value)  # for which all have come, so that their gradients are there too
-        if workers < self.team.size:
-            value = self.team.once(lambda: value)
-        for twin in self.nets[1:workers]:
-            net.grad[:, self.mine] += twin.grad[:, self.mine]
+            self.ws.all_reduce = functools.partial(self.group.all_reduce, ranks=workers)
+            shards = [to_device(np.array_split(column, workers, axis=1)[rank]) for column in columns]
+            value = objective(self.nets[rank], self.ws, *shards, count)
+            (value,) = self.ws.all_reduce(value)  # after which all gradients are there too
+        if workers < self.group.size:
+            value = self.group.broadcast(lambda: value)
+        for net in self.nets[1:workers]:
+            self.net.grad[:, self.columns] += net.grad[:, self.columns]
         if rank == 0:
-            net.remember()
+            self.net.update_statistics()
         return value
 
-    def __enter__(self) -> Passes:
-        self.team.__enter__()
+    def evaluate(self, function: Callable[[], Any]) -> Any:
+        return self.group.broadcast(function)
+
+    def assign(self, theta: Any) -> None:
+        self.group.barrier()  # no process needs the last theta any more
+        super().assign(theta)
+
+    def __enter__(self) -> SharedPasses:
+        self.group.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.team.__exit__(*error)
+        self.group.__exit__(*error)
+
+
+@singledispatch
+def share_moments(optimizer: Any, net: Network, group: ProcessGroup) -> None:
+    """Move what an optimiser remembers of past steps into memory that the processes of a group share, or make it there:
+    each updates its own columns, and rank 0 saves all of them in checkpoints."""
+    raise TypeError(f"{optimizer!r} is not registered in nanoprune/lab/engine/passes.py")
+
+
+@share_moments.register
+def _(optimizer: SGD, net: Network, group: ProcessGroup) -> None:
+    optimizer.V = _shared(optimizer.V, net, group)
+
+
+@share_moments.register
+def _(optimizer: Adam, net: Network, group: ProcessGroup) -> None:
+    optimizer.M, optimizer.S = (_shared(moment, net, group) for moment in (optimizer.M, optimizer.S))
+
+
+def _shared(moment: Any, net: Network, group: ProcessGroup) -> Any:
+    """A moment (R, P), 0 where there is none yet, in shared memory."""
+    made = group.zeros(net.theta.shape, net.theta.dtype)
+    if moment is not None:
+        made[...] = moment
+    return made

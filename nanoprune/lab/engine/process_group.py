@@ -1,7 +1,7 @@
-"""Processes that go through the same program side by side, each with its part of the samples and of the parameters.
+"""Processes that run the same program on their own shards of a batch and of the parameters (data parallelism).
 
-NumPy's elementwise loops use one core and a BLAS scales badly on products this small. Threads would take turns at the
-interpreter between the operations, which cost a small step up to a third of its time (docs/benchmarks.md).
+NumPy's elementwise loops use one core, and a BLAS scales badly on products this small. Threads would wait for the
+interpreter lock between the operations, which cost a small step up to a third of its time (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError, WorkerError
 from nanoprune.lab.engine.forks import can_fork, end_with_parent, shared_zeros
 
-SLEEPLESS = 2e-4  # seconds that a process looks for a message; `sleepless` in benchmarks/threads.py
-WORDS = 1000  # bytes of what a process can say of why it failed
+SPIN = 2e-4  # seconds that a process polls for a message before it sleeps; `spin` in benchmarks/threads.py
+REASON = 1000  # bytes of the reason that a failed process can leave
 
 
-class Team:
-    """`size` processes that run the body of a `with` side by side, each with its `rank`, counted from 0.
+class ProcessGroup:
+    """`size` processes that run the body of a `with` in parallel, each with its `rank`, counted from 0.
 
-    They are forked where the body begins, and at its end only rank 0 goes on. In between all do the same with the same
-    values, so that they always agree on what comes next; what each does by itself is its `part`, and a `total` is of
-    all parts. What a process writes is its own, but for arrays of `zeros` that were made before the fork. What must
-    happen once, such as writing a file, is for rank 0. One process alone, where there can be no others, is rank 0 too.
+    They are forked where the body begins, and at its end only rank 0 continues. In between all execute the same code
+    with the same values, so that they agree on every branch; each works on its own `shard`, and `all_reduce` sums over
+    them. Memory is private, except for arrays of `zeros` that were made before the fork. What must happen once, such as
+    writing a file, is done by rank 0. Where processes cannot be forked, the group is rank 0 alone.
     """
 
     def __init__(self, size: int = 1) -> None:
@@ -45,76 +45,78 @@ class Team:
         self.size, self.rank = size if can_fork() else 1, 0
         self._pipes: list[Connection] = []  # of rank 0 to each other one, of those to rank 0
         self._pids: list[int] = []
-        self._words = mmap.mmap(-1, WORDS)
+        self._reason = mmap.mmap(-1, REASON)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """An array that all processes share, if there will be several."""
+        """An array that all processes share, where there will be several."""
         return shared_zeros(shape, dtype) if self.size > 1 else xp.zeros(shape, dtype)
 
-    def part(self, length: int) -> slice:
-        """Which of so many things are this process's; all are somebody's."""
+    def shard(self, length: int) -> slice:
+        """This process's part of 0 .. length - 1; the shards of all processes cover it."""
         return slice(self.rank * length // self.size, (self.rank + 1) * length // self.size)
 
-    def meet(self) -> None:
-        """Wait for all: what each wrote into a shared array before, the others see after."""
-        self.total()
+    def barrier(self) -> None:
+        """Wait for all processes: what each wrote into a shared array before, the others see after."""
+        self.all_reduce()
 
-    def once(self, work: Callable[[], Any]) -> Any:
-        """Wait for all, and give all what work() returns at rank 0: an array or a number, alike to the last bit."""
-        self.meet()
+    def broadcast(self, work: Callable[[], Any]) -> Any:
+        """Wait for all processes; return in all what work() returns at rank 0, an array or a number, bit for bit."""
+        self.barrier()
         if self.rank:
-            with self._refusal():
-                return _loaded(_awaited(self._pipes[0]))
+            with self._pipe_errors():
+                return _decoded(_receive(self._pipes[0]))
         value = work()
-        with self._refusal():
+        with self._pipe_errors():
             for pipe in self._pipes:
-                pipe.send_bytes(_saved(value))
+                pipe.send_bytes(_encoded(value))
         return value
 
-    def total(self, *values: Any, ranks: int | None = None) -> tuple:
-        """Each of the values, arrays or numbers alike in all processes, summed over them in the order of the ranks.
+    def all_reduce(self, *values: Any, ranks: int | None = None) -> tuple:
+        """Each of the values, arrays or numbers of the same shape in all processes, summed in the order of the ranks.
 
-        ranks: only over the first so many, who alone ask. The sum has the same bits everywhere, and every time. Nobody
-        gets it before all have come. Raises WorkerError where one does not come any more.
+        ranks: only over the first so many processes, which alone call. The sum has the same bits in every process and
+        every time. No process gets it before all have called. Raises WorkerError where one has ended.
         """
         if self.size == 1 or ranks == 1:
             return values
         own = [np.asarray(value) for value in values]
-        with self._refusal():
-            totals = self._ask(own) if self.rank else self._collect(own, self._pipes[: (ranks or self.size) - 1])
-        return tuple(_value(of) for of in totals)
+        with self._pipe_errors():
+            sums = self._ask(own) if self.rank else self._collect(own, self._pipes[: (ranks or self.size) - 1])
+        return tuple(_scalar(of) for of in sums)
 
     def _ask(self, own: list[np.ndarray]) -> list[np.ndarray]:
         (pipe,) = self._pipes
         pipe.send_bytes(_packed(own))
-        return _unpacked(_awaited(pipe), own)
+        return _unpacked(_receive(pipe), own)
 
     def _collect(self, own: list[np.ndarray], pipes: list[Connection]) -> list[np.ndarray]:
-        totals = own
+        sums = own
         for pipe in pipes:
-            totals = [a + b for a, b in zip(totals, _unpacked(_awaited(pipe), own), strict=True)]
+            sums = [a + b for a, b in zip(sums, _unpacked(_receive(pipe), own), strict=True)]
         for pipe in pipes:
-            pipe.send_bytes(_packed(totals))
-        return totals
+            pipe.send_bytes(_packed(sums))
+        return sums
 
     @contextlib.contextmanager
-    def _refusal(self) -> Iterator[None]:
-        """WorkerError that says why, where a pipe has nobody at its other end, or none has been made."""
+    def _pipe_errors(self) -> Iterator[None]:
+        """WorkerError with the reason, where the process at the other end of a pipe is gone, or there is no pipe."""
         if not self._pipes and self.size > 1:
-            raise WorkerError(f"a team of {self.size} has not begun, or has ended; use it inside of its `with`")
+            raise WorkerError(
+                f"a group of {self.size} processes has not begun, or has ended; use it inside of its `with`"
+            )
         try:
             yield
         except (EOFError, OSError):
-            raise WorkerError(self._why()) from None
+            raise WorkerError(self._failure()) from None
 
-    def __enter__(self) -> Team:
+    def __enter__(self) -> ProcessGroup:
         if self.size > 1:
             self._begin()
         return self
 
     def _begin(self) -> None:
-        self._words[:] = bytes(WORDS)
-        # no signal reaches a new process before it ignores them: a handler of its parent's would do its work twice
+        self._reason[:] = bytes(REASON)
+        # no signal reaches a new process before it ignores signals: a handler of its parent would run twice
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             self._fork()
@@ -141,74 +143,77 @@ class Team:
             theirs.close()
 
     def _join(self, rank: int, pairs: list[tuple[Connection, Connection]]) -> None:
-        """In a new process: its end of its own pipe is all that it keeps, so that all see where another one ends."""
+        """Keep one end of its own pipe only, so that every process notices when another one ends."""
         try:
             end_with_parent()
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group of processes may get it: rank 0 knows when to stop
-            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # not a progress bar's, whose lock may be held
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to a whole process group: rank 0 decides when to stop
+            sys.stdout, sys.stderr = (
+                sys.__stdout__,
+                sys.__stderr__,
+            )  # not those of a progress bar, whose lock may be held
             for other, (ours, theirs) in enumerate(pairs, 1):
                 ours.close()
                 if other != rank:
                     theirs.close()
             self.rank, self._pipes = rank, [pairs[rank - 1][1]]
         except BaseException:
-            os._exit(1)  # nothing that the caller has must happen twice
+            os._exit(1)  # the caller's code must not run twice
 
     def __exit__(self, kind: type | None = None, error: BaseException | None = None, traceback: Any = None) -> None:
         if self.rank:
             try:
-                if kind and not issubclass(kind, WorkerError):  # that one only says that another process has ended
-                    self._say(f"{kind.__name__}: {error}")
+                if kind and not issubclass(kind, WorkerError):  # it only means that another process has ended
+                    self._leave_reason(f"{kind.__name__}: {error}")
             finally:
                 os._exit(1 if kind else 0)
         failed = self._end()
         if failed and not kind:
-            raise WorkerError(self._why())
+            raise WorkerError(self._failure())
 
     def _end(self) -> bool:
-        """At rank 0: wait for the others, of which those that still wait for a total end; has one of them failed?"""
+        """At rank 0: wait for the others to end, also those that wait for a sum. Returns whether one has failed."""
         for pipe in self._pipes:
             pipe.close()
         statuses = []
         for pid in self._pids:
-            with contextlib.suppress(ChildProcessError):  # where the system has been told to forget who ends
+            with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored
                 statuses.append(os.waitpid(pid, 0)[1])
         self._pipes, self._pids = [], []
         return any(statuses)
 
-    def _say(self, words: str) -> None:
+    def _leave_reason(self, text: str) -> None:
         """Leave a reason for rank 0; the first one counts."""
-        if not self._words[0]:
-            said = words.encode(errors="replace")[:WORDS]
-            self._words[: len(said)] = said
+        if not self._reason[0]:
+            found = text.encode(errors="replace")[:REASON]
+            self._reason[: len(found)] = found
 
-    def _why(self) -> str:
-        words = self._words[:].rstrip(b"\0").decode(errors="replace")
-        return words or "a worker process was killed, perhaps for want of memory; lower --threads"
+    def _failure(self) -> str:
+        reason = self._reason[:].rstrip(b"\0").decode(errors="replace")
+        return reason or "a worker process was killed, perhaps out of memory; lower --threads"
 
 
-def _awaited(pipe: Connection) -> bytes:
-    """The next message. It mostly comes sooner than a process wakes up, so that it is looked for before one sleeps."""
-    looked, end = select.poll(), time.monotonic() + SLEEPLESS
-    looked.register(pipe.fileno(), select.POLLIN)
-    while not looked.poll(0) and time.monotonic() < end:
+def _receive(pipe: Connection) -> bytes:
+    """The next message. It mostly arrives sooner than a process wakes up, so this polls for a while before sleeping."""
+    poll, end = select.poll(), time.monotonic() + SPIN
+    poll.register(pipe.fileno(), select.POLLIN)
+    while not poll.poll(0) and time.monotonic() < end:
         pass
     return pipe.recv_bytes()
 
 
-def _value(of: Any) -> Any:
-    """An array, or the number that is all of it."""
+def _scalar(of: Any) -> Any:
+    """The array, or its only number where it has no axes."""
     return of.item() if of.ndim == 0 else of
 
 
-def _saved(value: Any) -> bytes:
+def _encoded(value: Any) -> bytes:
     """An array or a number with its shape and dtype."""
     np.save(message := io.BytesIO(), value, allow_pickle=False)
     return message.getvalue()
 
 
-def _loaded(message: bytes) -> Any:
-    return _value(np.load(io.BytesIO(message), allow_pickle=False))
+def _decoded(message: bytes) -> Any:
+    return _scalar(np.load(io.BytesIO(message), allow_pickle=False))
 
 
 def _packed(arrays: list[np.ndarray]) -> bytes:

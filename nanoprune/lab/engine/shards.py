@@ -22,7 +22,9 @@ from nanoprune.backend import free_memory, xp
 from nanoprune.errors import ArgumentError, Interrupted, WorkerError
 from nanoprune.lab.engine import interrupt
 from nanoprune.lab.engine.forks import can_fork, end_with_parent, shared_zeros
-from nanoprune.nn.dropout import Dropout
+from nanoprune.lab.layers.dropout import Dropout
+from nanoprune.lab.zoo.structure import macs
+from nanoprune.nn.layer import leaves
 from nanoprune.nn.network import Network
 from nanoprune.nn.workspace import Workspace
 
@@ -204,9 +206,9 @@ def sample_threads(net: Network, batch: int, threads: int) -> int:
     """
     if not can_fork():
         return 1
-    if any(isinstance(layer, Dropout) for layer, _ in net.body.leaves(net.input_shape)):
+    if any(isinstance(layer, Dropout) for layer in leaves(net.body)):
         return 1
-    if net.body.macs(net.input_shape) * batch < SMALL:
+    if macs(net.body, net.input_shape) * batch < SMALL:
         return 1
     return max(1, threads // net.replicas)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from nanoprune.defend.memguard import memguard as fit_memguard
 from nanoprune.defend.temperature import temperature as divide_logits
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Experiment, Trained
+from nanoprune.lab.experiment.memguard import memguard as fit_memguard
 from nanoprune.lab.experiment.shard import generators
 
 
@@ -48,7 +48,7 @@ def relaxloss(experiment: Experiment, baseline: Trained) -> Trained:
 
 
 def memguard(experiment: Experiment, baseline: Trained) -> Trained:
-    """Noise on the outputs that misleads an attack network (Jia et al. 2019); `defend.memguard`."""
+    """Noise on the outputs that misleads an attack network (Jia et al. 2019); `memguard`."""
     known = (experiment.logits(baseline.net, part) for part in ("members", "reference"))
     budget, sources = experiment.recipe.defences.memguard, generators(experiment.seeds, "memguard")
     experiment.progress.start("fit memguard", len(experiment.seeds))

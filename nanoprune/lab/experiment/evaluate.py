@@ -10,9 +10,8 @@ import numpy as np
 
 from nanoprune.attack import metrics, scores
 from nanoprune.attack.label_only import Logistic
-from nanoprune.attack.network import attack_scores, fit_attack_network
+from nanoprune.attack.network import attack_scores, fit_attack_network, held_out_share
 from nanoprune.attack.threshold import Thresholds
-from nanoprune.errors import ArgumentError
 from nanoprune.lab.engine.shards import Advance, train_shards
 from nanoprune.lab.storage.checkpoint import Slot
 
@@ -25,7 +24,6 @@ SCORES = {
 ATTACKS = ("network", *SCORES)
 LABEL_ONLY = "label_only"
 FALSE_POSITIVE_RATES = (0.01, 0.001)
-HELD_OUT = 0.25  # share of the known records that no attack is fitted on: they stop the network and rank the attacks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,16 +106,6 @@ def strongest(outcomes: dict[str, Outcome]) -> str:
     The scored records have no part in the choice, so the accuracy on them is not biased by it.
     """
     return max(outcomes, key=lambda name: outcomes[name].own_accuracy.mean())
-
-
-def held_out_share(member: np.ndarray) -> np.ndarray:
-    """The last share HELD_OUT, at least one, of the members and of the non-members; (n,) bool."""
-    held_out = np.zeros(len(member), bool)
-    for rows in (np.flatnonzero(member), np.flatnonzero(~member)):
-        if len(rows) < 4:
-            raise ArgumentError(f"the attacker must know at least 4 members and 4 non-members, got {len(rows)}")
-        held_out[rows[-round(HELD_OUT * len(rows)) :]] = True
-    return held_out
 
 
 def _fit(own: np.ndarray, y: np.ndarray, known: Outputs, part: np.ndarray, per_class: bool) -> Thresholds:

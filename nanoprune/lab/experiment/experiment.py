@@ -14,11 +14,11 @@ import numpy as np
 from scipy.special import softmax
 
 from nanoprune.backend import to_device
-from nanoprune.batch import Records, accuracy, evaluation_batch, predict_fleet
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.lab.data import Dataset, Split, make_split
+from nanoprune.lab.engine.evaluation import accuracy, evaluation_batch, predict_fleet
 from nanoprune.lab.engine.passes import single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.shards import Advance, map_shards, sample_threads, shard_size, train_shards
 from nanoprune.lab.experiment.evaluate import Outcome, Outputs, evaluate
 from nanoprune.lab.experiment.fleet import Ended, train_shard
@@ -30,6 +30,7 @@ from nanoprune.lab.privacy.accounting import summed_up
 from nanoprune.lab.storage.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Network
+from nanoprune.records import Records
 
 
 class Progress:
@@ -307,7 +308,7 @@ class Experiment:
             def make(replicas: list[int], saved: Saved | None) -> Shard:
                 of = np.array(replicas) % S  # replica -> the position of its seed
                 seeds, records = [self.seeds[i] for i in of], (self.records, *(part[of] for part in parts))
-                about = (self.recipe, Team(spread), advance)
+                about = (self.recipe, ProcessGroup(spread), advance)
                 known = len(self.splits[0].known_nonmembers)  # the first of the non-members
                 return Shard(method, net.copy(replicas), seeds, *records, *about, slot=slot, saved=saved, known=known)
 

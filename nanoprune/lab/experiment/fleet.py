@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.errors import DataError, DivergenceError
-from nanoprune.lab.engine.training_state import curves_of, network_state
+from nanoprune.lab.engine.states import state_of
+from nanoprune.lab.engine.training_state import curves_of
 from nanoprune.lab.experiment.shard import Shard
 from nanoprune.lab.storage.checkpoint import Saved, Slot, State
 from nanoprune.nn import Network
@@ -60,7 +61,7 @@ def train_shard(
                 raise
             dropped = dropped | {left[r]: str(error) for r in error.replicas}
             left, saved = [r for r in left if r not in dropped], None
-    net, curves = network_state(shard.net if left else fleet.shard(slice(0))), shard.recorded() if left else {}
+    net, curves = state_of(shard.net if left else fleet.shard(slice(0))), shard.recorded() if left else {}
     if slot:
         slot.beside = _beside(left, dropped)
         slot.save({"finished": True, "net": net, "curves": curves} | ({"status": status} if status else {}))

@@ -7,8 +7,8 @@ from typing import Any
 
 from nanoprune.attack.attacker import attacker
 from nanoprune.backend import free_memory
-from nanoprune.batch import evaluation_batch
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.engine.evaluation import evaluation_batch
 from nanoprune.lab.engine.shards import CACHE, footprint
 from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.nn import Network

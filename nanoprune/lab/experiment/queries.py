@@ -8,9 +8,10 @@ import numpy as np
 
 from nanoprune.attack.label_only import Perturbation, perturbations
 from nanoprune.backend import to_host
-from nanoprune.batch import Records, predict_fleet
 from nanoprune.lab.data import Dataset
+from nanoprune.lab.engine.evaluation import predict_fleet
 from nanoprune.nn import Network, Workspace
+from nanoprune.records import Records
 
 STREAM = int.from_bytes(b"label-only", "big")
 SAMPLED = 256  # records that are looked at to tell whether features are binary
@@ -20,7 +21,7 @@ class Perturbed(Records):
     """The records of `records`, each batch passed through a perturbation."""
 
     def __init__(self, records: Records, change: Perturbation) -> None:
-        self.x, self.y, self.block, self.change = records.x, records.y, records.block, change
+        self.x, self.y, self.change = records.x, records.y, change
 
     def batch(self, index: Any, ws: Workspace) -> tuple[Any, Any]:
         """The perturbed features (R, ..., N) and the labels (R, N) of the records index (R, N)."""

@@ -13,11 +13,12 @@ from nanoprune.lab.data import Dataset
 from nanoprune.lab.experiment.settings import DefenceSettings, Private
 from nanoprune.lab.privacy.accounting import noise_for, phase, statement
 from nanoprune.lab.zoo import architecture, build, describe
+from nanoprune.lab.zoo.ratios import USUAL, layer_ratios
+from nanoprune.lab.zoo.ratios import layer_names as names_of
 from nanoprune.nn import Network
-from nanoprune.prune import ADMMSettings, Budget, layer_ratios, parse_scheme
+from nanoprune.prune import ADMMSettings, Budget, parse_scheme
 from nanoprune.prune.budget import check_scope
-from nanoprune.prune.ratios import USUAL
-from nanoprune.train import Schedule
+from nanoprune.schedule import Schedule
 
 Keep = float | tuple[float, ...]  # one ratio for all layers, or one per layer
 SOLVERS = ("admm", "magnitude")
@@ -285,7 +286,8 @@ def _of_network(recipe: Recipe, network: str) -> dict[str, Any]:
 def layer_names(dataset: Dataset, members: int | str | None = None, network: str | None = None) -> list[str]:
     """The names of the layers with weights of the network of `recipe_for`."""
     recipe = recipe_for(dataset, members, network=network)
-    return build(describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths), replicas=0).names
+    net = build(describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths), replicas=0)
+    return names_of(net)
 
 
 def one_ratio(keep: Keep | None, from_file: Keep | None, scheme: str | None) -> Keep:

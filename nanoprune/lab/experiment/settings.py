@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from nanoprune.errors import ArgumentError
-from nanoprune.train import Schedule
+from nanoprune.schedule import Schedule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from nanoprune.batch import Records, accuracy
 from nanoprune.defend import DPSGD, MinMax
 from nanoprune.errors import DataError
-from nanoprune.lab.engine.process_group import Team
-from nanoprune.lab.engine.training_state import Course
+from nanoprune.lab.engine.evaluation import accuracy
+from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.engine.run import LabRun
+from nanoprune.lab.engine.training_state import TrainingState
 from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.lab.privacy.accounting import phase
 from nanoprune.lab.storage.checkpoint import Saved, Slot
 from nanoprune.nn import SGD, Network, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
 from nanoprune.prune.saliency import random_support, synflow
-from nanoprune.train import Schedule, train
+from nanoprune.records import Records
+from nanoprune.schedule import Schedule
+from nanoprune.train import train
 
 
 def generators(seeds: Sequence[int], purpose: str) -> list[np.random.Generator]:
@@ -31,7 +35,7 @@ def generators(seeds: Sequence[int], purpose: str) -> list[np.random.Generator]:
 class Shard:
     """Some replicas in training: their networks, seeds and records, and the curves of each epoch.
 
-    members, reference, nonmembers (R, n): indices into `records`. team: the processes that share the samples of a
+    members, reference, nonmembers (R, n): indices into `records`. group: the processes that share the samples of a
     batch. Rank 0 of it calls advance(steps) after each epoch with the number of replicas, and solved(iteration) after
     each ADMM iteration. slot: where checkpoints are kept, if anywhere; saved: the checkpoint to resume from. known: how
     many of the non-members, counted from the first, the attacker knows; early stopping picks its epoch on them.
@@ -45,7 +49,7 @@ class Shard:
     reference: np.ndarray
     nonmembers: np.ndarray
     recipe: Recipe
-    team: Team = dataclasses.field(default_factory=Team)
+    group: ProcessGroup = dataclasses.field(default_factory=ProcessGroup)
     advance: Callable[[int], None] = lambda steps: None
     solved: Callable[[Any], None] = lambda iteration: None
     slot: Slot | None = None
@@ -57,7 +61,7 @@ class Shard:
         self.evaluation = Workspace(training=False)
         self.curves: dict[str, list[np.ndarray]] = {"loss": [], "test_accuracy": []}  # each entry (R,)
         self.kept: Network | None = None  # the networks that `_keeping` has selected so far
-        self.course = Course(self, self.slot, self.saved)
+        self.progress = TrainingState(self, self.slot, self.saved)
 
     def dense(self, lam: float = 0.0, epochs: int | None = None) -> None:
         """Ordinary training, or the Min-Max game where lambda > 0; only the first `epochs` where that is given.
@@ -200,7 +204,7 @@ class Shard:
 
     def _accuracy(self, index: np.ndarray) -> np.ndarray:
         """Accuracy of the current networks on the records index (R, n); (R,)."""
-        return accuracy(self.net, self.records, index, self.evaluation, self.team)
+        return accuracy(self.net, self.records, index, self.evaluation, self.group)
 
     def _game(self, lam: float) -> MinMax | None:
         if not lam:
@@ -229,11 +233,11 @@ class Shard:
         """Train by `plan`, only the first `epochs` where that is given, and record the curves."""
 
         count = plan.epochs if epochs is None else epochs
-        if self.course.passes_over(count, admm):
+        if self.progress.skips(count, admm):
             return
 
         def begin(optimizer: SGD, losses: np.ndarray) -> int:
-            first = self.course.begin(optimizer, losses, game=game, admm=admm, mask=mask, private=private)
+            first = self.progress.begin(optimizer, losses, game=game, admm=admm, mask=mask, private=private)
             self._last_iteration = admm.history[-1] if admm and admm.history else None
             return first
 
@@ -241,32 +245,26 @@ class Shard:
             self.curves["loss"].append(losses[:, -1])
             self.curves["test_accuracy"].append(self._accuracy(self.nonmembers))
             if game:
-                self.curves["adversary_updates"] = [np.full(self.net.replicas, game.updates)]
+                self.curves["adversary_updates"] = [np.full(self.net.replicas, game.adam.t)]
                 for name, value in zip(("adversary_loss", "adversary_accuracy"), game.history[-1], strict=True):
                     self.curves.setdefault(name, []).append(value)
             if admm and admm.history and admm.history[-1] is not self._last_iteration:
                 self._last_iteration = admm.history[-1]
-                if self.team.rank == 0:
+                if self.group.rank == 0:
                     self.solved(self._last_iteration)
             if on_epoch:
                 on_epoch(epoch)
-            if self.team.rank == 0:
-                self.course.end_epoch(epoch)
+            if self.group.rank == 0:
+                self.progress.end_epoch(epoch)
                 self.advance(self.net.replicas)
 
-        train(
-            self.net,
-            self.records,
-            self.members,
-            plan,
-            self.generators,
-            game,
-            admm,
-            mask,
-            private,
-            team=self.team,
+        run = functools.partial(
+            LabRun,
+            estimate=private,
+            name=self.method,
+            group=self.group,
             on_epoch=record,
-            method=self.method,
             stop_after=epochs,
             begin=begin,
         )
+        train(self.net, self.records, self.members, plan, self.generators, game, admm, mask, run)

@@ -6,7 +6,7 @@ import numpy as np
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.depthwise import DepthwiseConv2D
+from nanoprune.lab.layers.depthwise import DepthwiseConv2D, frame
 from nanoprune.nn.workspace import Workspace
 
 TILE = 4  # m: output rows that are computed together; benchmarks/depthwise_tiles.py
@@ -32,20 +32,16 @@ class BandedDepthwise(DepthwiseConv2D):
         if padding >= size:
             raise ArgumentError(f"padding must be less than size = {size} here, got {padding}; use DepthwiseConv2D")
 
-    def _gradients(self, dY: Any, ws: Workspace, P: Any, X_shape: tuple[int, ...], need_dX: bool, need_dW: bool) -> Any:
-        if need_dW:
-            super()._gradients(dY, ws, P, X_shape, need_dX=False, need_dW=True)
-        if not need_dX:
-            return None
+    def input_gradient(self, dY: Any, ws: Workspace, P: Any, X_shape: tuple[int, ...]) -> Any:
         margin = self.size - 1 - self.padding
         R, OH, C, OW, N = dY.shape
         framed = ws.scratch("dY in its frame", (R, OH + 2 * margin, C, OW + 2 * margin, N), dY.dtype)
-        self._frame(dY, margin, out=framed)
+        frame(dY, margin, out=framed)
         dX = ws.gradient(self, X_shape, dY.dtype)
-        self._correlate(framed, self.W.value[..., ::-1], dX, ws)
+        self.correlate(framed, self.W.value[..., ::-1], dX, ws)
         return dX
 
-    def _correlate(self, P: Any, W: Any, Y: Any, ws: Workspace) -> None:
+    def correlate(self, P: Any, W: Any, Y: Any, ws: Workspace) -> None:
         """Y = sum_j B_j P, with the bands of the weights W (R, C, k*k)."""
         R, OH, C, OW, N = Y.shape
         B = self._bands(W)  # (k, R, C, m, t)
@@ -69,9 +65,6 @@ class BandedDepthwise(DepthwiseConv2D):
         for a in range(TILE):
             B[:, :, :, a, a : a + k] = kernels
         return B
-
-    def _resized(self, channels: int) -> DepthwiseConv2D:
-        return BandedDepthwise(channels, self.size, self.padding, self.b is not None)
 
     def __repr__(self) -> str:
         bias = "" if self.b else ", bias=False"

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nanoprune.backend import to_device, xp
+from nanoprune.defend.place_norms import records_first
+from nanoprune.defend.record_norms import lowered_records
 from nanoprune.errors import ArgumentError
 from nanoprune.nn.conv2d import Conv2D
-from nanoprune.nn.records import records_first
 from nanoprune.nn.workspace import Workspace
 
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluated, beside infinity
@@ -94,59 +95,42 @@ class WinogradConv2D(Conv2D):
         ws.save(self, X)
         return Y
 
-    def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
-        (X,) = ws.saved(self)
-        now = need_dW and not ws.keeps(self, dY, X)
-        return self._gradients(dY, ws, X, need_dX, now) if need_dX or now else None
-
     def weight_gradient(self, dY: Any, ws: Workspace, X: Any) -> None:
-        self._gradients(dY, ws, X, need_dX=False, need_dW=True)
-
-    def _gradients(self, dY: Any, ws: Workspace, X: Any, need_dX: bool, need_dW: bool) -> Any:
         R, OH, O, OW, N = dY.shape
-        A, G, B = self._filter(X.dtype)
-        t, CK = len(G), X.shape[2] * self.size
-        GW = self._transformed(ws) if need_dX else None  # (R, O, t, C*kw); to make it twice is cheaper than to keep it
-        dM = ws.scratch("M", (R, t, O, OW * N), X.dtype)
-        dGW = ws.scratch("dGW", (R, t, O, CK), X.dtype)
-        dX = ws.gradient(self, X.shape, X.dtype) if need_dX else None
-        if need_dX:
-            dX[...] = 0
+        _, G, _ = self._filter(X.dtype)
+        dGW = ws.scratch("dGW", (R, len(G), O, X.shape[2] * self.size), X.dtype)
         for i, tile in enumerate(self._tiles(X.shape[1], OH)):
-            rows = dY[:, tile.outputs]  # (R, m, O, OW, N)
-            xp.matmul(A[:, : rows.shape[1]], _flat(rows), out=_flat(dM))
-            if need_dW:
-                L = self._lowered(X, tile, OW, ws)  # (R, t, C*kw, OW*N)
-                part = ws.scratch("dGW of a tile", dGW.shape, X.dtype) if i else dGW
-                xp.matmul(dM, L.swapaxes(-1, -2), out=part)
-                if i:
-                    dGW += part
-            if need_dX:
-                dL = ws.scratch("L", (R, t, CK, OW * N), X.dtype)
-                xp.matmul(GW.transpose(0, 2, 3, 1), dM, out=dL)
-                dZ = self._folded(dL, X.shape, ws)  # (R, t, C, W, N)
-                rows = _flat(dX[:, tile.inputs])  # (R, up to t, C*W*N)
-                rows += xp.matmul(B[:, tile.taps].T, _flat(dZ), out=ws.scratch("rows", rows.shape, X.dtype))
-        if need_dW:
-            xp.matmul(G.T, dGW.swapaxes(1, 2), out=self.W.grad.reshape(R, O, self.size, CK))
-        if need_dW and self.b:
+            dM, L = self._tile_gradient(dY, tile, ws), self._lowered(X, tile, OW, ws)
+            part = ws.scratch("dGW of a tile", dGW.shape, X.dtype) if i else dGW
+            xp.matmul(dM, L.swapaxes(-1, -2), out=part)  # d(G W)_s = dM_s L_s^T
+            if i:
+                dGW += part
+        xp.matmul(G.T, dGW.swapaxes(1, 2), out=self.W.grad.reshape(R, O, self.size, -1))  # dW = G^T d(G W)
+        if self.b:
             self.b.grad[..., 0] = xp.sum(xp.sum(dY.reshape(R, OH, O, OW * N), axis=-1), axis=1)  # (R, O)
+
+    def input_gradient(self, dY: Any, ws: Workspace, X: Any) -> Any:
+        R, OH, _, OW, N = dY.shape
+        _, _, B = self._filter(X.dtype)
+        GW = self._transformed(ws)  # (R, O, t, C*kw); to compute it twice is cheaper than to keep it
+        dX = ws.gradient(self, X.shape, X.dtype)
+        dX[...] = 0
+        for tile in self._tiles(X.shape[1], OH):
+            dM = self._tile_gradient(dY, tile, ws)
+            dL = ws.scratch("L", (R, len(B), GW.shape[3], OW * N), X.dtype)
+            xp.matmul(GW.transpose(0, 2, 3, 1), dM, out=dL)  # dL_s = (G W)_s^T dM_s
+            dZ = self._folded(dL, X.shape, ws)  # (R, t, C, W, N)
+            rows = _flat(dX[:, tile.inputs])  # (R, up to t, C*W*N)
+            rows += xp.matmul(B[:, tile.taps].T, _flat(dZ), out=ws.scratch("rows", rows.shape, X.dtype))
         return dX
 
-    def _lowered_records(self, block: slice, ws: Workspace, X: Any) -> Any:
-        """As in `Conv2D`, but from X, of which there is no L: (R, b, H + 2p, OW, kw*C)."""
-        X = records_first(X[..., block], "X", ws)  # (R, b, H, W, C)
-        R, b, H, W, C = X.shape
-        p, OW = self.padding, self._positions(W)
-        L = ws.scratch("L of records", (R, b, H + 2 * p, OW, self.size, C), X.dtype)
-        L[:, :, :p] = 0
-        L[:, :, p + H :] = 0
-        for j in range(self.size):
-            x, columns = self._overlap(j, W, OW)
-            L[:, :, p : p + H, : x.start, j] = 0
-            L[:, :, p : p + H, x.stop :, j] = 0
-            L[:, :, p : p + H, x, j] = X[:, :, :, columns]
-        return L.reshape(R, b, H + 2 * p, OW, self.size * C)
+    def _tile_gradient(self, dY: Any, tile: Tile, ws: Workspace) -> Any:
+        """dM = A dY of one tile, (R, t, O, OW*N)."""
+        R, _, O, OW, N = dY.shape
+        A, G, _ = self._filter(dY.dtype)
+        dM, rows = ws.scratch("M", (R, len(G), O, OW * N), dY.dtype), dY[:, tile.outputs]  # (R, m, O, OW, N)
+        xp.matmul(A[:, : rows.shape[1]], _flat(rows), out=_flat(dM))
+        return dM
 
     def _lowered(self, X: Any, tile: Tile, OW: int, ws: Workspace) -> Any:
         """L = lower(B X) of one tile, (R, t, C*kw, OW*N)."""
@@ -155,14 +139,14 @@ class WinogradConv2D(Conv2D):
         Z = ws.scratch("Z", (R, len(B), C, W, N), X.dtype)
         L = ws.scratch("L", (R, len(B), C, self.size, OW, N), X.dtype)
         xp.matmul(B[:, tile.taps], _flat(X[:, tile.inputs]), out=_flat(Z))
-        self._lower_columns(Z, out=L)
+        self.lower_columns(Z, out=L)
         return L.reshape(R, len(B), C * self.size, OW * N)
 
     def _folded(self, dL: Any, X_shape: tuple[int, ...], ws: Workspace) -> Any:
         """dZ = fold(dL) of one tile, (R, t, C, W, N)."""
         R, _, C, W, N = X_shape
         dZ = ws.scratch("Z", (R, dL.shape[1], C, W, N), dL.dtype)
-        self._fold_columns(dL.reshape(R, dL.shape[1], C, self.size, -1, N), out=dZ)
+        self.fold_columns(dL.reshape(R, dL.shape[1], C, self.size, -1, N), out=dZ)
         return dZ
 
     def _transformed(self, ws: Workspace) -> Any:
@@ -186,9 +170,6 @@ class WinogradConv2D(Conv2D):
             tiles.append(Tile(slice(first, last), taps, slice(start, min(start + TILE, OH))))
         return tiles
 
-    def resized(self, inputs: int, outputs: int) -> Conv2D:
-        return convolution(inputs, outputs, self.size, 1, self.padding, self.b is not None)
-
     def __repr__(self) -> str:
         sizes = f"{self.channels}, {self.kernels}, {self.size}, padding={self.padding}"
         return f"WinogradConv2D({sizes})" if self.b else f"WinogradConv2D({sizes}, bias=False)"
@@ -197,11 +178,28 @@ class WinogradConv2D(Conv2D):
 def convolution(channels: int, kernels: int, size: int, stride: int = 1, padding: int = 0, bias: bool = True) -> Conv2D:
     """The faster of the two forms of a convolution: Winograd's for 3 x 3 and 5 x 5 kernels over many channels.
 
-    On few channels its sums cost more than the products that it saves; on a GPU it is not measured.
+    With few channels its sums cost more than the products that it saves. On a GPU it has not been measured.
     """
     if xp._module is np and stride == 1 and size in (3, 5) and channels >= MANY:
         return WinogradConv2D(channels, kernels, size, padding, bias)
     return Conv2D(channels, kernels, size, stride, padding, bias)
+
+
+@lowered_records.register
+def _(layer: WinogradConv2D, block: slice, ws: Workspace, X: Any) -> Any:
+    """As for `Conv2D`, but from X, since there is no L: (R, b, H + 2p, OW, kw*C) float64."""
+    X = records_first(X[..., block], "X", ws)  # (R, b, H, W, C)
+    R, b, H, W, C = X.shape
+    p, (_, _, OW) = layer.padding, layer.output_shape((H, C, W))
+    L = ws.scratch("L of records", (R, b, H + 2 * p, OW, layer.size, C), X.dtype)
+    L[:, :, :p] = 0
+    L[:, :, p + H :] = 0
+    for j in range(layer.size):
+        x, columns = layer.overlap(j, W, OW)
+        L[:, :, p : p + H, : x.start, j] = 0
+        L[:, :, p : p + H, x.stop :, j] = 0
+        L[:, :, p : p + H, x, j] = X[:, :, :, columns]
+    return L.reshape(R, b, H + 2 * p, OW, layer.size * C)
 
 
 def _flat(A: Any) -> Any:

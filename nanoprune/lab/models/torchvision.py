@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,17 @@ from nanoprune.backend import to_device
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit.predictions import file_sha256
 from nanoprune.lab.data import Dataset
+from nanoprune.lab.layers import BatchNorm, DepthwiseConv2D, GroupNorm, Pointwise
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.zoo import build, describe, layers_of
-from nanoprune.lab.zoo.count import Shape
 from nanoprune.lab.zoo.mobilenet import STAGES
+from nanoprune.lab.zoo.structure import Shape, leaves_with_shapes
 from nanoprune.lab.zoo.vgg import BLOCKS
-from nanoprune.nn import BatchNorm, Conv2D, Dense, DepthwiseConv2D, Flatten, Layer, Network, Pointwise
+from nanoprune.nn import Conv2D, Dense, Flatten, Layer, Network
+from nanoprune.nn.registry import refuse
 
+Tensor = tuple[str, Shape, Any, Callable]  # name and shape there, our Parameter or Statistic, from their layout to ours
 UNKNOWN = "unknown"  # the data set of a model that came without one
 COUNTER = ".num_batches_tracked"  # PyTorch counts its batches; nothing that we compute depends on it
 
@@ -109,12 +113,12 @@ def values(file: Any, path: str | os.PathLike, name: str) -> np.ndarray:
     return tensor.astype(np.float32)
 
 
-def tensors(body: Layer, description: dict[str, Any]) -> Iterator[tuple[str, Shape, Any, Callable]]:
+def tensors(body: Layer, description: dict[str, Any]) -> Iterator[Tensor]:
     """(name, shape there, our Parameter or Statistic, from their layout to ours) of every tensor of the network."""
     image = tuple(description["input_shape"])
     names = iter(NAMES[description["network"]](image[0]))
     flattened: Shape | None = None  # the images that the next dense layer sees flattened
-    for layer, shape in body.leaves(image):
+    for layer, shape in leaves_with_shapes(body, image):
         if isinstance(layer, Flatten):
             flattened = shape
         if layer.parameters():
@@ -124,25 +128,55 @@ def tensors(body: Layer, description: dict[str, Any]) -> Iterator[tuple[str, Sha
             flattened = None
 
 
-def layout(layer: Layer, flattened: Shape | None) -> list[tuple[str, Shape, Any, Callable]]:
-    """(name, shape there, ours, conversion) of one layer's tensors."""
-    if isinstance(layer, BatchNorm):
-        ours = {"weight": layer.gamma, "bias": layer.beta, "running_mean": layer.mean, "running_var": layer.var}
-        return [(name, (layer.channels,), target, column) for name, target in ours.items()]
-    W, b = layer.W, layer.b
-    if isinstance(layer, Conv2D):
-        theirs = (layer.kernels, layer.channels, layer.size, layer.size)
-        found = [("weight", theirs, W, lambda a: a.transpose(0, 2, 1, 3).reshape(W.shape))]  # (O, kh, C, kw)
-    elif isinstance(layer, DepthwiseConv2D):
-        found = [("weight", (layer.channels, 1, layer.size, layer.size), W, lambda a: a.reshape(W.shape))]
-    elif isinstance(layer, Pointwise):
-        found = [("weight", (layer.kernels, layer.channels, 1, 1), W, lambda a: a.reshape(W.shape))]
-    elif isinstance(layer, Dense) and flattened:
-        H, C, width = flattened
-        found = [("weight", W.shape, W, lambda a: a.reshape(-1, C, H, width).swapaxes(1, 2).reshape(W.shape))]
-    else:
-        found = [("weight", W.shape, W, lambda a: a)]
-    return [*found, ("bias", b.shape[:1], b, column)] if b else found
+@singledispatch
+def layout(layer: Layer, flattened: Shape | None = None) -> list[Tensor]:
+    """(name, shape there, ours, conversion) of one layer's tensors. flattened: the images (H, C, W) that a dense layer
+    sees flattened, if any. Raises ArgumentError where the layer is not registered."""
+    raise ArgumentError(f"{layer!r} has no tensors there; register them in nanoprune/lab/models/torchvision.py")
+
+
+layout.register(GroupNorm, refuse("is in none of torchvision's networks that are read"))
+
+
+@layout.register
+def _(layer: BatchNorm, flattened: Shape | None = None) -> list[Tensor]:
+    ours = {"weight": layer.gamma, "bias": layer.beta, "running_mean": layer.mean, "running_var": layer.var}
+    return [(name, (layer.channels,), target, column) for name, target in ours.items()]
+
+
+@layout.register
+def _(layer: Conv2D, flattened: Shape | None = None) -> list[Tensor]:
+    shape = layer.W.shape  # (O, kh*C*kw)
+    theirs = (layer.kernels, layer.channels, layer.size, layer.size)
+    return with_bias(layer, ("weight", theirs, layer.W, lambda a: a.transpose(0, 2, 1, 3).reshape(shape)))
+
+
+@layout.register
+def _(layer: DepthwiseConv2D, flattened: Shape | None = None) -> list[Tensor]:
+    theirs, shape = (layer.channels, 1, layer.size, layer.size), layer.W.shape
+    return with_bias(layer, ("weight", theirs, layer.W, lambda a: a.reshape(shape)))
+
+
+@layout.register
+def _(layer: Pointwise, flattened: Shape | None = None) -> list[Tensor]:
+    theirs, shape = (layer.kernels, layer.channels, 1, 1), layer.W.shape
+    return with_bias(layer, ("weight", theirs, layer.W, lambda a: a.reshape(shape)))
+
+
+@layout.register
+def _(layer: Dense, flattened: Shape | None = None) -> list[Tensor]:
+    shape = layer.W.shape
+    if flattened is None:
+        return with_bias(layer, ("weight", shape, layer.W, lambda a: a))
+    H, C, width = flattened
+    return with_bias(
+        layer, ("weight", shape, layer.W, lambda a: a.reshape(-1, C, H, width).swapaxes(1, 2).reshape(shape))
+    )
+
+
+def with_bias(layer: Layer, weight: Tensor) -> list[Tensor]:
+    """The weight, and the bias where the layer has one."""
+    return [weight, ("bias", layer.b.shape[:1], layer.b, column)] if layer.b else [weight]
 
 
 def column(a: np.ndarray) -> np.ndarray:

@@ -9,25 +9,27 @@ import numpy as np
 
 from nanoprune.backend import to_device
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.shrink.narrowed import narrowed
 from nanoprune.lab.shrink.units import unit_count
 from nanoprune.lab.zoo import layers_of, with_widths
 from nanoprune.nn import Layer, Network
+from nanoprune.nn.layer import leaves
 
 
 def shrink(net: Network) -> Network:
     """The network without the units that it does not need; its outputs are the same up to rounding.
 
-    Two kinds of units (channels or features) go. One that no weight reads: its channel was pruned in the layer after.
-    And one whose weights are all zero: its filter was pruned, so it is a constant, sigma(b), for every sample, and what
-    it adds to the layer after goes into that one's bias (and may make units there constant in turn). Biases are not
-    pruned, so this constant is rarely 0. Where the next layer has no bias, or is a convolution with zeros around the
-    image, whose windows at the border hold less of a constant, one other than 0 cannot be folded: such a unit stays.
-    Every layer keeps at least one unit; inputs and outputs of the network all stay.
+    Two kinds of units (channels or features) are removed. One that no weight reads: its channel was pruned in the next
+    layer. And one whose weights are all zero: its filter was pruned, so it is a constant for every sample, a function
+    of its bias, and its contribution to the next layer goes into that layer's bias (which may make units there constant
+    in turn). Biases are not pruned, so this constant is rarely 0. It cannot be folded where the next layer has no bias,
+    or is a convolution with zeros around the image, whose windows at the border hold less of it: unless it is 0, such a
+    unit stays. So do the units at both ends of a `Residual`, which shortcuts tie together. Every layer keeps at least
+    one unit; all inputs and outputs of the network stay.
 
-    Each layer tells how it loses units: `Layer.constants`, from the first layer to the last; `Layer.needs`, from the
-    last to the first; `Layer.narrowed`. A shortcut ties units of several layers together: the units at both ends of a
-    `Residual` stay, those inside of its body go. The network comes with a description where `net` has one; its widths
-    are new. Raises ArgumentError where a layer cannot lose units, and where replicas come to different sizes.
+    What a layer does is registered by its type: `constants`, from the first layer to the last; `dependencies`, from the
+    last to the first; `narrowed`. The network comes with a description where `net` has one; its widths are new. Raises
+    ArgumentError where a layer cannot lose units, and where replicas come to different sizes.
     """
     parts = [_narrowed(net.copy(slice(r, r + 1))) for r in range(net.replicas)]
     body, _ = parts[0]
@@ -38,8 +40,7 @@ def shrink(net: Network) -> Network:
                 f"replica {r} shrinks to layers of {own} units, replica 0 to {sizes[0]}; shrink each alone"
             )
     small = Network(body, net.input_shape, net.replicas, net.theta.dtype, _description(net, body))
-    leaves = [layer for layer, _ in small.body.leaves(small.input_shape)]
-    places = [place for layer in leaves for place in (*layer.parameters(), *layer.statistics())]
+    places = [place for layer in leaves(small.body) for place in (*layer.parameters(), *layer.statistics())]
     for r, (_, values) in enumerate(parts):
         for place, value in zip(places, values, strict=True):
             place.value[r] = to_device(value.astype(net.theta.dtype))
@@ -47,11 +48,11 @@ def shrink(net: Network) -> Network:
 
 
 def _narrowed(net: Network) -> tuple[Layer, list[np.ndarray]]:
-    """The layers of one replica without what it does not need, and their values (see `Layer.narrowed`)."""
+    """The layers of one replica without what it does not need, and their values (see `narrowed`)."""
     inputs = unit_count(net.input_shape)
     varying, all_inputs = np.full(inputs, np.nan), np.ones(inputs, bool)
     outputs = np.ones(net.output_shape[0], bool)
-    body, values, _ = net.body.narrowed(all_inputs, outputs, varying, net.input_shape)
+    body, values, _ = narrowed(net.body, all_inputs, outputs, varying, net.input_shape)
     return copy.deepcopy(body), values
 
 

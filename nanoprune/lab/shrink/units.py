@@ -1,11 +1,19 @@
-"""How layers lose units: the algebra that Dense, Conv2D and Pointwise share. All on the host, of one replica."""
+"""The units of a layer: channels of an image or features. All on the host, of one replica.
+
+c (units,) float64 holds the value of each input unit that is constant over samples and positions, NaN for the others.
+"""
 
 from __future__ import annotations
+
+from functools import singledispatch
 
 import numpy as np
 
 from nanoprune.backend import to_host
-from nanoprune.nn.layer import Layer, Parameter
+from nanoprune.lab.layers import Pointwise
+from nanoprune.nn import Conv2D, Dense, Layer
+
+Linear = Dense | Conv2D | Pointwise  # output units are sums over all input units and places of a window, plus a bias
 
 
 def unit_count(shape: tuple[int, ...]) -> int:
@@ -13,64 +21,54 @@ def unit_count(shape: tuple[int, ...]) -> int:
     return shape[len(shape) // 2]
 
 
-class Linear(Layer):
-    """A layer whose output units are sums over input units and places of a window, weights W (O, ...) and biases b.
+def host_values(layer: Layer) -> list[np.ndarray]:
+    """The values of the parameters, then of the running statistics, of the first replica."""
+    return [to_host(of.value)[0] for of in (*layer.parameters(), *layer.statistics())]
 
-    b is None where there are no biases, padding how many zeros surround an image. Below A (O, C, k) are the weights by
-    output unit, input unit and place in the window (k = 1 where there is none), and c (C,) is as `Layer` tells.
-    """
 
-    W: Parameter
-    b: Parameter | None
-    padding = 0
+def weights_by_unit(layer: Linear) -> tuple[np.ndarray, np.ndarray]:
+    """A (O, C, k), the weights by output unit, input unit and place in the window, and the biases b (O,), 0 if none."""
+    W, *b = host_values(layer)
+    A = by_unit(layer, W)
+    return A, b[0][:, 0] if b else np.zeros(len(A), A.dtype)
 
-    def by_unit(self, W: np.ndarray) -> np.ndarray:
-        """W (O, ...) as A (O, C, k)."""
-        return W.reshape(*W.shape, 1)
 
-    def from_units(self, A: np.ndarray) -> np.ndarray:
-        """The inverse of `by_unit`."""
-        return A[..., 0]
+@singledispatch
+def by_unit(layer: Linear, W: np.ndarray) -> np.ndarray:
+    """W (O, ...) as A (O, C, k)."""
+    return W.reshape(*W.shape, 1)
 
-    def resized(self, inputs: int, outputs: int) -> Linear:
-        """The same kind of layer for other numbers of units."""
-        raise TypeError(f"{self!r} defines no other size")
 
-    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """An output unit is constant where it reads nothing but constants: b + sum A c."""
-        (A, b), c = self._host(), self._foldable(c)
-        varies = (A[:, np.isnan(c)] != 0).any(axis=(1, 2))  # (O,)
-        return np.where(varies, np.nan, b + contribution(A, c, ~np.isnan(c)))
+@by_unit.register
+def _(layer: Conv2D, W: np.ndarray) -> np.ndarray:
+    k = layer.size
+    return W.reshape(-1, k, layer.channels, k).swapaxes(1, 2).reshape(-1, layer.channels, k * k)
 
-    def needs(self, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The input units that are not constant and that a needed output unit reads; the first one if there is none."""
-        A, _ = self._host()
-        read = (A[needed] != 0).any(axis=(0, 2)) & np.isnan(self._foldable(c))  # (C,)
-        read[0] |= not read.any()
-        return read
 
-    def narrowed(
-        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
-    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
-        """What the units that go contributed goes into the biases."""
-        A, b = self._host()
-        values = [self.from_units(A[needed][:, kept])]
-        if self.b:
-            values.append((b + contribution(A, self._foldable(c), ~kept))[needed][:, None])
-        return self.resized(int(kept.sum()), int(needed.sum())), values, needed
+@singledispatch
+def from_units(layer: Linear, A: np.ndarray) -> np.ndarray:
+    """The inverse of `by_unit`."""
+    return A[..., 0]
 
-    def _foldable(self, c: np.ndarray) -> np.ndarray:
-        """The constants that a bias can stand for. 0 always is one. Others are not where zeros surround the image,
-        since at the border a window has less of them than inside, and not where there is no bias."""
-        return np.where(c == 0, c, np.nan) if self.padding or not self.b else c
 
-    def _host(self) -> tuple[np.ndarray, np.ndarray]:
-        """A (O, C, k) and b (O,) of the first replica."""
-        A = self.by_unit(to_host(self.W.value)[0])
-        return A, to_host(self.b.value)[0, :, 0] if self.b else np.zeros(len(A), A.dtype)
+@from_units.register
+def _(layer: Conv2D, A: np.ndarray) -> np.ndarray:
+    O, C, k = *A.shape[:2], layer.size
+    return A.reshape(O, C, k, k).swapaxes(1, 2).reshape(O, k * C * k)
+
+
+def foldable(layer: Linear, c: np.ndarray) -> np.ndarray:
+    """The constants of c that the layer's bias can absorb, NaN for the others. 0 always can be. Others cannot where
+    zeros surround the image, since a window at the border holds less of them than one inside, nor without a bias."""
+    return np.where(c == 0, c, np.nan) if getattr(layer, "padding", 0) or not layer.b else c
 
 
 def contribution(A: np.ndarray, c: np.ndarray, of: np.ndarray) -> np.ndarray:
     """What the constant input units among `of` (bool) add to each output unit, in float64. (O,)"""
     of = of & ~np.isnan(c)
     return A[:, of].sum(axis=2, dtype=np.float64) @ c[of]
+
+
+def features(units: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A value for each channel (C,) as one for each feature (H*C*W,) of the flattened image."""
+    return np.broadcast_to(units[:, None], shape).reshape(-1) if len(shape) > 1 else units

@@ -9,27 +9,17 @@ from typing import Any
 import numpy as np
 
 from nanoprune.attack import metrics, scores
+from nanoprune.attack.attacker import attack_input
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.backend import to_device, to_host
-from nanoprune.batch import Records
 from nanoprune.defend import MinMax
-from nanoprune.defend.minmax import attack_input
+from nanoprune.lab.layers import BatchNorm
 from nanoprune.lab.verify import layers, reference
 from nanoprune.lab.verify.gradient import apart, difference, direction, gradients, network, normal
 from nanoprune.lab.verify.layers import Pair, R, networks, rng
-from nanoprune.nn import (
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Layer,
-    Network,
-    Sequential,
-    Workspace,
-    cross_entropy,
-    log_loss,
-    softmax,
-)
+from nanoprune.nn import Conv2D, Dense, Layer, Network, Sequential, Workspace, cross_entropy, log_loss, softmax
 from nanoprune.prune import ADMM, ADMMSettings, Budget, erk, parse_scheme, project
+from nanoprune.records import Records
 
 GRADIENT = 1e-6  # tolerance for central differences: eps^2 = 1e-10 of curvature, 1e-16 / eps = 1e-11 of rounding
 EXACT = 1e-12  # for the same float64 numbers added up in another order

@@ -9,35 +9,25 @@ import numpy as np
 
 from nanoprune.attack.attacker import attacker
 from nanoprune.backend import to_device, to_host
+from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D
+from nanoprune.lab.layers import (
+    AvgPool,
+    BatchNorm,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAvgPool,
+    GroupNorm,
+    Pointwise,
+    ReLU6,
+    Residual,
+    Standardise,
+    Tanh,
+)
+from nanoprune.lab.layers.batchnorm import EPS
 from nanoprune.lab.verify import reference
 from nanoprune.lab.verify.gradient import normal
 from nanoprune.lab.zoo import lenet5
-from nanoprune.nn import (
-    AvgPool,
-    BandedDepthwise,
-    BatchNorm,
-    Branches,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    GlobalAvgPool,
-    GroupNorm,
-    Layer,
-    MaxPool,
-    Network,
-    Pointwise,
-    ReLU,
-    ReLU6,
-    Residual,
-    Sequential,
-    Standardise,
-    Tanh,
-    WinogradConv2D,
-    Workspace,
-)
-from nanoprune.nn.batchnorm import EPS
+from nanoprune.nn import Branches, Conv2D, Dense, Flatten, Layer, MaxPool, Network, ReLU, Sequential, Workspace
 
 R = 2  # replicas in every check
 STRIDES = ((1, 0), (1, 2), (2, 0), (2, 1))  # (stride, padding)
@@ -150,7 +140,7 @@ def batch_norm(dtype: Any) -> dict[str, Pair]:
     X = images(dtype)
     net, Y, (gamma, beta) = run(BatchNorm(2), X)
     expected, statistics = reference.batch_norm(X, gamma, beta, EPS)
-    return {"output": (Y, expected), "statistics": (to_host(net.seen), np.concatenate(statistics, axis=1))}
+    return {"output": (Y, expected), "statistics": (to_host(net.batch_state), np.concatenate(statistics, axis=1))}
 
 
 def group_norm(dtype: Any) -> Pair:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from nanoprune.backend import to_device, to_host
-from nanoprune.batch import Records, accuracy
 from nanoprune.errors import DataError, DivergenceError
 from nanoprune.lab.data import Dataset, Split, make_split
+from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.folder import Run, identity
 from nanoprune.lab.engine.passes import single_threaded_blas
-from nanoprune.lab.engine.process_group import Team
+from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.shards import sample_threads
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.experiment.fleet import Ended, train_shard
@@ -21,10 +21,11 @@ from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
 from nanoprune.lab.models.model import Model
+from nanoprune.lab.shrink import shrink
 from nanoprune.lab.storage.checkpoint import Saved
 from nanoprune.lab.zoo import build, describe, widths_of
-from nanoprune.prune import shrink
 from nanoprune.prune.admm import Iteration
+from nanoprune.records import Records
 
 
 def train_model(
@@ -157,7 +158,7 @@ def _train(
         run.begin(identity(dataset, recipe, [model.seed], threads, [split], made=made, begins_with=weights))
         slot = run.checkpoints.slot(method, slice(0, 1), made)
     parts = [getattr(split, name)[None] for name in ("members", "reference", "nonmembers")]
-    about = (recipe, Team(sample_threads(model.net, recipe.dense.batch, threads)), progress.advance, solved)
+    about = (recipe, ProcessGroup(sample_threads(model.net, recipe.dense.batch, threads)), progress.advance, solved)
 
     def make(_: list[int], saved: Saved | None) -> Shard:
         return Shard(method, model.net, [model.seed], Records(dataset.x, dataset.y), *parts, *about, slot, saved)

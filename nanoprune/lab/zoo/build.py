@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.layers import Dropout, Standardise
 from nanoprune.lab.zoo.lenet import lenet5, lenet300
 from nanoprune.lab.zoo.mlp import mlp
 from nanoprune.lab.zoo.mobilenet import mobilenetv2, mobilenetv2_widths
 from nanoprune.lab.zoo.resnet import resnet18, resnet18_widths
 from nanoprune.lab.zoo.size import Multiplier, Widths
 from nanoprune.lab.zoo.vgg import vgg16, vgg16_widths
-from nanoprune.nn import Dense, Dropout, Layer, Network, Sequential, Standardise
+from nanoprune.nn import Dense, Layer, Network, Sequential
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,7 @@ def layers_of(description: dict[str, Any]) -> Layer:
 def with_dropout(body: Sequential, rate: float) -> Sequential:
     """The layers with Dropout before every dense one, but not before one that reads the records themselves."""
     layers: list[Layer] = []
-    for layer in body.layers:
+    for layer in body.parts:
         if isinstance(layer, Dense) and any(before.parameters() for before in layers):
             layers.append(Dropout(rate))
         layers.append(layer)

@@ -1,4 +1,4 @@
-"""What a network costs to keep and to run, layer by layer, and what pruning left of that."""
+"""What a network costs in memory and multiplications, layer by layer, and what pruning left of that."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from nanoprune.lab.zoo.count import Count, counts
+from nanoprune.lab.zoo.ratios import layer_names
 from nanoprune.nn import Network
-from nanoprune.prune.budget import Budget
+from nanoprune.prune import Budget
 
 COSTS = ("parameters", "macs", "bytes")
 
@@ -36,7 +37,9 @@ def costs(net: Network, budget: Budget | None = None, r: int = 0) -> dict[str, A
             "kept": count.kept_weights / count.weights,
             **{cost: list(pair) for cost, pair in zip(COSTS, _pairs(count), strict=True)},
         }
-        for name, W, ratio, count in zip(net.names, net.weights, asked, filter(_has_weights, of_all), strict=True)
+        for name, W, ratio, count in zip(
+            layer_names(net), net.weights, asked, filter(_has_weights, of_all), strict=True
+        )
     ]
     sizes = [grouping.size for grouping in budget.groupings] if budget else []
     together = {

@@ -1,18 +1,17 @@
-"""What each layer costs to keep and to run, and what is left of that where weights are zero."""
+"""What each layer costs in memory and multiplications, and how much of that is left where weights are zero."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from nanoprune.nn.layer import Layer
-
-Shape = tuple[int, ...]
+from nanoprune.lab.zoo.structure import Shape, leaves_with_shapes, macs
+from nanoprune.nn import Layer
 
 
 @dataclasses.dataclass(frozen=True)
 class Count:
     """One layer. input, output: shapes of one sample, (H, C, W) or (F,). weights: what pruning may touch; parameters:
-    those and biases, scales and shifts; macs: multiply-accumulates of one sample (`Layer.macs`).
+    those and biases, scales and shifts; macs: multiply-accumulates of one sample (`macs`).
 
     kept_weights, kept_macs: of a network, the weights that are not zero and what they cost, else None.
     """
@@ -29,13 +28,13 @@ class Count:
 
 def counts(body: Layer, shape: Shape, r: int | None = None) -> list[Count]:
     """The `leaves` of a network for inputs of `shape`, counted; of replica r also what is kept, where it is given."""
-    return [_count(layer, of, r) for layer, of in body.leaves(shape)]
+    return [_count(layer, of, r) for layer, of in leaves_with_shapes(body, shape)]
 
 
 def _count(layer: Layer, shape: Shape, r: int | None) -> Count:
     parameters = layer.parameters()
     prunable = [p for p in parameters if p.prunable]
-    weights, macs = sum(p.size for p in prunable), layer.macs(shape)
+    weights, products = sum(p.size for p in prunable), macs(layer, shape)
     kept = None if r is None else sum(int((p.value[r] != 0).sum()) for p in prunable)
     return Count(
         layer=repr(layer),
@@ -43,7 +42,7 @@ def _count(layer: Layer, shape: Shape, r: int | None) -> Count:
         output=layer.output_shape(shape),
         weights=weights,
         parameters=sum(p.size for p in parameters),
-        macs=macs,
+        macs=products,
         kept_weights=kept,
-        kept_macs=kept * macs // weights if kept and weights else kept,  # each weight is used equally often
+        kept_macs=kept * products // weights if kept and weights else kept,  # each weight is used equally often
     )

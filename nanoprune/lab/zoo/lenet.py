@@ -1,7 +1,8 @@
 """The two networks of LeCun et al. 1998 in the sizes that the pruning literature counts."""
 
+from nanoprune.lab.kernels import convolution
 from nanoprune.lab.zoo.mlp import mlp
-from nanoprune.nn import Dense, Flatten, MaxPool, ReLU, Sequential, convolution
+from nanoprune.nn import Dense, Flatten, MaxPool, ReLU, Sequential
 
 
 def lenet5(input_shape: tuple[int, ...], classes: int, widths: list[int]) -> Sequential:
@@ -21,7 +22,7 @@ def lenet5(input_shape: tuple[int, ...], classes: int, widths: list[int]) -> Seq
         Flatten(),
     )
     inputs = features.output_shape(input_shape)[0]
-    return Sequential(*features.layers, Dense(inputs, hidden), ReLU(), Dense(hidden, classes))
+    return Sequential(*features.parts, Dense(inputs, hidden), ReLU(), Dense(hidden, classes))
 
 
 def lenet300(input_shape: tuple[int, ...], classes: int, widths: list[int]) -> Sequential:

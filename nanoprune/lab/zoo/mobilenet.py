@@ -2,18 +2,10 @@
 
 from collections.abc import Iterable
 
+from nanoprune.lab.kernels import depthwise_convolution
+from nanoprune.lab.layers import BatchNorm, GlobalAvgPool, Pointwise, ReLU6, Residual
 from nanoprune.lab.zoo.size import is_small
-from nanoprune.nn import (
-    BatchNorm,
-    Conv2D,
-    Dense,
-    GlobalAvgPool,
-    Pointwise,
-    ReLU6,
-    Residual,
-    Sequential,
-    depthwise_convolution,
-)
+from nanoprune.nn import Conv2D, Dense, Sequential
 from nanoprune.nn.layer import Layer
 
 STAGES = (  # (expansion, channels, blocks, stride of the first block, the same for small images)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from nanoprune.lab.kernels import convolution
+from nanoprune.lab.layers import BatchNorm, GlobalAvgPool, Pointwise, Residual
 from nanoprune.lab.zoo.size import is_small, scaled
-from nanoprune.nn import BatchNorm, Dense, GlobalAvgPool, MaxPool, Pointwise, ReLU, Residual, Sequential, convolution
+from nanoprune.nn import Dense, MaxPool, ReLU, Sequential
 from nanoprune.nn.layer import Layer
 
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # (channels, stride of the first of two blocks)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from nanoprune.lab.kernels import convolution
+from nanoprune.lab.layers import BatchNorm
 from nanoprune.lab.zoo.size import is_small, scaled
-from nanoprune.nn import BatchNorm, Dense, Flatten, MaxPool, ReLU, Sequential, convolution
+from nanoprune.nn import Dense, Flatten, MaxPool, ReLU, Sequential
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, convolutions) before each pooling
 

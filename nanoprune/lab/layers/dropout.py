@@ -6,14 +6,14 @@ import numpy as np
 
 from nanoprune.backend import to_device, xp
 from nanoprune.errors import ArgumentError, WorkspaceError
-from nanoprune.nn.layer import Elementwise
+from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
 
-class Dropout(Elementwise):
-    """Zeroes each activation with probability `rate` in training and divides the others by 1 - rate; else the identity.
+class Dropout(Layer):
+    """In training each activation is 0 with probability `rate`, else divided by 1 - rate; in evaluation, the identity.
 
-    Srivastava et al. 2014, in the inverted form that leaves evaluation untouched. Each replica draws its mask from its
+    Srivastava et al. 2014, in the inverted form that leaves evaluation unchanged. Each replica draws its mask from its
     own generator, `ws.generators[r]`, on the host, so that a fleet draws what its replicas would draw alone.
     """
 
@@ -33,8 +33,7 @@ class Dropout(Elementwise):
         ws.save(self, scale)
         return xp.multiply(X, scale, out=ws.buffer(self, "Y", X.shape, X.dtype))
 
-    def backward(self, dY: Any, ws: Workspace) -> Any:
-        (scale,) = ws.saved(self)
+    def input_gradient(self, dY: Any, ws: Workspace, scale: Any) -> Any:
         return dY if scale is None else xp.multiply(dY, scale, out=ws.gradient(self, dY.shape, dY.dtype))
 
     def __repr__(self) -> str:

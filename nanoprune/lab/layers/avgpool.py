@@ -4,15 +4,15 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Elementwise, positive
+from nanoprune.nn.layer import Layer, positive
 from nanoprune.nn.workspace import Workspace
 
 
-class AvgPool(Elementwise):
-    """Mean over windows of size x size, moved by `size`; rows and columns that fill no window are dropped.
+class AvgPool(Layer):
+    r"""Mean over windows of k x k, moved by k; rows and columns that fill no window are dropped.
 
-    X (R, H, C, W, N), Y (R, H // size, C, W // size, N): Y[y, x] = 1/size^2 sum_ij X[size y + i, size x + j], the sum
-    over one axis and then over the other. Each of the window's size^2 values gets dY / size^2.
+    X (R, H, C, W, N), Y (R, H // k, C, W // k, N): $Y_{yx} = \tfrac{1}{k^2} \sum_{ij} X_{ky+i,\,kx+j}$, summed over
+    one axis and then over the other. Each of the window's k^2 values gets $dY / k^2$.
     """
 
     def __init__(self, size: int) -> None:
@@ -22,9 +22,6 @@ class AvgPool(Elementwise):
         if len(shape) != 3 or shape[0] < self.size or shape[2] < self.size:
             raise ArgumentError(f"{self!r} takes images (H, C, W) of at least {self.size} x {self.size}, got {shape}")
         return (shape[0] // self.size, shape[1], shape[2] // self.size)
-
-    def constants(self, c: Any, shape: tuple[int, ...]) -> Any:
-        return c
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         R, N, k = X.shape[0], X.shape[-1], self.size
@@ -37,10 +34,9 @@ class AvgPool(Elementwise):
         ws.save(self, X.shape)
         return Y
 
-    def backward(self, dY: Any, ws: Workspace) -> Any:
-        (shape,) = ws.saved(self)
-        k, (OH, OW) = self.size, (dY.shape[1], dY.shape[3])
-        dX = ws.gradient(self, shape, dY.dtype)
+    def input_gradient(self, dY: Any, ws: Workspace, X_shape: tuple[int, ...]) -> Any:
+        k, OH, OW = self.size, dY.shape[1], dY.shape[3]
+        dX = ws.gradient(self, X_shape, dY.dtype)
         share = xp.multiply(dY, 1 / k**2, out=ws.scratch("share", dY.shape, dY.dtype))  # (R, OH, C, OW, N)
         dX[:, k * OH :] = 0  # what fills no window has no influence
         dX[:, :, :, k * OW :] = 0

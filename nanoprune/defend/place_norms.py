@@ -1,8 +1,8 @@
 """Norms of single records' gradients where a weight is used at many places of an image.
 
-A record's gradient is D^T A, of its T places in rows: A (T, K) has the inputs, D (T, O) has dY. The records come first
-here, so that the matrices of each lie in one piece, and are taken a block at a time: what is made of a block stays in
-the cache, and never is it the gradients of all records.
+A record's gradient is D^T A over its T places, one a row: A (T, K) has the inputs, D (T, O) has dY. The records come
+first here, so that the matrices of each are contiguous, and are taken a block at a time, which stays in the cache. All
+is float64: where the inputs hardly vary, D^T A is a small difference of large sums.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import numpy as np
 from nanoprune.backend import product, xp
 from nanoprune.nn.workspace import Workspace
 
-BLOCK = 1 << 19  # elements made for a block of records on a CPU: two megabytes of float32
-BLOCK_GPU = 1 << 26
+BLOCK = 1 << 18  # elements made for a block of records on a CPU: two megabytes of float64
+BLOCK_GPU = 1 << 25
 
 
-def blocks(N: int, elements: int) -> Iterator[slice]:
-    """The N records in blocks, of which each record takes so many `elements`; at least one record a block."""
+def record_blocks(N: int, elements: int) -> Iterator[slice]:
+    """The N records in blocks, where each record takes so many `elements`; at least one record a block."""
     count = max(1, (BLOCK if xp._module is np else BLOCK_GPU) // elements)
     for start in range(0, N, count):
         yield slice(start, min(start + count, N))
 
 
 def records_first(A: Any, name: str, ws: Workspace) -> Any:
-    """A (R, rows, ..., N) copied to (R, N, rows, ...), with the axes between rows and records in the opposite order.
+    """A (R, rows, ..., N) as float64 (R, N, rows, ...), the axes between rows and records in the opposite order.
 
     Row by row on a CPU: what a row touches stays in the cache until all records have had it.
     """
     R, rows, *between, N = A.shape
-    out = ws.scratch(f"{name} of records", (R, N, rows, *reversed(between)), A.dtype)
+    out = ws.scratch(f"{name} of records", (R, N, rows, *reversed(between)), np.float64)
     backwards = range(A.ndim - 1, 1, -1)  # from the records to the first axis after the rows
     records, *others = backwards
     if xp._module is not np:
@@ -43,12 +43,12 @@ def records_first(A: Any, name: str, ws: Workspace) -> Any:
     return out
 
 
-def pair_norms(A: list, D: Any, bias: bool, M: Any, ws: Workspace) -> Any:
-    """sum_i ||D^T A_i||^2, and ||sum_t d_t||^2 where there is a bias, of each record; (R, b).
+def place_norms(A: list, D: Any, bias: bool, M: Any, ws: Workspace) -> Any:
+    r"""$\sum_i \|D^T A_i\|^2$, and $\|\sum_t d_t\|^2$ where there is a bias, of each record; (R, b).
 
     A: the parts (R, b, T, K_i) of the inputs, D (R, b, T, O). M: (R, parts, O, K_i), 1 at the entries that count and 0
     at the others, or None for all. By whichever takes fewer multiplications: from the gradient D^T A_i itself or,
-    where all entries count, from the Gram matrices of the places, ||D^T A||^2 = <A A^T, D D^T>.
+    where all entries count, from the Gram matrices of the places, $\|D^T A\|^2 = \langle A A^T, D D^T \rangle$.
     """
     (R, b, T, O), K = D.shape, sum(part.shape[-1] for part in A)
     if M is None and T * (K + O) < K * O:
@@ -57,16 +57,16 @@ def pair_norms(A: list, D: Any, bias: bool, M: Any, ws: Workspace) -> Any:
             AA += _gram(part, "AA of a part", ws)
         if bias:
             AA += 1  # b is the weight of an input that is 1
-        return _inner(AA, DD)
-    norms = xp.zeros((R, b), D.dtype)
+        return xp.maximum(_inner(AA, DD), 0)  # a difference that rounds below 0
+    norms = xp.zeros((R, b))
     for i, part in enumerate(A):
-        dW = ws.scratch("dW of records", (R, b, O, part.shape[-1]), D.dtype)
+        dW = ws.scratch("dW of records", (R, b, O, part.shape[-1]), np.float64)
         product(D.swapaxes(-1, -2), part, out=dW)
         if M is not None:
             dW *= M[:, i, None]
         norms += _inner(dW, dW)
     if bias:
-        ones, db = xp.ones((1, 1, 1, T), D.dtype), ws.scratch("db of records", (R, b, 1, O), D.dtype)
+        ones, db = xp.ones((1, 1, 1, T)), ws.scratch("db of records", (R, b, 1, O), np.float64)
         product(ones, D, out=db)
         norms += _inner(db, db)
     return norms
@@ -79,6 +79,6 @@ def _gram(A: Any, name: str, ws: Workspace) -> Any:
 
 
 def _inner(A: Any, B: Any) -> Any:
-    """<A, B> of each record, both (R, b, m, n) in one piece; (R, b)."""
+    """<A, B> of each record, both contiguous (R, b, m, n); (R, b)."""
     R, b = A.shape[:2]
     return xp.matmul(A.reshape(R, b, 1, -1), B.reshape(R, b, -1, 1))[..., 0, 0]

@@ -8,15 +8,15 @@ import numpy as np
 
 from nanoprune.backend import to_device, xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.layer import Elementwise, Layer
+from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
 
-class Standardise(Elementwise):
-    """Y[c] = (X[c] - mean_c) / std_c,  dX[c] = dY[c] / std_c,  with constants that are given and never change.
+class Standardise(Layer):
+    r"""$Y_c = (X_c - \mu_c)/\sigma_c$, $dX_c = dY_c/\sigma_c$, with given constants `mean` and `std`, C numbers each.
 
-    X (R, H, C, W, N); mean, std: C numbers each. It makes a network that was trained on standardised images one of
-    images in [0, 1]. It cannot go into the first convolution instead: the zeros around an image are not black pixels.
+    X (R, H, C, W, N). It lets a network that was trained on standardised images take images in [0, 1]. The constants
+    cannot go into the first convolution instead: the zeros around an image are not black pixels.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -31,23 +31,13 @@ class Standardise(Elementwise):
             raise ArgumentError(f"{self!r} takes images (H, {len(self.mean)}, W), got {shape}")
         return shape
 
-    def constants(self, c: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return (c - np.array(self.mean)) / np.array(self.std)
-
-    def narrowed(
-        self, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: tuple[int, ...]
-    ) -> tuple[Layer, list[np.ndarray], np.ndarray]:
-        of = np.flatnonzero(kept)
-        return Standardise([self.mean[i] for i in of], [self.std[i] for i in of]), [], kept
-
     def forward(self, X: Any, ws: Workspace) -> Any:
         Y = xp.subtract(X, column(self.mean, X.dtype), out=ws.buffer(self, "Y", X.shape, X.dtype))
         Y /= column(self.std, X.dtype)
         ws.save(self)
         return Y
 
-    def backward(self, dY: Any, ws: Workspace) -> Any:
-        ws.saved(self)
+    def input_gradient(self, dY: Any, ws: Workspace) -> Any:
         return xp.divide(dY, column(self.std, dY.dtype), out=ws.gradient(self, dY.shape, dY.dtype))
 
     def __repr__(self) -> str:

@@ -1,0 +1,33 @@
+"""The keep ratios of layers from a JSON file."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+
+from nanoprune.errors import DataError
+from nanoprune.lab.storage.bounded import read_json
+
+
+def read_keep_file(path: str | os.PathLike, names: list[str]) -> tuple[float, ...]:
+    """The ratios of a JSON file such as {"conv2": 0.1, "dense1": 0.05}, one a layer, in the order of `names`.
+
+    A key is a layer's name or its place, counted from 0. A layer that the file does not name keeps all its weights.
+    Raises DataError, naming the file, where it is missing or no JSON object, names a layer twice or one that the
+    network does not have, or has a ratio outside (0, 1].
+    """
+    pairs = read_json(path, f'write an object such as {{"{names[0]}": 0.1}}', object_pairs_hook=tuple)
+    if not isinstance(pairs, tuple):  # JSON itself has lists alone
+        raise DataError(f'{path}: not a JSON object; write one such as {{"{names[0]}": 0.1}}')
+    found: dict[str, float] = {}
+    places = {str(place): name for place, name in enumerate(names)}
+    for key, ratio in pairs:
+        name = places.get(key, key)
+        if name not in names:
+            raise DataError(f"{path}: the network has no layer {reprlib.repr(key)}; its layers are {', '.join(names)}")
+        if name in found:
+            raise DataError(f"{path}: the layer {name} is named twice; give it one ratio")
+        if not isinstance(ratio, (int, float)) or isinstance(ratio, bool) or not 0 < ratio <= 1:
+            raise DataError(f"{path}: the ratio of {name} must lie in (0, 1], got {reprlib.repr(ratio)}")
+        found[name] = float(ratio)
+    return tuple(found.get(name, 1.0) for name in names)

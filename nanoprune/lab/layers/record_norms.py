@@ -1,0 +1,58 @@
+"""The squared norm of each record's gradient for the layers of `nanoprune.lab.layers`, see `defend.record_norms`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nanoprune.backend import xp
+from nanoprune.defend.place_norms import place_norms, record_blocks, records_first
+from nanoprune.defend.record_norms import record_norms
+from nanoprune.lab.layers.batchnorm import BatchNorm
+from nanoprune.lab.layers.depthwise import DepthwiseConv2D
+from nanoprune.lab.layers.groupnorm import GroupNorm
+from nanoprune.lab.layers.pointwise import Pointwise
+from nanoprune.nn import Workspace
+from nanoprune.nn.registry import refuse
+
+record_norms.register(BatchNorm, refuse("mixes the records of a batch, so that none can be clipped; use GroupNorm"))
+
+
+@record_norms.register
+def _(layer: Pointwise, dY: Any, ws: Workspace, saved: tuple, support: dict) -> Any:
+    """D^T A, with A and D a record's T pixels before and after."""
+    R, OH, O, OW, N = dY.shape
+    C, T = layer.channels, OH * OW
+    M = support[layer.W][:, None] if layer.W in support else None  # (R, 1, O, C)
+    norms, A = xp.empty((R, N)), saved[0].reshape(R, OH, C, OW, N)
+    for block in record_blocks(N, R * (T * C + T * O + O * C)):
+        X = records_first(A[..., block], "X", ws).reshape(R, -1, T, C)
+        D = records_first(dY[..., block], "D", ws).reshape(R, -1, T, O)
+        norms[:, block] = place_norms([X], D, layer.b is not None, M, ws)
+    return norms
+
+
+@record_norms.register
+def _(layer: DepthwiseConv2D, dY: Any, ws: Workspace, saved: tuple, support: dict) -> Any:
+    """dW_n[c, ij] = sum_yx dY T_ij, one kernel entry after another."""
+    P, rows = saved[0], slice(0, dY.shape[1])
+    norms = xp.zeros((dY.shape[0], dY.shape[-1]))
+    for ij in range(layer.size**2):
+        T = layer.view(P, ij, rows, dY.shape)  # (R, OH, C, OW, N)
+        dW = xp.sum(xp.multiply(dY, T, dtype=np.float64), axis=(1, 3))  # (R, C, N)
+        if layer.W in support:
+            dW *= support[layer.W][:, :, ij, None]
+        norms += xp.sum(dW * dW, axis=1)
+    if layer.b:
+        db = xp.sum(dY, axis=(1, 3), dtype=np.float64)  # (R, C, N)
+        norms += xp.sum(db * db, axis=1)
+    return norms
+
+
+@record_norms.register
+def _(layer: GroupNorm, dY: Any, ws: Workspace, saved: tuple, support: dict) -> Any:
+    D, x = layer.grouped(dY), saved[0]  # (R, H, G, C/G, W, N)
+    dbeta = xp.sum(D, axis=(1, 4), dtype=np.float64)  # (R, G, C/G, N)
+    dgamma = xp.sum(xp.multiply(D, x, dtype=np.float64), axis=(1, 4))
+    return xp.sum(dbeta * dbeta + dgamma * dgamma, axis=(1, 2))

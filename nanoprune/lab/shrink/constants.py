@@ -1,0 +1,106 @@
+"""Constant folding: which output units of a layer are the same for every sample and position, by the type of the layer.
+
+A unit whose weights are all zero is one: its value is a function of its bias. See `units` for c.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import numpy as np
+
+from nanoprune.backend import to_device, to_host
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.layers import (
+    AvgPool,
+    BatchNorm,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAvgPool,
+    GroupNorm,
+    ReLU6,
+    Residual,
+    Standardise,
+    Tanh,
+)
+from nanoprune.lab.layers.batchnorm import EPS
+from nanoprune.lab.shrink.units import (
+    Linear,
+    contribution,
+    features,
+    foldable,
+    host_values,
+    unit_count,
+    weights_by_unit,
+)
+from nanoprune.nn import Branches, Flatten, Layer, MaxPool, ReLU, Sequential, Workspace
+from nanoprune.nn.registry import refuse
+
+Shape = tuple[int, ...]
+
+
+@singledispatch
+def constants(layer: Layer, c: np.ndarray, shape: Shape) -> np.ndarray:
+    """c for the output units, for inputs of `shape`. Raises ArgumentError where the layer is not registered."""
+    raise ArgumentError(f"{layer!r} has no constant folding; register it in nanoprune/lab/shrink/constants.py")
+
+
+constants.register(Branches, refuse("cannot lose units: it splits them by their place"))
+constants.register(GroupNorm, refuse("cannot lose units: its groups would have other members"))
+
+
+@constants.register
+def _(layer: Linear, c: np.ndarray, shape: Shape) -> np.ndarray:
+    """An output unit is constant where it reads nothing but constants: b + sum A c."""
+    (A, b), c = weights_by_unit(layer), foldable(layer, c)
+    varies = (A[:, np.isnan(c)] != 0).any(axis=(1, 2))  # (O,)
+    return np.where(varies, np.nan, b + contribution(A, c, ~np.isnan(c)))
+
+
+@constants.register
+def _(layer: DepthwiseConv2D, c: np.ndarray, shape: Shape) -> np.ndarray:
+    W, *b = host_values(layer)
+    b = b[0][:, 0] if b else np.zeros(len(W), W.dtype)
+    c = np.where(c == 0, c, np.nan) if layer.padding else c  # a window at the border holds less of a constant
+    reads = (W != 0).any(axis=1)  # (C,)
+    return b + np.where(reads, W.sum(axis=1) * c, 0.0)
+
+
+@constants.register
+def _(layer: BatchNorm, c: np.ndarray, shape: Shape) -> np.ndarray:
+    gamma, beta, mean, var = (values[:, 0].astype(np.float64) for values in host_values(layer))  # (C,) each
+    return gamma * (c - mean) / np.sqrt(var + EPS) + beta
+
+
+@constants.register
+def _(layer: Standardise, c: np.ndarray, shape: Shape) -> np.ndarray:
+    return (c - np.array(layer.mean)) / np.array(layer.std)
+
+
+@constants.register
+def _(layer: ReLU | ReLU6 | Tanh | Dropout, c: np.ndarray, shape: Shape) -> np.ndarray:
+    """An elementwise function in evaluation mode, applied to the constants."""
+    return to_host(layer.forward(to_device(c[None, :, None]), Workspace(training=False)))[0, :, 0].copy()
+
+
+@constants.register
+def _(layer: MaxPool | AvgPool | GlobalAvgPool, c: np.ndarray, shape: Shape) -> np.ndarray:
+    return c  # the maximum or mean of a constant; every window holds at least one pixel of the image
+
+
+@constants.register
+def _(layer: Flatten, c: np.ndarray, shape: Shape) -> np.ndarray:
+    return features(c, shape)
+
+
+@constants.register
+def _(layer: Residual, c: np.ndarray, shape: Shape) -> np.ndarray:
+    """Taken to vary: the units at both ends of a block stay."""
+    return np.full(unit_count(layer.output_shape(shape)), np.nan)
+
+
+@constants.register
+def _(layer: Sequential, c: np.ndarray, shape: Shape) -> np.ndarray:
+    for part in layer.parts:
+        c, shape = constants(part, c, shape), part.output_shape(shape)
+    return c

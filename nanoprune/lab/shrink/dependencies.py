@@ -1,0 +1,89 @@
+"""Dependencies: which input units of a layer its output units depend on, by the type of the layer."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import numpy as np
+
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.layers import (
+    AvgPool,
+    BatchNorm,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAvgPool,
+    GroupNorm,
+    ReLU6,
+    Residual,
+    Standardise,
+    Tanh,
+)
+from nanoprune.lab.shrink.constants import Shape, constants
+from nanoprune.lab.shrink.units import Linear, foldable, weights_by_unit
+from nanoprune.nn import Branches, Flatten, Layer, MaxPool, ReLU, Sequential
+from nanoprune.nn.registry import refuse
+
+UnitByUnit = (  # output unit i depends on input unit i alone
+    ReLU | ReLU6 | Tanh | Dropout | MaxPool | AvgPool | GlobalAvgPool | BatchNorm | Standardise | DepthwiseConv2D
+)
+
+
+@singledispatch
+def dependencies(layer: Layer, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
+    """Which input units must stay for the output units `needed` (bool) to be computed, at least one. c: see `units`.
+
+    Raises ArgumentError where the layer is not registered.
+    """
+    raise ArgumentError(f"{layer!r} has no dependencies; register them in nanoprune/lab/shrink/dependencies.py")
+
+
+dependencies.register(Branches, refuse("cannot lose units: it splits them by their place"))
+dependencies.register(GroupNorm, refuse("cannot lose units: its groups would have other members"))
+
+
+@dependencies.register
+def _(layer: Linear, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
+    """The input units that are not constant and that a needed output unit reads; the first one if there is none."""
+    A, _ = weights_by_unit(layer)
+    read = (A[needed] != 0).any(axis=(0, 2)) & np.isnan(foldable(layer, c))  # (C,)
+    read[0] |= not read.any()
+    return read
+
+
+@dependencies.register
+def _(layer: UnitByUnit, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
+    return needed
+
+
+@dependencies.register
+def _(layer: Flatten, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
+    return needed.reshape(shape).any(axis=(0, 2)) if len(shape) > 1 else needed  # (C,)
+
+
+@dependencies.register
+def _(layer: Residual, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
+    return np.ones(len(c), bool)
+
+
+@dependencies.register
+def _(layer: Sequential, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
+    return needed_before(layer, needed, states_before(layer, c, shape))[0]
+
+
+def states_before(layer: Sequential, c: np.ndarray, shape: Shape) -> list[tuple[np.ndarray, Shape]]:
+    """The constants and the shape before each layer."""
+    states = []
+    for part in layer.parts:
+        states.append((c, shape))
+        c, shape = constants(part, c, shape), part.output_shape(shape)
+    return states
+
+
+def needed_before(layer: Sequential, needed: np.ndarray, states: list[tuple[np.ndarray, Shape]]) -> list[np.ndarray]:
+    """The units that are needed before each layer."""
+    found = []
+    for part, (c, shape) in zip(reversed(layer.parts), reversed(states), strict=True):
+        needed = dependencies(part, needed, c, shape)
+        found.append(needed)
+    return found[::-1]

@@ -1,0 +1,155 @@
+"""The layer that is left when units are removed, by the type of the layer."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import numpy as np
+
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D, convolution
+from nanoprune.lab.layers import (
+    AvgPool,
+    BatchNorm,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAvgPool,
+    GroupNorm,
+    Pointwise,
+    ReLU6,
+    Residual,
+    Standardise,
+    Tanh,
+)
+from nanoprune.lab.shrink.constants import Shape
+from nanoprune.lab.shrink.dependencies import needed_before, states_before
+from nanoprune.lab.shrink.units import (
+    Linear,
+    contribution,
+    features,
+    foldable,
+    from_units,
+    host_values,
+    weights_by_unit,
+)
+from nanoprune.nn import Branches, Conv2D, Dense, Flatten, Layer, MaxPool, ReLU, Sequential
+from nanoprune.nn.registry import refuse
+
+Narrowed = tuple[Layer, list[np.ndarray], np.ndarray]
+
+
+@singledispatch
+def narrowed(layer: Layer, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    """The layer on the input units `kept` alone, its values, and which output units are left, (units,) bool.
+
+    Values: of the parameters and then of the running statistics of each of its leaves, in their order. kept has all
+    that `dependencies` asked for, perhaps more; at least the output units `needed` are left. The contribution of an
+    input unit that is not kept is not lost: such a unit is constant, or nothing reads it. c: see `units`.
+    Raises ArgumentError where the layer is not registered.
+    """
+    raise ArgumentError(f"{layer!r} cannot lose units; register it in nanoprune/lab/shrink/narrowed.py")
+
+
+narrowed.register(Branches, refuse("cannot lose units: it splits them by their place"))
+narrowed.register(GroupNorm, refuse("cannot lose units: its groups would have other members"))
+
+
+@narrowed.register
+def _(layer: Linear, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    """What the removed units contributed goes into the biases."""
+    A, b = weights_by_unit(layer)
+    values = [from_units(layer, A[needed][:, kept])]
+    if layer.b:
+        values.append((b + contribution(A, foldable(layer, c), ~kept))[needed][:, None])
+    return resized(layer, int(kept.sum()), int(needed.sum())), values, needed
+
+
+@narrowed.register
+def _(layer: DepthwiseConv2D, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    return resized(layer, int(kept.sum()), int(kept.sum())), [values[kept] for values in host_values(layer)], kept
+
+
+@narrowed.register
+def _(layer: BatchNorm, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    return BatchNorm(int(kept.sum())), [values[kept] for values in host_values(layer)], kept
+
+
+@narrowed.register
+def _(layer: Standardise, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    of = np.flatnonzero(kept)
+    return Standardise([layer.mean[i] for i in of], [layer.std[i] for i in of]), [], kept
+
+
+@narrowed.register
+def _(
+    layer: ReLU | ReLU6 | Tanh | Dropout | MaxPool | AvgPool | GlobalAvgPool,
+    kept: np.ndarray,
+    needed: np.ndarray,
+    c: np.ndarray,
+    shape: Shape,
+) -> Narrowed:
+    return layer, [], kept
+
+
+@narrowed.register
+def _(layer: Flatten, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    return layer, [], features(kept, shape)
+
+
+@narrowed.register
+def _(layer: Residual, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    """Shortcuts tie the units of many blocks together, so the units at both ends stay; only those inside go."""
+    whole, varying = np.ones(len(needed), bool), np.full(len(c), np.nan)
+    layers, values = [], []
+    for part in layer.layers():
+        part, own, _ = narrowed(part, kept, whole, varying, shape)
+        layers.append(part)
+        values += own
+    return Residual(*layers), values, whole
+
+
+@narrowed.register
+def _(layer: Sequential, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    states, layers, values = states_before(layer, c, shape), [], []
+    wanted = [*needed_before(layer, needed, states)[1:], needed]
+    for part, after, (c, shape) in zip(layer.parts, wanted, states, strict=True):
+        part, own, kept = narrowed(part, kept, after, c, shape)
+        layers.append(part)
+        values += own
+    return Sequential(*layers), values, kept
+
+
+@singledispatch
+def resized(layer: Layer, inputs: int, outputs: int) -> Layer:
+    """The same kind of layer for other numbers of units."""
+    raise ArgumentError(f"{layer!r} has no other size; register it in nanoprune/lab/shrink/narrowed.py")
+
+
+@resized.register
+def _(layer: Dense, inputs: int, outputs: int) -> Dense:
+    return Dense(inputs, outputs)
+
+
+@resized.register
+def _(layer: Conv2D, inputs: int, outputs: int) -> Conv2D:
+    return Conv2D(inputs, outputs, layer.size, layer.stride, layer.padding, layer.b is not None)
+
+
+@resized.register
+def _(layer: WinogradConv2D, inputs: int, outputs: int) -> Conv2D:
+    return convolution(inputs, outputs, layer.size, 1, layer.padding, layer.b is not None)
+
+
+@resized.register
+def _(layer: Pointwise, inputs: int, outputs: int) -> Pointwise:
+    return Pointwise(inputs, outputs, layer.stride, layer.b is not None)
+
+
+@resized.register
+def _(layer: DepthwiseConv2D, inputs: int, outputs: int) -> DepthwiseConv2D:
+    return DepthwiseConv2D(inputs, layer.size, layer.stride, layer.padding, layer.b is not None)
+
+
+@resized.register
+def _(layer: BandedDepthwise, inputs: int, outputs: int) -> BandedDepthwise:
+    return BandedDepthwise(inputs, layer.size, layer.padding, layer.b is not None)

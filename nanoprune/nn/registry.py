@@ -1,0 +1,28 @@
+"""What others want of a layer is a function registered by its type (`functools.singledispatch`), in a room of theirs.
+
+Every pair of layer and function is registered, or refused by name: tests/test_registry.py goes over all of them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from nanoprune.errors import ArgumentError
+
+
+def refuse(reason: str) -> Callable[..., Any]:
+    """A function to register for a layer that cannot be served: it raises ArgumentError, "LAYER reason"."""
+
+    def refusal(layer: Any, *arguments: Any) -> Any:
+        raise ArgumentError(f"{layer!r} {reason}")
+
+    refusal.reason = reason
+    return refusal
+
+
+def check_registered(function: Any, layer: Any) -> None:
+    """Raises ArgumentError where the singledispatch `function` is refused for the layer, or not registered."""
+    found = function.dispatch(type(layer))
+    if found is function.dispatch(object):
+        raise ArgumentError(f"{layer!r} is not registered with {function.__name__}, see {function.__module__}")
+    if hasattr(found, "reason"):
+        found(layer)
