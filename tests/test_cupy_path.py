@@ -28,7 +28,7 @@ from nanoprune.lab.engine.folder import Run
 from nanoprune.lab.engine.passes import default_threads, single_threaded_blas
 from nanoprune.lab.engine.shards import footprint, shard_size
 from nanoprune.lab.experiment import memguard
-from nanoprune.lab.experiment.defences import ANSWERS, TRAINING
+from nanoprune.lab.experiment.defences import OUTPUTS, TRAINING
 from nanoprune.lab.experiment.evaluate import Outputs, evaluate
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.experiment.recipes import RECIPES
@@ -631,7 +631,7 @@ def recipe():
 def test_reproduce(recipe):
     def body():
         threads = default_threads() if xp._module is not np else 1
-        methods = ",".join(["default", *TRAINING, *ANSWERS])
+        methods = ",".join(["default", *TRAINING, *OUTPUTS])
         results, curves = reproduce(load_digits(), recipe, [0, 1], threads, methods=methods)
         assert results.pop("seconds") > 0
         assert results.pop("device") == ("cpu" if xp._module is np else "gpu (Stand-in)")

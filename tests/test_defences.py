@@ -7,14 +7,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from differences import central
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
 from nanoprune.attack import network
 from nanoprune.defend.label_smoothing import label_smoothing
 from nanoprune.defend.losses import loss_function
-from nanoprune.defend.relaxloss import flattening, relaxloss
+from nanoprune.defend.relaxloss import flattening, relaxloss, relaxloss_code
 from nanoprune.defend.temperature import temperature
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit.shadows import recipe_steps, train_shadows, undefended
@@ -113,6 +113,46 @@ def test_relaxloss_by_hand():
     np.testing.assert_allclose(flattening(logits, y, 2), flat, atol=1e-15)
 
 
+@settings(deadline=None, max_examples=60)
+@given(cases(), st.floats(0, 4), st.integers(0, 5), st.floats(0.1, 1))
+def test_relaxloss_of_the_authors_code_is_the_gradient_of_its_loss(case, alpha, epoch, upper):
+    """The loss as their code computes it: soft labels with a bound, through which the gradient passes."""
+    logits, y = case
+    R, classes, N = logits.shape
+
+    def record_losses(z):
+        log_p = log_softmax(z, axis=1)
+        p, hard = np.exp(log_p), -np.take_along_axis(log_p, y[:, None], axis=1)[:, 0]  # (R, N)
+        soft = np.empty_like(hard)
+        for r, n in np.ndindex(R, N):
+            label = min(p[r, y[r, n], n], upper)
+            t = [label if c == y[r, n] else (1 - label) / (classes - 1) for c in range(classes)]
+            soft[r, n] = -sum(t[c] * log_p[r, c, n] for c in range(classes))
+        return hard, soft
+
+    hard, _ = record_losses(logits)
+    wrong = logits.argmax(axis=1) != y
+    top = np.sort(logits, axis=1)
+    p_y = np.exp(-hard)
+    assume((top[:, -1] - top[:, -2] > 1e-3).all() and (np.abs(p_y - upper) > 1e-3).all())  # where it has a gradient
+
+    def odd(z):
+        hard, soft = record_losses(z)
+        return (wrong * soft - hard).sum(axis=1) / N
+
+    def even(z):
+        return np.abs(record_losses(z)[0].sum(axis=1) / N - alpha)
+
+    loss, direction = relaxloss_code(logits, y, N, Workspace(), epoch, alpha, upper)
+    np.testing.assert_allclose(loss, hard.sum(axis=1) / N, rtol=1e-9, atol=1e-9)
+    expected = {"even": central(even, logits), "odd": central(odd, logits)}
+    for r in range(R):
+        if loss[r] < alpha - 1e-4 or loss[r] > alpha + 1e-4:
+            descent = central(lambda z: record_losses(z)[0].sum(axis=1) / N, logits)[r]
+            below = expected["even" if epoch % 2 == 0 else "odd"][r]
+            np.testing.assert_allclose(direction[r], below if loss[r] < alpha else descent, atol=1e-6)
+
+
 def test_relaxloss_goes_by_the_whole_batch_for_any_number_of_workers():
     """One half of the batch is far above alpha, the other far below, the mean above: all descend."""
     rng = np.random.default_rng(0)
@@ -143,7 +183,19 @@ def test_relaxloss_goes_by_the_whole_batch_for_any_number_of_workers():
 
 
 @pytest.mark.parametrize(
-    "name", ["relaxloss", "relaxloss:-1", "relaxloss:inf", "label-smoothing:1.5", "label-smoothing:", "hinge", ""]
+    "name",
+    [
+        "relaxloss",
+        "relaxloss:-1",
+        "relaxloss-code:1",
+        "relaxloss-code:1:0",
+        "relaxloss-code:-1:1",
+        "relaxloss:inf",
+        "label-smoothing:1.5",
+        "label-smoothing:",
+        "hinge",
+        "",
+    ],
 )
 def test_an_unknown_loss_is_refused(name):
     with pytest.raises(ArgumentError, match=r"^loss must be one of cross-entropy, label-smoothing:E, relaxloss:ALPHA"):
@@ -315,13 +367,13 @@ def test_attacks_see_the_answers_and_not_the_networks(monkeypatch):
     monkeypatch.setattr(network, "RATES", (1e-3,))
     monkeypatch.setattr(network, "PATIENCE", 2)
     experiment, trained = run("temperature")
-    flat = dataclasses.replace(trained["temperature"], answer=lambda z: np.full(z.shape, 1 / z.shape[2]))
+    flat = dataclasses.replace(trained["temperature"], outputs=lambda z: np.full(z.shape, 1 / z.shape[2]))
     outcomes = experiment.attack({BASELINE: trained[BASELINE], "temperature": trained["temperature"], "flat": flat})
     assert (outcomes["flat"]["confidence"].auc == 0.5).all()
     for name in ("baseline", "temperature"):  # label-only attacks are as they were
         np.testing.assert_array_equal(outcomes[name]["correctness"].auc, outcomes["baseline"]["correctness"].auc)
     index = experiment.indices("scored_members")
-    logits = experiment.outputs(trained["temperature"].net, "scored_members")
+    logits = experiment.logits(trained["temperature"].net, "scored_members")
     y = load("digits").y[index]
     p_y = np.take_along_axis(softmax(logits.astype(float) / 4, axis=2), y[..., None], axis=2)[..., 0]
     n = index.shape[1]

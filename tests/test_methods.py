@@ -11,6 +11,7 @@ from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit.shadows import train_shadows, undefended
 from nanoprune.lab.data import load
 from nanoprune.lab.experiment.experiment import Experiment, Progress
+from nanoprune.lab.experiment.methods import train_methods
 from nanoprune.lab.experiment.recipes import Private, recipe_for
 from nanoprune.lab.models.model import load_model, save_model
 from nanoprune.lab.verify import reference
@@ -145,8 +146,8 @@ def private_experiment(seeds=(0, 1), **changes):
     return Experiment(load("digits"), small(private=dataclasses.replace(QUICK, **changes)), seeds, threads=1)
 
 
-@pytest.mark.parametrize("way", ["dense", "mask", "admm", "magnitude"])
-def test_every_way_takes_the_steps_that_its_statement_counts_and_keeps_what_it_may(way, monkeypatch):
+@pytest.mark.parametrize("variant", ["dense", "mask", "synflow", "random", "admm", "magnitude"])
+def test_every_variant_takes_the_steps_that_its_statement_counts_and_keeps_what_it_may(variant, monkeypatch):
     """Every step of DP-SGD on the members adds noise; nothing else is trained on them."""
     taken, trained_on = [], []
 
@@ -163,8 +164,8 @@ def test_every_way_takes_the_steps_that_its_statement_counts_and_keeps_what_it_m
     monkeypatch.setattr(DPSGD, "add_noise", spy)
     monkeypatch.setattr(methods, "train", train)
     experiment = private_experiment()
-    keep = None if way == "dense" else 0.25
-    trained = experiment.private("dp", 8.0, way, keep)
+    keep = None if variant == "dense" else 0.25
+    trained = experiment.private("dp", 8.0, variant, keep)
     (phase,) = trained.privacy["phases"]
     assert taken == [phase["noise"]] * phase["steps"]
     assert phase["steps"] == 6 * 4
@@ -172,15 +173,92 @@ def test_every_way_takes_the_steps_that_its_statement_counts_and_keeps_what_it_m
     members = experiment.indices("members").tolist()
     assert all(private for of, private in trained_on if of == members)
     assert [of for of, private in trained_on if not private] == (
-        [experiment.indices("reference").tolist()] * 3 if way == "mask" else []
+        [experiment.indices("reference").tolist()] * 3 if variant == "mask" else []
     )
     sizes = [64 * 12, 12 * 8, 8 * 10]
-    kept = sum(sizes) if way == "dense" else sum(int(0.25 * n) for n in sizes)
+    kept = sum(sizes) if variant == "dense" else sum(int(0.25 * n) for n in sizes)
     assert trained.net.nonzero().tolist() == [kept, kept]
-    assert (trained.status is None) == (way != "admm")
+    assert (trained.status is None) == (variant != "admm")
     assert f"epsilon {trained.privacy['epsilon']:.4g}" in trained.note
-    assert ("reference set" in trained.note) == (way == "mask")
+    assert ("reference set" in trained.note) == (variant == "mask")
+    assert ("sees no record" in trained.note) == (variant in ("synflow", "random"))
     assert [step["step"] for steps in trained.steps for step in steps] == ["private"] * 2
+
+
+@pytest.mark.parametrize("epochs", [lambda batches: batches[:-1], lambda batches: [*batches, batches[0]]])
+def test_a_private_network_whose_steps_differ_from_the_plan_of_its_epsilon_is_refused(epochs, monkeypatch):
+    """One step fewer or more in each epoch: what is told of epsilon would be of another training."""
+    monkeypatch.setattr(DPSGD, "batches", lambda self, real=DPSGD.batches: iter(epochs(list(real(self)))))
+    with pytest.raises(DataError, match=r"^dp: DP-SGD took \d+ steps, epsilon was computed for 24; the network is not"):
+        private_experiment().private("dp", 8.0)
+    with pytest.raises(DataError, match=r"epsilon was computed for 24"):
+        train_model(load("digits"), small(private=QUICK), 0, 1, epsilon=4.0)
+
+
+def test_masks_that_see_no_record_do_not_depend_on_the_records():
+    """Other records, the same seeds and initial weights: the same support; another seed, another one."""
+    data = load("digits")
+    other = dataclasses.replace(data, x=data.x[::-1].copy(), y=data.y[::-1].copy())
+    recipe = small(private=QUICK)
+    for variant in ("synflow", "random"):
+        supports = [
+            Experiment(of, recipe, [0, 1], threads=1).private("dp", 8.0, variant, 0.25).net.W != 0
+            for of in (data, other)
+        ]
+        np.testing.assert_array_equal(*supports)
+        assert (supports[0][0] != supports[0][1]).any()
+
+
+def test_old_files_name_the_variant_way():
+    """Model files of before the key was renamed can still be attacked with shadow models of their own kind."""
+    model = train_model(load("digits"), small(private=QUICK), 0, 1, epsilon=4.0)
+    found = train_shadows(model, load("digits"), 6, 1, Progress()).inside
+    step = dict(model.steps[0])
+    step["way"] = step.pop("variant")
+    for name in ("solver",):
+        step.pop(name)
+    old = dataclasses.replace(model, steps=[step])
+    np.testing.assert_array_equal(train_shadows(old, load("digits"), 6, 1, Progress()).inside, found)
+
+
+# The controls of pruning
+
+
+@pytest.mark.parametrize("via", [(), (0.5,)])
+def test_one_shot_magnitude_pruning_has_the_same_epochs_without_a_penalty(via):
+    """Its support is that of the largest weights of the same schedule without ADMM; it retrains as long."""
+    recipe = small(via=via, solver="magnitude")
+    pruned, plain = shard_of(recipe), shard_of(recipe)
+    stages = list(zip(*(recipe.stages(pruned.net, 0.25) for _ in range(2)), strict=True))
+    assert pruned.pruned(stages) is None
+    for _ in stages:
+        plain._train(recipe.prune)
+    W = plain.net.W
+    start = 0
+    for size in (64 * 12, 12 * 8, 8 * 10):
+        for r in range(2):
+            layer = np.abs(W[r, start : start + size])
+            expected = layer >= np.sort(layer)[-(size // 4)]
+            np.testing.assert_array_equal(pruned.net.W[r, start : start + size] != 0, expected)
+        start += size
+    assert len(pruned.curves["loss"]) == recipe.pruning_epochs == 2 * (len(via) + 1) + 2
+    assert "primal_residual" not in pruned.curves
+
+
+def test_shadows_of_a_magnitude_pruned_network_are_pruned_by_magnitude(monkeypatch):
+    monkeypatch.setattr(methods, "ADMM", lambda *_: pytest.fail("ADMM ran"))
+    data, recipe = load("digits"), small(solver="magnitude")
+    model = prune_model(train_model(data, recipe, 0, 1), data, recipe, 0.25, 1)
+    assert model.steps[-1]["solver"] == "magnitude"
+    assert train_shadows(model, data, 6, 1, Progress()).logits["prune"].shape[0] == 6
+
+
+def test_the_control_that_prunes_nothing_keeps_every_weight_under_every_scheme():
+    for changes in ({}, {"scope": "global"}, {"scope": "erk"}, {"scheme": "filter"}, {"scheme": "2:4", "keep": (0.5,)}):
+        experiment = Experiment(load("digits"), small(**changes), [0], 1)
+        trained = train_methods(experiment, "prune-1")["prune-1"]
+        assert (trained.net.nonzero() == trained.net.weight_count).all()
+        assert trained.curves["loss"].shape == (1, experiment.recipe.pruning_epochs)
 
 
 def test_a_private_model_file_says_what_was_spent_and_is_pruned_by_nobody(tmp_path):

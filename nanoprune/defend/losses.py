@@ -4,32 +4,37 @@ from collections.abc import Callable
 from typing import Any
 
 from nanoprune.defend.label_smoothing import label_smoothing
-from nanoprune.defend.relaxloss import relaxloss
+from nanoprune.defend.relaxloss import relaxloss, relaxloss_code
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Workspace, cross_entropy
 
 CROSS_ENTROPY = "cross-entropy"
-LOSSES = (CROSS_ENTROPY, "label-smoothing:E", "relaxloss:ALPHA")
+LOSSES = (CROSS_ENTROPY, "label-smoothing:E", "relaxloss:ALPHA", "relaxloss-code:ALPHA:UPPER")
 
 Loss = Callable[[Any, Any, int, Workspace, int], tuple[Any, Any]]  # (logits, y, count, ws, epoch) -> (L, dL/dlogits)
 
 
 def loss_function(name: str) -> Loss:
-    """The loss of a name: "cross-entropy", "label-smoothing:E" with E in [0, 1], or "relaxloss:ALPHA", ALPHA >= 0.
+    """The loss of a name: "cross-entropy", "label-smoothing:E" with E in [0, 1], "relaxloss:ALPHA" with ALPHA >= 0, or
+    "relaxloss-code:ALPHA:UPPER" with UPPER in (0, 1], as the authors' code has it.
 
     As a function of the logits (R, classes, N), the labels y (R, N), the number of records of the whole batch, the
     workspace and the epoch, from 0, it gives L (R,) and dL/dlogits (R, classes, N). Raises ArgumentError on another
     name.
     """
     kind, _, text = name.partition(":")
+    text, _, bound = text.partition(":") if kind == "relaxloss-code" else (text, "", "nan")
     if name == CROSS_ENTROPY:
         return lambda logits, y, count, ws, epoch: cross_entropy(logits, y, count)
     try:
-        value = float(text)
+        value, upper = float(text), float(bound)
     except ValueError:
-        value = float("nan")
+        value = upper = float("nan")
     if kind == "label-smoothing" and 0 <= value <= 1:
         return lambda logits, y, count, ws, epoch: label_smoothing(logits, y, count, value)
     if kind == "relaxloss" and 0 <= value < float("inf"):
         return lambda logits, y, count, ws, epoch: relaxloss(logits, y, count, ws, epoch, value)
-    raise ArgumentError(f"loss must be one of {', '.join(LOSSES)}, E in [0, 1] and ALPHA at least 0, got {name!r}")
+    if kind == "relaxloss-code" and 0 <= value < float("inf") and 0 < upper <= 1:
+        return lambda logits, y, count, ws, epoch: relaxloss_code(logits, y, count, ws, epoch, value, upper)
+    ranges = "E in [0, 1], ALPHA at least 0, UPPER in (0, 1]"
+    raise ArgumentError(f"loss must be one of {', '.join(LOSSES)}, {ranges}, got {name!r}")

@@ -1,4 +1,8 @@
-"""RelaxLoss (Chen, Yu & Fritz 2022, arXiv 2207.05801, algorithm 1): the loss of the members is held at alpha."""
+"""RelaxLoss (Chen, Yu & Fritz 2022, arXiv 2207.05801): the training loss of the members is held near a level alpha.
+
+The paper (algorithm 1) and the code that its authors published differ where the loss is below alpha in an odd epoch;
+`relaxloss` is the paper's algorithm, `relaxloss_code` the loss of the code. Epochs count from 0, as in the code.
+"""
 
 from typing import Any
 
@@ -8,28 +12,59 @@ from nanoprune.nn.loss import one_hot
 
 
 def relaxloss(logits: Any, y: Any, count: int, ws: Workspace, epoch: int, alpha: float) -> tuple[Any, Any]:
-    """The cross-entropy L (R,) of the batch, and the direction (R, classes, N) that its step takes in the logits:
+    """The cross-entropy L (R,) of the batch, and the gradient (R, classes, N) in the logits that the step follows.
 
-        L > alpha                  dL/dlogits = (p - onehot(y)) / n          descent, as ever
-        L <= alpha, epoch even     -dL/dlogits                               ascent
-        L <= alpha, epoch odd      (p - t) / n                               posterior flattening
+        L >= alpha                 (p - onehot(y)) / n          gradient descent
+        L < alpha, even epoch      -(p - onehot(y)) / n         gradient ascent
+        L < alpha, odd epoch       (p - t) / n                  posterior flattening
 
-    Epochs count from 0. The flat target t keeps the confidence p_y and spreads the rest, (1 - p_y) / (classes - 1) for
-    each c != y; it is taken for a constant, so that (p - t) / n is the gradient of the cross-entropy against it. (The
-    authors' code besides bounds p_y in t, by a second number for each data set.)
+    The soft label t keeps the confidence, $t_y = p_y$, and spreads the rest, $t_c = (1 - p_y) / (classes - 1)$ for each
+    $c != y$. It is a constant, so that (p - t) / n is the gradient of the cross-entropy against t.
 
-    L is the mean over the whole batch, of which `logits` may be a worker's part: they add it up
-    (`Workspace.all_reduce`). Each replica goes by its own.
+    logits (R, classes, N), y (R, N); count: n, the records of the whole batch. L is the mean over the whole batch, of
+    which `logits` may be one worker's part: the workers add it up (`Workspace.all_reduce`). Each replica has its own L.
     """
-    loss, descent = cross_entropy(logits, y, count)  # (R,), (R, classes, N)
-    (batch_loss,) = ws.all_reduce(loss)  # (R,)
-    relaxed = -descent if epoch % 2 == 0 else flattening(logits, y, count)  # (R, classes, N)
-    return loss, xp.where((batch_loss > alpha)[:, None, None], descent, relaxed)
+    return _relaxed(logits, y, count, ws, epoch, alpha, flattening(logits, y, count))
+
+
+def relaxloss_code(
+    logits: Any, y: Any, count: int, ws: Workspace, epoch: int, alpha: float, upper: float
+) -> tuple[Any, Any]:
+    """`relaxloss` as in the authors' code (github.com/DingfanChen/RelaxLoss, source/cifar/defense/relaxloss.py).
+
+    It differs from the paper where L < alpha in an odd epoch. There each record's loss is
+
+        -CE(onehot(y), p)                   where the predicted class is right: gradient ascent
+        CE(t, p) - CE(onehot(y), p)         where it is wrong: flattening and ascent
+
+    with $t_y = min(p_y, upper)$, $t_c = (1 - t_y) / (classes - 1)$, and the gradient passes through t as well:
+
+        $dCE(t, p)/dz = p - t - [p_y <= upper] p_y (onehot(y) - p) (log p_y - mean_{c != y} log p_c)$
+    """
+    classes = logits.shape[1]
+    p, onehot = softmax(logits), one_hot(y, classes, logits.dtype)  # (R, classes, N)
+    z = logits - logits.max(axis=1, keepdims=True)
+    log_p = z - xp.log(xp.exp(z).sum(axis=1, keepdims=True))  # (R, classes, N)
+    p_y, log_p_y = ((of * onehot).sum(axis=1, keepdims=True) for of in (p, log_p))  # (R, 1, N)
+    others = ((1 - onehot) * log_p).sum(axis=1, keepdims=True) / (classes - 1)  # (R, 1, N): mean over c != y
+    t_y = xp.minimum(p_y, upper)
+    t = onehot * t_y + (1 - onehot) * (1 - t_y) / (classes - 1)  # (R, classes, N)
+    soft = p - t - (p_y <= upper) * p_y * (onehot - p) * (log_p_y - others)  # dCE(t, p)/dz
+    wrong = (logits.argmax(axis=1) != y)[:, None]  # (R, 1, N)
+    return _relaxed(logits, y, count, ws, epoch, alpha, (wrong * soft - (p - onehot)) / count)
 
 
 def flattening(logits: Any, y: Any, count: int) -> Any:
-    """(p - t) / n with t_y = p_y, t_c = (1 - p_y) / (classes - 1): (R, classes, N) from logits alike and y (R, N)."""
+    """(p - t) / n (R, classes, N) from logits (R, classes, N) and y (R, N); t as in `relaxloss`."""
     p, classes = softmax(logits), logits.shape[1]
     onehot = one_hot(y, classes, p.dtype)  # (R, classes, N)
     p_y = (p * onehot).sum(axis=1, keepdims=True)  # (R, 1, N)
     return (1 - onehot) * (p - (1 - p_y) / (classes - 1)) / count
+
+
+def _relaxed(logits: Any, y: Any, count: int, ws: Workspace, epoch: int, alpha: float, odd: Any) -> tuple[Any, Any]:
+    """L, and descent, ascent or in an odd epoch `odd` (R, classes, N), as L and the epoch decide."""
+    loss, descent = cross_entropy(logits, y, count)  # (R,), (R, classes, N)
+    (batch_loss,) = ws.all_reduce(loss)  # (R,)
+    relaxed = -descent if epoch % 2 == 0 else odd
+    return loss, xp.where((batch_loss >= alpha)[:, None, None], descent, relaxed)

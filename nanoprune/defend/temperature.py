@@ -1,4 +1,4 @@
-"""Temperature: answers that are less sure of themselves."""
+"""Temperature scaling: less confident outputs."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,10 @@ from scipy.special import softmax
 
 
 def temperature(T: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Logits z (R, n, classes) -> probabilities softmax(z / T), float64 (Guo et al. 2017, arXiv 1706.04599).
+    """Logits z (R, n, classes) -> probabilities softmax(z / T) (R, n, classes), float64 (Guo et al. 2017, 1706.04599).
 
-    There T is fitted so that confidences are true; here it is fixed, above 1. All classes keep their order, so labels
-    and accuracy stay; who knows T undoes it, since z is known from the answer up to a constant.
+    Guo et al. fit T to calibrate the confidences; here it is fixed, above 1. The order of the classes does not change,
+    so neither do the predicted labels and the accuracy. Whoever knows T can undo it: the outputs determine z up to a
+    constant.
     """
     return lambda logits: softmax(logits.astype(np.float64) / T, axis=2)

@@ -133,7 +133,8 @@ def train_shadows(
         if step["step"] == "train":
             trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
         elif step["step"] == "private":
-            trained = experiment.private_by("shadows", step["noise"], step["way"], step["keep"] and recipe.keep[0])
+            variant = step["variant"] if "variant" in step else step["way"]  # its name in older model files
+            trained = experiment.private_by("shadows", step["noise"], variant, step["keep"] and recipe.keep[0])
         else:
             trained = experiment.pruned(trained, recipe.keep, recipe.minmax)[0]
             paths = path_margins(trained.net, dataset, pool.scored, threads)
@@ -225,6 +226,7 @@ def _pruning(base: Recipe, step: dict[str, Any]) -> Recipe:
         scheme=step.get("scheme", "unstructured"),  # files of before there were schemes do not say
         exempt=tuple(step.get("exempt", ())),
         via=tuple(step["via"]),
+        solver=step.get("solver", "admm"),
         prune=_schedule(step["prune"]),
         retrain=_schedule(step["retrain"]),
         admm=ADMMSettings(**step["admm"]),

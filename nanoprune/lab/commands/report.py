@@ -22,11 +22,13 @@ python cli.py report results/digits --markdown
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 def report(folder: pathlib.Path, markdown: bool) -> None:
     from nanoprune.lab.experiment.results import read_results
-    from nanoprune.lab.report import markdown_table, results_table, write_report
+    from nanoprune.lab.report import controls_table, markdown_controls, markdown_table, results_table, write_report
 
     results = read_results(folder)
     write_report(results, folder)
     if markdown:
         click.echo(markdown_table(shown(results)))
+        click.echo(markdown_controls(shown(results)))
     else:
-        show(results_table(shown(results)))
+        for table in filter(None, (results_table(shown(results)), controls_table(shown(results)))):
+            show(table)

@@ -34,9 +34,10 @@ HELP = """Run the paper's comparison on DATASET.
 
 DATASET is one of {datasets}.
 
-Trains and attacks the unprotected network, the two controls (stopped early at the pruned network's accuracy; dense, of
-the pruned one's size), the Min-Max game, and MIA-Pruning without and with the game for each --keep. Writes
-results.json, curves.h5, plots and report.html to the folder --out and prints a table. --methods chooses the methods;
+Trains and attacks the unprotected network, the Min-Max game, MIA-Pruning without and with the game for each --keep,
+and their controls: the dense network stopped early at the pruned one's accuracy, a dense one of its size, the same
+schedule with nothing pruned (prune-1), and one-shot magnitude pruning in place of ADMM. Writes results.json, curves.h5,
+plots and report.html to the folder --out and prints tables. --methods chooses the methods;
 there are also the simple defences (validation-stop, which is early stopping on the reference set, l2, dropout,
 label-smoothing, relaxloss, memguard, temperature) and those with DP-SGD; the names simple and private stand for all of
 either. An unknown name lists all. Interrupted, by Ctrl-C or a power cut, the run is resumed by the same command and
@@ -134,7 +135,7 @@ def reproduce(
     from nanoprune.lab.experiment.methods import check_private
     from nanoprune.lab.experiment.recipes import layer_names, recipe_for
     from nanoprune.lab.experiment.results import write_results
-    from nanoprune.lab.report import check_results, results_table, write_report
+    from nanoprune.lab.report import check_results, controls_table, results_table, write_report
     from nanoprune.lab.workflow.reproduce import reproduce as compare
 
     data, threads = prepare(dataset, device, threads, data_dir)
@@ -166,7 +167,8 @@ def reproduce(
         if not (out / "report.html").exists():
             write_report(results, out)
     safe = shown(results)
-    show(results_table(safe))
+    for table in filter(None, (results_table(safe), controls_table(safe))):
+        show(table)
     for note in safe["notes"]:
         click.echo(f"note: {note}")
     click.echo(f"{results['seconds']:.0f} s; {out / 'report.html'}")

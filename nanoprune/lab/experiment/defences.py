@@ -1,7 +1,8 @@
-"""The simple defences that people ask for beside pruning: one function each, from the experiment and its baseline.
+"""The simple defences that are compared with pruning: one function each, from the experiment and its baseline.
 
-What they are told is in `DefenceSettings` of the recipe. Those of the training change the recipe, so that a model file
-says how the network was made, and shadow models repeat it. Those of the answers keep the baseline's networks.
+Their hyperparameters are in `DefenceSettings` of the recipe. A defence of the training changes the recipe, so that a
+model file records how the network was made and shadow models can repeat it. A defence of the outputs keeps the
+baseline's networks and must keep the predicted class.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from nanoprune.lab.experiment.shard import generators
 
 
 def validation_stop(experiment: Experiment, baseline: Trained) -> Trained:
-    """Early stopping: the epoch of the best accuracy on the reference set D', which no attack is scored on."""
+    """Early stopping at the epoch of the best accuracy on the reference set D', whose records are not scored."""
     return experiment.validated("validation-stop")
 
 
 def l2(experiment: Experiment, baseline: Trained) -> Trained:
-    """L2: + d/2 ||theta||^2, as weight decay d in the optimiser."""
+    """L2 regularisation: $d/2 ||theta||^2$ is added to the loss, as weight decay d in the optimiser."""
     return _trained("l2", experiment, weight_decay=experiment.recipe.defences.l2)
 
 
@@ -34,30 +35,32 @@ def dropout(experiment: Experiment, baseline: Trained) -> Trained:
 
 
 def label_smoothing(experiment: Experiment, baseline: Trained) -> Trained:
-    """Targets that no record can reach with certainty (Szegedy et al. 2016); `defend.label_smoothing`."""
+    """Label smoothing (Szegedy et al. 2016); `defend.label_smoothing`."""
     smoothing = experiment.recipe.defences.smoothing
     return _trained("label-smoothing", experiment, loss=f"label-smoothing:{smoothing}")
 
 
 def relaxloss(experiment: Experiment, baseline: Trained) -> Trained:
-    """The loss of the members is held at alpha (Chen, Yu & Fritz 2022); `defend.relaxloss`."""
-    return _trained("relaxloss", experiment, loss=f"relaxloss:{experiment.recipe.defences.relaxloss}")
+    """RelaxLoss holds the loss of the members near alpha (Chen, Yu & Fritz 2022); `defend.relaxloss`."""
+    alpha, upper = experiment.recipe.defences.relaxloss, experiment.recipe.defences.relaxloss_upper
+    loss = f"relaxloss:{alpha}" if upper is None else f"relaxloss-code:{alpha}:{upper}"
+    return _trained("relaxloss", experiment, loss=loss)
 
 
 def memguard(experiment: Experiment, baseline: Trained) -> Trained:
-    """Noise on the answers that fools an attack network (Jia et al. 2019); `memguard`."""
-    known = (experiment.outputs(baseline.net, part) for part in ("members", "reference"))
+    """Noise on the outputs that misleads an attack network (Jia et al. 2019); `memguard`."""
+    known = (experiment.logits(baseline.net, part) for part in ("members", "reference"))
     budget, sources = experiment.recipe.defences.memguard, generators(experiment.seeds, "memguard")
     experiment.progress.start("fit memguard", len(experiment.seeds))
     with single_threaded_blas():
-        answer = fit_memguard(budget, *known, sources, experiment.threads, experiment.progress.advance)
-    return dataclasses.replace(baseline, curves=dict(baseline.curves), answer=answer)
+        outputs = fit_memguard(budget, *known, sources, experiment.threads, experiment.progress.advance)
+    return dataclasses.replace(baseline, curves=dict(baseline.curves), outputs=outputs)
 
 
 def temperature(experiment: Experiment, baseline: Trained) -> Trained:
-    """Answers softmax(z / T) (Guo et al. 2017); `defend.temperature`."""
-    answer = divide_logits(experiment.recipe.defences.temperature)
-    return dataclasses.replace(baseline, curves=dict(baseline.curves), answer=answer)
+    """Outputs softmax(z / T) (Guo et al. 2017); `defend.temperature`."""
+    outputs = divide_logits(experiment.recipe.defences.temperature)
+    return dataclasses.replace(baseline, curves=dict(baseline.curves), outputs=outputs)
 
 
 TRAINING = {
@@ -67,11 +70,11 @@ TRAINING = {
     "label-smoothing": label_smoothing,
     "relaxloss": relaxloss,
 }
-ANSWERS = {"memguard": memguard, "temperature": temperature}
-REFERENCE = {"validation-stop": 1, "memguard": 4}  # the fewest reference records that they can do with
+OUTPUTS = {"memguard": memguard, "temperature": temperature}
+REFERENCE = {"validation-stop": 1, "memguard": 4}  # the fewest reference records that they need
 
 
 def _trained(method: str, experiment: Experiment, **changes: Any) -> Trained:
-    """The baseline's training with some changes of its schedule."""
+    """The baseline's training with a changed schedule."""
     recipe = experiment.recipe
     return experiment.by(dataclasses.replace(recipe, dense=dataclasses.replace(recipe.dense, **changes))).dense(method)

@@ -1,4 +1,4 @@
-"""All attacks on a fleet of classifiers: fitted on the attacker's records, scored on the others."""
+"""All attacks on a fleet of classifiers: fitted on the records that the attacker knows, measured on the scored ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.attack import metrics, scores
+from nanoprune.attack.label_only import Logistic
 from nanoprune.attack.network import attack_scores, fit_attack_network, held_out_share
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.lab.engine.shards import Advance, train_shards
@@ -21,25 +22,31 @@ SCORES = {
     "modified_entropy": scores.modified_entropy,
 }
 ATTACKS = ("network", *SCORES)
+LABEL_ONLY = "label_only"
 FALSE_POSITIVE_RATES = (0.01, 0.001)
 
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What R classifiers say of n records each: probabilities p (R, n, classes) float64, labels y (R, n); and which
-    of the records are members, (n,) bool, the same for every replica."""
+    """Outputs of R classifiers on n records each.
+
+    p (R, n, classes) float64: probabilities; y (R, n): labels; member (n,) bool, the same for every replica. right
+    (R, n, copies) bool: whether the label of each copy of a record is predicted (`attack.label_only`); None where that
+    was not queried, and then there is no label-only attack.
+    """
 
     p: np.ndarray
     y: np.ndarray
     member: np.ndarray
+    right: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """One attack on R classifiers; each array has one entry a classifier, measured on the scored records.
+    """One attack on R classifiers; each array has one entry per classifier, measured on the scored records.
 
-    own_accuracy is measured on the attacker's held-out records instead: `strongest` chooses by it. tpr_at_fpr has None
-    where the non-members are too few to say. The scores of the scored records (R, n) are kept for the ROC.
+    own_accuracy is measured on the held-out known records instead: `strongest` chooses by it. tpr_at_fpr has None where
+    there are too few non-members to measure it. scores (R, n) are those of the scored records, for the ROC.
     """
 
     accuracy: np.ndarray
@@ -48,11 +55,11 @@ class Outcome:
     tpr_at_fpr: dict[float, np.ndarray | None]
     scores: np.ndarray
 
-    def of(self, rows: slice) -> Outcome:
+    def of(self, replicas: slice) -> Outcome:
         """The outcome for some of the classifiers."""
-        rates = {fpr: None if rate is None else rate[rows] for fpr, rate in self.tpr_at_fpr.items()}
-        arrays = (self.accuracy[rows], self.own_accuracy[rows], self.auc[rows])
-        return Outcome(*arrays, rates, self.scores[rows])
+        rates = {fpr: None if rate is None else rate[replicas] for fpr, rate in self.tpr_at_fpr.items()}
+        arrays = (self.accuracy[replicas], self.own_accuracy[replicas], self.auc[replicas])
+        return Outcome(*arrays, rates, self.scores[replicas])
 
 
 def evaluate(
@@ -65,44 +72,54 @@ def evaluate(
 ) -> dict[str, Outcome]:
     """Attack R classifiers; `known` and `scored` are outputs on disjoint records.
 
-    The names are those of ATTACKS, and "NAME, per class" for the three scores that gain from a threshold a class. A
-    share HELD_OUT of the known records, the last ones of the members and of the non-members, is held out: by it the
-    attack network stops, and the attacks are ranked. (That favours the network, a little, in the ranking.) Thresholds
-    are fitted on all known records once they are ranked.
+    The names are those of ATTACKS, "NAME, per class" for the three scores that gain from a threshold per class, and
+    LABEL_ONLY where the copies were queried. A share HELD_OUT of the known records, the last ones of the members and of
+    the non-members, is held out: the attack network stops by it, and the attacks are ranked by it. (That favours the
+    network slightly in the ranking.) For their final use, thresholds and the logistic model of the label-only attack
+    are fitted on all known records.
     advance(k) is called when k more classifiers have an attack network. slot(r, hash of the outputs): where the scores
-    of the network that attacks classifier r are kept, if anywhere, so that they need not be made again.
+    of the network that attacks classifier r are kept, if anywhere, so that an interrupted run need not repeat them.
     Raises ArgumentError where the attacker knows fewer than four members or non-members.
     """
     held_out = held_out_share(known.member)
-    outcomes = {}
-    for name in ATTACKS:
-        if name == "network":
-            own, others = _network_scores(known, scored, held_out, generators, threads, advance, slot)
-            zero = Thresholds(np.zeros(known.p.shape[2]))  # "member" where h(p, y) >= 1/2
-            rules = [zero] * len(own)
-            outcomes[name] = _outcome(rules, rules, own, others, known, scored, held_out)
-            continue
-        own, others = SCORES[name](known.p, known.y), SCORES[name](scored.p, scored.y)
+    own, others = _network_scores(known, scored, held_out, generators, threads, advance, slot)
+    zero = [Thresholds(np.zeros(known.p.shape[2]))] * len(own)  # "member" where the logit is at least 0
+    outcomes = {"network": _outcome(zero, zero, own, others, known, scored, held_out)}
+    for name, score in SCORES.items():
+        own, others = score(known.p, known.y), score(scored.p, scored.y)
         for per_class in (False, True) if name != "correctness" else (False,):
             trial, final = (
                 [_fit(own[r], known.y[r], known, part, per_class) for r in range(len(own))]
-                for part in (~held_out, np.ones_like(held_out))  # ranked by what was held out, then fitted on all
+                for part in (~held_out, np.ones_like(held_out))
             )
             key = f"{name}, per class" if per_class else name
             outcomes[key] = _outcome(final, trial, own, others, known, scored, held_out)
+    if known.right is not None and scored.right is not None:
+        own, others = _label_only_scores(known, scored, held_out)
+        outcomes[LABEL_ONLY] = _outcome(zero, zero, own, others, known, scored, held_out)
     return outcomes
 
 
 def strongest(outcomes: dict[str, Outcome]) -> str:
-    """The attack that is best on the attacker's own held-out records, in the mean over the classifiers.
+    """The attack with the best mean accuracy over the classifiers on the held-out known records.
 
-    The scored records have no say in the choice, so the accuracy on them is an honest one.
+    The scored records have no part in the choice, so the accuracy on them is not biased by it.
     """
     return max(outcomes, key=lambda name: outcomes[name].own_accuracy.mean())
 
 
 def _fit(own: np.ndarray, y: np.ndarray, known: Outputs, part: np.ndarray, per_class: bool) -> Thresholds:
     return Thresholds.fit(own[part], y[part], known.member[part], known.p.shape[2], per_class)
+
+
+def _label_only_scores(known: Outputs, scored: Outputs, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of membership from a logistic model for each classifier: of the known records (R, n), by a model that was
+    fitted without the held-out ones, and of the scored records (R, m), by one that was fitted on all known ones."""
+    own, others = [], []
+    for features, scored_features in zip(known.right, scored.right, strict=True):
+        own.append(Logistic.fit(features[~held_out], known.member[~held_out]).scores(features))
+        others.append(Logistic.fit(features, known.member).scores(scored_features))
+    return np.stack(own), np.stack(others)
 
 
 def _network_scores(
@@ -114,10 +131,10 @@ def _network_scores(
     advance: Callable[[int], None],
     slot: Callable[[int, str], Slot | None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of membership for the known and for the scored records, from a network fitted for each classifier."""
+    """Logits of membership of the known (R, n) and the scored records (R, m), one attack network per classifier."""
 
     def attack(shard: slice, advance: Advance) -> tuple[np.ndarray, np.ndarray]:
-        r = shard.start  # each network stops at a time of its own, so each is trained alone
+        r = shard.start  # each network stops at its own epoch, so each is trained alone
         parts = {"known": known, "scored": scored}
         digest = hashlib.sha256(b"".join(part.p[r].tobytes() for part in parts.values())).hexdigest()
         kept = slot(r, digest)

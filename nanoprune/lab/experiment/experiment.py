@@ -1,7 +1,7 @@
-"""Fleets over seeds: every method trained and attacked, one replica a seed.
+"""Fleets over seeds: every method trained and attacked, one replica per seed.
 
-Every seed draws its own split and initial weights; the seeds, and for pruning the keep ratios too, are the replicas of
-one fleet. Methods share the splits, seed by seed, so that differences between methods are paired.
+Each seed draws its own split and initial weights. The seeds, and for pruning the keep ratios as well, are the replicas
+of one fleet. All methods use the same splits, so differences between methods are paired by seed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nanoprune.lab.engine.shards import Advance, map_shards, sample_threads, sha
 from nanoprune.lab.experiment.evaluate import Outcome, Outputs, evaluate
 from nanoprune.lab.experiment.fleet import Ended, train_shard
 from nanoprune.lab.experiment.memory import check_memory, resident
+from nanoprune.lab.experiment.queries import label_queries, queried
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
 from nanoprune.lab.privacy.accounting import summed_up
@@ -33,60 +34,60 @@ from nanoprune.records import Records
 
 
 class Progress:
-    """What a run tells of its progress; this one keeps quiet. `start` announces a stage of `total` steps."""
+    """Progress reports of a run; this class discards them."""
 
     def start(self, stage: str, total: int) -> None:
-        """A new stage begins."""
+        """A stage of `total` steps begins."""
 
     def advance(self, steps: int = 1) -> None:
-        """Some steps of the stage are done; called from worker threads."""
+        """`steps` more steps of the stage are done; called from worker threads."""
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """softmax over the last axis, in float64: fewer ties among the confident."""
+    """softmax over the last axis, in float64, which has fewer ties among confident predictions."""
     return softmax(logits.astype(np.float64), axis=-1)
 
 
 @dataclasses.dataclass
 class Trained:
-    """The networks of one method, a replica a seed, and what was recorded: curves, name -> (seeds, n).
+    """The networks of one method, one replica per seed, and the curves recorded in training, name -> (seeds, n).
 
-    steps: for each seed how its network was made, as a model file says it. answer: what the attacker gets to see of the
-    logits (seeds, n, classes): probabilities alike in float64.
+    steps: for each seed how its network was made, as in a model file. outputs: the deployed model's output for logits
+    (seeds, n, classes): probabilities of that shape, float64. It must keep the predicted class: the label-only attack
+    takes the labels from the logits.
     """
 
     net: Network
     curves: dict[str, np.ndarray]
     steps: list[list[dict[str, Any]]]
-    status: list[str] | None = None  # of the solver, one a seed; None where nothing was pruned
-    note: str | None = None  # what a reader of the results must know
-    answer: Callable[[np.ndarray], np.ndarray] = probabilities
-    privacy: dict[str, Any] | None = None  # the budget that was spent, see `defend.accounting.statement`
+    status: list[str] | None = None  # of ADMM, one per seed; None where it did not run
+    note: str | None = None  # for the notes of the results
+    outputs: Callable[[np.ndarray], np.ndarray] = probabilities
+    privacy: dict[str, Any] | None = None  # the budget that was spent, see `lab.privacy.accounting.statement`
 
-    def of(self, rows: list[int]) -> Trained:
-        """Some of the seeds."""
-        curves = {name: values[rows] for name, values in self.curves.items()}
-        steps, status = [self.steps[r] for r in rows], self.status and [self.status[r] for r in rows]
-        changes = {"curves": curves, "steps": steps, "status": status, "answer": self._answer_of(rows)}
-        return dataclasses.replace(self, net=self.net.copy(rows), **changes)
+    def of(self, seeds: list[int]) -> Trained:
+        """The networks of some of the seeds, given by their positions."""
+        curves = {name: values[seeds] for name, values in self.curves.items()}
+        steps, status = [self.steps[r] for r in seeds], self.status and [self.status[r] for r in seeds]
+        changes = {"curves": curves, "steps": steps, "status": status, "outputs": self._outputs_of(seeds)}
+        return dataclasses.replace(self, net=self.net.copy(seeds), **changes)
 
-    def _answer_of(self, rows: list[int]) -> Callable[[np.ndarray], np.ndarray]:
-        """`answer` for some of the seeds alone: it may be another one for each seed."""
+    def _outputs_of(self, seeds: list[int]) -> Callable[[np.ndarray], np.ndarray]:
+        """`outputs` for some of the seeds: the function may differ between seeds."""
 
-        def answer(logits: np.ndarray) -> np.ndarray:
-            of_all = np.zeros((self.net.replicas, *logits.shape[1:]), logits.dtype)  # (seeds, n, classes)
-            of_all[rows] = logits
-            return self.answer(of_all)[rows]
+        def outputs(logits: np.ndarray) -> np.ndarray:
+            all_logits = np.zeros((self.net.replicas, *logits.shape[1:]), logits.dtype)  # (seeds, n, classes)
+            all_logits[seeds] = logits
+            return self.outputs(all_logits)[seeds]
 
-        return answer
+        return outputs
 
 
 class Experiment:
     """A data set, a recipe and seeds; the methods below train fleets. The order of the calls changes no result.
 
-    Each seed draws its split, unless the `splits` are given, one a seed. checkpoints: where training is kept and taken
-    up again, if anywhere. dropped: what was lost of the seeds, a record for each seed with a replica that diverged;
-    `without_dropped` is the comparison of the others.
+    Each seed draws its split, unless `splits` has one per seed. checkpoints: where training is saved and resumed from,
+    if anywhere. dropped: a record for each seed with a replica that diverged; `without_dropped` compares the others.
     """
 
     def __init__(
@@ -108,11 +109,12 @@ class Experiment:
         self.splits = list(splits) if splits else [make_split(dataset, *sizes, seed) for seed in self.seeds]
         self.records = Records(dataset.x, dataset.y)
         size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
+        self.queries = label_queries(dataset)
         self.description = describe(recipe.network, *size, dropout=recipe.dropout)
         self._check(drawn=not splits)
 
     def _check(self, drawn: bool) -> None:
-        """Refuse before the first epoch what would fail after the last one."""
+        """Refuse now what would fail after hours of training."""
         net = build(self.description, replicas=1)
         for keep in self.recipe.keep:
             self.recipe.budget(net, keep)
@@ -120,16 +122,19 @@ class Experiment:
         check_memory(net, replicas, self.recipe, self.threads, resident(self.dataset.x, self.threads))
         known = min(len(self.splits[0].known_members), len(self.splits[0].known_nonmembers))
         if drawn and known < 4:
-            raise ArgumentError(f"members and nonmembers must leave the attacker at least 4 of each, he knows {known}")
+            raise ArgumentError(
+                f"members and nonmembers must be enough for the attacker to know 4 of each, which are half of them; it "
+                f"would know {known}"
+            )
         if self.recipe.minmax and self.recipe.reference < 2:
             raise ArgumentError(f"reference must be at least 2 for the Min-Max game, got {self.recipe.reference}")
 
     def by(self, recipe: Recipe) -> Experiment:
-        """The same records, splits and seeds by another recipe."""
+        """The same records, splits and seeds with another recipe."""
         experiment = Experiment(
             self.dataset, recipe, self.seeds, self.threads, self.progress, self.splits, self.checkpoints
         )
-        experiment.dropped = self.dropped  # the same list: what one of them loses is lost in both
+        experiment.dropped = self.dropped  # the same list: a seed that diverges in one is dropped in both
         return experiment
 
     def indices(self, part: str) -> np.ndarray:
@@ -145,28 +150,35 @@ class Experiment:
         last = epochs or self.recipe.dense.epochs
         return self._fleet(method, net, steps, last, lambda shard, _: shard.dense(lam, epochs))
 
-    def stopped(self, method: str, target: np.ndarray, baseline: Trained) -> Trained:
-        """The baseline stopped after the first epoch whose test accuracy reaches the target of its seed, (seeds,).
+    def stopped(self, method: str, target: Trained, baseline: Trained) -> Trained:
+        """The baseline stopped after the first epoch whose accuracy reaches that of `target`, seed by seed.
 
-        Where it never does, its last epoch. The same seeds give the same training again, so it is run again and
-        stopped, and no epoch's weights need to be stored.
+        Both accuracies are measured on the non-members that the attacker knows, so no scored record has a part in the
+        choice. Where the baseline never reaches it, its last epoch. The same seeds give the same training again, so it
+        is run again and stopped, and no weights need to be stored.
         """
-        reached = baseline.curves["test_accuracy"] >= target[:, None]  # (seeds, epochs)
+        goal = self.accuracies(target.net, "known_nonmembers")  # (seeds,)
+        reached = baseline.curves["known_accuracy"] >= goal[:, None]  # (seeds, epochs)
         lost = self._lost()
         epochs = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, reached.shape[1])
         epochs[lost] = 1
-        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
-        last = int(epochs.max())
-        steps = [[self.recipe.train_step(0.0, int(e))] for e in epochs]
-        trained = self._fleet(method, net, steps, last, lambda shard, rows: shard.stopped(epochs[rows], last))
-        trained.curves["stopped_after"] = epochs[:, None]
+        trained = self.stopped_after(method, epochs)
         missed = int((~reached.any(axis=1) & ~lost).sum())
         if missed:
             trained.note = f"{method}: not reached in {missed} of {(~lost).sum()} seeds, which kept the last epoch"
         return trained
 
+    def stopped_after(self, method: str, epochs: np.ndarray) -> Trained:
+        """The baseline stopped after epochs[r] epochs in seed r, (seeds,)."""
+        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        last = int(epochs.max())
+        steps = [[self.recipe.train_step(0.0, int(e))] for e in epochs]
+        trained = self._fleet(method, net, steps, last, lambda shard, rows: shard.stopped(epochs[rows], last))
+        trained.curves["stopped_after"] = epochs[:, None]
+        return trained
+
     def validated(self, method: str) -> Trained:
-        """Dense networks, each as it was after its best epoch on the reference set, see `Shard.validated`."""
+        """Dense networks, each as it was after its best epoch on the reference set; see `Shard.validated`."""
         if self.recipe.reference < 1:
             raise ArgumentError(f"reference must be at least 1 for {method}, which validates on it, got 0")
         net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
@@ -175,19 +187,22 @@ class Experiment:
         trained.steps = [[self.recipe.train_step(0.0, int(e))] for e in trained.curves["stopped_after"][:, 0]]
         return trained
 
-    def outputs(self, net: Network, part: str) -> np.ndarray:
+    def logits(self, net: Network, part: str) -> np.ndarray:
         """Logits (seeds, n, classes) of the records of one part of the splits."""
         with single_threaded_blas():
             return predict_fleet(net, self.records, self.indices(part), self.threads)
 
     def pruned(self, dense: Trained, keeps: Sequence[Any], lam: float = 0.0) -> list[Trained]:
-        """The dense networks pruned to each keep ratio (a number, or one a layer), as one fleet; a result a ratio."""
+        """The dense networks pruned to each keep ratio (a number, or one per layer) as one fleet; one result per ratio.
+
+        With recipe.solver "magnitude", by one-shot magnitude pruning with the same epochs in place of ADMM.
+        """
         S = len(self.seeds)
         net = dense.net.copy(list(range(S)) * len(keeps))  # (ratios x seeds) replicas
         steps = [[*before, self.recipe.prune_step(ratios, lam)] for ratios in keeps for before in dense.steps]
         stages = [self.recipe.stages(net, ratios) for ratios in keeps for _ in range(S)]  # of each replica
         fleet = self._fleet(
-            "prune" + ("+minmax" if lam else ""),
+            ("prune" if self.recipe.solver == "admm" else "magnitude") + ("+minmax" if lam else ""),
             net,
             steps,
             self.recipe.pruning_epochs,
@@ -199,37 +214,37 @@ class Experiment:
                 fleet.net.shard(part),
                 {name: values[part] for name, values in fleet.curves.items()},
                 fleet.steps[part],
-                fleet.status[part],
+                fleet.status and fleet.status[part],
             )
             for part in parts
         ]
 
-    def private(self, method: str, epsilon: float, way: str = "dense", keep: Keep | None = None) -> Trained:
-        """Networks trained with DP-SGD within `epsilon`, from their initial weights; `Shard.private` has the ways."""
+    def private(self, method: str, epsilon: float, variant: str = "dense", keep: Keep | None = None) -> Trained:
+        """Networks trained with DP-SGD within `epsilon` from their initial weights; variants as in `Shard.private`."""
         members = self.indices("members").shape[1]
-        return self.private_by(method, self.recipe.private_noise(members, epsilon), way, keep)
+        return self.private_by(method, self.recipe.private_noise(members, epsilon), variant, keep)
 
-    def private_by(self, method: str, noise: float, way: str = "dense", keep: Keep | None = None) -> Trained:
-        """The same with this noise, whatever epsilon that is."""
+    def private_by(self, method: str, noise: float, variant: str = "dense", keep: Keep | None = None) -> Trained:
+        """The same with a given noise multiplier."""
         net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
         stages = () if keep is None else self.recipe.stages(net, keep)
-        step = self.recipe.private_step(self.indices("members").shape[1], noise, way, keep)
+        step = self.recipe.private_step(self.indices("members").shape[1], noise, variant, keep)
         trained = self._fleet(
             method,
             net,
             [[step] for _ in self.seeds],
             self.recipe.private.epochs,
-            lambda shard, rows: shard.private(noise, way, [[ratios] * shard.net.replicas for ratios in stages]),
+            lambda shard, rows: shard.private(noise, variant, [[ratios] * shard.net.replicas for ratios in stages]),
         )
         trained.privacy, trained.note = step["privacy"], f"{method}: {summed_up(step['privacy'])}"
         return trained
 
     def _lost(self) -> np.ndarray:
-        """Which seeds have been dropped, (seeds,) bool."""
+        """Which seeds were dropped, (seeds,) bool."""
         return np.isin(self.seeds, [record["seed"] for record in self.dropped])
 
     def without_dropped(self, trained: dict[str, Trained]) -> tuple[Experiment, dict[str, Trained]]:
-        """The comparison of the seeds that no method has lost, so that differences stay paired by seed."""
+        """The comparison of the seeds that diverged in no method, so that differences stay paired by seed."""
         left = np.flatnonzero(~self._lost()).tolist()
         seeds, splits = ([of[i] for i in left] for of in (self.seeds, self.splits))
         experiment = Experiment(self.dataset, self.recipe, seeds, self.threads, self.progress, splits, self.checkpoints)
@@ -247,9 +262,9 @@ class Experiment:
         return np.concatenate(shards)
 
     def attack(self, trained: dict[str, Trained]) -> dict[str, dict[str, Outcome]]:
-        """Every attack on the answers of every method: fitted on the known records, measured on the scored ones.
+        """Every attack on the outputs of every method: fitted on the known records, measured on the scored ones.
 
-        The same generators, seed by seed, for every method: all meet the same attacker.
+        Every method meets the same attacker: the same generators, seed by seed, and the same label-only queries.
         """
         S = len(self.seeds)
         self.progress.start("attack", S * len(trained))
@@ -264,22 +279,26 @@ class Experiment:
         return self.checkpoints and self.checkpoints.slot("attack", slice(r, r + 1), outputs)
 
     def _outputs(self, trained: list[Trained], share: str) -> Outputs:
-        """What the methods answer for one share of the splits; of the known records as many members as non-members."""
+        """The outputs of all methods on one share of the splits; as many known members as known non-members."""
         parts = [self.indices(f"{share}_{part}") for part in ("members", "nonmembers")]
         if share == "known":
             parts = [part[:, : min(p.shape[1] for p in parts)] for part in parts]
         index = np.concatenate(parts, axis=1)  # (seeds, n)
-        answers = [of.answer(predict_fleet(of.net, self.records, index, self.threads)) for of in trained]
-        p = np.concatenate(answers)  # (methods x seeds, n, classes)
+        member = np.repeat([True, False], [part.shape[1] for part in parts])
+        p, right = [], []
+        for of in trained:
+            logits = predict_fleet(of.net, self.records, index, self.threads)  # (seeds, n, classes)
+            p.append(of.outputs(logits))
+            right.append(queried(of.net, self.records, index, self.queries, self.threads))
         y = np.tile(self.dataset.y[index], (len(trained), 1))  # (methods x seeds, n)
-        return Outputs(p, y, np.repeat([True, False], [part.shape[1] for part in parts]))
+        return Outputs(np.concatenate(p), y, member, np.concatenate(right))
 
     def _fleet(
         self, method: str, net: Network, steps: list, epochs: int, run: Callable[[Shard, list[int]], list[str] | None]
     ) -> Trained:
-        """Run `run` on every shard of the fleet, replicas (k x seeds), and put together what was recorded.
+        """Run `run` on every shard of the fleet, replicas (k x seeds), and join the results.
 
-        A seed that has been dropped before is not trained any more.
+        A seed that was dropped before is not trained.
         """
         S, spread = len(self.seeds), sample_threads(net, self.recipe.dense.batch, self.threads)
         parts = [self.indices(part) for part in ("members", "reference", "nonmembers")]
@@ -287,10 +306,11 @@ class Experiment:
 
         def train(rows: slice, advance: Advance) -> Ended | None:
             def make(replicas: list[int], saved: Saved | None) -> Shard:
-                of = np.array(replicas) % S  # replica -> its seed's place
+                of = np.array(replicas) % S  # replica -> the position of its seed
                 seeds, records = [self.seeds[i] for i in of], (self.records, *(part[of] for part in parts))
                 about = (self.recipe, ProcessGroup(spread), advance)
-                return Shard(method, net.copy(replicas), seeds, *records, *about, slot=slot, saved=saved)
+                known = len(self.splits[0].known_nonmembers)  # the first of the non-members
+                return Shard(method, net.copy(replicas), seeds, *records, *about, slot=slot, saved=saved, known=known)
 
             replicas = [r for r in range(net.replicas)[rows] if not lost[r % S]]
             slot = self.checkpoints and self.checkpoints.slot(method, rows, steps[rows])
@@ -303,14 +323,14 @@ class Experiment:
         return self._together(method, net, steps, [shard for shard in ended if shard])
 
     def _together(self, method: str, net: Network, steps: list, shards: list[Ended]) -> Trained:
-        """The fleet of the shards. Replicas that were dropped are zero there, and their curves NaN or 0."""
+        """The fleet of the shards. Replicas that were dropped are zero in it, and their curves NaN or 0."""
         left = [r for shard in shards for r in shard.left]
         for r, reason in (item for shard in shards for item in shard.dropped.items()):
             seed = self.seeds[r % len(self.seeds)]
             if not self._lost()[r % len(self.seeds)]:
                 self.dropped.append({"seed": seed, "method": method, "reason": reason})
         if len(self.dropped) == len(self.seeds):
-            raise DivergenceError(self.dropped[-1]["reason"])  # no seed is left to compare
+            raise DivergenceError(self.dropped[-1]["reason"])  # no seed is left
         shards = [shard for shard in shards if shard.left]
         for name in ("theta", "state"):
             values = getattr(net, name)

@@ -1,9 +1,8 @@
-"""Noise on the answers that fools an attack network (Jia, Salem, Backes, Zhang & Gong 2019, "MemGuard", 1909.10594).
+"""MemGuard: noise on the outputs that misleads an attack network (Jia, Salem, Backes, Zhang & Gong 2019, 1909.10594).
 
-The defender trains an attack network h of its own on what the classifier says of its members and of its reference
-records. An answer p = softmax(z) is then replaced by q = softmax(z + e), with e such that h is undecided about q and
-that q names the same class, or it is given as it is: by a coin whose odds keep the expected distortion |q - p|_1 in a
-budget.
+The defender trains an attack network h on the classifier's outputs for its members and its reference records. An output
+$p = softmax(z)$ is then replaced, with some probability, by $q = softmax(z + e)$, where e is such that h is undecided
+about q and that q predicts the same class. The probability keeps the expected distortion $|q - p|_1$ within a budget.
 """
 
 from __future__ import annotations
@@ -23,19 +22,20 @@ from nanoprune.nn import Network, Workspace
 from nanoprune.nn import softmax as device_softmax
 from nanoprune.nn.loss import one_hot
 
-C2 = 10.0  # weight of the penalty on another class, as in the authors' code
+C2 = 10.0  # weight of the penalty on another predicted class, as in the authors' code
 C3 = (0.0, 0.1, 1.0)  # weights of the distortion, tried in turn; theirs are 0.1, 1, ... until one fails
 RATE = 0.3  # length of a step in the logits; theirs is 0.1
 STEPS = 100  # for each weight; theirs are up to 300
 BLOCK = 1024  # records at a time
-DIGITS = 4  # of a probability that the coin of a record depends on
+DIGITS = 4  # decimals of a probability from which a record's random number is derived
 
 
 @dataclasses.dataclass
 class MemGuard:
-    """h: the defender's attack network, a replica a classifier. budget: most of E |q - p|_1, of which 2 is no limit.
+    """h: the defender's attack network, one replica per classifier. budget: upper bound on $E |q - p|_1$; 2 is none.
 
-    secrets: what the coins depend on beside the answer, one a replica, so that the same query has the same answer.
+    secrets: one per replica. The random numbers are derived from the secret and the output, so that the same query
+    always gets the same output.
     """
 
     h: Network
@@ -44,26 +44,26 @@ class MemGuard:
     threads: int = 1
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
-        """The answers (R, n, classes), float64, where the classifiers' logits are (R, n, classes)."""
+        """The defended outputs (R, n, classes), float64, for logits (R, n, classes)."""
         p, q, odds = self.perturbed(logits)
         coins = np.stack([_coins(row, secret) for row, secret in zip(p, self.secrets, strict=True)])  # (R, n)
         return np.where((coins < odds)[..., None], q, p)
 
     def perturbed(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """p and q (R, n, classes) and the odds of q, (R, n): min(1, budget / |q - p|_1), the paper's phase II.
+        """p, q (R, n, classes) and the probability of q, (R, n): $min(1, budget / |q - p|_1)$, the paper's phase II.
 
-        Where no noise was found that leaves the class named, q is p.
+        Where no noise was found that keeps the predicted class, q is p.
         """
         blocks = [logits[:, i : i + BLOCK] for i in range(0, logits.shape[1], BLOCK)] or [logits]
         e = np.concatenate([self._noise(block) for block in blocks], axis=1)  # (R, n, classes)
         p, q = (softmax(z.astype(np.float64), axis=2) for z in (logits, logits + e))
-        kept = q.argmax(axis=2) == p.argmax(axis=2)  # (R, n): probabilities may tie where logits do not
+        kept = q.argmax(axis=2) == p.argmax(axis=2)  # (R, n); probabilities can tie where logits do not
         q = np.where(kept[..., None], q, p)
         distortion = np.abs(q - p).sum(axis=2)  # (R, n)
         return p, q, np.minimum(1.0, self.budget / np.maximum(distortion, np.finfo(float).tiny))
 
     def _noise(self, logits: np.ndarray) -> np.ndarray:
-        """`find_noise` for logits (R, n, classes), the replicas shared out among the threads."""
+        """`find_noise` for logits (R, n, classes), the replicas divided among the threads."""
         z = np.ascontiguousarray(logits.swapaxes(1, 2))  # (R, classes, n)
         parts = map_shards(lambda r: to_host(find_noise(self.h.shard(r), to_device(z[r]))), len(z), self.threads)
         return np.concatenate(parts).swapaxes(1, 2)
@@ -79,8 +79,8 @@ def memguard(
 ) -> MemGuard:
     """The defence of R classifiers with logits (R, n, classes) of members and (R, m, classes) of reference records.
 
-    h sees the class that is named, since nobody tells the defender the true label of a query. advance(1) is called when
-    one more of them is fitted. Raises ArgumentError where there are fewer than four members or reference records.
+    h gets the predicted class, since the defender does not know the true label of a query. advance(1) is called when
+    one more attack network is fitted. Raises ArgumentError on fewer than four members or reference records.
     """
     p = softmax(np.concatenate([members, reference], axis=1).astype(np.float64), axis=2)  # (R, n + m, classes)
     member = np.repeat([True, False], [members.shape[1], reference.shape[1]])
@@ -98,14 +98,15 @@ def memguard(
 
 
 def find_noise(h: Network, z: Any) -> Any:
-    """e (R, classes, N) for logits z alike: 0, or such that h changes its mind about q = softmax(z + e), and only h.
+    """e (R, classes, N) for logits z (R, classes, N): 0, or noise that changes h's decision and no predicted class.
 
-    With u = z + e, p = softmax(z), c the class named and h(q) the logit of membership: gradient steps of one length on
+    With $u = z + e$, $p = softmax(z)$, $q = softmax(u)$, c the predicted class and h(q) the logit of membership, it
+    takes gradient steps of a fixed length on
 
         |h(q)|  +  C2 max(0, max_{j != c} u_j - u_c)  +  C3 |q - p|_1                      (the paper's phase I)
 
-    from e = 0, for each C3. Of all e on the way for which h(q) has the other sign than h(p) and is nearer to 0, and
-    class c is still named, the one of the least |q - p|_1 is taken.
+    from e = 0, for each C3. Of all iterates for which h(q) has the opposite sign of h(p) and is nearer to 0, and class
+    c is still predicted, it returns the one with the least $|q - p|_1$.
     """
     ws, p = Workspace(training=False), device_softmax(z)
     named = z.argmax(axis=1)  # (R, N)
@@ -144,7 +145,7 @@ def noise_gradient(h: Network, now: Any, u: Any, q: Any, p: Any, named: Any, c3:
 
 
 def _coins(p: np.ndarray, secret: bytes) -> np.ndarray:
-    """A number in [0, 1) for each answer p (n, classes), as if by chance, that only depends on it and on the secret."""
+    """A pseudo-random number in [0, 1) for each output p (n, classes), which depends on it and the secret alone."""
     rows = np.round(p, DIGITS)
     hashes = (hashlib.sha256(secret + row.tobytes()).digest() for row in rows)
     return np.array([int.from_bytes(digest[:6], "big") / 2**48 for digest in hashes])

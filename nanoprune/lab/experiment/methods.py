@@ -1,13 +1,13 @@
 """The methods that `reproduce` compares, one record each, in the order of the results.
 
-A method's `train` makes its networks from the experiment and from the methods that it needs. To add one, add a record
-to `comparison`: its name is then known to --methods, and what it needs is trained before it.
+A method's `train` makes its networks from the experiment and from the methods that it needs. To add a method, add a
+record to `comparison`: --methods then accepts its name, and the methods that it needs are trained first.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from nanoprune.errors import ArgumentError
@@ -16,18 +16,22 @@ from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.recipes import Keep, Recipe, keep_name
 from nanoprune.lab.zoo import mixes_records, narrowed
 
-BASELINE = "baseline"  # every change is measured against it, so it always runs
-PRIVATE = "dp-"  # how the names of rows with DP-SGD begin
+BASELINE = "baseline"  # changes are measured against it, so it always runs
+PRIVATE = "dp-"  # prefix of the methods with DP-SGD
+SCHEDULE, GAME, PRUNING = "the longer schedule and its weight decay", "the game", "pruning"
+ACCURACY, SIZE, ADMM = "test accuracy", "the number of weights", "ADMM against one-shot magnitudes"
+DATA_FREE = ("synflow", "random")  # variants of DP-SGD whose mask sees no record
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A row of the results.
+    """A method of the comparison.
 
-    train(experiment, done, [of, ...]) -> [Trained, ...]: methods that have the same `train` may be trained together, as
-    one fleet; `of` says what tells them apart, done[name] has the methods that were trained before. needs: which of
-    those it takes. default: whether it runs where no methods are named. repeatable: whether shadow models can repeat
-    it; they cannot where it acts on the answers.
+    train(experiment, done, [of, ...]) -> [Trained, ...]: methods with the same `train` may be trained together, as one
+    fleet; `of` tells them apart, done[name] has the methods that were trained before. needs: the methods that it takes
+    from `done`. default: whether it runs where no methods are named. repeatable: whether shadow models can repeat it,
+    which they cannot where it acts on the outputs. controls: (name, difference) of other methods that it is to be
+    compared with, and what the two differ in or, for early-stop and small-dense, have in common.
     """
 
     name: str
@@ -36,11 +40,14 @@ class Method:
     needs: tuple[str, ...] = ()
     default: bool = True
     repeatable: bool = True
+    controls: tuple[tuple[str, str], ...] = ()
 
 
 def comparison(recipe: Recipe) -> list[Method]:
-    """Every method that there is for a recipe; without the game where its lambda is 0, and without those that take
-    reference records where there are too few."""
+    """All methods for a recipe, in the order of the results.
+
+    Those of the game are left out where its lambda is 0, and those that need reference records where there are too few.
+    """
     prunes = [f"prune-{keep_name(keep)}" for keep in recipe.keep]
     suffixes = ["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])]  # the first ratio's controls have bare names
     controls = list(zip(suffixes, prunes, strict=True))
@@ -48,40 +55,72 @@ def comparison(recipe: Recipe) -> list[Method]:
     methods += [Method(name := f"early-stop{s}", _early_stop, (name, of), (BASELINE, of)) for s, of in controls]
     methods += [Method(name := f"small-dense{s}", _small_dense, (name, of), (of,)) for s, of in controls]
     if recipe.minmax:
-        methods.append(Method("minmax", _minmax))
-    for name, keep in zip(prunes, recipe.keep, strict=True):
-        methods.append(Method(name, _prune, keep, (BASELINE,)))
-        if recipe.minmax:
-            methods.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,)))
-    for name, make in (defences.TRAINING | defences.ANSWERS).items():
+        methods.append(Method("minmax", _minmax, controls=((BASELINE, GAME),)))
+    ratios = list(zip(recipe.keep, prunes, suffixes, strict=True))
+    if "prune-1" not in prunes:  # nothing is pruned: the control for the schedule
+        ratios.insert(0, (1.0, "prune-1", None))
+    for keep, name, suffix in ratios:
+        methods += _pruning_methods(recipe, keep, name, suffix)
+    for name, make in (defences.TRAINING | defences.OUTPUTS).items():
         if recipe.reference >= defences.REFERENCE.get(name, 0):
-            methods.append(Method(name, _simple, make, (BASELINE,), False, name in defences.TRAINING))
-    for name, *of in () if mixes_records(recipe.network) else _private_rows(recipe):
-        methods.append(Method(name, _private, (name, *of), default=False))
-        control = f"early-stop-{name}"
-        methods.append(Method(control, _early_stop, (control, name), (BASELINE, name), default=False))
+            repeatable = name in defences.TRAINING
+            control = ((BASELINE, "the defence"),)
+            methods.append(Method(name, _simple, make, (BASELINE,), False, repeatable, controls=control))
+    return methods + ([] if mixes_records(recipe.network) else _private_methods(recipe))
+
+
+def _pruning_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) -> list[Method]:
+    """Pruning to one ratio with and without the game, and its control with magnitudes in place of ADMM.
+
+    suffix: of the names of its controls of equal accuracy and size; None for the control that prunes nothing.
+    """
+    magnitude = f"magnitude-{keep_name(keep)}"
+    if suffix is None or keep == 1:
+        controls, of_game, magnitudes = ((BASELINE, SCHEDULE),), (("minmax", SCHEDULE), ("prune-1", GAME)), False
+    else:
+        same = ((f"early-stop{suffix}", f"the same {ACCURACY}"), (f"small-dense{suffix}", f"the same {SIZE}"))
+        controls, magnitudes = (("prune-1", PRUNING), (magnitude, ADMM), *same), True
+        of_game = (("prune-1+minmax", PRUNING), (name, GAME))
+    found = [Method(name, _prune, keep, (BASELINE,), controls=controls)]
+    if recipe.minmax:
+        found.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,), controls=of_game))
+    if magnitudes:
+        found.append(Method(magnitude, _magnitude, keep, (BASELINE,), controls=(("prune-1", PRUNING),)))
+    return found
+
+
+def _private_methods(recipe: Recipe) -> list[Method]:
+    """The methods with DP-SGD, and for each the baseline stopped at its test accuracy."""
+    variants = ("mask", *DATA_FREE, "admm", "magnitude") if recipe.reference else (*DATA_FREE, "admm", "magnitude")
+    methods = []
+
+    def add(name: str, *of: Any, controls: tuple[tuple[str, str], ...] = ()) -> None:
+        stopped = f"early-stop-{name}"
+        controls = (*controls, (stopped, f"the same {ACCURACY}"))
+        methods.append(Method(name, _private, (name, *of), default=False, controls=controls))
+        methods.append(Method(stopped, _early_stop, (stopped, name), (BASELINE, name), default=False))
+
+    for epsilon in recipe.private.epsilons:
+        dense = f"{PRIVATE}{epsilon:g}"
+        add(dense, epsilon, "dense", None)
+        for keep in recipe.keep:
+            random = f"{dense}+random-{keep_name(keep)}"
+            for variant in variants:
+                name = f"{dense}+{variant}-{keep_name(keep)}"
+                others = () if name == random else ((random, "which weights are kept"),)
+                add(name, epsilon, variant, keep, controls=((dense, PRUNING), *others))
     return methods
 
 
-def _private_rows(recipe: Recipe) -> Iterator[tuple[str, float, str, Keep | None]]:
-    """Name, epsilon, way and ratio of each row with DP-SGD."""
-    ways = ("mask", "admm", "magnitude") if recipe.reference else ("admm", "magnitude")
-    for epsilon in recipe.private.epsilons:
-        yield (f"{PRIVATE}{epsilon:g}", epsilon, "dense", None)
-        for keep in recipe.keep:
-            for way in ways:
-                yield (f"{PRIVATE}{epsilon:g}+{way}-{keep_name(keep)}", epsilon, way, keep)
-
-
 def chosen(recipe: Recipe, names: str = "default") -> list[Method]:
-    """The methods of a list such as "baseline,minmax", with those that they need, in their order.
+    """The methods of a list such as "baseline,minmax" and those that they need, in the order of the results.
 
-    "default" and "all" stand for several, "simple" for the simple defences, "private" for the rows with DP-SGD and
-    their controls. Raises ArgumentError, with the names that there are, on one that there is not.
+    "default" and "all" stand for several, "simple" for the simple defences, "private" for the methods with DP-SGD and
+    their controls. Raises ArgumentError, with the known names, on an unknown one.
     """
     methods = {method.name: method for method in comparison(recipe)}
     groups = {"default": [name for name, method in methods.items() if method.default], "all": list(methods)}
-    groups["simple"] = [name for name in methods if name in defences.TRAINING | defences.ANSWERS]
+    groups["simple"] = [name for name in methods if name in defences.TRAINING | defences.OUTPUTS]
     groups["private"] = [name for name in methods if name.removeprefix("early-stop-").startswith(PRIVATE)]
     wanted = {BASELINE}
     words = names.split(",")
@@ -101,7 +140,7 @@ def chosen(recipe: Recipe, names: str = "default") -> list[Method]:
 
 
 def check_repeatable(methods: list[Method]) -> None:
-    """ArgumentError, with their names, where there are methods that shadow models cannot repeat."""
+    """ArgumentError, with their names, if shadow models cannot repeat some of the methods."""
     names = [method.name for method in methods if not method.repeatable]
     if names:
         raise ArgumentError(
@@ -111,7 +150,7 @@ def check_repeatable(methods: list[Method]) -> None:
 
 
 def check_private(recipe: Recipe, names: str) -> None:
-    """ArgumentError where settings of DP-SGD are given and none of the methods is trained with it."""
+    """ArgumentError if none of the methods is trained with DP-SGD, for settings that would have no effect."""
     if not any(method.train is _private for method in chosen(recipe, names)):
         why = (
             f"{recipe.network} has BatchNorm, which mixes records" if mixes_records(recipe.network) else "see --methods"
@@ -120,7 +159,7 @@ def check_private(recipe: Recipe, names: str) -> None:
 
 
 def find_noise(experiment: Experiment, methods: list[Method]) -> None:
-    """Find the noise of every method with DP-SGD: what cannot be had is refused now, not after the other methods."""
+    """Find the noise of every method with DP-SGD: an impossible epsilon is refused now, not after the other methods."""
     members = experiment.indices("members").shape[1]
     for _, epsilon, *_ in (method.of for method in methods if method.train is _private):
         experiment.recipe.private_noise(members, epsilon)
@@ -143,11 +182,8 @@ def _dense(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> 
 
 
 def _early_stop(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str, str]]) -> list[Trained]:
-    """The control of equal accuracy: the baseline stopped at the test accuracy of another row, seed by seed."""
-    return [
-        experiment.stopped(name, experiment.accuracies(done[other].net, "nonmembers"), done[BASELINE])
-        for name, other in of
-    ]
+    """The control of equal accuracy: the baseline stopped at the accuracy of another method, seed by seed."""
+    return [experiment.stopped(name, done[other], done[BASELINE]) for name, other in of]
 
 
 def _small_dense(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str, str]]) -> list[Trained]:
@@ -174,5 +210,10 @@ def _prune_minmax(experiment: Experiment, done: dict[str, Trained], of: list[Any
     return experiment.pruned(done[BASELINE], of, experiment.recipe.minmax)
 
 
+def _magnitude(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
+    """The control for ADMM: the same epochs without a penalty, then one-shot magnitude pruning and the retraining."""
+    return experiment.by(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(done[BASELINE], of)
+
+
 def _private(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
-    return [experiment.private(*row) for row in of]
+    return [experiment.private(*arguments) for arguments in of]

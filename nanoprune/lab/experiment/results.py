@@ -1,4 +1,4 @@
-"""What a run found, as results.json and curves.h5 have it."""
+"""The results of a run, as results.json and curves.h5 have them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nanoprune.backend import device_name, precision
 from nanoprune.errors import DataError
 from nanoprune.lab.data import splits_sha256
 from nanoprune.lab.engine.folder import versions
-from nanoprune.lab.experiment.evaluate import ATTACKS, FALSE_POSITIVE_RATES, Outcome, strongest
+from nanoprune.lab.experiment.evaluate import ATTACKS, FALSE_POSITIVE_RATES, LABEL_ONLY, Outcome, strongest
 from nanoprune.lab.experiment.experiment import Experiment, Trained
-from nanoprune.lab.experiment.methods import PRIVATE
+from nanoprune.lab.experiment.methods import PRIVATE, Method
 from nanoprune.lab.experiment.recipes import Recipe, keep_name
 from nanoprune.lab.privacy.accounting import NOT_COVERED
 from nanoprune.lab.statistics import epsilon_lower_bound, paired_difference, summary
@@ -26,11 +26,11 @@ from nanoprune.lab.storage.files import write_json
 from nanoprune.lab.storage.hdf5 import new_file
 from nanoprune.lab.zoo import build
 
-ROC_GRID = np.logspace(-4, 0, 121)  # false-positive rates at which the mean ROC is kept
+ROC_GRID = np.logspace(-4, 0, 121)  # false positive rates at which the mean ROC is stored
 
 
 def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, Outcome]) -> dict[str, Any]:
-    """One method's entry of results.json, but for the changes against the baseline."""
+    """One method's entry of results.json, without the differences between methods."""
     net, name = trained.net, strongest(outcomes)
     nonzero, full = net.nonzero(), build(experiment.description, replicas=0).weight_count
     train, test = (summary(experiment.accuracies(net, part)) for part in ("members", "nonmembers"))
@@ -40,7 +40,7 @@ def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, O
         "compression": float(full / max(nonzero.mean(), 1)),
         "train_accuracy": train,
         "test_accuracy": test,
-        "attacks": {attack: _attack(outcomes, attack) for attack in ATTACKS},
+        "attacks": {attack: _attack(outcomes, attack) for attack in (*ATTACKS, LABEL_ONLY) if attack in outcomes},
         "strongest_attack": name,
         "strongest_attack_accuracy": summary(outcomes[name].accuracy),
         **({"solver": {"status": trained.status}} if trained.status else {}),
@@ -51,8 +51,7 @@ def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, O
 def _bound(experiment: Experiment, outcomes: dict[str, Outcome]) -> float:
     """The largest epsilon that any attack on any seed excludes, at 95% confidence for all of them together.
 
-    It is that of (epsilon, 0)-privacy: what a delta of 1e-5 allows beside it on some thousand records (a chance of
-    about n delta to tell one of them for certain) is not taken off.
+    The bound is for (epsilon, 0)-privacy; it is not corrected for delta.
     """
     member = _scored_members(experiment)
     alpha = 0.05 / (len(outcomes) * len(experiment.seeds))  # Bonferroni
@@ -61,26 +60,31 @@ def _bound(experiment: Experiment, outcomes: dict[str, Outcome]) -> float:
 
 
 def _scored_members(experiment: Experiment) -> np.ndarray:
-    """Which of the scored records are members, (n,) bool."""
+    """Membership of the scored records, (n,) bool."""
     parts = ("scored_members", "scored_nonmembers")
     return np.repeat([True, False], [experiment.indices(part).shape[1] for part in parts])
 
 
-def with_changes(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The entries with their differences from the baseline, paired by seed."""
-    changes = {"attack_accuracy_change": "strongest_attack_accuracy", "test_accuracy_change": "test_accuracy"}
-    return {
-        method: entry
-        | (
-            {
-                change: paired_difference(entry[of]["values"], methods["baseline"][of]["values"])
-                for change, of in changes.items()
-            }
-            if method != "baseline"
-            else {}
-        )
-        for method, entry in methods.items()
-    }
+CHANGES = {"attack_accuracy_change": "strongest_attack_accuracy", "test_accuracy_change": "test_accuracy"}
+
+
+def with_changes(methods: dict[str, dict[str, Any]], wanted: Collection[Method] = ()) -> dict[str, dict[str, Any]]:
+    """The entries with their differences from the baseline and from the controls of `wanted`, paired by seed."""
+
+    def changes(entry: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        return {name: paired_difference(entry[of]["values"], other[of]["values"]) for name, of in CHANGES.items()}
+
+    controls = {method.name: method.controls for method in wanted}
+    found = {}
+    for name, entry in methods.items():
+        against = {
+            control: {"difference": difference} | changes(entry, methods[control])
+            for control, difference in controls.get(name, ())
+            if control in methods
+        }
+        found[name] = entry | (changes(entry, methods["baseline"]) if name != "baseline" else {})
+        found[name] |= {"controls": against} if against else {}
+    return found
 
 
 def _attack(outcomes: dict[str, Outcome], name: str) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def _attack(outcomes: dict[str, Outcome], name: str) -> dict[str, Any]:
 
 
 def roc_curves(experiment: Experiment, outcomes: dict[str, Outcome]) -> dict[str, np.ndarray]:
-    """Mean over the seeds of each attack's ROC, at the rates of ROC_GRID that the non-members can tell apart."""
+    """Mean over the seeds of each attack's ROC, at the rates of ROC_GRID that are at least one non-member."""
     member = _scored_members(experiment)
     grid = np.concatenate([[0.0], ROC_GRID[(~member).sum() * ROC_GRID >= 1]])
     curves = {}
@@ -108,7 +112,7 @@ def roc_curves(experiment: Experiment, outcomes: dict[str, Outcome]) -> dict[str
 
 
 def header(experiment: Experiment, methods: Collection[str]) -> dict[str, Any]:
-    """What the results say of the run beside the methods."""
+    """The part of the results that describes the run: data, recipe, splits, versions, notes."""
     recipe, split = experiment.recipe, experiment.splits[0]
     parts = ("members", "reference", "nonmembers", "known_members", "known_nonmembers")
     return {
@@ -128,7 +132,7 @@ def header(experiment: Experiment, methods: Collection[str]) -> dict[str, Any]:
 
 
 def _losses(experiment: Experiment) -> list[str]:
-    """Which seeds are not in the comparison, and why."""
+    """The seeds that were dropped from the comparison, and why."""
     if not experiment.dropped:
         return []
     lost = "; ".join(f"seed {of['seed']} in {of['method']} ({of['reason']})" for of in experiment.dropped)
@@ -136,7 +140,7 @@ def _losses(experiment: Experiment) -> list[str]:
 
 
 def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> list[str]:
-    """What a reader of the table must know: refusals, and what the controls are controls of."""
+    """Notes for readers of the table: refusals, and what each control controls for."""
     notes = [
         f"TPR at {fpr:.1%} FPR is refused: it needs at least {needed_nonmembers(fpr):,} scored non-members, "
         f"there are {scored_nonmembers:,}"
@@ -147,25 +151,36 @@ def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> 
     pruning = recipe.pruning_epochs - recipe.retrain.epochs
     notes.append(
         f"dense networks train for {recipe.dense.epochs} epochs, pruned ones for {pruning} + "
-        f"{recipe.retrain.epochs} more, with weight decay {decays[0]:g}, {decays[1]:g}, {decays[2]:g}; --keep 1 is the "
-        "control that has the same training and prunes nothing"
+        f"{recipe.retrain.epochs} more, with weight decay {decays[0]:g}, {decays[1]:g}, {decays[2]:g}; prune-1 has the "
+        "same training and prunes nothing, so it is the control for the schedule"
     )
+    if any(method.startswith("magnitude-") for method in methods):
+        notes.append(
+            "magnitude-... is the control for ADMM: the same epochs without its penalty, then one-shot magnitude "
+            "pruning and the same retraining"
+        )
+    if any(method.startswith("early-stop") for method in methods):
+        notes.append(
+            "early stopping picks its epoch on the non-members that the attacker knows, none of which is scored"
+        )
     if recipe.scheme != "unstructured":
         whole = f"; {' and '.join(recipe.exempt)} exempt" if recipe.exempt else ""
         notes.append(f"scheme {recipe.scheme}: the ratio is one of groups of weights in each layer{whole}")
     if recipe.members is None:
-        notes.append("the non-members are the official test set: what tells it from the training set counts as leakage")
+        notes.append(
+            "the non-members are the official test set: what distinguishes it from the training set counts as leakage"
+        )
     if any(method.startswith(PRIVATE) for method in methods):
         notes.append(f"no epsilon covers {NOT_COVERED}")
     if any(method.startswith(f"early-stop-{PRIVATE}") for method in methods):
-        notes.append("early-stop-dp-... is the baseline, stopped where its test accuracy reaches that of dp-...")
+        notes.append("early-stop-dp-... is the baseline, stopped where its accuracy reaches that of dp-...")
     if not recipe.minmax:
         notes.append("no Min-Max game was played: its lambda is 0")
     for suffix, keep in zip(["", *(f"-{keep_name(keep)}" for keep in recipe.keep[1:])], recipe.keep, strict=True):
         if not {f"early-stop{suffix}", f"small-dense{suffix}"}.isdisjoint(methods):
             notes.append(
-                f"early-stop{suffix} is the baseline, stopped where its test accuracy reaches that of "
-                f"prune-{keep_name(keep)}, seed by seed; small-dense{suffix} has at most as many weights as that keeps"
+                f"early-stop{suffix} is the baseline, stopped where its accuracy reaches that of "
+                f"prune-{keep_name(keep)}, seed by seed; small-dense{suffix} is dense with at most as many weights"
             )
     return notes
 
@@ -175,7 +190,7 @@ def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarra
     out = pathlib.Path(out)
     with new_file(out / "curves.h5") as file:
         for method, arrays in curves.items():
-            for name, values in sorted(arrays.items()):  # the order of the file, too, is that of no interruption
+            for name, values in sorted(arrays.items()):  # the same order whether or not the run was interrupted
                 file.create_dataset(f"{method}/{name}", data=values)
     write_json(results, out / "results.json")
 

@@ -1,4 +1,4 @@
-"""The methods that are compared, each as it trains one shard of a fleet: dense, stopped, pruned, in a game, private."""
+"""The training of each method on one shard of a fleet: dense, stopped early, pruned, with the game, with DP-SGD."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from typing import Any
 import numpy as np
 
 from nanoprune.defend import DPSGD, MinMax
+from nanoprune.errors import DataError
 from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.run import LabRun
 from nanoprune.lab.engine.training_state import TrainingState
 from nanoprune.lab.experiment.recipes import Recipe
+from nanoprune.lab.privacy.accounting import phase
 from nanoprune.lab.storage.checkpoint import Saved, Slot
 from nanoprune.nn import SGD, Network, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
+from nanoprune.prune.saliency import random_support, synflow
 from nanoprune.records import Records
 from nanoprune.schedule import Schedule
 from nanoprune.train import train
 
 
 def generators(seeds: Sequence[int], purpose: str) -> list[np.random.Generator]:
-    """One generator a seed; each purpose has a stream of its own, so that methods do not disturb each other."""
+    """One generator per seed; each purpose has its own stream, so that no method changes the draws of another."""
     return [np.random.default_rng([seed, int.from_bytes(purpose.encode(), "big")]) for seed in seeds]
 
 
 @dataclasses.dataclass
 class Shard:
-    """Some replicas in training: their networks, seeds and records, and what is recorded of each epoch.
+    """Some replicas in training: their networks, seeds and records, and the curves of each epoch.
 
-    members, reference, nonmembers (R, n): indices into `records`. group: the processes that divide the
-    samples of a batch. At its rank 0, advance(steps) is called after each epoch with the number of replicas, and
-    solved(iteration) after each ADMM iteration. slot: where its checkpoints are kept, if anywhere; saved: the one to go
-    on from.
+    members, reference, nonmembers (R, n): indices into `records`. group: the processes that share the samples of a
+    batch. Rank 0 of it calls advance(steps) after each epoch with the number of replicas, and solved(iteration) after
+    each ADMM iteration. slot: where checkpoints are kept, if anywhere; saved: the checkpoint to resume from. known: how
+    many of the non-members, counted from the first, the attacker knows; early stopping picks its epoch on them.
     """
 
     method: str
@@ -51,25 +54,33 @@ class Shard:
     solved: Callable[[Any], None] = lambda iteration: None
     slot: Slot | None = None
     saved: Saved | None = None
+    known: int = 0
 
     def __post_init__(self) -> None:
         self.generators = generators(self.seeds, "train")
         self.evaluation = Workspace(training=False)
         self.curves: dict[str, list[np.ndarray]] = {"loss": [], "test_accuracy": []}  # each entry (R,)
-        self.kept: Network | None = None  # what `stopped` has kept so far
+        self.kept: Network | None = None  # the networks that `_keeping` has selected so far
         self.progress = TrainingState(self, self.slot, self.saved)
 
     def dense(self, lam: float = 0.0, epochs: int | None = None) -> None:
-        """Ordinary training, or the Min-Max game where lambda > 0; only the first `epochs` where that is given."""
-        self._train(self.recipe.dense, epochs=epochs, game=self._game(lam))
+        """Ordinary training, or the Min-Max game where lambda > 0; only the first `epochs` where that is given.
+
+        The curve "known_accuracy" has the accuracy on the non-members that the attacker knows, after each epoch.
+        """
+
+        def evaluate(epoch: int) -> None:
+            self.curves.setdefault("known_accuracy", []).append(self._accuracy(self.nonmembers[:, : self.known]))
+
+        self._train(self.recipe.dense, epochs=epochs, game=self._game(lam), on_epoch=evaluate if self.known else None)
 
     def stopped(self, epochs: np.ndarray, last: int) -> None:
-        """`last` epochs of ordinary training, of which replica r keeps what it was after epochs[r] of them."""
+        """`last` epochs of ordinary training; replica r ends as it was after epochs[r] of them."""
         self._keeping(lambda epoch: epochs == epoch + 1, last)
 
     def validated(self) -> None:
-        """Ordinary training, of which each replica keeps its best epoch on its reference records: the first of the
-        highest accuracy. The curve "stopped_after" has the number of epochs, "validation_accuracy" the accuracies."""
+        """Ordinary training; each replica ends as it was after its best epoch on the reference records, the first one
+        with the highest accuracy. Curves: "stopped_after", the number of epochs; "validation_accuracy"."""
 
         def better(epoch: int) -> np.ndarray:
             so_far = self.curves.setdefault("validation_accuracy", [])  # (R,) each
@@ -80,70 +91,106 @@ class Shard:
         self.curves["stopped_after"] = [np.argmax(self.curves["validation_accuracy"], axis=0) + 1]
 
     def _keeping(self, keep: Callable[[int], np.ndarray], epochs: int | None = None) -> None:
-        """Ordinary training, of which each replica ends as it was after the last epoch for which keep(epoch) (R,) said
-        so; only the first `epochs` where that is given."""
+        """Ordinary training; each replica ends as it was after the last epoch for which keep(epoch) (R,) was true. Only
+        the first `epochs` where that is given."""
         kept = self.kept = self.net.copy()
 
-        def look(epoch: int) -> None:
+        def select(epoch: int) -> None:
             for r in np.flatnonzero(keep(epoch)):
                 kept.theta[r], kept.state[r] = self.net.theta[r], self.net.state[r]
 
-        self._train(self.recipe.dense, epochs=epochs, on_epoch=look)
+        self._train(self.recipe.dense, epochs=epochs, on_epoch=select)
         self.net.theta[...], self.net.state[...] = kept.theta, kept.state
 
-    def pruned(self, stages: Sequence[Any], lam: float = 0.0) -> list[str]:
+    def pruned(self, stages: Sequence[Any], lam: float = 0.0) -> list[str] | None:
         """MIA-Pruning, with the game where lambda > 0: ADMM, hard prune, masked retraining. Returns the statuses.
 
-        stages: the ratios of one pruning after another, each as `Budget` takes them; what was pruned to the ones on the
-        way may come back.
+        stages: the ratios of one pruning after another, each as `Budget` takes them; weights that an intermediate stage
+        pruned may come back. With recipe.solver "magnitude", the control for ADMM: the epochs of all stages train
+        without a penalty, then the largest weights of the last stage's ratios are kept (one-shot magnitude pruning),
+        and the retraining is the same. That has no status.
         """
-        game, history = self._game(lam), []
+        game, history, admm = self._game(lam), [], None
         for ratios in stages:
             budget = Budget(self.net, ratios, self.recipe.scope, self.recipe.scheme)
+            if self.recipe.solver == "magnitude":
+                self._train(self.recipe.prune, game=game)
+                continue
             admm = ADMM(self.net, budget, self.recipe.admm)
             self._train(self.recipe.prune, game=game, admm=admm)
             hard_prune(self.net, budget)
             history += admm.history
+        if admm is None:
+            hard_prune(self.net, budget)
+        else:
+            self._record_solver(history)
+        self._train(self.recipe.retrain, game=game, mask=Mask(self.net))
+        return [status.value for status in admm.status] if admm else None
+
+    def _record_solver(self, history: list[Any]) -> None:
+        """The curves of ADMM's residuals, their tolerances and rho, over all iterations."""
         for name in ("primal", "dual"):
             self.curves[f"{name}_residual"] = [getattr(row, name) for row in history]
             self.curves[f"{name}_tolerance"] = [getattr(row, f"eps_{name}") for row in history]
         self.curves["rho"] = [row.rho for row in history]
-        self._train(self.recipe.retrain, game=game, mask=Mask(self.net))
-        return [status.value for status in admm.status]
 
-    def private(self, noise: float, way: str, stages: Sequence[Any] = ()) -> list[str] | None:
-        """DP-SGD with this noise in all epochs of `recipe.private`, from the initial weights. The ways to prune:
+    def private(self, noise: float, variant: str, stages: Sequence[Any] = ()) -> list[str] | None:
+        """DP-SGD with this noise in all epochs of `recipe.private`, from the initial weights. The variants of pruning:
 
         dense      none
-        mask       before: the support is that of a network which is trained, pruned and retrained on the reference set,
-                   taken to be public; of that network's weights nothing is used
+        mask       before training: the support of a network that is trained, pruned and retrained on the reference set,
+                   which is assumed to be public; nothing else of that network is used
+        synflow    before training: the support that SynFlow finds for the initial weights; it sees no record
+        random     before training: a random support; it sees no record
         admm       after the dense epochs, by ADMM whose W-step is DP-SGD; then the survivors are retrained
         magnitude  after as many epochs without ADMM, the largest weights are kept and retrained
 
-        stages: as in `pruned`, of which what is private knows the last one alone.
-        The projection and the dual step see what DP-SGD has released, so that they cost nothing. Returns the solver's
-        statuses where it ran.
+        stages: as in `pruned`; all variants but "mask" use the last one alone.
+        The projection and the dual step of ADMM see nothing but outputs of DP-SGD, so they are post-processing and cost
+        no budget. Returns the solver's statuses where ADMM ran. Raises DataError where the number of steps differs from
+        the plan from which epsilon is computed.
         """
         of, admm = self.recipe.private, None
         dense, prune, retrain = of.thirds
         private = DPSGD(of.clip, noise, of.clipping)
-        if way == "mask" and not self.saved:  # else what is saved has the mask
-            self.net.W[...] *= self._public_support(stages)
-        if way in ("dense", "mask"):
-            mask = Mask(self.net) if way == "mask" else None
-            self._train(of.plan(of.epochs), mask=mask, private=private)
-            return None
-        budget = Budget(self.net, stages[-1], self.recipe.scope, self.recipe.scheme)
-        self._train(of.plan(dense), private=private)
-        if way == "admm":
-            admm = ADMM(self.net, budget, dataclasses.replace(self.recipe.admm, rho=of.rho, iterations=prune))
-        self._train(of.plan(prune), admm=admm, private=private)
-        hard_prune(self.net, budget)
-        self._train(of.plan(retrain), mask=Mask(self.net), private=private)
+        fixed = variant in ("mask", "synflow", "random")
+        if fixed and not self.saved:  # a checkpoint has the mask
+            self.net.W[...] *= self._support(variant, stages)
+        if fixed or variant == "dense":
+            self._train(of.plan(of.epochs), mask=Mask(self.net) if fixed else None, private=private)
+        else:
+            budget = Budget(self.net, stages[-1], self.recipe.scope, self.recipe.scheme)
+            self._train(of.plan(dense), private=private)
+            if variant == "admm":
+                admm = ADMM(self.net, budget, dataclasses.replace(self.recipe.admm, rho=of.rho, iterations=prune))
+            self._train(of.plan(prune), admm=admm, private=private)
+            hard_prune(self.net, budget)
+            self._train(of.plan(retrain), mask=Mask(self.net), private=private)
+        self._check_steps(private.steps)
         return [status.value for status in admm.status] if admm else None
 
+    def _check_steps(self, taken: int) -> None:
+        """DataError unless DP-SGD took as many steps as the plan has: epsilon is computed from the plan."""
+        of = self.recipe.private
+        planned = phase(self.members.shape[1], of.batch, 0.0, of.epochs).steps
+        if taken != planned:
+            raise DataError(
+                f"{self.method}: DP-SGD took {taken:,} steps, epsilon was computed for {planned:,}; the network is not "
+                "kept, train it again from the start"
+            )
+
+    def _support(self, variant: str, stages: Sequence[Any]) -> Any:
+        """The support (R, n) of a variant that fixes it before training."""
+        last, recipe = stages[-1], self.recipe
+        if variant == "synflow":
+            return synflow(self.net, last, recipe.scope, recipe.scheme)
+        if variant == "random":
+            budget = Budget(self.net, last, recipe.scope, recipe.scheme)
+            return random_support(budget, self.net.W.shape, generators(self.seeds, "random mask"))
+        return self._public_support(stages)
+
     def _public_support(self, stages: Sequence[Any]) -> Any:
-        """1 where a network has weights that was trained on the reference set, as MIA-Pruning does it; (R, n)."""
+        """The support (R, n) of networks that are trained and pruned on the reference set as MIA-Pruning does it."""
         slot = self.slot and self.slot.part(f"public-{self.net.replicas}")
         of = {"slot": slot, "saved": slot and slot.saved(self.net.replicas), "advance": lambda steps: None}
         public = dataclasses.replace(self, net=self.net.copy(), members=self.reference, **of)
@@ -152,11 +199,11 @@ class Shard:
         return public.net.W != 0
 
     def recorded(self) -> dict[str, np.ndarray]:
-        """The curves, name -> (R, n)."""
+        """The curves, name -> (R, epochs or iterations)."""
         return {name: np.stack(values, axis=1) for name, values in self.curves.items()}
 
     def _accuracy(self, index: np.ndarray) -> np.ndarray:
-        """Of the networks as they stand, on the records index (R, n); (R,)."""
+        """Accuracy of the current networks on the records index (R, n); (R,)."""
         return accuracy(self.net, self.records, index, self.evaluation, self.group)
 
     def _game(self, lam: float) -> MinMax | None:
@@ -183,7 +230,7 @@ class Shard:
         private: DPSGD | None = None,
         on_epoch: Callable[[int], None] | None = None,
     ) -> None:
-        """`train` by `plan`, of which only the first `epochs` where that is given, recording the curves."""
+        """Train by `plan`, only the first `epochs` where that is given, and record the curves."""
 
         count = plan.epochs if epochs is None else epochs
         if self.progress.skips(count, admm):

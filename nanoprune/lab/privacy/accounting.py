@@ -31,6 +31,7 @@ NEIGHBOURS = "add or remove one record"
 MASKS = {  # where the support of a network that is trained with DP-SGD came from, and what that costs
     "none": "there is no mask",
     "reference": "the mask comes from the reference set, which is taken to be public: its records have no protection",
+    "data-free": "the mask depends on initial weights and random numbers alone: it sees no record and costs nothing",
     "private": "the mask is made of the iterates of DP-SGD alone: post-processing, and free",
 }
 COVERED = "the network's parameters, for every member: all steps of DP-SGD that made them, in all phases together"

@@ -8,6 +8,7 @@ from typing import Any
 from nanoprune.errors import DataError
 from nanoprune.lab.report.audit import audit_table, write_audit_page
 from nanoprune.lab.report.audit_verdict import audit_verdict
+from nanoprune.lab.report.controls import controls_table, markdown_controls
 from nanoprune.lab.report.cost_table import cost_table
 from nanoprune.lab.report.curves import open_curves
 from nanoprune.lab.report.html import render_html, write_html
@@ -21,8 +22,10 @@ from nanoprune.lab.report.verdict import verdict
 __all__ = [
     "audit_table",
     "audit_verdict",
+    "controls_table",
     "cost_table",
     "inventory_table",
+    "markdown_controls",
     "markdown_table",
     "results_table",
     "verdict",

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nanoprune.lab.report import plots, table
+from nanoprune.lab.report import controls, plots, table
 from nanoprune.lab.report.curves import open_curves
 from nanoprune.lab.report.page import (
     REFUSED,
@@ -94,6 +94,8 @@ def render_html(results: Mapping[str, Any], figures: Mapping[str, Figure]) -> st
         caption=table.table_caption(results),
         columns=table.COLUMNS,
         rows=table.table_rows(results),
+        control_columns=controls.COLUMNS,
+        controls=controls.control_rows(results),
         verdict=verdict(results),
         plots={name: inline_svg(figure, name, alt_text(name, results)) for name, figure in figures.items()},
         captions=CAPTIONS,

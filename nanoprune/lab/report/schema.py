@@ -78,6 +78,9 @@ METHOD = {
     "strongest_attack": name,
     "strongest_attack_accuracy": SUMMARY,
     "solver": Optional({"status": [text]}),
+    "controls": Optional(
+        Each({"difference": text, "attack_accuracy_change": SUMMARY, "test_accuracy_change": SUMMARY})
+    ),
     "shadow_attacks": Optional(Each({"accuracy": SUMMARY, "auc": SUMMARY, "tpr_at_fpr": RATES})),
 }
 CHANGED = METHOD | {"attack_accuracy_change": SUMMARY, "test_accuracy_change": SUMMARY}  # against the baseline

@@ -7,9 +7,12 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
+from scipy import stats
 
 COLUMNS = ("method", "weights kept", "train %", "test %", "strongest attack %", "by", "change, points")
 UNKNOWN = "-"
+NOT_SIGNIFICANT = "n.s."
+FEW_SEEDS = 5  # fewer make wide intervals
 
 
 def known(value: float | None) -> bool:
@@ -38,6 +41,16 @@ def summary_text(summary: Mapping[str, Any] | None, scale: float = 100.0, digits
     return f"{mean} ± {number(scale * (summary['high'] - summary['low']) / 2, digits)}"
 
 
+def holds_zero(change: Mapping[str, Any]) -> bool:
+    """Whether the interval of a change holds zero: then no effect can be claimed."""
+    return has_interval(change) and change["low"] <= 0 <= change["high"]
+
+
+def change_cell(change: Mapping[str, Any] | None) -> str:
+    """A change in percentage points; one whose interval holds zero is marked as not significant."""
+    return summary_text(change, sign=True) + (f" {NOT_SIGNIFICANT}" if change and holds_zero(change) else "")
+
+
 def attack_title(name: str) -> str:
     """The name of an attack as a reader sees it: `modified_entropy` is "modified entropy"."""
     return name.replace("_", " ")
@@ -56,7 +69,7 @@ def table_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 summary_text(method["test_accuracy"]),
                 summary_text(method["strongest_attack_accuracy"]),
                 attack_title(method["strongest_attack"]),
-                summary_text(method.get("attack_accuracy_change"), sign=True),
+                change_cell(method.get("attack_accuracy_change")),
             )
         )
     return rows
@@ -78,7 +91,26 @@ def table_caption(results: Mapping[str, Any]) -> str:
     return (
         "Attack accuracy is balanced: guessing scores 50.0. "
         f"{spread} Changes are against the baseline, paired by seed, in percentage points: negative is less leakage."
+        f"{legend(results)}"
     )
+
+
+def legend(results: Mapping[str, Any]) -> str:
+    """What "n.s." means, where it occurs, and what few seeds cannot show."""
+    methods = results["methods"].values()
+    changes = [method["attack_accuracy_change"] for method in methods if "attack_accuracy_change" in method]
+    changes += [of["attack_accuracy_change"] for method in methods for of in method.get("controls", {}).values()]
+    seeds = len(results["seeds"])
+    text = ""
+    if any(map(holds_zero, changes)):
+        text += f" {NOT_SIGNIFICANT}: not significant, the interval holds zero, so no effect is claimed."
+    if 1 < seeds < FEW_SEEDS:
+        quantile = number(float(stats.t.ppf(0.975, seeds - 1)))
+        text += (
+            f" Intervals of {seeds} seeds are wide ({quantile} standard errors, 2.0 with many seeds): a change in its "
+            f"interval may be nothing or large, and these seeds cannot tell; run at least {FEW_SEEDS}."
+        )
+    return text
 
 
 def results_table(results: Mapping[str, Any]) -> Table:

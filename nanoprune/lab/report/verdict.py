@@ -16,6 +16,8 @@ DEFENCES = {
     "relaxloss": "RelaxLoss",
     "memguard": "MemGuard's noise on the answers",
     "temperature": "a temperature on the answers",
+    "prune-1": "the schedule of pruning, with nothing pruned",
+    "prune-1+minmax": "the schedule of pruning with the Min-Max game, with nothing pruned",
 }
 
 Summary = Mapping[str, Any]
@@ -23,6 +25,8 @@ Summary = Mapping[str, Any]
 
 def family(method: str) -> str:
     """What kind of method a name stands for: baseline, early-stop, small-dense, minmax, prune, prune+minmax, other."""
+    if method.removesuffix("+minmax") == "prune-1":
+        return "other"  # the control that prunes nothing
     if method.startswith("prune"):
         return "prune+minmax" if method.endswith("+minmax") else "prune"
     kinds = ("baseline", "early-stop", "small-dense", "minmax")

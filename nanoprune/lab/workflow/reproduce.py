@@ -37,13 +37,13 @@ def reproduce(
 
     methods: names with commas between them, "default" or "all", see `lab.experiment.methods`. The default, in order:
     baseline; for each keep ratio K early-stop and small-dense, the controls of equal accuracy and of equal size;
-    minmax; prune-K and prune-K+minmax. The controls of the first ratio have the bare name, those of the others end in
-    -K. With minmax = 0 there is no game. With `shadows`, an even number of at least 6, every network is also attacked
-    with so many shadow models, which takes about as many times as long. run: where work is resumed, if it was
-    interrupted; the results of a finished run are read, and have no curves. A seed whose loss stops being finite in one
-    method is left out of all. Raises ArgumentError on an unknown method or one that shadow models cannot repeat,
-    DivergenceError where no seed is left, DataError where a finished run's results are
-    not what it wrote.
+    minmax; prune-1 and prune-1+minmax, the controls for the schedule; prune-K, prune-K+minmax and magnitude-K, the
+    control for ADMM. The controls of the first ratio have the bare name, those of the others end in -K. With minmax = 0
+    there is no game. With `shadows`, an even number of at least 6, every network is also attacked with so many shadow
+    models, which takes about as many times as long. run: where work is resumed, if it was interrupted; the results of a
+    finished run are read, and have no curves. A seed whose loss stops being finite in one method is left out of all.
+    Raises ArgumentError on an unknown method or one that shadow models cannot repeat, DivergenceError where no seed is
+    left, DataError where a finished run's results are not what it wrote.
     """
     began = time.perf_counter()
     experiment = Experiment(dataset, recipe, seeds, threads, progress)
@@ -80,6 +80,6 @@ def reproduce(
         "command": command,
         "seconds": round(time.perf_counter() - began, 2),
         "validity": [asdict(check) for check in checks],
-        "methods": with_changes(entries),
+        "methods": with_changes(entries, wanted),
     }
     return results, {method: t.curves for method, t in trained.items()}

@@ -1,0 +1,173 @@
+"""Accuracy against leakage: every method at several settings, its front, and the methods compared at equal accuracy.
+
+    python benchmarks/pareto.py location30                        all methods, five seeds
+    python benchmarks/pareto.py digits --seeds 8
+    python benchmarks/pareto.py cifar10 --network resnet18 --width 0.125 --seeds 3 --families early-stop,prune,minmax
+    python benchmarks/pareto.py location30 --draw                 the table and the figure again, nothing is trained
+
+NANOPRUNE_DATA names the folder above the data. Writes OUT/pareto-DATASET.json after each setting and resumes from it
+when it is run again: every setting seed by seed, the fronts, and the differences of all pairs of methods with
+intervals. Then it draws OUT/pareto-DATASET.svg and .png and prints the tables. A setting in which a seed diverges is
+left out and named.
+
+The strongest attack is chosen on the attacker's own records and measured on others, early stopping stops at fixed
+epochs, and all methods share the splits of each seed. A front is the best of several settings on the scored records, so
+that a method with more settings looks slightly better than it is.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from nanoprune.errors import DivergenceError, NanopruneError
+from nanoprune.lab.data import Dataset, load
+from nanoprune.lab.engine.passes import default_threads
+from nanoprune.lab.experiment.experiment import Experiment
+from nanoprune.lab.experiment.pareto import Family, differences, front
+from nanoprune.lab.experiment.recipes import Recipe, recipe_for
+from nanoprune.lab.experiment.sweep import KEEPS, Sweep, chosen_sweeps, measured
+from nanoprune.lab.report.pareto import SHOWN, difference_table, pareto_plot, pareto_table
+from nanoprune.lab.report.plots import save
+from nanoprune.lab.storage.bounded import read_json
+from nanoprune.lab.storage.files import write_json
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Accuracy against leakage over sweeps of every method.")
+    parser.add_argument("dataset")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--families", help="names with commas between them; all by default")
+    parser.add_argument("--keep", type=float, nargs="+", default=list(KEEPS), help="ratios of the methods that prune")
+    parser.add_argument("--members", type=int)
+    parser.add_argument("--reference", type=int)
+    parser.add_argument("--nonmembers", type=int)
+    parser.add_argument("--network")
+    parser.add_argument("--width", type=float)
+    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"))
+    parser.add_argument("--show", help=f"families of the figure [default: {','.join(SHOWN)}]")
+    parser.add_argument("--draw", action="store_true", help="only draw and print what was measured before")
+    return parser.parse_args(words)
+
+
+def main(words: list[str]) -> None:
+    given = arguments(words)
+    path = given.out / f"pareto-{given.dataset}.json"
+    if given.draw:
+        show(read_json(path, "run the sweep first"), path, given.show)
+        return
+    folder = os.environ.get("NANOPRUNE_DATA")
+    data = load(given.dataset, pathlib.Path(folder) if folder else None)
+    sizes = {"reference": given.reference, "nonmembers": given.nonmembers}
+    recipe = recipe_for(data, given.members, network=given.network, widths=given.width, **sizes)
+    recipe = dataclasses.replace(recipe, keep=tuple(given.keep), via=())
+    seeds = list(range(given.first_seed, given.first_seed + given.seeds))
+    wanted = chosen_sweeps(recipe, given.families.split(",") if given.families else None, given.keep)
+    about = {
+        "dataset": data.title,
+        "network": recipe.network,
+        "seeds": seeds,
+        "command": " ".join(["python", "benchmarks/pareto.py", *words]),
+        "data_sha256": data.sha256,
+        "recipe": plain(dataclasses.asdict(recipe)),
+    }
+    given.out.mkdir(parents=True, exist_ok=True)
+    found = earlier(path, about)
+    measure(data, recipe, seeds, given.threads, wanted, found, lambda: write_json(summed_up(about, found), path))
+    show(summed_up(about, found), path, given.show)
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, as JSON has them."""
+    if isinstance(value, dict):
+        return {key: plain(of) for key, of in value.items()}
+    return [plain(of) for of in value] if isinstance(value, (list, tuple)) else value
+
+
+def earlier(path: pathlib.Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What an interrupted sweep has measured: family -> its record. A file of another sweep is refused."""
+    if not path.exists():
+        return {}
+    content = read_json(path, "name another --out")
+    for name in ("dataset", "seeds", "data_sha256", "network", "recipe"):
+        if content.get(name) != about[name]:
+            raise SystemExit(f"{path}: has a sweep with another {name}; name another --out, or delete it")
+    return {family["name"]: family for family in content["families"]}
+
+
+def measure(
+    data: Dataset, recipe: Recipe, seeds: list[int], threads: int, wanted: list[Sweep], found: dict, write: Any
+) -> None:
+    """Train and attack every setting of `wanted` that is not in `found`, and put it there; write() after each."""
+    start, first = time.monotonic(), Experiment(data, recipe, seeds, threads)
+    baseline = None
+    for sweep in wanted:
+        family = found.setdefault(
+            sweep.name, {"name": sweep.name, "hyperparameter": sweep.hyperparameter, "points": [], "left_out": {}}
+        )
+        for setting in sweep.settings:
+            name = f"{setting:g}"
+            if name in family["left_out"] or any(point["setting"] == name for point in family["points"]):
+                continue
+            if baseline is None:
+                baseline = first.dense("baseline")
+                if first.dropped:
+                    raise SystemExit(f"the baseline diverged: {first.dropped[0]['reason']}")
+            experiment = Experiment(data, recipe, seeds, threads, splits=first.splits)
+            try:
+                trained = sweep.train(experiment, baseline, setting)
+                reason = experiment.dropped[0]["reason"] if experiment.dropped else None
+            except DivergenceError as error:
+                reason = str(error)
+            if reason:
+                family["left_out"][name] = reason
+            else:
+                family["points"].append({"setting": name} | measured(experiment, trained))
+            write()
+            print(
+                f"{time.monotonic() - start:7.0f} s  {sweep.name} {name}{f': {reason}' if reason else ''}", flush=True
+            )
+
+
+def summed_up(about: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The content of the file: what was measured, with the front of each family and the differences of all pairs."""
+    families = []
+    for of in found.values():
+        if of["points"]:
+            settings = tuple(point["setting"] for point in of["points"])
+            arrays = [np.array([p[f"{kind}_accuracy"] for p in of["points"]]) for kind in ("test", "attack")]
+            families.append(Family(of["name"], of["hyperparameter"], settings, *arrays))
+    fronts = {of.name: front(of.test.mean(axis=1), of.attack.mean(axis=1)).tolist() for of in families}
+    records = [of | {"front": fronts.get(name, [])} for name, of in found.items()]
+    return about | {"families": records, "differences": differences(families)}
+
+
+def show(sweep: dict[str, Any], path: pathlib.Path, shown: str | None) -> None:
+    """The tables on standard output, the figure beside the file."""
+    print(pareto_table(sweep), end="\n\n")
+    print(difference_table(sweep), end="\n\n")
+    for family in sweep["families"]:
+        for setting, reason in family["left_out"].items():
+            print(f"left out: {family['name']} {setting} ({reason})")
+    if len(sweep["seeds"]) < 5:
+        print(f"{len(sweep['seeds'])} seeds: intervals are wide, and a difference within its interval cannot be told")
+    figure = pareto_plot(sweep, shown.split(",") if shown else SHOWN)
+    if figure:
+        for kind in ("svg", "png"):
+            save(figure, path.with_suffix(f".{kind}"))
+        print(f"{path}, {path.with_suffix('.svg')}, {path.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except NanopruneError as error:
+        raise SystemExit(str(error)) from None

@@ -1,0 +1,129 @@
+"""Sweeps: each method at several settings of its hyperparameter, for the comparison at equal accuracy (`pareto`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.experiment import defences
+from nanoprune.lab.experiment.evaluate import strongest
+from nanoprune.lab.experiment.experiment import Experiment, Trained
+from nanoprune.lab.experiment.recipes import Recipe
+from nanoprune.lab.zoo import mixes_records, narrowed
+from nanoprune.lab.zoo.build import weight_count
+
+KEEPS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01)
+LAMBDAS = (0.5, 1.0, 2.0, 4.0, 8.0)
+EPSILONS = (2.0, 4.0, 8.0, 16.0, 32.0)
+EPOCHS = (0.02, 0.04, 0.06, 0.1, 0.16, 0.24, 0.36, 0.5, 0.7, 1.0)  # shares of the dense epochs
+MASKED = 0.05  # keep ratio of the private methods with a mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A family: train(experiment, baseline, setting) -> the networks at one setting of the hyperparameter."""
+
+    name: str
+    hyperparameter: str
+    settings: tuple[Any, ...]
+    train: Callable[[Experiment, Trained, Any], Trained]
+
+
+def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS) -> list[Sweep]:
+    """All families for a recipe: those of the game, of public records and of DP-SGD only where the recipe has them."""
+    keeps, lams = tuple(keeps), LAMBDAS if recipe.minmax else ()
+    epochs = tuple(sorted({max(1, round(share * recipe.dense.epochs)) for share in EPOCHS}))
+    found = [
+        Sweep("early-stop", "epochs", epochs, _stopped),
+        Sweep("small-dense", "weights of prune-K", keeps, _small),
+        Sweep("prune", "keep", keeps, lambda e, base, keep: e.pruned(base, [keep])[0]),
+        Sweep("magnitude", "keep", keeps, _magnitude),
+        Sweep("prune-1", "keep", (1.0,), lambda e, base, keep: e.pruned(base, [keep])[0]),
+    ]
+    if lams:
+        found += [
+            Sweep("minmax", "lambda", lams, lambda e, base, lam: _game(e, lam).dense("minmax", lam=lam)),
+            Sweep("prune-1+minmax", "lambda", lams, lambda e, base, lam: _game(e, lam).pruned(base, [1.0], lam)[0]),
+            Sweep("prune+minmax", "keep", keeps, lambda e, base, keep: e.pruned(base, [keep], e.recipe.minmax)[0]),
+        ]
+    found += [
+        _simple("l2", defences.l2, "l2", (1e-3, 5e-3, 1e-2, 2e-2, 4e-2)),
+        _simple("dropout", defences.dropout, "dropout", (0.2, 0.4, 0.6, 0.8)),
+        _simple("label-smoothing", defences.label_smoothing, "smoothing", (0.05, 0.1, 0.3)),
+        _simple("relaxloss", defences.relaxloss, "relaxloss", (0.2, 0.5, 1.0, 1.5, 2.0)),
+        _simple("temperature", defences.temperature, "temperature", (2.0, 4.0, 10.0)),
+    ]
+    if recipe.reference >= defences.REFERENCE["memguard"]:
+        found.append(_simple("memguard", defences.memguard, "memguard", (0.25, 0.5, 1.0, 2.0)))
+    return found + list(_private(recipe))
+
+
+def _private(recipe: Recipe) -> Iterator[Sweep]:
+    """DP-SGD without a mask, and with the masks that cost no budget."""
+    if mixes_records(recipe.network):
+        return
+    yield Sweep("dp", "epsilon", EPSILONS, lambda e, base, epsilon: e.private("dp", epsilon))
+    for variant in ("mask", "synflow", "random") if recipe.reference else ("synflow", "random"):
+
+        def train(e: Experiment, base: Trained, epsilon: float, variant: str = variant) -> Trained:
+            return e.private(f"dp+{variant}", epsilon, variant, MASKED)
+
+        yield Sweep(f"dp+{variant}-{MASKED:g}", "epsilon", EPSILONS, train)
+
+
+def _stopped(experiment: Experiment, baseline: Trained, epochs: int) -> Trained:
+    return experiment.stopped_after("early-stop", np.full(len(experiment.seeds), epochs))
+
+
+def _small(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
+    """A dense network of at most the weights that `keep` leaves."""
+    description = experiment.description
+    weights = max(1, int(keep * weight_count(description)))
+    return experiment.dense("small-dense", narrowed(description, weights))
+
+
+def _magnitude(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
+    return experiment.by(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(baseline, [keep])[0]
+
+
+def _game(experiment: Experiment, lam: float) -> Experiment:
+    return experiment.by(dataclasses.replace(experiment.recipe, minmax=lam))
+
+
+def _simple(name: str, defence: Callable[[Experiment, Trained], Trained], field: str, strengths: tuple) -> Sweep:
+    """A simple defence at several values of its field of `DefenceSettings`."""
+
+    def train(experiment: Experiment, baseline: Trained, strength: float) -> Trained:
+        changed = dataclasses.replace(experiment.recipe.defences, **{field: strength})
+        return defence(experiment.by(dataclasses.replace(experiment.recipe, defences=changed)), baseline)
+
+    return Sweep(name, field, strengths, train)
+
+
+def chosen_sweeps(recipe: Recipe, names: Sequence[str] | None, keeps: Sequence[float]) -> list[Sweep]:
+    """The families of these names, or all. Raises ArgumentError, with the known names, on an unknown one."""
+    known = {sweep.name: sweep for sweep in sweeps(recipe, keeps)}
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise ArgumentError(f"families must be of {', '.join(known)}, got {unknown[0]!r}")
+    return [sweep for name, sweep in known.items() if names is None or name in names]
+
+
+def measured(experiment: Experiment, trained: Trained) -> dict[str, Any]:
+    """One point as plain data: accuracies (seeds,) on members, non-members and of the attack that is strongest on the
+    attacker's own records, all attacks' accuracies beside it, and the weights that are left."""
+    outcomes = experiment.attack({"point": trained})["point"]
+    name = strongest(outcomes)
+    train, test = (experiment.accuracies(trained.net, part).tolist() for part in ("members", "nonmembers"))
+    return {
+        "train_accuracy": train,
+        "test_accuracy": test,
+        "attack_accuracy": outcomes[name].accuracy.tolist(),
+        "attack": name,
+        "attacks": {attack: of.accuracy.tolist() for attack, of in outcomes.items()},
+        "nonzero": float(trained.net.nonzero().mean()),
+    }

@@ -1,0 +1,49 @@
+"""Each method beside its controls: what the pair differs in, and how much less it leaks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from nanoprune.lab.report.table import change_cell
+
+COLUMNS = ("method", "control", "they differ in, or share", "attack, points", "test, points")
+
+
+def control_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One tuple of cells per pair of a method and one of its controls; the cells are those of `COLUMNS`."""
+    return [
+        (
+            name,
+            control,
+            of["difference"],
+            change_cell(of["attack_accuracy_change"]),
+            change_cell(of["test_accuracy_change"]),
+        )
+        for name, method in results["methods"].items()
+        for control, of in method.get("controls", {}).items()
+    ]
+
+
+def controls_table(results: Mapping[str, Any]) -> Table | None:
+    """The pairs as a table for the terminal; None where there are none."""
+    rows = control_rows(results)
+    if not rows:
+        return None
+    caption = 'Method less control, paired by seed: negative under "attack" is less leakage than the control\'s.'
+    table = Table(title=Text("Against the controls"), caption=Text(caption), box=SIMPLE_HEAD, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(Text(column), justify="right" if "points" in column else "left")
+    for row in rows:
+        table.add_row(*(Text(cell.replace(" \u00b1 ", "\u00b1")) for cell in row))
+    return table
+
+
+def markdown_controls(results: Mapping[str, Any]) -> str:
+    """The pairs as a Markdown table; empty where there are none."""
+    rows = control_rows(results)
+    alignment = ["---:" if "points" in column else ":---" for column in COLUMNS]
+    lines = ["| " + " | ".join(row) + " |" for row in (COLUMNS, alignment, *rows)] if rows else []
+    return "\n".join([*lines, ""])
