@@ -15,7 +15,6 @@ from nanoprune.attack import network
 from nanoprune.defend.label_smoothing import label_smoothing
 from nanoprune.defend.losses import loss_function
 from nanoprune.defend.relaxloss import flattening, relaxloss, relaxloss_code
-from nanoprune.defend.temperature import temperature
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit.shadows import recipe_steps, train_shadows, undefended
 from nanoprune.lab.data import load
@@ -25,6 +24,7 @@ from nanoprune.lab.engine.shards import sample_threads
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.methods import BASELINE, check_repeatable, chosen, train_methods
 from nanoprune.lab.experiment.recipes import DefenceSettings, recipe_for
+from nanoprune.lab.experiment.temperature import temperature
 from nanoprune.lab.layers import Dropout
 from nanoprune.lab.models.model import load_model, save_model
 from nanoprune.lab.workflow.single_model import train_model

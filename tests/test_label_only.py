@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from nanoprune.attack import network
-from nanoprune.attack.label_only import DRAWS, FLIPS, NOISE, SHIFTS, Logistic, perturbations
 from nanoprune.lab.data import Dataset, load
 from nanoprune.lab.experiment import defences
 from nanoprune.lab.experiment.evaluate import LABEL_ONLY, Outputs, evaluate
 from nanoprune.lab.experiment.experiment import Experiment
+from nanoprune.lab.experiment.label_only import DRAWS, FLIPS, NOISE, SHIFTS, Logistic, perturbations
 from nanoprune.lab.experiment.methods import train_methods
 from nanoprune.lab.experiment.queries import label_queries
 from nanoprune.lab.experiment.recipes import recipe_for

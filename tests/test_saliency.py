@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanoprune.lab.experiment.saliency import random_support, synflow, synflow_scores
 from nanoprune.lab.zoo import build, describe
 from nanoprune.prune import Budget
-from nanoprune.prune.saliency import random_support, synflow, synflow_scores
 
 
 def mlp(sizes, replicas=1, seed=0):

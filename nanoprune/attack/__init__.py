@@ -1,19 +1,12 @@
-"""Membership inference: it sees probabilities and labels, nothing else."""
+"""Membership inference: attacks see probabilities and labels, nothing else."""
 
-from nanoprune.attack.metrics import auc, balanced_accuracy, roc, tpr_at_fpr
-from nanoprune.attack.network import fit_attack_network
-from nanoprune.attack.scores import confidence, correctness, entropy, modified_entropy
-from nanoprune.attack.threshold import Thresholds
-
-__all__ = [
-    "Thresholds",
-    "auc",
-    "balanced_accuracy",
-    "confidence",
-    "correctness",
-    "entropy",
-    "fit_attack_network",
-    "modified_entropy",
-    "roc",
-    "tpr_at_fpr",
-]
+from nanoprune.attack.metrics import auc as auc
+from nanoprune.attack.metrics import balanced_accuracy as balanced_accuracy
+from nanoprune.attack.metrics import roc as roc
+from nanoprune.attack.metrics import tpr_at_fpr as tpr_at_fpr
+from nanoprune.attack.network import fit_attack_network as fit_attack_network
+from nanoprune.attack.scores import confidence as confidence
+from nanoprune.attack.scores import correctness as correctness
+from nanoprune.attack.scores import entropy as entropy
+from nanoprune.attack.scores import modified_entropy as modified_entropy
+from nanoprune.attack.threshold import Thresholds as Thresholds

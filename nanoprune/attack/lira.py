@@ -1,16 +1,12 @@
 """Likelihood-ratio attacks (Carlini et al. 2022, arXiv 2112.03570): each record against itself, in and out of training.
 
-K shadow models are trained on random halves of a pool, so that of each record some saw it (IN) and some did not (OUT).
-What a model says of a record is summed up in a statistic phi that is about normal over models, such as
-
-    phi = log p_y / (1 - p_y)                                        (their section IV-C)
-
-and the target's phi is compared with the record's own two normal distributions:
+Some of K shadow models saw a record (IN), some did not (OUT). A prediction is summed up in a statistic that is about
+normal over models, phi = log p_y / (1 - p_y) (their section IV-C), and the target's phi compared with both normals:
 
     online    log N(phi; mu_in, Sigma_in) - log N(phi; mu_out, Sigma_out)
     offline   (phi - mu_out) / sigma_out                             (orders as their one-sided test does)
 
-The variance is each record's own ("record") or one of all records, pooled around their means ("fixed"), which is better
+The variance is each record's own ("record") or pooled over all records around their means ("fixed"), which is better
 where shadows are few (their figure 8). phi may have several entries, as of an attacker who sees two models.
 """
 

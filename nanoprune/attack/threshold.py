@@ -29,21 +29,6 @@ class Thresholds:
                 t[c] = best_threshold(scores[of_class & member], scores[of_class & ~member])
         return cls(t)
 
-    @classmethod
-    def of_mean_member(
-        cls, scores: np.ndarray, labels: np.ndarray, member: np.ndarray, classes: int, per_class: bool
-    ) -> Thresholds:
-        """The mean score of the known members, as Yeom et al. 2018 (arXiv 1709.01604, adversary 1) do with the loss.
-
-        With `per_class`, of those of the class where there are any.
-        """
-        t = np.full(classes, scores[member].mean())
-        for c in range(classes) if per_class else ():
-            of_class = member & (labels == c)
-            if of_class.any():
-                t[c] = scores[of_class].mean()
-        return cls(t)
-
     def says(self, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Which records are said to be members, (n,) bool."""
         return scores >= self.t[labels]

@@ -38,14 +38,12 @@ class DPSGD(MiniBatch):
     anyway (`record_norms`), and the weight gradient from dY weighted record by record is $\sum_i c_i g_i$
     (Bu et al. 2023, arXiv 2210.00038, "book-keeping").
 
-    Every replica is a run of its own, with its own samples and noise. Samples of a fleet differ in size; shorter ones
-    are padded with the index -1, no record, whose loss counts 0 times and has no gradient.
+    Every replica has its own samples and noise. Shorter samples are padded with the index -1, no record, whose loss
+    counts 0 times. With a mask only the gradients of survivors count for the norm, so that less is clipped.
 
     clipping "flat": C bounds the norm of a record's whole gradient; "layer": C / sqrt(layers) that of each layer's.
-    With a mask only the gradients of survivors count for the norm, so that less is clipped. seeds: None for generators
-    seeded by the operating system; one a replica to repeat a run, which then is not private: who knows the seed knows
-    the noise. The generator is PCG64, statistically good but no cipher, and floating-point rounding (Mironov 2012) is
-    not in the bound. Raises ArgumentError where a value cannot be used.
+    seeds: None for generators seeded by the operating system; one a replica to repeat a run, which then is not private.
+    The generator is PCG64, no cipher, and floating-point rounding (Mironov 2012) is not in the bound.
     """
 
     defer = True

@@ -1,7 +1,4 @@
-"""What others want of a layer is a function registered by its type (`functools.singledispatch`), in a room of theirs.
-
-Every pair of layer and function is registered, or refused by name: tests/test_registry.py goes over all of them.
-"""
+"""Functions registered by the type of a layer: each layer is registered or refused by name (tests/test_registry.py)."""
 
 from collections.abc import Callable
 from typing import Any

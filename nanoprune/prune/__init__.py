@@ -4,7 +4,6 @@ from nanoprune.prune.admm import ADMM as ADMM
 from nanoprune.prune.admm import ADMMSettings as ADMMSettings
 from nanoprune.prune.admm import Status as Status
 from nanoprune.prune.budget import Budget as Budget
-from nanoprune.prune.erk import erk as erk
 from nanoprune.prune.mask import Mask as Mask
 from nanoprune.prune.mask import hard_prune as hard_prune
 from nanoprune.prune.projection import project as project

@@ -18,18 +18,16 @@ SCOPES = ("layer", "erk", "global")
 class Budget:
     """The constraint set: in each replica, part i of the weights has at most k_i groups that are not all zero.
 
-    A part is one layer's weights, or where scope is global all weights of a replica; scope erk says how the ratios were
-    found (`layer_ratios`). What a group is, the scheme says (`Grouping`): by default one weight. `keep` gives the
-    ratios k_i / G_i of the G_i groups (for N:M, of each cell):
+    A part is one layer's weights, or where scope is global all weights of a replica; scope erk says how ratios were
+    found. The scheme says what a group is (`Grouping`). `keep` gives the ratios k_i / G_i of the G_i groups:
 
         one number                            the same ratio for every layer and replica
         a sequence of one number a layer      (in the order of the network)
         an array (R, 1) or (R, layers)        ratios of each replica's own
 
     k_i = floor(keep G_i), but at least 1, since a layer without weights cuts the network in two.
-    Raises ArgumentError on an unknown scope or scheme, where a ratio is outside (0, 1] or not the scheme's, where their
-    number does not fit, and where a scheme other than unstructured has another scope than layer: groups of different
-    layers have different numbers of weights.
+    Raises ArgumentError on an unknown scope or scheme, on ratios outside (0, 1], not the scheme's or too few or many,
+    and on a structured scheme with another scope than layer: groups differ in size between layers.
     """
 
     def __init__(self, net: Network, keep: Any, scope: str = "layer", scheme: str = "unstructured") -> None:

@@ -38,8 +38,7 @@ class Grouping:
     In a depthwise convolution the weights that read one input channel are a filter: there channel is filter.
 
     The Euclidean projection on S_k keeps in each cell the k groups of largest l2 norm, ties to the lower index: the
-    squared distance is the sum of the squares that are dropped. Groups at the last rows and columns that are partly
-    padding count as whole ones: "at most k groups" is the constraint, whatever their number of weights.
+    squared distance is the sum of the squares that are dropped. Groups that are partly padding count as whole ones.
     """
 
     matrix: tuple[int, int]

@@ -81,7 +81,7 @@ def run_attacks(
         said = [np.zeros(len(own), bool) for _ in range(2)]
         for fold in parts:
             known = fold.known
-            fit = Thresholds.of_mean_member if name == "loss" else Thresholds.fit
+            fit = mean_member_thresholds if name == "loss" else Thresholds.fit
             fitted = score(known.p, known.y)
             for per_class in (False, True):
                 rule = fit(fitted, known.y, known.member, target.classes, per_class)
@@ -120,3 +120,18 @@ def _network_scores(
 def _batch(records: int) -> int:
     """64, or as many as make STEPS steps of an epoch."""
     return max(64, -(-records // STEPS))
+
+
+def mean_member_thresholds(
+    scores: np.ndarray, labels: np.ndarray, member: np.ndarray, classes: int, per_class: bool
+) -> Thresholds:
+    """The mean score of the known members, as Yeom et al. 2018 (arXiv 1709.01604, adversary 1) do with the loss.
+
+    With `per_class`, that of the members of the class where there are any.
+    """
+    t = np.full(classes, scores[member].mean())
+    for c in range(classes) if per_class else ():
+        of_class = member & (labels == c)
+        if of_class.any():
+            t[c] = scores[of_class].mean()
+    return Thresholds(t)

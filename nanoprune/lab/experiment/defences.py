@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from nanoprune.defend.temperature import temperature as divide_logits
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.memguard import memguard as fit_memguard
 from nanoprune.lab.experiment.shard import generators
+from nanoprune.lab.experiment.temperature import temperature as divide_logits
 
 
 def validation_stop(experiment: Experiment, baseline: Trained) -> Trained:

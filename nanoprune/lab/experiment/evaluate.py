@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.attack import metrics, scores
-from nanoprune.attack.label_only import Logistic
 from nanoprune.attack.network import attack_scores, fit_attack_network, held_out_share
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.lab.engine.shards import Advance, train_shards
+from nanoprune.lab.experiment.label_only import Logistic
 from nanoprune.lab.storage.checkpoint import Slot
 
 SCORES = {

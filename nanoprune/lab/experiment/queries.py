@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.attack.label_only import Perturbation, perturbations
 from nanoprune.backend import to_host
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.engine.evaluation import predict_fleet
+from nanoprune.lab.experiment.label_only import Perturbation, perturbations
 from nanoprune.nn import Network, Workspace
 from nanoprune.records import Records
 

@@ -16,11 +16,11 @@ from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.run import LabRun
 from nanoprune.lab.engine.training_state import TrainingState
 from nanoprune.lab.experiment.recipes import Recipe
+from nanoprune.lab.experiment.saliency import random_support, synflow
 from nanoprune.lab.privacy.accounting import phase
 from nanoprune.lab.storage.checkpoint import Saved, Slot
 from nanoprune.nn import SGD, Network, Workspace
 from nanoprune.prune import ADMM, Budget, Mask, hard_prune
-from nanoprune.prune.saliency import random_support, synflow
 from nanoprune.records import Records
 from nanoprune.schedule import Schedule
 from nanoprune.train import train

@@ -17,8 +17,9 @@ from nanoprune.lab.layers import BatchNorm
 from nanoprune.lab.verify import layers, reference
 from nanoprune.lab.verify.gradient import apart, difference, direction, gradients, network, normal
 from nanoprune.lab.verify.layers import Pair, R, networks, rng
+from nanoprune.lab.zoo.erk import erk
 from nanoprune.nn import Conv2D, Dense, Layer, Network, Sequential, Workspace, cross_entropy, log_loss, softmax
-from nanoprune.prune import ADMM, ADMMSettings, Budget, erk, parse_scheme, project
+from nanoprune.prune import ADMM, ADMMSettings, Budget, parse_scheme, project
 from nanoprune.records import Records
 
 GRADIENT = 1e-6  # tolerance for central differences: eps^2 = 1e-10 of curvature, 1e-16 / eps = 1e-11 of rounding

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.zoo.erk import erk
 from nanoprune.nn import Network
-from nanoprune.prune.erk import erk
 
 USUAL = ("first", "last")  # exempt where a scheme is structured, unless the caller says otherwise
 
