@@ -341,7 +341,7 @@ def test_bad_input_gets_one_line_and_status_2(case, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not gzip", gzip.compress(b"\x00\x00\x08\x03", mtime=0), gzip.compress(b"x" * 99)]
+    "content", [b"", b"not gzip", gzip.compress(b"\x00\x00\x08\x03", mtime=0), gzip.compress(b"x" * 99, mtime=0)]
 )
 def test_a_damaged_data_file_is_named(content, tmp_path):
     (tmp_path / "mnist").mkdir()

@@ -58,7 +58,7 @@ def memguard(experiment: Experiment, baseline: Trained) -> Trained:
 
 
 def temperature(experiment: Experiment, baseline: Trained) -> Trained:
-    """Outputs softmax(z / T) (Guo et al. 2017); `defend.temperature`."""
+    """Outputs softmax(z / T) (Guo et al. 2017); `temperature`."""
     outputs = divide_logits(experiment.recipe.defences.temperature)
     return dataclasses.replace(baseline, curves=dict(baseline.curves), outputs=outputs)
 

@@ -31,7 +31,7 @@ class Outputs:
     """Outputs of R classifiers on n records each.
 
     p (R, n, classes) float64: probabilities; y (R, n): labels; member (n,) bool, the same for every replica. right
-    (R, n, copies) bool: whether the label of each copy of a record is predicted (`attack.label_only`); None where that
+    (R, n, copies) bool: whether the label of each copy of a record is predicted (`label_only`); None where that
     was not queried, and then there is no label-only attack.
     """
 
