@@ -335,7 +335,7 @@ def test_the_last_two_are_kept_and_the_newest_is_read(tmp_path):
     for n in range(4):
         slot.save(numbered(n))
     assert slot.load() == numbered(3)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["prune-0-2.before.h5", "prune-0-2.h5"]
+    assert sorted(p.name for p in tmp_path.glob("*.h5")) == ["prune-0-2.before.h5", "prune-0-2.h5"]
     assert read_checkpoint(tmp_path / "prune-0-2.before.h5")[1] == numbered(2)
 
 
