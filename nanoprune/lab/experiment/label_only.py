@@ -67,7 +67,7 @@ def _flip(bits: np.ndarray) -> Perturbation:
 
 def _add(noise: np.ndarray) -> Perturbation:
     """x -> x + noise (F,), clipped to [0, 1]."""
-    return lambda X: xp.clip(X + to_device(noise[:, None].astype(X.dtype)), 0, 1)
+    return lambda X: xp.minimum(xp.maximum(X + to_device(noise[:, None].astype(X.dtype)), 0), 1)
 
 
 class Logistic:
