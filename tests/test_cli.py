@@ -87,7 +87,8 @@ def test_reproduce_writes_the_results_that_the_format_promises(reproduced):
     assert len(results["splits"]["sha256"]) == 64
     assert {"network", "device", "precision", "seconds", "versions"} <= set(results)
     assert list(results["methods"]) == [
-        "baseline", "early-stop", "early-stop-0.1", "small-dense", "small-dense-0.1", "minmax", "prune-1", "prune-1+minmax",
+        "baseline", "early-stop", "early-stop-0.1", "small-dense", "small-dense-0.1", "minmax",
+        "prune-1", "prune-1+minmax",
         "prune-0.3", "prune-0.3+minmax", "magnitude-0.3", "prune-0.1", "prune-0.1+minmax", "magnitude-0.1",
     ]  # fmt: skip
     for name, method in results["methods"].items():
