@@ -99,7 +99,8 @@ def legend(results: Mapping[str, Any]) -> str:
     """What "n.s." means, where it occurs, and what few seeds cannot show."""
     methods = results["methods"].values()
     changes = [method["attack_accuracy_change"] for method in methods if "attack_accuracy_change" in method]
-    changes += [of["attack_accuracy_change"] for method in methods for of in method.get("controls", {}).values()]
+    controls = [of for method in methods for of in method.get("controls", {}).values()]
+    changes += [of[f"{kind}_accuracy_change"] for of in controls for kind in ("attack", "test")]
     seeds = len(results["seeds"])
     text = ""
     if any(map(holds_zero, changes)):
