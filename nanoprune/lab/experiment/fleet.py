@@ -1,4 +1,4 @@
-"""One shard of a fleet from start to end: taken up where an earlier run was, and without the replicas that diverge."""
+"""One shard of a fleet from start to end: resumed from a checkpoint, and without the replicas that diverge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nanoprune.nn import Network
 
 @dataclasses.dataclass
 class Ended:
-    """What a shard ended with: the replicas of the fleet that are `left`, their theta, state, curves and statuses; and
+    """The result of a shard: the replicas of the fleet that are `left`, their theta, state, curves and statuses, and
     why the others were dropped, replica -> reason."""
 
     left: list[int]
@@ -35,11 +35,10 @@ def train_shard(
     run: Callable[[Shard, list[int]], list[str] | None],
     slot: Slot | None = None,
 ) -> Ended:
-    """run(shard, replicas) on the shard that make(replicas of the fleet, what was saved of them or None) gives.
+    """run(shard, replicas) on the shard of make(replicas of the fleet, their checkpoint or None).
 
-    With a slot it goes on from the checkpoint there, and leaves one that says how it ended. Where replicas diverge, the
-    others are trained again without them from the start, since no replica depends on another: that takes its time,
-    seldom, and nothing else has to know of it. Perhaps none is left.
+    With a slot it resumes from the checkpoint there, and writes one with the result at the end. Where replicas diverge,
+    the others are trained again from the start without them, since no replica depends on another. None may be left.
     """
     left, dropped, saved = replicas, {}, None
     state = slot.load() if slot else None
@@ -69,12 +68,12 @@ def train_shard(
 
 
 def _beside(left: list[int], dropped: dict[int, str]) -> State:
-    """What every checkpoint of the shard says of its replicas."""
+    """The part of every checkpoint of the shard that describes its replicas."""
     return {"replicas": left, "dropped": {str(r): why for r, why in dropped.items()}}
 
 
 def _left(saved: Saved, replicas: list[int]) -> tuple[list[int], dict[int, str]]:
-    """Which replicas a checkpoint has, and why it has not the others."""
+    """The replicas that a checkpoint holds, and why the others were dropped."""
     left, reasons = saved.value("replicas", list), saved.value("dropped", dict)
     dropped = {r: reasons.get(str(r)) for r in replicas if r not in left}
     known = left == [r for r in replicas if r not in dropped] and len(reasons) == len(dropped)
@@ -84,7 +83,7 @@ def _left(saved: Saved, replicas: list[int]) -> tuple[list[int], dict[int, str]]
 
 
 def _read(saved: Saved, fleet: Network, left: list[int], dropped: dict[int, str]) -> Ended:
-    """What a shard that an earlier run finished ended with."""
+    """The result of a shard that an earlier run finished."""
     net = saved.part("net")
     arrays = [net.array(n, (len(left), getattr(fleet, n).shape[1]), fleet.theta.dtype) for n in ("theta", "state")]
     status = saved.each("status", str) if "status" in saved else None

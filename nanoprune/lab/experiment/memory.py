@@ -1,4 +1,4 @@
-"""How much memory a run will take, and how much there is: said before the run, not by its death."""
+"""The memory that a run needs against the memory that is free, checked before the run starts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from nanoprune.lab.engine.shards import CACHE, footprint
 from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.nn import Network
 
-BASE = 300_000_000  # bytes of Python and its libraries, measured: a process that has imported all of them
-KEPT = 4  # copies of a fleet's parameters: the fleet, its shards' as they come back, and those of two other methods
+BASE = 300_000_000  # bytes of a process that has imported Python's and our libraries, as measured
+KEPT = 4  # copies of a fleet's parameters: the fleet, the results of its shards, and two other methods
 
 
 def check_memory(net: Network, replicas: int, recipe: Recipe, threads: int, data: int) -> None:
     """Refuse a run of fleets of `replicas` networks like `net` (of one replica) that the free memory cannot hold.
 
-    data: bytes of the records, see `resident`. Raises ArgumentError that says what it needs, and what to lower. On a
-    GPU shards are cut to the free memory anyway (`shard_size`), and where the system does not tell what is free nothing
-    is refused.
+    data: bytes of the records, see `resident`. Raises ArgumentError with the memory needed and the options to lower. On
+    a GPU the shards fit the free memory anyway (`shard_size`). Nothing is refused where the free memory is unknown.
     """
     free = available()
     if free is None or free_memory() is not None:
@@ -31,28 +30,28 @@ def check_memory(net: Network, replicas: int, recipe: Recipe, threads: int, data
     if needed > free:
         raise ArgumentError(
             f"the run needs about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; lower --threads "
-            f"(now {threads}) or what there is of --seeds and --width"
+            f"(now {threads}) or --seeds and --width, where given"
         )
 
 
 def estimate(net: Network, replicas: int, recipe: Recipe, threads: int, data: int) -> int:
-    """Bytes that the run takes at most, about: what trains at once, and what is kept of what has been trained."""
+    """About the most bytes that the run takes: the networks that train at once, and the trained ones that are kept."""
     parameters = net.theta[0].nbytes
     training = footprint(net, max(recipe.dense.batch, evaluation_batch(net)))
     if recipe.minmax:
         training += footprint(attacker(net.output_shape[0]), 2 * recipe.dense.batch)
     at_once = min(replicas, threads * max(1, CACHE // parameters))  # as `shard_size` has it
-    workers = max(at_once, threads)  # where replicas are few their samples are shared out, each part with its buffers
+    workers = max(at_once, threads)  # with few replicas the samples are divided among workers, each with its buffers
     return BASE + data + workers * training + KEPT * replicas * parameters
 
 
 def resident(x: Any, threads: int) -> int:
-    """Bytes in memory of records x: an array, which all processes share, or of a file what each of them keeps."""
+    """Bytes of the records x in memory: an array is shared by all processes; a file is cached by each of them."""
     return x.nbytes if hasattr(x, "nbytes") else threads * x.kept_bytes
 
 
 def available() -> int | None:
-    """Bytes that a process may still take: what the system has free, or its control group if that is less."""
+    """Free bytes: the system's, or those of the process's control group if they are fewer; None if unknown."""
     found = []
     try:
         lines = pathlib.Path("/proc/meminfo").read_text().splitlines()

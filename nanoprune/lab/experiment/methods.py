@@ -19,7 +19,8 @@ from nanoprune.lab.zoo import mixes_records, narrowed
 BASELINE = "baseline"  # changes are measured against it, so it always runs
 PRIVATE = "dp-"  # prefix of the methods with DP-SGD
 SCHEDULE, GAME, PRUNING = "the longer schedule and its weight decay", "the game", "pruning"
-ACCURACY, SIZE, ADMM = "test accuracy", "the number of weights", "ADMM against one-shot magnitudes"
+ACCURACY, SIZE = "share: about the same test accuracy", "share: the number of weights"
+ADMM = "ADMM against one-shot magnitudes"
 DATA_FREE = ("synflow", "random")  # variants of DP-SGD whose mask sees no record
 
 
@@ -78,7 +79,7 @@ def _pruning_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) 
     if suffix is None or keep == 1:
         controls, of_game, magnitudes = ((BASELINE, SCHEDULE),), (("minmax", SCHEDULE), ("prune-1", GAME)), False
     else:
-        same = ((f"early-stop{suffix}", f"the same {ACCURACY}"), (f"small-dense{suffix}", f"the same {SIZE}"))
+        same = ((f"early-stop{suffix}", ACCURACY), (f"small-dense{suffix}", SIZE))
         controls, magnitudes = (("prune-1", PRUNING), (magnitude, ADMM), *same), True
         of_game = (("prune-1+minmax", PRUNING), (name, GAME))
     found = [Method(name, _prune, keep, (BASELINE,), controls=controls)]
@@ -96,7 +97,7 @@ def _private_methods(recipe: Recipe) -> list[Method]:
 
     def add(name: str, *of: Any, controls: tuple[tuple[str, str], ...] = ()) -> None:
         stopped = f"early-stop-{name}"
-        controls = (*controls, (stopped, f"the same {ACCURACY}"))
+        controls = (*controls, (stopped, ACCURACY))
         methods.append(Method(name, _private, (name, *of), default=False, controls=controls))
         methods.append(Method(stopped, _early_stop, (stopped, name), (BASELINE, name), default=False))
 

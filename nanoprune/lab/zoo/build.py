@@ -18,7 +18,7 @@ from nanoprune.nn import Dense, Layer, Network, Sequential
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """layers(input_shape, classes, widths) makes the layers; size: what sizes there are; input_shape: the usual one."""
+    """layers(input_shape, classes, widths) builds the layers; size: the possible sizes; input_shape: the usual one."""
 
     layers: Callable[[tuple[int, ...], int, list[int]], Sequential]
     size: Widths | Multiplier
@@ -79,7 +79,7 @@ def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
 
 
 def widths_of(description: dict[str, Any]) -> list[int]:
-    """The widths of all layers with weights but the last, in their order, whatever the size was given as."""
+    """The widths of all layers with weights but the last, in their order, also where the size is a multiplier."""
     found = architecture(description["network"])
     return found.size.widths(tuple(description["input_shape"]), size_of(description))
 
@@ -100,7 +100,7 @@ def layers_of(description: dict[str, Any]) -> Layer:
 
 
 def with_dropout(body: Sequential, rate: float) -> Sequential:
-    """The layers with Dropout before every dense one, but not before one that reads the records themselves."""
+    """The layers with Dropout before every dense layer except one that reads the input."""
     layers: list[Layer] = []
     for layer in body.parts:
         if isinstance(layer, Dense) and any(before.parameters() for before in layers):
@@ -110,7 +110,7 @@ def with_dropout(body: Sequential, rate: float) -> Sequential:
 
 
 def mixes_records(name: str) -> bool:
-    """Whether layers of network `name` mix the records of a batch and remember it: then DP-SGD cannot train it."""
+    """Whether network `name` has layers with batch statistics, which mix the records: DP-SGD cannot train it."""
     return bool(layers_of(describe(name, architecture(name).input_shape, classes=10)).statistics())
 
 
@@ -120,10 +120,11 @@ def build(description: dict[str, Any], replicas: int = 1, dtype: str = "float32"
 
 
 def narrowed(description: dict[str, Any], weights: int) -> dict[str, Any]:
-    """The same architecture in the largest smaller size that needs at most `weights` weights; if none does, the least.
+    """The same architecture in the largest size with at most `weights` weights; the smallest size if none has so few.
 
-    The dense network of the pruned one's size: no hidden layer is wider than some h; in networks that have a
-    multiplier, all layers by the same factor, in thousandths, without mobilenetv2's rounding to multiples of 8.
+    It is the dense control of a pruned network's size. No hidden layer is wider than some h; in networks with a
+    multiplier all layers are scaled by the same factor, in thousandths, without mobilenetv2's rounding to multiples
+    of 8.
     """
     sizing, widths = architecture(description["network"]).size, widths_of(description)
     low, high = 1, sizing.steps(widths)
@@ -131,7 +132,7 @@ def narrowed(description: dict[str, Any], weights: int) -> dict[str, Any]:
     def at(h: int) -> dict[str, Any]:
         return with_widths(description, sizing.at(widths, h))
 
-    while low < high:  # the largest h whose network has at most so many weights; they grow with h
+    while low < high:  # bisection: the number of weights grows with h
         h = (low + high + 1) // 2
         low, high = (h, high) if weight_count(at(h)) <= weights else (low, h - 1)
     return at(low)

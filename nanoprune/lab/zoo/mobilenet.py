@@ -20,10 +20,10 @@ STAGES = (  # (expansion, channels, blocks, stride of the first block, the same 
 
 
 def mobilenetv2(input_shape: tuple[int, ...], classes: int, widths: Iterable[int]) -> Sequential:
-    """A 3x3 convolution, 17 inverted residual blocks, a 1x1 convolution to 1280 channels, their means, a dense layer.
+    """A 3x3 convolution, 17 inverted residual blocks, a 1x1 convolution to 1280 channels, pooling, a dense layer.
 
     224x224, 1000 classes: 3,504,872 parameters. 32x32: the first convolution and the second stage have stride 1. The
-    1280 channels are not narrowed, only widened, as in the authors' code. Dropout before the last layer is left out.
+    1280 channels are never narrowed, as in the authors' code. Dropout before the last layer is omitted.
     """
     widths, small = iter(widths), is_small(input_shape)
     channels = next(widths)
@@ -40,7 +40,7 @@ def mobilenetv2(input_shape: tuple[int, ...], classes: int, widths: Iterable[int
 
 
 def mobilenetv2_widths(input_shape: tuple[int, ...], multiplier: float) -> list[int]:
-    """Of the first convolution, of each block's convolutions, and of the last one, in their order."""
+    """The widths of the first convolution, of each block's convolutions, and of the last one, in their order."""
     channels = divisible(32 * multiplier)
     widths = [channels]
     for expansion, stage, count, *_ in STAGES:
@@ -52,7 +52,7 @@ def mobilenetv2_widths(input_shape: tuple[int, ...], multiplier: float) -> list[
 
 
 def block(channels: int, kernels: list[int], stride: int) -> Layer:
-    """Expand by 1x1, filter each channel by 3x3, project by 1x1 without rectifier; a shortcut where shapes allow."""
+    """Expand by 1x1, filter each channel by 3x3, project by 1x1 without ReLU; a shortcut where the shapes allow it."""
     *expanded, filtered, projected = kernels
     layers = [part for width in expanded for part in convolution(Pointwise(channels, width, bias=False), width)]
     layers += convolution(depthwise_convolution(filtered, 3, stride, padding=1, bias=False), filtered)

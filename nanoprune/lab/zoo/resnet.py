@@ -12,11 +12,11 @@ STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # (channels, stride of the fir
 
 
 def resnet18(input_shape: tuple[int, ...], classes: int, widths: Iterable[int]) -> Sequential:
-    """A stem, eight blocks of two 3x3 convolutions with a shortcut, the mean over the image, a dense layer.
+    """A stem, eight blocks of two 3x3 convolutions with a shortcut, global average pooling, a dense layer.
 
     224x224, 1000 classes: 11,689,512 parameters; the stem is a 7x7 convolution and a 3x3 pooling, both of stride 2.
-    32x32: the stem is a 3x3 convolution of stride 1 without pooling. Convolutions have no bias: BatchNorm's shift
-    does the same. The stem's rectifier comes after its pooling: max and ReLU commute.
+    32x32: the stem is a 3x3 convolution of stride 1 without pooling. Convolutions have no bias, since
+    BatchNorm has a shift. In the stem ReLU follows the pooling: the two commute.
     """
     widths = iter(widths)
     channels = next(widths)
@@ -34,7 +34,7 @@ def resnet18(input_shape: tuple[int, ...], classes: int, widths: Iterable[int]) 
 
 
 def resnet18_widths(input_shape: tuple[int, ...], multiplier: float) -> list[int]:
-    """Of the stem, and of each block's two convolutions and of its shortcut if it has one, in their order."""
+    """The widths of the stem, of each block's two convolutions and of its shortcut if it has one, in their order."""
     widths = [STAGES[0][0], *(stage for stage, stride in STAGES for _ in range(5 if stride > 1 else 4))]
     return [scaled(width, multiplier) for width in widths]
 

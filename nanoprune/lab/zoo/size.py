@@ -1,8 +1,8 @@
-"""How large a network is: the widths of its layers one by one, or one multiplier for all of them.
+"""The size of a network: the width of each layer, or one multiplier for all of them.
 
-A size is a list of widths, or a number. Both kinds of sizing have a `default` and give the `widths` of all layers with
-weights but the last, in their order, from which a network is made. Both know smaller networks of the same kind:
-`at(widths, h)` for h = 1, 2, ..., `steps(widths)`, in growing order, of which the last has the widths themselves.
+A size is a list of widths, or a number. Both kinds of sizing have a `default` and compute the `widths` of all layers
+with weights but the last, in their order. Both define smaller networks of the same kind: `at(widths, h)` for h = 1, 2,
+..., `steps(widths)`, in increasing order; the last one has the given widths.
 """
 
 import math
@@ -12,14 +12,14 @@ from typing import Any
 
 from nanoprune.errors import ArgumentError
 
-LARGEST = 16.0  # a multiplier beyond this is a mistake, or damage to a file
+LARGEST = 16.0  # a larger multiplier is a mistake or a damaged file
 STEP = 1000  # networks with a multiplier are narrowed in thousandths
 
 Shape = tuple[int, ...]
 
 
 class Widths:
-    """A list of integers, one a hidden layer; of any length where `free`."""
+    """A list of integers, one per hidden layer; of any length where `free`."""
 
     of_any_network = False
 
@@ -44,18 +44,18 @@ class Widths:
         return max(widths, default=1)
 
     def at(self, widths: list[int], h: int) -> list[int]:
-        """No layer wider than h: layers that are narrow anyway keep their width, so that none is a bottleneck."""
+        """No layer wider than h; narrower layers keep their width, so that none becomes a bottleneck."""
         return [min(width, h) for width in widths]
 
 
 class Multiplier:
-    """A number by which every layer's width is multiplied, and then rounded: of(input_shape, number) has the widths.
+    """A number that multiplies the width of every layer; of(input_shape, number) gives the rounded widths.
 
-    Widths of its own for each layer are a size too: `shrink` and `narrowed` come to such.
+    A list with the width of each layer is a size too: `shrink` and `narrowed` make such.
     """
 
     default = 1.0
-    of_any_network = True  # what it is for one network it may be for another
+    of_any_network = True  # a size of one network is also a size of another one
 
     def __init__(self, of: Callable[[Shape, float], list[int]]) -> None:
         self.of = of
@@ -79,7 +79,7 @@ class Multiplier:
         return STEP
 
     def at(self, widths: list[int], h: int) -> list[int]:
-        """Every layer by the same factor, so that layers that must be equally wide stay so."""
+        """Every layer scaled by the same factor, so that layers that must be equally wide stay equal."""
         return [scaled(width, h / STEP) for width in widths]
 
 
@@ -89,5 +89,5 @@ def scaled(width: int, multiplier: float) -> int:
 
 
 def is_small(input_shape: Shape) -> bool:
-    """Whether images (H, C, W) are so small, as 32x32 ones are, that a network must not halve them at once."""
+    """Whether images (H, C, W) are too small to be downsampled by the first layers, as 32x32 images are."""
     return min(input_shape[0], input_shape[2]) < 64
