@@ -9,14 +9,18 @@ import signal
 
 def run() -> None:
     """The command line as a process of its own; never returns."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, _end)
     from nanoprune.lab.commands import main
     from nanoprune.lab.engine.interrupt import at_once
 
-    with at_once():
-        main()
+    try:
+        with at_once():
+            main()
+    finally:
+        for number in numbers:  # while Python shuts down it runs no handler any more, and a signal would be lost
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _end(number: int, frame: object) -> None:

@@ -158,3 +158,17 @@ def test_a_command_without_a_run_ends_at_once_with_one_line(number, status):
         runpy.run_path("cli.py", run_name="__main__")
     """
     assert ended(program, env=os.environ | {"NUMBER": str(int(number))}) == (status, "", "error: interrupted\n")
+
+
+@both
+def test_a_signal_while_python_shuts_down_is_not_lost(number, status):
+    """After the last bytecode no Python handler runs any more: the system's own action has to be back."""
+    program = """
+        import atexit, ctypes, os, runpy, sys
+
+        atexit.register(ctypes.CDLL(None).kill, os.getpid(), int(os.environ["NUMBER"]))  # C code, the last to be called
+        sys.argv = ["cli.py", "--version"]
+        runpy.run_path("cli.py", run_name="__main__")
+    """
+    died, _, err = ended(program, env=os.environ | {"NUMBER": str(int(number))})
+    assert (died, err) == (-number, "")

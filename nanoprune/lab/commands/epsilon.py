@@ -40,7 +40,8 @@ def epsilon(records: int, batch: int, epochs: int, noise: float | None, target: 
     click.echo(f"neighbours: {spent['neighbours']}")
     click.echo(f"covers: {spent['covers']}")
     click.echo(f"does not cover: {spent['does_not_cover']}")
-    for name, by in (("epsilon", "PLD"), ("epsilon_rdp", "RDP, a cross-check")):
+    tight = "RDP, the tighter bound here" if spent["epsilon"] == spent["epsilon_rdp"] else "PLD"
+    for name, by in (("epsilon", tight), ("epsilon_rdp", "RDP, a cross-check")):
         none = "infinite, there is no noise" if noise == 0 else "infinite, with so little noise"
         value = none if spent[name] is None else f"{spent[name]:.4g}"
         click.echo(f"epsilon at delta {delta:g} by {by}: {value}")

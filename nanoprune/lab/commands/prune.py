@@ -134,4 +134,6 @@ def prune(
     if json_path:
         write_json(found, json_path)
     show(cost_table(shown(found)))
+    for name in (of["layer"] for of in found["layers"] if of["kept"] == 0):
+        click.echo(f"warning: {name} has no weight left: what comes before it cannot reach the outputs", err=True)
     click.echo(summary_line(pruned, data))

@@ -9,10 +9,11 @@ import click
 from nanoprune.backend import use_device
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.common import check_outputs
+from nanoprune.lab.commands.console import Command
 from nanoprune.lab.commands.options import EPILOG
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=Command, epilog=EPILOG)
 @click.argument("model", type=click.Path(path_type=pathlib.Path))
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")

@@ -34,7 +34,7 @@ class Named(click.ParamType):
             return value
         near = difflib.get_close_matches(value, self.names(), cutoff=0.5)
         of = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self.names())}"
-        self.fail(f"{printable(value, 40)!r} is no {self.what}; {of}", param, ctx)
+        self.fail(f"'{printable(value, 40)}' is no {self.what}; {of}", param, ctx)
 
     what = "name"
 

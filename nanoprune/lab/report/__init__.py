@@ -5,6 +5,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from nanoprune.lab.report import neutral  # noqa: F401, before anything imports matplotlib
+
+# isort: split
+
 from nanoprune.errors import DataError
 from nanoprune.lab.report.audit import audit_table, write_audit_page
 from nanoprune.lab.report.audit_verdict import audit_verdict

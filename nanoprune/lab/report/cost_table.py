@@ -17,7 +17,7 @@ def cost_rows(costs: Mapping[str, Any]) -> list[tuple[str, ...]]:
             of["layer"],
             *("-" if of[share] is None else f"{100 * of[share]:.2f}" for share in ("asked", "kept")),
             *(
-                f"{left:,} ({full / left:.1f}x)"
+                f"{left:,} ({full / left:.1f}x)" if left else "0 (none left)"
                 for full, left in (of[cost] for cost in ("parameters", "macs", "bytes"))
             ),
         )
