@@ -17,7 +17,7 @@ HEAD = """# Benchmarks
 `reproduce-location30`, `make bench ONLY=lenet5-step` the rows of one program, `make bench ONLY=reproduce-location30`
 that one, which takes many minutes and is measured once on each side.
 
-Two sides are measured by turns (A B A B ...), each in a process of its own: medians, and in brackets the 10th to 90th
+Two sides are interleaved (A B A B ...), each in a process of its own: medians, and in brackets the 10th to 90th
 percentile. Ratios are nanoprune / peer: smaller is better. The limit is the time that the arithmetic takes at the
 machine's sgemm rate, or the traffic at its copy rate; Winograd's convolution needs less arithmetic than is counted.
 Nothing is measured on a GPU yet: none was at hand. That path is tested against a strict stand-in for CuPy 14.

@@ -15,7 +15,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.layers import DepthwiseConv2D
 from nanoprune.nn import SGD, Conv2D, Dense, Flatten, Network, Parameter, ReLU, Sequential, Workspace, cross_entropy
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune, parse_scheme
-from nanoprune.prune.scheme import largest_of_each
+from nanoprune.prune.scheme import PLAIN, largest_of_each
 
 quick = settings(deadline=None, max_examples=80)
 FREE = ["unstructured", "filter", "channel", "column", "block:2", "block:3"]  # those whose ratio is the caller's
@@ -80,6 +80,10 @@ def problems(draw, elements: st.SearchStrategy | None = None):
     grouping = parse_scheme(scheme).grouping(parameter(*geometry))
     k = int(scheme[0]) if scheme[0].isdigit() else draw(st.integers(1, grouping.groups))
     return scheme, geometry, grouping, draw(weights(int(np.prod(geometry)), elements)), k
+
+
+def test_every_scheme_is_enumerated():
+    assert set(PLAIN) <= set(SCHEMES)
 
 
 @quick

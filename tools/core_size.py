@@ -1,4 +1,4 @@
-"""The size of the core, and whether it is within its budget: the table that docs/contributing.md shows.
+"""The size of the core, and whether it is within its budget: a table; CONTRIBUTING.md has the budgets.
 
     python tools/core_size.py
 

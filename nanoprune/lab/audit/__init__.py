@@ -1,4 +1,4 @@
-"""Audits of trained models: what an attacker can tell from their predictions, and how sure that is."""
+"""Audits of models and predictions: attacks, shadow models, intervals, validity checks."""
 
 from nanoprune.lab.audit.audit import audit, write_audit
 from nanoprune.lab.audit.predictions import Predictions, read_predictions

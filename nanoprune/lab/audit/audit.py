@@ -39,7 +39,7 @@ def audit(
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Attack the target's predictions and say what is known. Returns the results, and for each attack its ROC.
 
-    The results are plain data, as docs/format.md describes them; intervals have confidence 1 - alpha. With `shadow`
+    The results are plain data, as docs/formats.md describes them; intervals have confidence 1 - alpha. With `shadow`
     the attacks are fitted on it, else by two-fold cross-fitting. start(stage, total) and advance(steps) tell progress.
     Raises ArgumentError on an alpha that is none.
     """

@@ -77,7 +77,7 @@ class Pages(io.RawIOBase):
 def layout(paths: list[str], classes: list[str], source: str, side: int) -> Pages:
     """The HDF5 file for one image, (side, 3, side) uint8, of each path: whole, but for the images themselves.
 
-    source: SHA-256, in hex, of what is packed. docs/format.md has the arrays.
+    source: SHA-256, in hex, of what is packed. docs/formats.md has the arrays.
     """
     files, pages = len(paths), Pages()
     with h5py.File(pages, "w") as file:

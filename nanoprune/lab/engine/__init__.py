@@ -1,1 +1,1 @@
-"""How a run goes: its folder, fleets in shards over workers, interruptions, and going on with the same bits."""
+"""How work runs: batches over processes, fleets over workers, a run's folder, interruption and resuming."""

@@ -1,1 +1,1 @@
-"""The paper's comparison: methods and recipes, fleets over seeds trained and attacked, and what was found."""
+"""The paper's comparison: recipes, the methods and their controls, fleets over seeds, attacks, results."""

@@ -1,0 +1,1 @@
+"""Models in files: our own format, and weights with torchvision's names."""

@@ -1,4 +1,4 @@
-"""Models as files: HDF5 that holds plain data and arrays, nothing that is executed. docs/format.md describes it."""
+"""Models as files: HDF5 that holds plain data and arrays, nothing that is executed. docs/formats.md describes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports: tables, plots, the verdict and the HTML page. They know results and nothing of networks."""
+"""Reports: tables, plots, the verdict and the HTML page. Made from results alone, without networks."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""What results.json must be like, as docs/format.md has it: looked at whole before anything is drawn from it."""
+"""What results.json must be like, as docs/formats.md has it: looked at whole before anything is drawn from it."""
 
 import math
 import re

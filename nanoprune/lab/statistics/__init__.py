@@ -1,4 +1,4 @@
-"""What is known and what is not: intervals, tests and bounds. They know numbers and nothing of networks."""
+"""Intervals, tests and bounds, from numbers alone: nothing here knows a network."""
 
 from nanoprune.lab.statistics.delong import auc_interval, balanced_accuracy_interval
 from nanoprune.lab.statistics.epsilon import epsilon_lower_bound

@@ -2,7 +2,7 @@
 
 A state is plain data: a dictionary, of dictionaries again, of arrays and lists with one entry a replica (the replica
 axis is the first one), and of numbers and strings. What has a state (optimiser, ADMM, game, mask) gives it by `state()`
-and takes it back by `restore(saved)`, which says of each array what it must be. docs/format.md has the file.
+and takes it back by `restore(saved)`, which says of each array what it must be. docs/formats.md has the file.
 """
 
 from __future__ import annotations

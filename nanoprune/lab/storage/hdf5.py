@@ -1,4 +1,4 @@
-"""Arrays in HDF5 files, dense or without their zeros. docs/format.md has the form, `bounded.py` its limits."""
+"""Arrays in HDF5 files, dense or without their zeros. docs/formats.md has the form, `bounded.py` its limits."""
 
 from __future__ import annotations
 
