@@ -95,7 +95,8 @@ def test_reproduce_writes_the_results_that_the_format_promises(reproduced):
         for key in ("train_accuracy", "test_accuracy", "strongest_attack_accuracy"):
             assert is_summary(method[key], seeds=2)
             assert all(0 <= value <= 1 for value in method[key]["values"])
-        assert set(method["attacks"]) == {"network", "correctness", "confidence", "entropy", "modified_entropy"}
+        thresholds = {"correctness", "confidence", "entropy", "modified_entropy"}
+        assert set(method["attacks"]) == {"network", "label_only"} | thresholds
         for attack in method["attacks"].values():
             assert is_summary(attack["accuracy"], seeds=2)
             assert is_summary(attack["auc"], seeds=2)

@@ -386,8 +386,8 @@ def test_location_is_read_from_its_archive(tmp_path):
         (archive(b"x")[:-20], "damaged gzip data"),
         (gzip.compress(b"not a tar file"), "not a readable tar"),
         (archive(b"x", name="paris"), "bangkok is not in it"),
-        (archive(b"", kind=tarfile.DIRTYPE), "bangkok is not a plain file"),
-        (archive(b"", kind=tarfile.SYMTYPE), "bangkok is not a plain file"),
+        (archive(b"", kind=tarfile.DIRTYPE), "bangkok is not a regular file"),
+        (archive(b"", kind=tarfile.SYMTYPE), "bangkok is not a regular file"),
         (archive(bytes(6_000_000)), "said to have 6000000 bytes"),
         (archive(b"x", *[("other", bytes(6_000_000))]), "unpacks to more than"),
         (gzip.compress(header("bangkok", 1) + bytes(512 * 3) + bytes(2 << 20)), "headers of more than"),
@@ -399,7 +399,7 @@ def test_location_is_read_from_its_archive(tmp_path):
         (gzip.compress(header("bangkok", 4_000_000) + bytes(512)), "unexpected end of data"),
         (gzip.compress(header("bangkok", -5)), "said to have -5 bytes|not a readable tar"),
         (gzip.compress(header("x", 10**10, tarfile.XHDTYPE) + header("bangkok", 1)), "not a readable tar"),
-        (gzip.compress(header("bangkok", 512, tarfile.GNUTYPE_SPARSE) + bytes(512)), "not a plain file|readable"),
+        (gzip.compress(header("bangkok", 512, tarfile.GNUTYPE_SPARSE) + bytes(512)), "not a regular file|readable"),
     ],
     ids=[
         *(

@@ -29,6 +29,7 @@ SHARE = 100  # above FREE: bytes promised for each byte in the file
 JSON_LIMIT = 1 << 26  # bytes; results of a hundred seeds and networks have a few million
 MOST_LINKS = 100_000  # names in one HDF5 file; a checkpoint has at most 10,000
 REMEDY = "write it again"
+ANOTHER_PLACE = "a link to another place"
 KINDS = "biufS"  # numbers and text of a fixed length; other types refer to the global heap, or we never write them
 H5 = h5py.h5z
 # What h5py was seen to raise on damaged files, by `make fuzz`.
@@ -101,18 +102,19 @@ def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY, locking: bool | Non
 
 def _refuse_links(file: h5py.File, path: str | os.PathLike, remedy: str) -> None:
     """DataError where the file has a soft or external link, or more than MOST_LINKS names. No link is followed."""
-    groups, visited, names = [file], set(), 0
+    groups, visited, names = [file.id], set(), 0
     while groups:
         group = groups.pop()
-        for name in group:
+        for name in group:  # bytes: a name need not be text
             names += 1
             if names > MOST_LINKS:
                 raise DataError(f"{path}: has more than {MOST_LINKS:,} names; {remedy}")
-            check_link(group, name, path, remedy)
-            about = h5py.h5o.get_info(group.id, _encoded(name))
+            if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+                raise DataError(f"{path}: {printable(name.decode('utf-8', 'replace'))} is {ANOTHER_PLACE}; {remedy}")
+            about = h5py.h5o.get_info(group, name)
             if about.type == h5py.h5o.TYPE_GROUP and about.addr not in visited:
                 visited.add(about.addr)  # a group may hold itself
-                groups.append(group[name])
+                groups.append(h5py.h5g.open(group, name))
 
 
 def check_link(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> None:
@@ -123,11 +125,7 @@ def check_link(group: h5py.Group, name: str, path: str | os.PathLike, remedy: st
 
 
 def _kind_of(link: Any) -> str:
-    return "missing" if link is None else "a link to another place"
-
-
-def _encoded(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")  # as h5py decodes the names of links
+    return "missing" if link is None else ANOTHER_PLACE
 
 
 def own_item(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> Any:
