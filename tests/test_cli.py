@@ -275,7 +275,8 @@ def test_verify_exits_with_1_where_a_check_fails(monkeypatch):
     assert "FAILED" in result.output
 
 
-def test_help_has_examples_and_the_exit_status():
+def test_help_has_examples_and_the_exit_status(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["cli.py"])
     for command in ([], ["reproduce"], ["train"], ["prune"], ["shrink"], ["data", "fetch"]):
         result = run(*command, "--help")
         assert result.exit_code == 0
@@ -306,7 +307,7 @@ BAD = {
     "no threads": (["reproduce", "digits", "--threads", "0"], "threads"),
     "no data": (["reproduce", "mnist", "--data-dir", "nowhere"], "nowhere"),
     "no model": (["prune", "nowhere.h5", "--keep", "0.1", "--out", "o.h5"], "nowhere.h5"),
-    "too few members for an attacker": (["reproduce", "digits", "--members", "6"], "at least 4"),
+    "too few members for an attacker": (["reproduce", "digits", "--members", "6"], "4 of each"),
     "a game without a reference set": (["reproduce", "digits", "--minmax", "1", "--reference", "0"], "reference"),
     "a folder as the model file": (["train", "digits", "--out", "."], "is a folder"),
     "no results": (["report", "nowhere"], "nowhere"),

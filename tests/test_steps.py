@@ -27,6 +27,7 @@ WRITTEN = {
     "trained": [RECIPE.train_step(1.0, 7) | ADVERSARY],
     "pruned": [RECIPE.train_step(0.0), RECIPE.prune_step(0.1, 1.0) | {"status": "converged"} | ADVERSARY],
     "ratios of each layer": [RECIPE.train_step(0.0), RECIPE.prune_step((0.1, 0.2, 0.3), 0.0)],
+    "pruned by magnitude": [dataclasses.replace(RECIPE, solver="magnitude").prune_step(0.1, 0.0)],
     "private": [RECIPE.private_step(200, 1.3, "dense", None)],
     "private, pruned": [RECIPE.private_step(200, 1.3, "admm", 0.1) | {"status": "max_iterations"}],
     "shrunk": [RECIPE.train_step(0.0), {"step": "shrink", "widths": [8, 4]}],

@@ -101,6 +101,7 @@ PRUNING = GAME | {
     "keep": either(RATIO, several(RATIO), NOTHING),
     "scope": TEXT,
     "scheme": TEXT,
+    "solver": one_of("admm", "magnitude"),
     "exempt": several(TEXT),
     "via": several(RATIO),
     "admm": ADMM,
@@ -127,7 +128,8 @@ STEPS: dict[str, Mapping[str, Any]] = {
         "dense": SCHEDULE,
         "private": PRIVATE,
         "noise": POSITIVE,
-        "way": one_of("dense", "mask", "admm", "magnitude"),
+        "variant": one_of("dense", "mask", "synflow", "random", "admm", "magnitude"),
+        "way": one_of("dense", "mask", "admm", "magnitude"),  # the name of `variant` in older model files
     },
     "shrink": {"widths": either(AMOUNT, several(COUNT))},
     "import": {"file": text(1000), "sha256": TEXT},
