@@ -293,13 +293,32 @@ def test_the_attack_network_is_kept_at_its_best_and_stops_when_it_stops_improvin
         h, history = fit(known, r, held_out, batch)
         assert history[0] == pytest.approx(np.log(2))  # undecided at the start
         assert losses_of(h, known, r, held_out) == pytest.approx(history.min(), rel=1e-4)
-        best, stale, ends = history[0], 0, []
+        mark, stale, ends = history[0], 0, []
         for epoch, loss in enumerate(history[1:], start=1):
-            best, stale = (loss, 0) if loss < best else (best, stale + 1)
+            mark, stale = (loss, 0) if loss <= 0.999 * mark else (mark, stale + 1)  # a thousandth of it was gained
             if stale == epochs:
-                stale, ends = 0, [*ends, epoch]
+                mark, stale, ends = min(history[: epoch + 1]), 0, [*ends, epoch]
         assert len(ends) == 3  # each stage ran out of patience
         assert ends[-1] == len(history) - 1
+
+
+def test_a_network_that_separates_the_records_ends_where_nothing_is_left_to_gain():
+    """Members are certain and right, the others are not: the loss falls towards 0, and without a bound for ever."""
+    member, y = np.arange(80) % 2 == 0, np.arange(80) // 2 % 4
+    p = np.where(member[:, None], 0.97 * np.eye(4)[y] + 0.01, 0.25)
+    _, history = fit_attack_network(p, y, member, held_out_share(member), np.random.default_rng(0))
+    assert history[-1] <= network.ENOUGH < min(history[:-1])
+
+
+def test_no_training_takes_more_epochs_than_the_loss_left_to_gain_allows(monkeypatch):
+    """A loss that falls a little in every epoch, as one does that creeps towards its limit, ends each stage."""
+    monkeypatch.setattr(network, "PATIENCE", 1)
+    monkeypatch.setattr(network, "MIN_PATIENCE", 4)
+    losses = iter(0.6 + 0.05 * 0.9999 ** np.arange(10**6))
+    monkeypatch.setattr(network, "held_out_loss", lambda z, member: next(losses))
+    member, y = np.arange(40) % 2 == 0, np.zeros(40, int)
+    _, history = fit_attack_network(np.full((40, 2), 0.5), y, member, held_out_share(member), np.random.default_rng(0))
+    assert len(history) == 1 + 3 * 4
 
 
 def test_many_more_of_one_side_do_not_drown_the_other():

@@ -17,6 +17,8 @@ from nanoprune.nn import Adam, Network, Workspace, log_loss
 RATES = (1e-3, 3e-4, 1e-4)  # the stages of the training
 PATIENCE = 100  # steps without a lower held-out loss that end a stage, but at least MIN_PATIENCE epochs
 MIN_PATIENCE = 3
+ENOUGH = 1e-3  # held-out loss, in nats, at which training ends: less than that is left to gain, and no decision changes
+GAIN = 1e-3  # share of its loss that a stage must gain within its patience
 
 
 def fit_attack_network(
@@ -31,10 +33,13 @@ def fit_attack_network(
     """Train h on what the attacker knows of one classifier and does not hold out; stop by what is held out.
 
     p (n, classes): predictions; y (n,): labels; member, held_out (n,) bool. Each stage starts from the best network so
-    far, with a lower learning rate, and ends when the held-out log-loss, looked at after each epoch, has not fallen for
-    PATIENCE steps. Members and non-members weigh the same: of the fewer, records are taken again until both are as
-    many. threads: processes that share the samples of a batch. Returns the network of the lowest held-out loss, and
-    that loss at the start and after each epoch, (1 + epochs,). Raises DivergenceError where it stops being finite.
+    far, with a lower learning rate, and ends when the held-out log-loss, measured after each epoch, has not fallen by a
+    share GAIN within PATIENCE steps. All training ends once that loss is at most ENOUGH. So there is a largest number
+    of epochs, log(log(2) / ENOUGH) / GAIN + 3 times the patience; without it a network that separates the records goes
+    on as long as floating point lets its loss fall. Members and non-members weigh the same: of the fewer, records are
+    taken again until both are as many. threads: processes that share the samples of a batch. Returns the network of the
+    lowest held-out loss, and that loss at the start and after each epoch, (1 + epochs,). Raises DivergenceError where
+    it stops being finite.
     """
     records = Records(attack_rows(p, y), member.astype(np.float32))
     training, testing = (np.flatnonzero(of)[None] for of in (~held_out, held_out))  # (1, records)
@@ -62,8 +67,8 @@ def fit_attack_network(
         for rate, optimizer in zip(RATES, optimizers, strict=True):
             passes.team.meet()  # nobody needs the last stage's theta any more
             h.theta[...] = best
-            stale = 0
-            while stale < patience:
+            stale, mark = 0, min(history)
+            while stale < patience and min(history) > ENOUGH:
                 for index in shuffled(training, batch, [generator]):  # (1, B)
                     passes.run(objective, index)
                     optimizer.step(h, rate, passes.mine)
@@ -72,9 +77,10 @@ def fit_attack_network(
                     raise DivergenceError(f"attack network: held-out loss {loss} in epoch {len(history)}")
                 better = loss < min(history)
                 history.append(loss)
-                stale = 0 if better else stale + 1
                 if better:
                     best[...] = h.theta
+                stale = 0 if loss <= (1 - GAIN) * mark else stale + 1
+                mark = mark if stale else loss
     h.theta[...] = best
     return h, np.array(history)
 
