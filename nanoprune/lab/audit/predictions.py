@@ -249,7 +249,9 @@ def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathL
     if shadow.classes != target.classes:
         raise DataError(f"{path}: shadow has {shadow.classes} classes, target {target.classes}; they must be the same")
     if np.array_equal(target.p, shadow.p) and np.array_equal(target.member, shadow.member):
-        raise DataError(f"{path}: the shadow is the target itself, so its attacks would be fitted on the records they are scored on; give another model's")
+        raise DataError(
+            f"{path}: the shadow is the target itself, so its attacks would be fitted on the records they are scored on; give another model's"
+        )
     unseen = np.setdiff1d(target.y, shadow.y)
     if len(unseen):
         raise DataError(f"{path}: class {unseen[0]} of target_labels does not occur in shadow_labels; add such records")

@@ -39,9 +39,7 @@ FEWEST_GUESSES = 8  # all of 8 right bound epsilon by log odds of alpha^(1/8), a
 LARGEST = 60.0  # log odds at which a search ends
 
 
-def epsilon_lower_bound(
-    members: np.ndarray, nonmembers: np.ndarray, alpha: float = 0.05, delta: float = 0.0
-) -> float:
+def epsilon_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: float = 0.05, delta: float = 0.0) -> float:
     """The largest epsilon that the scores (n,) and (m,) exclude at confidence 1 - alpha for (epsilon, delta)-
     differential privacy; 0.0 where they exclude none.
 
@@ -59,18 +57,14 @@ def epsilon_lower_bound(
 def gaussian_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: float, delta: float) -> float:
     """As `epsilon_lower_bound`, for training whose trade-off curve is that of the Gaussian mechanism: the epsilon at
     `delta` of the largest mu that is excluded. It excludes no epsilon of other training."""
-    check_delta(delta)
-    if delta == 0:
-        raise ArgumentError("delta must be above 0 for the Gaussian bound: at 0 no Gaussian mechanism has an epsilon")
+    check_delta(delta, positive=True)  # at 0 no Gaussian mechanism has an epsilon
     mu = 0.0
     for right, guesses, prior, each, records in guess_table(members, nonmembers, alpha):
         mu = max(mu, gaussian_mu_bound(records, guesses, right, each, float(expit(prior)), mu))
     return gaussian_epsilon(mu, delta)
 
 
-def guess_table(
-    members: np.ndarray, nonmembers: np.ndarray, alpha: float
-) -> list[tuple[int, int, float, float, int]]:
+def guess_table(members: np.ndarray, nonmembers: np.ndarray, alpha: float) -> list[tuple[int, int, float, float, int]]:
     """(right, guesses, log prior odds of a right guess, its share of alpha, records) for each set of guesses."""
     check_alpha(alpha)
     if not (len(members) and len(nonmembers)):
@@ -146,7 +140,7 @@ def epsilon_of_runs(
     return float(max([0.0, *found]))
 
 
-def check_delta(delta: float) -> None:
-    """ArgumentError unless 0 <= delta < 1."""
-    if not 0 <= delta < 1:
+def check_delta(delta: float, positive: bool = False) -> None:
+    """ArgumentError unless 0 <= delta < 1; `positive`: unless 0 < delta < 1."""
+    if not 0 <= delta < 1 or (positive and not delta):
         raise ArgumentError(f"delta must lie between 0 and 1, got {delta}")

@@ -84,5 +84,3 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 def gaussian_delta(mu: float, epsilon: float) -> float:
     """The delta at `epsilon` of the Gaussian mechanism of mu."""
     return float(ndtr(mu / 2 - epsilon / mu)) - math.exp(min(epsilon + log_ndtr(-mu / 2 - epsilon / mu), 0.0))
-
-
