@@ -30,8 +30,8 @@ UNSEEN = (
 )
 CONDITIONS = (
     "bounds on epsilon hold where chance decided, for each record on its own, whether it was trained on; the number of "
-    "members is taken as public. An official training set was not drawn by chance: no bound holds for it (audit --split "
-    "fixed gives none)"
+    "members is taken as public. An official training set was not drawn by chance: no bound holds for it (audit "
+    "--split fixed gives none)"
 )
 FIXED = "bounds on epsilon: chance did not decide which records were trained on"
 DELTA = 1e-5
@@ -51,7 +51,7 @@ def audit(
     """Attack the target's predictions and report what was found. Returns the results, and for each attack its ROC.
 
     The results are plain data, as docs/format.md describes them; intervals have confidence 1 - alpha. With `shadow`
-    the attacks are fitted on it, else by two-fold cross-fitting. start(stage, total) and advance(steps) report progress.
+    the attacks are fitted on it, else by two-fold cross-fitting. start(stage, total) and advance(steps) tell progress.
     random_split: whether chance decided which records were members; if not, there are no bounds on epsilon. delta: of
     the bounds for (epsilon, delta)-differential privacy. The results do not depend on `threads`.
     Raises ArgumentError on an alpha or delta outside of (0, 1).

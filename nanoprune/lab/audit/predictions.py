@@ -250,7 +250,7 @@ def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathL
         raise DataError(f"{path}: shadow has {shadow.classes} classes, target {target.classes}; they must be the same")
     if np.array_equal(target.p, shadow.p) and np.array_equal(target.member, shadow.member):
         raise DataError(
-            f"{path}: the shadow is the target itself, so its attacks would be fitted on the records they are scored on; give another model's"
+            f"{path}: the shadow is the target itself: attacks would be fitted on what they score; give another's"
         )
     unseen = np.setdiff1d(target.y, shadow.y)
     if len(unseen):

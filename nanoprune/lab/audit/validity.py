@@ -337,8 +337,8 @@ def _copies(keys: np.ndarray, member: np.ndarray, names: np.ndarray, outcome: st
     if not len(later):
         return Check("duplicates", "passed", "no record is there twice")
     found = (
-        f"{len(later)} records are copies of others on their side ({equal}): rows {_some(names[later])}; copies are not "
-        "independent records and make every interval too narrow, leave them out"
+        f"{len(later)} records are copies of others on their side ({equal}): rows {_some(names[later])}; copies are "
+        "not independent records and make every interval too narrow, leave them out"
     )
     return Check("duplicates", outcome, found)
 

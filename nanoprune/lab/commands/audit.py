@@ -17,6 +17,20 @@ from nanoprune.lab.commands.options import EPILOG, alpha_option, threads_option
 @click.option("--report", "page", type=click.Path(path_type=pathlib.Path), help="Write a self-contained HTML page.")
 @alpha_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the two halves and the network.")
+@click.option(
+    "--split",
+    type=click.Choice(["random", "fixed"]),
+    default="random",
+    show_default=True,
+    help="fixed: members were not drawn by chance, as of an official training set; no bound on epsilon.",
+)
+@click.option(
+    "--delta",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=1e-5,
+    show_default=True,
+    help="Of the bounds on (epsilon, delta).",
+)
 @threads_option
 def audit(
     scores: pathlib.Path,
@@ -24,6 +38,8 @@ def audit(
     page: pathlib.Path | None,
     alpha: float,
     seed: int,
+    split: str,
+    delta: float,
     threads: int | None,
 ) -> None:
     """Audit the predictions in SCORES (.npz, .h5 or .csv) of a model from any framework.
@@ -44,7 +60,8 @@ def audit(
     check_outputs(scores, json_path, page)
     target, shadow = read_predictions(scores)
     with ProgressBars() as progress:
+        told = (progress.start, progress.advance)
         results, curves = run(
-            target, shadow, alpha, seed, threads or default_threads(), progress.start, progress.advance
+            target, shadow, alpha, seed, threads or default_threads(), *told, split == "random", delta
         )
     deliver(results, curves, scores, json_path, page)

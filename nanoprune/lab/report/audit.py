@@ -80,8 +80,8 @@ def audit_caption(results: Results) -> str:
     """How to read the table."""
     return (
         f"The strongest attack in bold. Accuracies are balanced: guessing scores 50.0, and 0.500 in AUC. Intervals are "
-        f"of {confidence(results)} confidence for each figure on its own. TPR at FPR: share of the members found while that "
-        f'share of the non-members is taken for members; "{REFUSED}": too few non-members. "{UNKNOWN}": not defined. '
+        f"of {confidence(results)} confidence for each figure on its own. TPR at FPR: members found while that share "
+        f'of the non-members is taken for members; "{REFUSED}": too few non-members. "{UNKNOWN}": not defined. '
         f"epsilon >=: a lower bound; 0 excludes nothing."
         + (" (plain): the attacker does not know of the defence." if _plain(results) else "")
     )

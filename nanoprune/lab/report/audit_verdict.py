@@ -170,8 +170,8 @@ def strongest_text(results: Results) -> str:
     return (
         f"The strongest attack ({strongest_title(results)}{chosen}) distinguishes members from non-members with "
         f"{number(100 * accuracy['value'])}% balanced accuracy ({confidence(results)} interval {ends(accuracy)}, "
-        f"adjusted for {results['looks']} kinds of evidence); guessing scores 50.0%. Of 100 records, half of them members, "
-        f"it classifies about {number(100 * accuracy['value'], 0)} correctly; guessing 50."
+        f"adjusted for {results['looks']} kinds of evidence); guessing scores 50.0%. Of 100 records, half of them "
+        f"members, it classifies about {number(100 * accuracy['value'], 0)} correctly; guessing 50."
     )
 
 
@@ -209,8 +209,8 @@ def epsilon_text(results: Results) -> str:
     together = f" for all {count} bounds together" if count > 1 else ""
     first = (
         f"The largest lower bound on epsilon is {bounds[name]:.2f} ({attack_title(name)}): if chance decided which "
-        f"records were trained on, and their number is public, training was not (epsilon, 0)-differentially private for "
-        f"any epsilon below {bounds[name]:.2f}. The confidence of this is {confidence(results)}{together}."
+        f"records were trained on, and their number is public, training was not (epsilon, 0)-differentially private "
+        f"for any epsilon below {bounds[name]:.2f}. The confidence of this is {confidence(results)}{together}."
     )
     return " ".join(filter(None, [first, *text]))
 
@@ -250,8 +250,8 @@ def accuracy_text(results: Results) -> str:
     held_out, shadows = results.get("held_out"), results.get("shadows")
     if held_out and held_out > results["nonmembers"]:
         text += (
-            f" The attack uses as many non-members as members; the test accuracy that `train` and `prune` print is over "
-            f"all {held_out:,} held-out records."
+            f" The attack uses as many non-members as members; the test accuracy that `train` and `prune` print is "
+            f"over all {held_out:,} held-out records."
         )
     if shadows:
         text += (
@@ -308,13 +308,14 @@ def exposure_text(results: Results) -> str:
     text = (
         f"Over shadow models, training on a record moves its log odds by {mean['dense']} standard deviations in dense "
         f"networks and by {mean['pruned']} in pruned ones (change {changed}). "
-        f"{number(100 * more['value'])}% of the records look more exposed after pruning ({confidence(results)} interval "
-        f"of the share that truly is: {ends(more)}); if nothing had changed, half of them would look so by chance."
+        f"{number(100 * more['value'])}% of the records look more exposed after pruning ({confidence(results)} "
+        f"interval of the share that truly is: {ends(more)}); if nothing had changed, half of them would look so by "
+        f"chance."
     )
     if worst is None:
         return text
     chance = ", which is not distinguishable from no change" if worst["low"] <= 0 <= worst["high"] else ""
     return (
-        f"{text} Exposure rose most in class {found['worst_class']}: {number(worst['value'], 2, True)} "
+        f"{text} Class {found['worst_class']} has the largest change: {number(worst['value'], 2, True)} "
         f"({ends(worst, 1, 2)}){chance}."
     )

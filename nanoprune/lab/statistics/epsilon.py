@@ -14,8 +14,8 @@ posterior odds by e^epsilon times the prior odds, but for a part of the outputs 
 pi delta + (1 - pi) delta = delta, so that it holds for any pi. An epsilon is excluded where the right side is below
 alpha.
 
-**Gaussian.** `nanoprune/lab/statistics/tradeoff.py`: a larger bound, for training whose trade-off curve is that of the Gaussian
-mechanism.
+**Gaussian.** `nanoprune/lab/statistics/tradeoff.py`: a larger bound, for training whose trade-off curve is that of the
+Gaussian mechanism.
 
 The guesses must not depend on who is a member: the k highest scores are guessed "member", the k lowest "non-member",
 for several k fixed in advance, with alpha divided by their number (Bonferroni). Records of equal score are guessed
@@ -123,9 +123,9 @@ def epsilon_of_runs(
 
     Of the models that trained on the record (`inside`) and of those that did not (`outside`), how many a rule says have
     it. The rule, and the record, must have been chosen on other models. (epsilon, delta)-privacy says
-    $TPR <= e^epsilon FPR + delta$ and $TNR <= e^epsilon FNR + delta$; the rates are replaced by Clopper-Pearson limits of
-    confidence 1 - alpha/2 each (Jagielski, Ullman & Oprea 2020, arXiv 2006.07709; Nasr et al. 2021, arXiv 2101.04535).
-    The models of each kind must be independent of one another.
+    $TPR <= e^epsilon FPR + delta$ and $TNR <= e^epsilon FNR + delta$; the rates are replaced by Clopper-Pearson limits
+    of confidence 1 - alpha/2 each (Jagielski, Ullman & Oprea 2020, arXiv 2006.07709; Nasr et al. 2021, arXiv
+    2101.04535). The models of each kind must be independent of one another.
     """
     check_alpha(alpha)
     check_delta(delta)
