@@ -549,8 +549,8 @@ def test_exposure_is_told_with_its_worst_class(tmp_path):
     results["shadows"] = {"count": 16, "train_accuracy": 1.0, "test_accuracy": 0.6}
     assert audit_verdict(results)[1] == (
         "Over the 16 shadow models, pruning changes the share of records that an attacker classifies correctly by "
-        "-14.2 points (95% interval -15.3 to -13.1), and the test accuracy by -0.3 points (95% interval -1.1 to 0.5; not "
-        "distinguishable from no change)."
+        "-14.2 points (95% interval -15.3 to -13.1), and the test accuracy by -0.3 points (95% interval -1.1 to 0.5; "
+        "not distinguishable from no change)."
     )
     (text,) = [text for text in audit_verdict(results) if "more exposed" in text]
     for figure in (

@@ -33,7 +33,7 @@ def runs_bound(
     half = len(first) // 2
     gap = (trained - other)[:half].mean(axis=0)  # (n,)
     spread = np.sqrt((trained[:half].var(axis=0) + other[:half].var(axis=0)) / 2)
-    row = int(np.argmax(gap / (spread + spread.mean() + np.finfo(float).tiny)))  # the mean: so few pairs tell little
+    row = int(np.argmax(gap / (spread + spread.mean() + 1e-3)))  # the mean: few pairs tell little of one record
     threshold = (trained[:half, row].mean() + other[:half, row].mean()) / 2
     hits, false = (int((of[half:, row] > threshold).sum()) for of in (trained, other))
     models = len(first) - half
