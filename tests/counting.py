@@ -30,7 +30,8 @@ def delong(members, nonmembers, alpha):
         low, width = min(possible), max(possible) - min(possible)
         low, width = (low, width) if width else (Fraction(0), Fraction(1))
         u, s2 = (statistics.mean(V) - low) / width, statistics.variance(V) / width**2
-        k = len(V) if len(values) <= 2 or not s2 else max(float(len(V) * u * (1 - u) / s2) * ratio**2, 1.0)
+        ends = Fraction(1, 4) * (u**2 + (1 - u) ** 2) / (len(V) - 1)  # a quarter of a record at either end
+        k = len(V) if len(values) <= 2 or not s2 else max(float(len(V) * u * (1 - u) / (s2 + ends)) * ratio**2, 1.0)
         least = stats.beta.ppf(alpha / 2, float(u) * k, float(1 - u) * k + 1) if u else 0.0
         most = stats.beta.isf(alpha / 2, float(u) * k + 1, float(1 - u) * k) if u < 1 else 1.0
         below.append(float(width) * (float(u) - least))
