@@ -10,22 +10,34 @@ from scipy.optimize import brentq
 
 
 def delong(members, nonmembers, alpha):
-    """Placements, value and logit interval of the AUC by the double loop, in fractions up to the square root.
+    """Placements, value and interval of the AUC by the double loop: placements and variances in fractions, the limits
+    of each side by scipy's beta distribution, with the effective number of trials."""
+    inside, outside = [float(x) for x in members], [float(y) for y in nonmembers]
 
-    The interval is None where the variance is 0.
-    """
-    outside = [float(y) for y in nonmembers]
-    twice_psi = [[2 * (x > y) + (x == y) for y in outside] for x in map(float, members)]
-    V10 = [Fraction(sum(row), 2 * len(row)) for row in twice_psi]
-    V01 = [Fraction(sum(column), 2 * len(column)) for column in zip(*twice_psi, strict=True)]
+    def above(x, others):
+        return Fraction(sum(2 * (x > y) + (x == y) for y in others), 2 * len(others))
+
+    V10, V01 = [above(x, outside) for x in inside], [1 - above(y, inside) for y in outside]
     value = sum(V10) / len(V10)
-    variance = statistics.variance(V10) / len(V10) + statistics.variance(V01) / len(V01)
-    if variance == 0:
-        return V10, V01, value, None
+    values = set(inside + outside)
+    parts = [statistics.variance(V) / len(V) for V in (V10, V01)]
+    ratio = 1.0
+    if len(values) > 2 and sum(parts):
+        nu = float(sum(parts) ** 2 / sum(part**2 / (len(V) - 1) for part, V in zip(parts, (V10, V01), strict=True)))
+        ratio = statistics.NormalDist().inv_cdf(1 - alpha / 2) / stats.t.ppf(1 - alpha / 2, nu)
+    below, beyond = [], []
+    for V, possible in ((V10, [above(x, outside) for x in values]), (V01, [1 - above(y, inside) for y in values])):
+        low, width = min(possible), max(possible) - min(possible)
+        low, width = (low, width) if width else (Fraction(0), Fraction(1))
+        u, s2 = (statistics.mean(V) - low) / width, statistics.variance(V) / width**2
+        ends = Fraction(1, 4) * (u**2 + (1 - u) ** 2) / (len(V) - 1)  # a quarter of a record at either end
+        k = len(V) if len(values) <= 2 or not s2 else max(float(len(V) * u * (1 - u) / (s2 + ends)) * ratio**2, 1.0)
+        least = stats.beta.ppf(alpha / 2, float(u) * k, float(1 - u) * k + 1) if u else 0.0
+        most = stats.beta.isf(alpha / 2, float(u) * k + 1, float(1 - u) * k) if u < 1 else 1.0
+        below.append(float(width) * (float(u) - least))
+        beyond.append(float(width) * (most - float(u)))
     A = float(value)
-    half = statistics.NormalDist().inv_cdf(1 - alpha / 2) * math.sqrt(variance) / (A * (1 - A))
-    centre = math.log(A) - math.log(1 - A)
-    return V10, V01, value, [1 / (1 + math.exp(-(centre + sign * half))) for sign in (-1, 1)]
+    return V10, V01, value, [max(0.0, A - math.hypot(*below)), min(1.0, A + math.hypot(*beyond))]
 
 
 def epsilon_bound(members, nonmembers, alpha):

@@ -22,7 +22,7 @@ from nanoprune.attack import (
     modified_entropy,
     network,
 )
-from nanoprune.attack.network import attack_scores, held_out_share, repeated
+from nanoprune.attack.network import attack_scores, balanced, held_out_share
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.lab.engine.passes import SharedPasses, single_threaded_blas
@@ -279,12 +279,13 @@ def losses_of(h, known: Outputs, r: int, held_out: np.ndarray) -> float:
     return (np.log1p(np.exp(-z[member])).mean() + np.log1p(np.exp(z[~member])).mean()) / 2
 
 
-def fit(known: Outputs, r: int, held_out: np.ndarray, batch: int = 64):
-    return fit_attack_network(known.p[r], known.y[r], known.member, held_out, seeded(r + 1)[r], batch)
+def fit(known: Outputs, r: int, held_out: np.ndarray, batch: int = 64, **ends: float):
+    return fit_attack_network(known.p[r], known.y[r], known.member, held_out, seeded(r + 1)[r], batch, **ends)
 
 
+@pytest.mark.parametrize("gain", [0.0, 1e-3])
 @pytest.mark.parametrize(("patience", "batch"), [(100, 64), (56, 8)])
-def test_the_attack_network_is_kept_at_its_best_and_stops_when_it_stops_improving(patience, batch, monkeypatch):
+def test_the_attack_network_is_kept_at_its_best_and_stops_when_it_stops_improving(patience, batch, gain, monkeypatch):
     monkeypatch.setattr(network, "PATIENCE", patience)
     rng = np.random.default_rng(9)
     known = outputs(rng, 2, 40, 0.5)
@@ -292,16 +293,36 @@ def test_the_attack_network_is_kept_at_its_best_and_stops_when_it_stops_improvin
     held_out = np.arange(80) % 4 == 0
     epochs = max(5, int(np.ceil(patience / np.ceil(60 / batch))))  # of patience, in each stage
     for r in range(2):
-        h, history = fit(known, r, held_out, batch)
+        h, history = fit(known, r, held_out, batch, gain=gain)
         assert history[0] == pytest.approx(np.log(2))  # undecided at the start
         assert losses_of(h, known, r, held_out) == pytest.approx(history.min(), rel=1e-4)
-        best, stale, ends = history[0], 0, []
+        mark, stale, ends = history[0], 0, []
         for epoch, loss in enumerate(history[1:], start=1):
-            best, stale = (loss, 0) if loss < best else (best, stale + 1)
+            mark, stale = (loss, 0) if loss < (1 - gain) * mark else (mark, stale + 1)
             if stale == epochs:
-                stale, ends = 0, [*ends, epoch]
+                mark, stale, ends = min(history[: epoch + 1]), 0, [*ends, epoch]
         assert len(ends) == 3  # each stage ran out of patience
         assert ends[-1] == len(history) - 1
+
+
+def test_a_network_that_separates_the_records_ends_where_nothing_is_left_to_gain():
+    """Members are certain and right, the others are not: the loss falls towards 0, and without a bound for ever."""
+    member, y = np.arange(80) % 2 == 0, np.arange(80) // 2 % 4
+    p = np.where(member[:, None], 0.97 * np.eye(4)[y] + 0.01, 0.25)
+    _, history = fit_attack_network(p, y, member, held_out_share(member), np.random.default_rng(0), enough=1e-3)
+    assert history[-1] <= 1e-3 < min(history[:-1])
+
+
+def test_no_training_takes_more_epochs_than_the_loss_left_to_gain_allows(monkeypatch):
+    """A loss that falls a little in every epoch, as one does that creeps towards its limit, ends each stage."""
+    monkeypatch.setattr(network, "PATIENCE", 1)
+    monkeypatch.setattr(network, "MIN_PATIENCE", 4)
+    losses = iter(0.6 + 0.05 * 0.9999 ** np.arange(10**6))
+    monkeypatch.setattr(network, "held_out_loss", lambda z, member: next(losses))
+    member, y = np.arange(40) % 2 == 0, np.zeros(40, int)
+    p, held_out = np.full((40, 2), 0.5), held_out_share(member)
+    _, history = fit_attack_network(p, y, member, held_out, np.random.default_rng(0), gain=1e-3)
+    assert len(history) == 1 + 3 * 4
 
 
 def test_many_more_of_one_side_do_not_drown_the_other():
@@ -321,9 +342,7 @@ def test_many_more_of_one_side_do_not_drown_the_other():
 @pytest.mark.parametrize(("members", "others"), [(3, 8), (8, 3), (5, 5), (1, 4)])
 def test_every_record_of_the_smaller_side_comes_as_often(members, others):
     member = np.random.default_rng(1).permutation(np.arange(members + others) < members)
-    rows = np.arange(len(member))[None]
-    every = np.concatenate([rows, repeated(rows, member)], axis=1)[0]
-    counts = np.bincount(every)
+    counts = np.bincount(balanced(np.arange(len(member)), member))
     assert counts[member].sum() == counts[~member].sum() == max(members, others)
     for side in (member, ~member):
         assert np.ptp(counts[side]) <= 1

@@ -116,34 +116,73 @@ def page(tmp_path_factory):
 
 def test_the_verdict_begins_with_whether_the_model_leaks_and_all_that_shows_it():
     assert audit_verdict(make_results())[0] == (
-        "This model gives away who was in its training data: over all records an attacker sorts 68.0% rightly, "
-        "guessing 50.0%; members are told apart within 10 of 10 classes, best in class 9 (AUC 0.690, guessing 0.500); "
-        "training was not differentially private for any epsilon below 1.80. All of this holds together with 95% "
-        "confidence."
+        "This model gives away who was in its training data: over all records an attacker classifies 68.0% "
+        "correctly, guessing 50.0%; members are distinguished within 10 of 10 classes, best in class 9 (AUC 0.690, "
+        "guessing 0.500); training was not differentially private for any epsilon below 1.80. These statements hold "
+        "jointly with 95% confidence."
     )
 
 
 def test_the_strongest_attack_is_said_beside_its_chance_floor():
     second = audit_verdict(make_results())[1]
-    assert second.startswith("The strongest attack (modified entropy) tells members from non-members with 68.0%")
-    assert "95% interval 65.0 to 71.0, adjusted for picking the best of 5 rules and for 3 kinds of evidence" in second
+    assert second.startswith(
+        "The strongest attack (modified entropy; the best of 5 rules on the attacker's own records) distinguishes "
+        "members from non-members with 68.0% balanced accuracy"
+    )
+    assert "95% interval 65.0 to 71.0, adjusted for 3 kinds of evidence" in second
     assert "guessing scores 50.0%." in second
-    assert "Of 100 records, half of them members, it sorts about 68 rightly; guessing sorts 50." in second
+    assert "Of 100 records, half of them members, it classifies about 68 correctly; guessing 50." in second
 
 
 def test_thresholds_of_each_class_are_named():
     results = make_results()
     results["strongest"] |= {"attack": "confidence", "per_class": True}
-    assert "(confidence, one threshold a class)" in audit_verdict(results)[1]
+    assert "(confidence, one threshold per class; the best" in audit_verdict(results)[1]
+
+
+def test_attacks_that_were_chosen_apart_are_both_named():
+    results = make_results()
+    results["strongest"]["chosen"] = [{"attack": name, "per_class": name == "network"} for name in ("loss", "network")]
+    assert "(loss; on the other half network, one threshold per class; the best" in audit_verdict(results)[1]
+    results["strongest"]["chosen"] = [{"attack": "loss", "per_class": False}] * 2
+    assert "(loss; the best" in audit_verdict(results)[1]
+
+
+def test_without_a_random_split_there_is_no_word_of_epsilon_but_the_reason():
+    results = with_accuracy(0.48, 0.55)
+    for attack in results["attacks"].values():
+        attack["epsilon_lower_bound"], attack["epsilon_with_delta"] = None, None
+    results["refused"] = ["bounds on epsilon: chance did not decide which records were trained on"]
+    *text, refused = audit_verdict(results)
+    assert "epsilon" not in " ".join(text)
+    assert "private" not in " ".join(text)
+    assert "chance did not decide" in refused
+    assert text[0].startswith("No leak is detected.")
+    assert terminal(results)
+
+
+def test_bounds_at_a_delta_are_told_with_what_they_are_for():
+    results = make_results()
+    for size, attack in enumerate(results["attacks"].values()):
+        attack["epsilon_with_delta"] = {"delta": 1e-5, "any": 0.505 + size / 10, "gaussian": 1.009 + size / 10}
+    text = " ".join(audit_verdict(results))
+    assert (
+        "At delta 1e-05 the bound is 0.80; for training whose trade-off curve is that of the Gaussian mechanism" in text
+    )
+    assert "it is 1.30." in text
+    runs = {"value": 0.509, "delta": 1e-5, "neighbours": "one member replaced by another", "row": 12, "models": 40}
+    text = " ".join(audit_verdict(results | {"epsilon_of_runs": runs}))
+    assert "From 80 shadow models and record 12, the recipe's epsilon at delta 1e-05 is at least 0.50, with one" in text
+    assert "shadow models" not in " ".join(audit_verdict(results | {"epsilon_of_runs": runs | {"value": 0.0}}))
 
 
 def test_no_leak_detected_is_not_no_leak():
     first, *others = audit_verdict(with_accuracy(0.48, 0.55))
     assert first == (
-        "No leak is detected. Not told from chance: all records together (an attacker sorts 51.5% rightly, guessing "
-        "50.0%); any class on its own (the highest is class 9: AUC 0.500, guessing 0.500); a bound on epsilon above 0. "
-        "All of this holds together with 95% confidence. That is not proof that there is no leak: over all records it "
-        "may be up to 55.0%, and a stronger attack may find more."
+        "No leak is detected. Not distinguishable from chance: all records together (an attacker classifies 51.5% "
+        "correctly, guessing 50.0%); any single class (the highest is class 9: AUC 0.500, guessing 0.500); a bound on "
+        "epsilon above 0. These statements hold jointly with 95% confidence. This does not prove that there is no "
+        "leak: over all records the accuracy may be up to 55.0%, and a stronger attack may find more."
     )
     assert "gives away" not in " ".join(others)
     assert "No attack gives a lower bound on epsilon above 0. That does not prove differential privacy." in others[1]
@@ -167,18 +206,18 @@ def seen_by_epsilon(results):
 @pytest.mark.parametrize(
     ("leak", "seen", "unseen"),
     [
-        (seen_in_a_class, "told apart within 1 of 10 classes, best in class 9 (AUC 0.690", "epsilon above 0"),
-        (seen_by_epsilon, "not differentially private for any epsilon below 0.80", "any class on its own"),
+        (seen_in_a_class, "distinguished within 1 of 10 classes, best in class 9 (AUC 0.690", "epsilon above 0"),
+        (seen_by_epsilon, "not differentially private for any epsilon below 0.80", "any single class"),
     ],
 )
 def test_one_sign_is_enough(leak, seen, unseen):
     """Where all records together show nothing, a class or the bound on epsilon may."""
     results = with_accuracy(0.48, 0.55)
     leak(results)
-    shown, other = audit_verdict(results)[0].split("Not told from chance: ")
+    shown, other = audit_verdict(results)[0].split("Not distinguishable from chance: ")
     assert shown.startswith("This model gives away who was in its training data: ")
     assert seen in shown
-    assert "all records together (an attacker sorts 51.5% rightly" in other
+    assert "all records together (an attacker classifies 51.5% correctly" in other
     assert unseen in other
     assert "No leak" not in " ".join(audit_verdict(results))
 
@@ -201,7 +240,7 @@ def test_a_void_audit_says_so_first_and_concludes_nothing():
     text = audit_verdict(results)
     assert text[0].startswith("This audit is void: duplicates: 3 records are there as members and as non-members.")
     assert "68.0%" in text[1]
-    for conclusion in ("Not told", "No leak", "gives away", "private", "most exposed class"):
+    for conclusion in ("Not disting", "No leak", "gives away", "private", "most exposed class"):
         assert conclusion not in " ".join(text)
     assert "(void)" in terminal(results)
 
@@ -211,9 +250,10 @@ def test_the_members_found_are_those_of_the_attack_that_finds_the_most():
     results["attacks"]["network"]["tpr_at_fpr"]["0.01"] = around(0.25, 0.01)
     second = audit_verdict(results)[2]
     assert (
-        "no more than 1% of these non-members finds 25.0% of the members (network; 95% interval 24.0 to 26.0" in second
+        "no more than 1% of these non-members for members finds 25.0% of the members (network; 95% interval 24.0 to"
+        in second
     )
-    assert "not adjusted for picking the best of 4 attacks); guessing finds 1%." in second
+    assert "not adjusted for choosing the best of 4 attacks); guessing finds 1%." in second
 
 
 def test_epsilon_is_rounded_down_and_its_confidence_said_for_all_attacks_together():
@@ -237,7 +277,9 @@ def test_too_few_non_members_are_no_figure():
     results = make_results()
     for attack in results["attacks"].values():
         attack["tpr_at_fpr"] = {"0.01": None, "0.001": None}
-    assert "found at 1% false positives cannot be said of so few non-members" in audit_verdict(results)[2]
+    assert (
+        "too few non-members to measure how many members are found at 1% false positives" in audit_verdict(results)[2]
+    )
 
 
 def test_accuracy_class_warnings_and_refusals_are_said():
@@ -245,14 +287,14 @@ def test_accuracy_class_warnings_and_refusals_are_said():
     text = audit_verdict(results)
     assert text[0].endswith("See the warnings below.")
     assert (
-        "The model classifies 98.0% of these 400 members and 71.0% of these 500 non-members rightly: a gap of 27.0 "
+        "The model classifies 98.0% of these 400 members and 71.0% of these 500 non-members correctly: a gap of 27.0 "
         "points."
     ) in text
     assert "Warning: labels: p = 0.0001: they differ." in text
     assert f"Refused: {REFUSAL}." in text
     worst = next(paragraph for paragraph in text if paragraph.startswith("The most exposed class is 9"))
     assert "0.690 (95% interval 0.610 to 0.770, for all 10 classes and 3 kinds of evidence together)" in worst
-    assert "told" not in worst
+    assert "distinguishable" not in worst
 
 
 def test_what_attack_says_of_accuracies_is_told_from_what_prune_prints():
@@ -262,7 +304,7 @@ def test_what_attack_says_of_accuracies_is_told_from_what_prune_prints():
     }
     (text,) = [paragraph for paragraph in audit_verdict(results) if paragraph.startswith("The model classifies")]
     assert "test accuracy that `train` and `prune` print is over all 1,397 held-out records." in text
-    assert text.endswith("The 16 shadow models, trained alike, classify 100.0% and 62.5% rightly.")
+    assert text.endswith("The 16 shadow models, trained alike, classify 100.0% and 62.5% correctly.")
     same = make_results() | {"held_out": 500}
     assert "held-out" not in " ".join(audit_verdict(same))
 
@@ -270,7 +312,7 @@ def test_what_attack_says_of_accuracies_is_told_from_what_prune_prints():
 def test_a_class_at_chance_is_not_called_a_leak_and_none_is_not_named():
     results = make_results()
     results["per_class"]["9"]["auc"] = around(0.55, 0.1)
-    assert "This cannot be told from guessing." in " ".join(audit_verdict(results))
+    assert "This is not distinguishable from guessing." in " ".join(audit_verdict(results))
     assert "class" not in " ".join(audit_verdict(results | {"per_class": {}, "worst_class": None})).replace(
         "classif", ""
     )
@@ -465,12 +507,12 @@ def test_an_attacker_who_holds_the_dense_network_too_is_told_apart():
     results = with_dense(make_results(), 0.93, 0.02)
     del results["aside"]
     named = " ".join(audit_verdict(results))
-    assert "also holds the dense network" not in named
+    assert "also has the dense network" not in named
     assert "91.0%" in named  # without being set aside it would be the one that finds the most
     results = with_dense(make_results(), 0.93, 0.02)
     paragraphs = audit_verdict(results)
-    assert "an attacker who also holds the dense network sorts 93.0% rightly" in paragraphs[0]
-    (aside,) = [text for text in paragraphs if text.startswith("An attacker who also holds the dense network")]
+    assert "an attacker who also has the dense network classifies 93.0% correctly" in paragraphs[0]
+    (aside,) = [text for text in paragraphs if text.startswith("An attacker who also has the dense network")]
     assert "93.0% balanced accuracy (95% interval 91.0 to 95.0, adjusted for 4 kinds of evidence" in aside
     assert "epsilon at least 6.50" in aside
     others = [text for text in paragraphs if text != aside]
@@ -482,12 +524,12 @@ def test_an_attacker_who_holds_the_dense_network_too_is_told_apart():
 def test_a_leak_that_only_the_dense_network_shows_is_the_verdict():
     first = audit_verdict(with_dense(with_accuracy(0.48, 0.55), 0.7, 0.1))[0]
     assert first.startswith(
-        "On its own this model shows no leak, but beside the dense network it does: an attacker who"
+        "This model alone shows no leak, but together with the dense network it does: an attacker who"
     )
     assert "No leak is detected" not in first
     unseen = audit_verdict(with_dense(with_accuracy(0.48, 0.55), 0.55, 0.1))[0]
     assert unseen.startswith("No leak is detected.")
-    assert "an attacker who also holds the dense network (55.0%)" in unseen
+    assert "an attacker who also has the dense network (55.0%)" in unseen
 
 
 def test_exposure_is_told_with_its_worst_class(tmp_path):
@@ -506,9 +548,9 @@ def test_exposure_is_told_with_its_worst_class(tmp_path):
     }
     results["shadows"] = {"count": 16, "train_accuracy": 1.0, "test_accuracy": 0.6}
     assert audit_verdict(results)[1] == (
-        "Over the 16 shadow models, pruning changes how many records an attacker sorts rightly by -14.2 points (95% "
-        "interval -15.3 to -13.1), and the test accuracy by -0.3 points (95% interval -1.1 to 0.5; it cannot be told "
-        "from no change)."
+        "Over the 16 shadow models, pruning changes the share of records that an attacker classifies correctly by "
+        "-14.2 points (95% interval -15.3 to -13.1), and the test accuracy by -0.3 points (95% interval -1.1 to 0.5; "
+        "not distinguishable from no change)."
     )
     (text,) = [text for text in audit_verdict(results) if "more exposed" in text]
     for figure in (
@@ -523,7 +565,7 @@ def test_exposure_is_told_with_its_worst_class(tmp_path):
         "+0.25",
     ):
         assert figure in text
-    assert text.endswith("+0.25 (-0.25 to 0.75), which cannot be told from no change.")
+    assert text.endswith("+0.25 (-0.25 to 0.75), which is not distinguishable from no change.")
     html = write(results, tmp_path / "a.html")
     assert "8 (the worst)" in html
     assert "4711" in html

@@ -32,6 +32,7 @@ from nanoprune.lab.audit import validity as checks
 from nanoprune.lab.audit.cache import cached
 from nanoprune.lab.audit.exposure import exposure, exposure_change, fleet_change
 from nanoprune.lab.audit.predictions import Predictions
+from nanoprune.lab.audit.runs import runs_bound
 from nanoprune.lab.audit.shadow_attacks import Views, attack_target, others
 from nanoprune.lab.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows, undefended
 from nanoprune.lab.audit.target import PLAIN
@@ -349,6 +350,44 @@ def test_what_pruning_changes_in_a_fleet():
     assert [test["value"], test["low"], test["high"]] == pytest.approx([np.mean(pairs), *interval])
     same = fleet_change(dense, dense, y, inside)
     assert all(change == {"value": 0, "low": 0, "high": 0} for change in same.values())
+
+
+@pytest.mark.parametrize("off", [0.0, 3.0])
+def test_a_model_that_is_surer_of_all_records_exposes_none(off):
+    """One model of one pair has margins that are higher by `off` standard deviations for all records, trained on or
+    not. Its differences lean one way for the records that it trained on and the other way for the rest."""
+    missed, draws, K, n = 0, 60, 8, 300
+    for seed in range(draws):
+        rng = np.random.default_rng([33, seed])
+        y, inside = rng.integers(0, 2, n), design(n, K, rng)
+        stages = [rng.standard_normal((K, n)) for _ in range(2)]
+        stages[1][0] += off
+        before, after = (exposure(logits_of(phi, y), y, inside) for phi in stages)
+        found = exposure_change(before, after, y, classes=2)["more_exposed"]
+        missed += found["low"] > 0 or found["high"] < 1
+        side = np.where(inside[0], 1, -1)
+        assert abs((side * after[0]).mean()) < 1e-9  # nothing of the shift is left
+    assert missed <= 0.05 * draws + 4 * math.sqrt(0.05 * 0.95 * draws)
+
+
+@pytest.mark.parametrize("d", [0.0, 8.0])
+def test_the_bound_of_many_shadows_counts_models_that_chose_nothing(d):
+    """One record of 40 is exposed by d standard deviations. The record and the threshold come from the first half of
+    the pairs; the counts are those of the second."""
+    rng, K, n = np.random.default_rng(34), 200, 40
+    y, inside = rng.integers(0, 2, n), design(n, K, rng)
+    phi = rng.standard_normal((K, n)) + d * inside * (np.arange(n) == 7)
+    found = runs_bound(logits_of(phi, y), y, inside)
+    assert found["models"] == 50
+    if d:
+        assert found["row"] == 7
+        wrong = 1 - 0.025 ** (1 / 50)
+        assert found["value"] == pytest.approx(math.log((1 - wrong) / wrong))  # all right
+    else:
+        assert found["value"] == 0
+    again = phi.copy()
+    again[100:] = rng.standard_normal((100, n))
+    assert runs_bound(logits_of(again, y), y, inside)["row"] == found["row"]
 
 
 def test_exposure_change_by_hand():
@@ -1021,6 +1060,9 @@ def test_all_members_of_an_official_training_set_with_the_game():
     assert found.logits["train"].shape == (K, 40, 10)
     assert len(pool.rest) == 20
     assert len(pool.population) == 80 - 40 - 15 - 20
+    results = attack(model, data)  # chance did not draw these members: no bound on epsilon holds
+    assert {entry["epsilon_lower_bound"] for entry in results["attacks"].values()} == {None}
+    assert any("chance did not decide" in reason for reason in results["refused"])
 
 
 # --- the adversary's record ------------------------------------------------------------------------------------------
@@ -1105,6 +1147,10 @@ def test_the_attacks_on_each_kind_of_model(digits, dense, played, pruned, attack
         name: 3 if name == "pruned, with dense" else 2
         for name in found  # no class has ten records
     }
+    for results in found.values():  # chosen on the shadows, and those of an attacker who knows of the defence
+        assert not results["strongest"]["attack"].endswith(PLAIN)
+        assert len(results["strongest"]["chosen"]) == 1
+        assert results["strongest"]["candidates"] < 2 * len(results["attacks"])
     (held,), own = attacked["aside"].values(), attacked["attacks"]["lira_dense_and_pruned"]["accuracy"]
     assert held["low"] < own["low"] < held["value"] == own["value"] < own["high"] < held["high"]
     assert all(results["strongest"]["attack"] not in results["aside"] for results in found.values())
@@ -1167,7 +1213,7 @@ def test_the_targets_scores_reach_the_attacks(digits, pruned, dense, monkeypatch
 def test_the_other_attacks_are_fitted_on_what_all_shadows_say(digits, pruned, monkeypatch):
     fitted = []
     whole = targets.run_attacks
-    monkeypatch.setattr(targets, "run_attacks", lambda *rest: fitted.append(rest[:2]) or whole(*rest))
+    monkeypatch.setattr(targets, "run_attacks", lambda *rest, **more: fitted.append(rest[:2]) or whole(*rest, **more))
     attack(pruned, digits)
     scored = make_pool(pruned, digits).scored
     for (target, (fold,)), stage, plain in zip(fitted, ("prune", "train"), (False, True), strict=True):

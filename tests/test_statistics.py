@@ -18,6 +18,8 @@ from nanoprune.lab.statistics import (
     balanced_accuracy_interval,
     clopper_pearson,
     epsilon_lower_bound,
+    epsilon_of_runs,
+    gaussian_lower_bound,
     label_shift,
     paired_difference,
     positive_share,
@@ -25,6 +27,8 @@ from nanoprune.lab.statistics import (
     summary,
 )
 from nanoprune.lab.statistics.delong import placements
+from nanoprune.lab.statistics.epsilon import limit
+from nanoprune.lab.statistics.tradeoff import gaussian_delta, gaussian_epsilon, gaussian_mu_bound
 
 VALUES = st.lists(st.floats(0, 1), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-9)
 ALPHAS = st.sampled_from([0.001, 0.01, 0.05, 0.2, 0.5, 0.9])
@@ -140,8 +144,7 @@ def test_auc_interval_is_delongs_by_the_double_loop(members, nonmembers, alpha):
     assert set(found) == {"value", "low", "high"}
     assert found["value"] == pytest.approx(float(value), rel=1e-12)
     assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
-    if interval:
-        assert [found["low"], found["high"]] == pytest.approx(interval, rel=1e-8, abs=1e-12)
+    assert [found["low"], found["high"]] == pytest.approx(interval, rel=1e-7, abs=1e-9)
 
 
 @quick
@@ -170,52 +173,79 @@ def test_auc_intervals_cover_a_half_under_the_null_with_ties():
     assert abs(share - 0.95) < sampling_error(0.95, 2000)
 
 
-@pytest.mark.parametrize(("n", "m", "successes"), [(6, 9, 6), (9, 6, 6), (2, 2, 2)])
-def test_auc_interval_of_separated_scores(n, m, successes):
-    """DeLong's variance is 0; it is then the proportion of min(n, m) trials, all or none of them a success."""
-    low, high = stats.binomtest(successes, min(n, m)).proportion_ci(0.95, method="exact")
-    above, below = np.arange(n) + 100.0, np.arange(m) * 1.0
-    assert auc_interval(above, below) == {"value": 1.0, "low": pytest.approx(low), "high": high}
-    assert auc_interval(-above, below) == {"value": 0.0, "low": 0.0, "high": pytest.approx(1 - low)}
-    assert low == pytest.approx(0.025 ** (1 / min(n, m)))
+@pytest.mark.parametrize(("n", "m"), [(6, 9), (9, 6), (2, 2)])
+def test_auc_interval_of_separated_scores(n, m):
+    """Each side has as many successes as records, of which the exact limit is (alpha/2)^(1/N), on the range that a
+    placement can have: the lowest score ties with itself, so it is 1/2 of one comparison above nothing."""
+    below = math.hypot(*((1 - 0.5 / other) * (1 - 0.025 ** (1 / N)) for N, other in ((n, m), (m, n))))
+    above, beneath = np.arange(n) + 100.0, np.arange(m) * 1.0
+    assert auc_interval(above, beneath) == {"value": 1.0, "low": pytest.approx(max(0, 1 - below)), "high": 1.0}
+    assert auc_interval(-above, beneath) == {"value": 0.0, "low": 0.0, "high": pytest.approx(min(1, below))}
 
 
-def test_auc_interval_of_scores_that_all_tie():
+def test_auc_interval_of_scores_that_all_tie_excludes_little():
     low, high = stats.binomtest(4, 8).proportion_ci(0.95, method="exact")
-    found = auc_interval(np.zeros(8), np.zeros(20))
-    assert found == {"value": 0.5, "low": pytest.approx(low), "high": pytest.approx(high)}
-    odd = auc_interval(np.zeros(5), np.zeros(7))  # no whole number of successes is half of 5
-    assert odd["low"] < 0.2
-    assert odd["high"] > 0.8
+    found = auc_interval(np.zeros(8), np.zeros(8))
+    half = math.sqrt(2) * (high - low) / 2
+    assert found == {"value": 0.5, "low": pytest.approx(max(0, 0.5 - half)), "high": pytest.approx(min(1, 0.5 + half))}
 
 
-def test_auc_interval_where_one_side_does_not_vary():
-    """Members all score 1, a quarter of the others 2: V01 is Bernoulli(3/4), V10 constant."""
-    nonmembers = np.repeat([0.0, 2.0], [15, 5])
-    found = auc_interval(np.ones(10), nonmembers)
-    half = stats.norm.ppf(0.975) * math.sqrt((0.75 * 0.25 * 20 / 19) / 20) / (0.75 * 0.25)
-    assert found["value"] == 0.75
-    assert found["low"] == pytest.approx(1 / (1 + math.exp(half - math.log(3))))
-    assert found["high"] == pytest.approx(1 / (1 + math.exp(-half - math.log(3))))
+def test_with_many_records_the_interval_is_that_of_brunner_and_munzel():
+    """A - + t times the standard error, as scipy's own test of Brunner & Munzel has it."""
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(0.1, 1, 3000), rng.normal(0, 1.5, 2000)
+    found, alpha = auc_interval(x, y, 0.01), 0.01
+    test = stats.brunnermunzel(y, x)  # its statistic: (A - 1/2) over the standard error, with Satterthwaite's t
+    error = (found["value"] - 0.5) / test.statistic
+    t = stats.t.isf(alpha / 2, 4000)  # hardly depends on the degrees of freedom
+    assert found["low"] == pytest.approx(found["value"] - t * error, abs=0.02 * t * error)
+    assert found["high"] == pytest.approx(found["value"] + t * error, abs=0.02 * t * error)
+
+
+def reject(n, m, alpha):
+    """For every outcome of n and m decisions whether the interval lies above 1/2, (n + 1, m + 1)."""
+    of = [[(np.arange(N) < k) for k in range(N + 1)] for N in (n, m)]
+    return np.array([[balanced_accuracy_interval(x, y, alpha)["low"] > 0.5 for y in of[1]] for x in of[0]])
+
+
+@pytest.mark.parametrize(("n", "m"), [(10, 10), (33, 10), (60, 10), (10, 60), (40, 40)])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 30, 0.05 / 300])
+def test_decisions_at_chance_are_called_better_no_more_often_than_alpha(n, m, alpha):
+    """Exactly, over all outcomes, for rates near 0 and 1 too: there DeLong's variance is 0 by chance."""
+    above = reject(n, m, alpha)
+    for p in np.linspace(0.005, 0.995, 100):
+        chances = stats.binom.pmf(np.arange(n + 1), n, p), stats.binom.pmf(np.arange(m + 1), m, p)
+        assert chances[0] @ above @ chances[1] <= alpha / 2
+
+
+@pytest.mark.parametrize(("n", "m"), [(100, 10), (10, 100), (300, 30)])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
+def test_the_auc_of_scores_at_chance_is_seldom_told_from_a_half(n, m, share):
+    """At the small alphas of many classes, also where most scores tie: as probabilities that round to 1 do."""
+    rng, alpha, draws = np.random.default_rng([17, n, m]), 0.01, 3000
+    at = -np.inf if not share else stats.norm.ppf(share)
+    above = 0
+    for _ in range(draws):
+        x, y = (np.maximum(rng.normal(size=N), at) for N in (n, m))
+        above += auc_interval(x, y, alpha)["low"] > 0.5
+    assert above / draws <= alpha / 2 + sampling_error(alpha / 2, draws)
 
 
 @quick
 @given(hnp.arrays(bool, st.integers(2, 20)), hnp.arrays(bool, st.integers(2, 20)), ALPHAS)
 def test_balanced_accuracy_interval_counts(members, nonmembers, alpha):
+    """Newcombe's combination of the exact intervals of the two rates, as scipy has them."""
     found = balanced_accuracy_interval(members, nonmembers, alpha)
-    true = Fraction(sum(members.tolist()), len(members))
-    false = Fraction(sum(nonmembers.tolist()), len(nonmembers))
-    assert found["value"] == pytest.approx(float((true + 1 - false) / 2), rel=1e-12)
-    assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
-    variance = true * (1 - true) / (len(members) - 1) + false * (1 - false) / (len(nonmembers) - 1)
-    if variance:  # of (TPR + TNR) / 2 it is a quarter of the sum of the two proportions' variances
-        half = stats.norm.ppf(1 - alpha / 2) * math.sqrt(variance / 4)
-        value = found["value"]
-        slope = half / (value * (1 - value))
-        logits = [math.log(found[end] / (1 - found[end])) for end in ("low", "high") if 1e-6 < found[end] < 1 - 1e-6]
-        expected = [math.log(value / (1 - value)) + sign * slope for sign in (-1, 1)]
-        for got in logits:
-            assert min(abs(got - want) for want in expected) < 1e-6
+    counts = [(int(members.sum()), len(members)), (int((~nonmembers).sum()), len(nonmembers))]
+    value = float(sum(Fraction(k, N) for k, N in counts) / 2)
+    assert found["value"] == pytest.approx(value, rel=1e-12)
+    exact = [stats.binomtest(k, N).proportion_ci(1 - alpha, method="exact") for k, N in counts]
+    if len({*members, *nonmembers}) == 2:
+        low, high = (
+            math.hypot(*(k / N - getattr(of, end) for (k, N), of in zip(counts, exact, strict=True))) / 2
+            for end in ("low", "high")
+        )
+        assert (found["low"], found["high"]) == pytest.approx((value - low, value + high), abs=1e-7)
 
 
 def test_balanced_accuracy_intervals_cover():
@@ -310,21 +340,107 @@ def test_epsilon_bound_of_scores_that_say_nothing_is_mostly_zero():
     assert epsilon_lower_bound(np.zeros(50), np.zeros(50)) == 0
 
 
+def test_external_values_of_the_bounds():
+    """86 of 132 right at delta 0, as in Steinke et al.; the others by the published programs of both papers."""
+    assert limit(86, 132, 0.05) == pytest.approx(0.3122, abs=1e-4)
+    assert gaussian_epsilon(gaussian_mu_bound(100, 80, 70, 0.05), 1e-6) == pytest.approx(3.295, abs=1e-3)
+    for right, any_training, gaussian in ((2190, 0.93, 1.64), (2685, 2.04, 3.68)):
+        assert limit(right, 3000, 0.05, 3000, 1e-5) == pytest.approx(any_training, abs=0.005)
+        found = gaussian_epsilon(gaussian_mu_bound(3000, 3000, right, 0.05), 1e-5)
+        assert found == pytest.approx(gaussian, abs=0.005)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1e-4, 1e-3])
+def test_the_bound_with_delta_is_where_the_theorem_gives_alpha(delta):
+    """By the theorem's sum written out, over every shift of the number of right guesses."""
+    records, guesses, right, alpha = 90, 40, 34, 0.05
+    q = 1 / (1 + math.exp(-limit(right, guesses, alpha, records, delta)))
+    mass = [math.comb(guesses, k) * q**k * (1 - q) ** (guesses - k) for k in range(guesses + 1)]
+    gained = max(math.fsum(mass[right - i : right]) / i for i in range(1, right + 1))
+    assert math.fsum(mass[right:]) + 2 * records * delta * gained == pytest.approx(alpha, rel=1e-6)
+    assert limit(right, guesses, alpha, records, 0.1) == -math.inf  # 18 records may be given away by chance
+
+
+@quick
+@given(some_scores(least=8, most=30), some_scores(least=8, most=30))
+def test_a_delta_never_raises_the_bound(members, nonmembers):
+    bounds = [epsilon_lower_bound(members + 1, nonmembers, 0.3, delta) for delta in (0, 1e-9, 1e-4, 1e-2)]
+    assert all(more >= less - 1e-6 for more, less in itertools.pairwise(bounds))
+
+
+@pytest.mark.parametrize(("n", "m"), [(80, 80), (120, 40), (30, 150)])
+@pytest.mark.parametrize("mu", [0.0, 1.0])
+def test_gaussian_bound_is_seldom_above_the_truth(mu, n, m):
+    """Record by record the Gaussian mechanism of mu, the worst that its trade-off curve allows."""
+    rng, alpha, draws, above = np.random.default_rng([19, n, m]), 0.2, 200, 0
+    for _ in range(draws):
+        inside = rng.binomial(n + m, n / (n + m))
+        scores = rng.normal(mu, 1, inside), rng.normal(0, 1, n + m - inside)
+        above += gaussian_lower_bound(*scores, alpha, 1e-5) > gaussian_epsilon(mu, 1e-5)
+    assert above / draws <= alpha + sampling_error(alpha, draws)
+
+
+def test_gaussian_bound_is_above_the_other_where_the_mechanism_is_gaussian():
+    rng = np.random.default_rng(20)
+    scores = rng.normal(1.5, 1, 5000), rng.normal(0, 1, 5000)
+    free, gaussian = epsilon_lower_bound(*scores, 0.05, 1e-5), gaussian_lower_bound(*scores, 0.05, 1e-5)
+    assert 0 < free < gaussian < gaussian_epsilon(1.5, 1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.6, 0.9])
+def test_one_right_guess_excludes_what_makes_it_less_likely_than_alpha(alpha):
+    """The best guess of one record is right with probability Phi(mu / 2)."""
+    assert stats.norm.cdf(gaussian_mu_bound(1, 1, 1, alpha) / 2) == pytest.approx(alpha)
+
+
+@pytest.mark.parametrize(("mu", "epsilon"), [(0.3, 0.5), (1.0, 2.0), (2.0, 0.0)])
+def test_the_gaussian_delta_is_the_integral(mu, epsilon):
+    """The excess of one density over e^epsilon times the other, integrated."""
+    x = np.linspace(-12, 14, 400_001)
+    excess = np.maximum(stats.norm.pdf(x - mu) - math.exp(epsilon) * stats.norm.pdf(x), 0)
+    delta = np.trapezoid(excess, x)
+    assert gaussian_delta(mu, epsilon) == pytest.approx(delta, rel=1e-5)
+    assert gaussian_epsilon(mu, float(delta)) == pytest.approx(epsilon, abs=1e-4)
+
+
+def test_the_bound_of_many_models_by_hand():
+    """All models that trained on the record are named, and no other: the limit of the error is 1 - (alpha/2)^(1/n)."""
+    wrong = 1 - 0.025 ** (1 / 50)
+    assert epsilon_of_runs(50, 50, 0, 50) == pytest.approx(math.log((1 - wrong) / wrong))
+    assert epsilon_of_runs(50, 50, 0, 50, delta=0.1) == pytest.approx(math.log((1 - wrong - 0.1) / wrong))
+    assert epsilon_of_runs(0, 50, 50, 50) == 0
+    assert epsilon_of_runs(25, 50, 25, 50) == 0
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0, 3.0])
+def test_the_bound_of_many_models_is_seldom_above_the_truth(epsilon):
+    rng, n, alpha, draws = np.random.default_rng(21), 60, 0.1, 2000
+    p = 1 / (1 + math.exp(-epsilon))
+    counts = rng.binomial(n, p, draws), rng.binomial(n, 1 - p, draws)
+    above = [epsilon_of_runs(int(hit), n, int(false), n, alpha) > epsilon for hit, false in zip(*counts, strict=True)]
+    assert np.mean(above) <= alpha + sampling_error(alpha, draws)
+
+
 # --- the share of positive effects ------------------------------------------------------------------------------------
 
 
 def share_by_counting(effects, alpha):
-    """The bounds of Genovese & Wasserman, by trying every p-value below a half; p-values by scipy's t test."""
-    n, ends = effects.shape[1], []
-    for side in ("greater", "less"):
-        p = [stats.ttest_1samp(record, 0, alternative=side).pvalue for record in effects.T]
-        beta = math.sqrt(math.log(2 / alpha) / (2 * n))
+    """The bounds of Genovese & Wasserman, by trying every p-value below a half; p-values by scipy's t test. The mean of
+    each measurement is put at the lower, or upper, end of scipy's interval of the mean of these means."""
+    n = effects.shape[1]
+    common = effects.mean(axis=1)
+    interval = stats.ttest_1samp(common, 0).confidence_interval(1 - alpha / 2)
+    ends = []
+    for side, end in ((1, interval.low), (-1, interval.high)):
+        moved = side * (effects - common[:, None] + end)
+        p = [stats.ttest_1samp(record, 0, alternative="greater").pvalue for record in moved.T]
+        beta = math.sqrt(math.log(4 / alpha) / (2 * n))
         ends.append(max([0.0, *((sum(q <= t for q in p) / n - t - beta) / (1 - t) for t in p if t < 0.5)]))
     return ends[0], 1 - ends[1]
 
 
 @quick
-@given(st.integers(2, 6), st.integers(1, 40), st.floats(0, 4), st.sampled_from([0.05, 0.3]), st.integers(0, 1000))
+@given(st.integers(2, 6), st.integers(2, 40), st.floats(0, 4), st.sampled_from([0.05, 0.3]), st.integers(0, 1000))
 def test_the_share_of_positive_effects_by_counting(P, n, size, alpha, seed):
     rng = np.random.default_rng(seed)
     effects = rng.standard_normal((P, n)) + size * rng.choice([-1, 0, 1], n)
@@ -349,6 +465,18 @@ def test_the_interval_of_the_share_covers_it(P, positive, negative, size):
     assert covered / draws >= 1 - alpha - sampling_error(1 - alpha, draws)
     if not size:
         assert abs(np.mean(looks) - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("kind", ["one measurement off", "all measurements off"])
+@pytest.mark.parametrize("P", [4, 8])
+def test_what_the_records_of_a_measurement_share_is_no_effect(P, kind):
+    """No record has an effect, but one measurement moves all records by 3 standard deviations, or each by some."""
+    rng, n, draws, alpha, missed = np.random.default_rng([18, P]), 300, 300, 0.1, 0
+    for _ in range(draws):
+        shift = np.where(np.arange(P) == 0, 3.0, 0.0) if kind == "one measurement off" else rng.normal(0, 1, P)
+        found = positive_share(shift[:, None] * rng.choice([-1, 1]) + rng.standard_normal((P, n)), alpha)
+        missed += found["low"] > 0 or found["high"] < 1 - 1e-12
+    assert missed / draws <= alpha + sampling_error(alpha, draws)
 
 
 def test_the_interval_of_the_share_closes_in_on_clear_effects():

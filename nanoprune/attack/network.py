@@ -26,18 +26,18 @@ def fit_attack_network(
     generator: np.random.Generator,
     batch: int = 64,
     passes: Callable[[Network], Passes] = Passes,
+    enough: float = 0.0,
+    gain: float = 0.0,
 ) -> tuple[Network, np.ndarray]:
     """Train h on what the attacker knows of one classifier and does not hold out; stop by what is held out.
 
     p (n, classes): predictions; y (n,): labels; member, held_out (n,) bool. Each stage starts from the best network so
-    far, with a lower learning rate, and ends when the held-out log-loss, evaluated after each epoch, has not fallen for
-    PATIENCE steps. Records of the smaller side are repeated, so that members and non-members weigh the same. passes:
-    see `Passes`. Returns the network of the lowest held-out loss, and that loss at the start and after each epoch,
-    (1 + epochs,). Raises DivergenceError where it stops being finite.
+    far, at a lower rate, and ends when the held-out log-loss has not fallen by a share `gain` for PATIENCE steps, or is
+    `enough`. Members and non-members weigh the same. passes: see `Passes`. Returns the network of the lowest held-out
+    loss, and that loss at the start and after each epoch, (1 + epochs,). Raises DivergenceError if it is not finite.
     """
     records = Records(attack_rows(p, y), member.astype(np.float32))
-    training, testing = (np.flatnonzero(of)[None] for of in (~held_out, held_out))  # (1, records)
-    training = np.concatenate([training, repeated(training, member)], axis=1)
+    training, testing = balanced(np.flatnonzero(~held_out), member)[None], np.flatnonzero(held_out)[None]
     h = attacker(p.shape[1]).initialise([generator])
     ws, best = Workspace(training=False), h.theta.copy()
 
@@ -54,18 +54,18 @@ def fit_attack_network(
     with passes(h) as run, np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
         for rate in RATES:
             run.assign(best)
-            adam, stale = Adam(), 0
-            while stale < patience:
+            adam, stale, mark = Adam(), 0, min(history)
+            while stale < patience and min(history) > enough:
                 for index in shuffled(training, batch, [generator]):  # (1, B)
                     run.run(objective, index)
                     adam.step(run.own, rate)
                 loss = run.evaluate(loss_now)
                 if not np.isfinite(loss):
                     raise DivergenceError(f"attack network: held-out loss {loss} in epoch {len(history)}")
-                stale = 0 if loss < min(history) else stale + 1
-                history.append(loss)
-                if stale == 0:
+                if loss < min(history):
                     best[...] = h.theta
+                history.append(loss)
+                stale, mark = (0, loss) if loss < (1 - gain) * mark else (stale + 1, mark)
     h.theta[...] = best
     return h, np.array(history)
 
@@ -81,11 +81,11 @@ def held_out_share(member: np.ndarray) -> np.ndarray:
     return held_out
 
 
-def repeated(training: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """Indices (1, difference) of the side with fewer records in `training` (1, records), each as often as any other or
-    once more: without them the network learns which side has more records, and not who is a member."""
-    sides = sorted((training[:, member[training[0]] == of] for of in (True, False)), key=np.size)
-    return np.resize(sides[0], (1, sides[1].size - sides[0].size))
+def balanced(training: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """The indices (n,) and, of the side with fewer records, so many again that the sides are equal, each as often as
+    any other or once more: otherwise the network learns which side has more records, and not who is a member."""
+    fewer, more = sorted((training[member[training] == of] for of in (True, False)), key=np.size)
+    return np.concatenate([training, np.resize(fewer, more.size - fewer.size)])
 
 
 def held_out_loss(z: np.ndarray, member: np.ndarray) -> float:

@@ -2,6 +2,11 @@
 
 With a shadow model the attacks are fitted on the shadow's predictions. Without one the target's records are divided in
 two halves, and each half is scored by what was fitted on the other (two-fold cross-fitting).
+
+The strongest attack is chosen on the attacker's records as well, never on the scored ones, so that the choice does not
+bias what is measured: threshold attacks are ranked by four-fold cross-validation, the attack network by the quarter of
+the records that ends its training. Fewer records measure the network, so it is ranked by its accuracy less one standard
+error.
 """
 
 from __future__ import annotations
@@ -11,37 +16,43 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nanoprune.attack import scores
+from nanoprune.attack.metrics import balanced_accuracy
 from nanoprune.attack.network import attack_scores, fit_attack_network, held_out_share
 from nanoprune.attack.threshold import Thresholds
+from nanoprune.lab.audit import log_space
 from nanoprune.lab.audit.predictions import Predictions
-from nanoprune.lab.engine.passes import SharedPasses, single_threaded_blas
-from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.shards import Advance, train_shards
-from nanoprune.nn import Network
 
 SCORES = {
-    "correctness": scores.correctness,
-    "confidence": scores.confidence,
-    "entropy": scores.entropy,
-    "modified_entropy": scores.modified_entropy,
-    "loss": scores.log_likelihood,
+    "correctness": log_space.correctness,
+    "confidence": log_space.confidence,
+    "entropy": log_space.entropy,
+    "modified_entropy": log_space.modified_entropy,
+    "loss": log_space.confidence,  # an increasing function of log p_y, as of p_y: the two attacks are one
 }
 ATTACKS = (*SCORES, "network")
 STEPS = 400  # of the attack network in an epoch, at most: many records come in larger batches
+ENOUGH = 1e-3  # held-out loss, in nats, at which training ends: less than that is left to gain, no decision changes
+GAIN = 1e-3  # share of its loss that a stage must gain within its patience
+QUARTERS = 4  # folds of the cross-validation that ranks threshold attacks
+NO_RANK = -np.inf  # of rules that do not exist, and of attacks that are no candidates
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Attacked:
-    """One attack on n records: scores (n,), higher for members; what it says by one threshold and by one a class.
+    """One attack on n records: scores (n,), higher for members; its decisions by one threshold and by one per class.
 
     parts: index arrays whose scores come from the model alone, or from the membership of other records than their own.
+    own: for each fold the accuracy on the attacker's records by one threshold and by one per class, (folds, 2);
+    None for an attack that is no candidate for the strongest.
     """
 
     scores: np.ndarray
     said: np.ndarray
     said_per_class: np.ndarray | None
     parts: list[np.ndarray]
+    own: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +63,16 @@ class Fold:
     scored: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class NetworkScores:
+    """Logits of membership (n,); for each fold the rank of the network, and whether its training ended because no more
+    loss was left to gain."""
+
+    z: np.ndarray
+    own: np.ndarray
+    exhausted: list[bool]
+
+
 def folds(target: Predictions, shadow: Predictions | None, rng: np.random.Generator) -> list[Fold]:
     """One fold with a shadow, else two: a random half of the members and of the non-members against the other half."""
     if shadow is not None:
@@ -60,10 +81,7 @@ def folds(target: Predictions, shadow: Predictions | None, rng: np.random.Genera
     for kind in (target.member, ~target.member):
         rows = rng.permutation(np.flatnonzero(kind))
         half[rows[: len(rows) // 2]] = True
-    return [
-        Fold(Predictions(target.p[known], target.y[known], target.member[known]), np.flatnonzero(~known))
-        for known in (half, ~half)
-    ]
+    return [Fold(target.rows(known), np.flatnonzero(~known)) for known in (half, ~half)]
 
 
 def run_attacks(
@@ -72,66 +90,89 @@ def run_attacks(
     seed: int,
     threads: int,
     advance: Callable[[int], None] = lambda steps: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Attacked]:
-    """Every attack of ATTACKS on the target. advance(1) is called after each of the len(parts) attack networks."""
-    everything = [np.arange(len(target.y))]
-    attacked = {}
-    for name, score in SCORES.items():
-        own = score(target.p, target.y)
-        said = [np.zeros(len(own), bool) for _ in range(2)]
-        for fold in parts:
-            known = fold.known
-            fit = mean_member_thresholds if name == "loss" else Thresholds.fit
-            fitted = score(known.p, known.y)
-            for per_class in (False, True):
-                rule = fit(fitted, known.y, known.member, target.classes, per_class)
-                said[per_class][fold.scored] = rule.says(own[fold.scored], target.y[fold.scored])
-        attacked[name] = Attacked(own, said[0], None if name == "correctness" else said[1], everything)
-    z = _network_scores(target, parts, seed, threads, advance)
-    attacked["network"] = Attacked(z, z >= 0, None, [fold.scored for fold in parts])
+    """Every attack of ATTACKS on the target. The results do not depend on `threads`.
+
+    advance(1) is called after each of the len(parts) attack networks, note(text) with what a reader should know.
+    """
+    attacked = {name: _threshold_attack(name, target, parts, seed) for name in SCORES}
+    found = _network_scores(target, parts, seed, threads, advance)
+    own = np.stack([found.own, np.full(len(parts), NO_RANK)], axis=1)
+    attacked["network"] = Attacked(found.z, found.z >= 0, None, [fold.scored for fold in parts], own)
+    if any(found.exhausted):
+        note(
+            f"attack network: training ended in {sum(found.exhausted)} of {len(parts)} where its held-out loss fell "
+            f"below {ENOUGH:g}, since no more was left to gain"
+        )
     return attacked
+
+
+def _threshold_attack(name: str, target: Predictions, parts: list[Fold], seed: int) -> Attacked:
+    """One score, with the thresholds that are best on the known records of each fold."""
+    scores = SCORES[name](target.log_odds, target.y)
+    said = [np.zeros(len(scores), bool) for _ in range(2)]
+    rules = (False,) if name == "correctness" else (False, True)
+    own = np.full((len(parts), 2), NO_RANK)
+    for i, fold in enumerate(parts):
+        known, rows = fold.known, fold.scored
+        fitted = SCORES[name](known.log_odds, known.y)
+        for per_class in rules:
+            rule = Thresholds.fit(fitted, known.y, known.member, target.classes, per_class)
+            said[per_class][rows] = rule.says(scores[rows], target.y[rows])
+            own[i, int(per_class)] = validated_accuracy(fitted, known, per_class, np.random.default_rng([seed, i]))
+    return Attacked(scores, said[0], said[1] if True in rules else None, [np.arange(len(scores))], own)
+
+
+def validated_accuracy(scores: np.ndarray, known: Predictions, per_class: bool, rng: np.random.Generator) -> float:
+    """The balanced accuracy of thresholds on the attacker's records by cross-validation: each quarter of the members
+    and of the non-members is decided by thresholds that are fitted on the other three."""
+    quarter = np.empty(len(scores), int)
+    for kind in (known.member, ~known.member):
+        quarter[rng.permutation(np.flatnonzero(kind))] = np.arange(kind.sum()) % QUARTERS
+    said = np.zeros(len(scores), bool)
+    for q in range(QUARTERS):
+        rest, rows = quarter != q, quarter == q
+        rule = Thresholds.fit(scores[rest], known.y[rest], known.member[rest], known.classes, per_class)
+        said[rows] = rule.says(scores[rows], known.y[rows])
+    return balanced_accuracy(said[known.member], said[~known.member])
 
 
 def _network_scores(
     target: Predictions, parts: list[Fold], seed: int, threads: int, advance: Callable[[int], None]
-) -> np.ndarray:
-    """Logits of membership (n,): an attack network for each fold."""
+) -> NetworkScores:
+    """An attack network for each fold, trained by one process each: the samples of a batch are not shared among
+    processes, whose sums would depend on their number."""
 
-    def passes(h: Network) -> SharedPasses:
-        return SharedPasses(h, ProcessGroup(max(1, threads // len(parts))))  # processes that divide each batch
-
-    def attack(shard: slice, advance: Advance) -> np.ndarray:
+    def attack(shard: slice, advance: Advance) -> tuple[np.ndarray, float, bool]:
         fold, generator = parts[shard.start], np.random.default_rng([seed, shard.start])
-        known, rows = fold.known, fold.scored
-        order = generator.permutation(len(known.y))  # what is held out is the end of it
-        p, y, member = known.p[order], known.y[order], known.member[order]
-        held_out = held_out_share(member)
-        h, _ = fit_attack_network(p, y, member, held_out, generator, _batch(len(y)), passes)
+        known = fold.known.rows(generator.permutation(len(fold.known.y)))  # what is held out is the end of it
+        held_out = held_out_share(known.member)
+        batch = _batch(len(known.y))
+        h, losses = fit_attack_network(
+            known.p, known.y, known.member, held_out, generator, batch, enough=ENOUGH, gain=GAIN
+        )
+        own = attack_scores(h, known.p[held_out], known.y[held_out])
         advance(1)
-        return attack_scores(h, target.p[rows], target.y[rows])
+        scores = attack_scores(h, target.p[fold.scored], target.y[fold.scored])
+        return scores, _cautious_accuracy(own >= 0, known.member[held_out]), bool(min(losses) <= ENOUGH)
 
     z = np.empty(len(target.y))
     with single_threaded_blas():
-        for fold, values in zip(parts, train_shards(attack, len(parts), threads, 1, advance), strict=True):
-            z[fold.scored] = values
-    return z
+        found = train_shards(attack, len(parts), threads, 1, advance)
+    for fold, (scores, _, _) in zip(parts, found, strict=True):
+        z[fold.scored] = scores
+    return NetworkScores(z, np.array([own for _, own, _ in found]), [exhausted for _, _, exhausted in found])
+
+
+def _cautious_accuracy(said: np.ndarray, member: np.ndarray) -> float:
+    """The balanced accuracy less one standard error; the rates are taken with one more record of each decision."""
+    rates = [(side.sum() + 1) / (len(side) + 2) for side in (said[member], ~said[~member])]
+    sizes = [member.sum(), (~member).sum()]
+    error = np.sqrt(sum(rate * (1 - rate) / size for rate, size in zip(rates, sizes, strict=True))) / 2
+    return balanced_accuracy(said[member], said[~member]) - float(error)
 
 
 def _batch(records: int) -> int:
     """64, or as many as make STEPS steps of an epoch."""
     return max(64, -(-records // STEPS))
-
-
-def mean_member_thresholds(
-    scores: np.ndarray, labels: np.ndarray, member: np.ndarray, classes: int, per_class: bool
-) -> Thresholds:
-    """The mean score of the known members, as Yeom et al. 2018 (arXiv 1709.01604, adversary 1) do with the loss.
-
-    With `per_class`, that of the members of the class where there are any.
-    """
-    t = np.full(classes, scores[member].mean())
-    for c in range(classes) if per_class else ():
-        of_class = member & (labels == c)
-        if of_class.any():
-            t[c] = scores[of_class].mean()
-    return Thresholds(t)

@@ -1,4 +1,4 @@
-"""The audit of predictions: attacks, statistics and validity checks put together."""
+"""The audit of predictions: attacks, statistics and validity checks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,25 @@ import scipy
 import nanoprune
 from nanoprune.lab.audit import measure
 from nanoprune.lab.audit.attacks import Attacked, folds, run_attacks
+from nanoprune.lab.audit.choice import choose, scored_rows
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.audit.validity import validity_checks
+from nanoprune.lab.statistics.epsilon import check_delta
 from nanoprune.lab.statistics.proportion import check_alpha
 from nanoprune.lab.storage.files import atomic_path
 
 UNSEEN = (
-    "predictions alone do not show how they were made: see to it that the model was in test mode (no dropout, "
-    "statistics of batches frozen), and, of a defence, that it has the sparsity asked for and its adversary learned "
+    "predictions alone do not show how they were made: make sure that the model was in evaluation mode (no dropout, "
+    "batch statistics frozen), and, for a defence, that it has the sparsity asked for and its adversary learned "
     "something"
 )
+CONDITIONS = (
+    "bounds on epsilon hold where chance decided, for each record on its own, whether it was trained on; the number of "
+    "members is taken as public. An official training set was not drawn by chance: no bound holds for it (audit "
+    "--split fixed gives none)"
+)
+FIXED = "bounds on epsilon: chance did not decide which records were trained on"
+DELTA = 1e-5
 
 
 def audit(
@@ -36,47 +45,60 @@ def audit(
     threads: int = 1,
     start: Callable[[str, int], None] = lambda stage, total: None,
     advance: Callable[[int], None] = lambda steps: None,
+    random_split: bool = True,
+    delta: float = DELTA,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
-    """Attack the target's predictions and say what is known. Returns the results, and for each attack its ROC.
+    """Attack the target's predictions and report what was found. Returns the results, and for each attack its ROC.
 
     The results are plain data, as docs/formats.md describes them; intervals have confidence 1 - alpha. With `shadow`
     the attacks are fitted on it, else by two-fold cross-fitting. start(stage, total) and advance(steps) tell progress.
-    Raises ArgumentError on an alpha that is none.
+    random_split: whether chance decided which records were members; if not, there are no bounds on epsilon. delta: of
+    the bounds for (epsilon, delta)-differential privacy. The results do not depend on `threads`.
+    Raises ArgumentError on an alpha or delta outside of (0, 1).
     """
     check_alpha(alpha)
+    check_delta(delta, positive=True)
     began = time.perf_counter()
     parts = folds(target, shadow, np.random.default_rng(seed))
+    notes = [UNSEEN, *([CONDITIONS] if random_split else [])]
     start("attack", len(parts))
-    attacked = run_attacks(target, parts, seed, threads, advance)
+    attacked = run_attacks(target, parts, seed, threads, advance, notes.append)
     about = {
         "alpha": alpha,
         "seed": seed,
+        "threads": threads,
         "fitted_on": "shadow" if shadow is not None else "two-fold cross-fitting",
     }
-    results = about | summarise(target, attacked, alpha)
+    results = about | summarise(target, attacked, alpha, scored_rows(parts), (), random_split, delta)
     results["validity"] = [asdict(check) for check in validity_checks(target, shadow, attacked)]
-    results["notes"] = [UNSEEN]
+    results["notes"] = notes
     results["seconds"] = round(time.perf_counter() - began, 2)
     return results, rocs(target, attacked, alpha)
 
 
 def summarise(
-    target: Predictions, attacked: dict[str, Attacked], alpha: float, aside: Sequence[str] = ()
+    target: Predictions,
+    attacked: dict[str, Attacked],
+    alpha: float,
+    scored: Sequence[np.ndarray],
+    aside: Sequence[str] = (),
+    random_split: bool = True,
+    delta: float = DELTA,
 ) -> dict[str, Any]:
-    """What the attacks found, and what cannot be said; plain data.
+    """What the attacks found, and what cannot be measured; plain data.
 
-    aside: attacks that need more than the model; they are listed, and the strongest is sought among the others.
-    The verdict looks for a leak in up to four ways: the strongest attack's accuracy, the bounds on epsilon, the
-    classes, the attacks of `aside`. It is to be wrong with a probability of at most alpha in all of them together, so
-    each has alpha divided by their number, `looks`, and then by the number of its own intervals (Bonferroni).
+    scored: the rows that each fold scored. aside: attacks that need more than the model; they are listed, and the
+    strongest is chosen among the others.
+    The verdict rests on up to four kinds of evidence: the strongest attack's accuracy, the bounds on epsilon, the
+    classes, the attacks of `aside`. The probability that any of them is wrong is at most alpha: each kind has alpha
+    divided by their number, `looks`, and then by the number of its own intervals (Bonferroni).
     """
     member, right = target.member, target.p.argmax(axis=1) == target.y
-    looks = 2 + bool(len(measure.class_counts(target)[1])) + bool(aside)
+    looks = 1 + bool(random_split) + bool(len(measure.class_counts(target)[1])) + bool(aside)
     on_the_model = {name: of for name, of in attacked.items() if name not in aside}
-    best = measure.strongest(target, on_the_model, alpha / looks)
-    scores = attacked[best["attack"]].scores
-    classes = measure.per_class(target, scores, alpha / looks)
-    of_epsilon = alpha / looks / len(attacked)
+    chosen = choose(on_the_model, list(scored))
+    classes = measure.per_class(target, chosen.scores, alpha / looks)
+    of_epsilon = alpha / looks / len(attacked) if random_split else None
     return {
         "members": int(member.sum()),
         "nonmembers": int((~member).sum()),
@@ -84,13 +106,13 @@ def summarise(
         "train_accuracy": float(right[member].mean()),
         "test_accuracy": float(right[~member].mean()),
         "looks": looks,
-        "attacks": {name: measure.measure(target, of, alpha, of_epsilon) for name, of in attacked.items()},
-        "strongest": best,
+        "attacks": {name: measure.measure(target, of, alpha, of_epsilon, delta) for name, of in attacked.items()},
+        "strongest": measure.strongest(target, chosen, alpha / looks),
         "aside": measure.of_aside(target, {name: attacked[name] for name in aside}, alpha / looks),
         "per_class": classes,
         "worst_class": measure.worst_class(classes),
-        "most_exposed": measure.most_exposed(target, scores),
-        "refused": measure.refusals(target),
+        "most_exposed": measure.most_exposed(target, chosen.scores),
+        "refused": [*measure.refusals(target), *([] if random_split else [FIXED])],
         "versions": {
             "nanoprune": nanoprune.__version__,
             "python": platform.python_version(),

@@ -1,14 +1,17 @@
-"""Who is exposed, and who more so after pruning: by record and by class, from shadow models.
+"""Which records are exposed, and which more so after pruning: by record and by class, from shadow models.
 
-A record's exposure is how far training on it moves what models say of it,
+A record's exposure is how far training on it moves a model's log odds phi of its label,
 
-    d(x) = (mu_in(x) - mu_out(x)) / sigma,
+    $d(x) = (mu_in(x) - mu_out(x)) / sigma$,
 
 the distance of the two normal distributions of the likelihood-ratio attack (sigma^2 pooled over all records): the
 further apart, the surer an attacker. It is a property of the recipe and the record, not of one trained network.
 
 Shadows come in pairs, one of which trained on the record and the other did not. The difference within a pair is a
-measurement of d(x) of its own, so K shadows measure it K/2 times, and d(x) is their mean.
+measurement of d(x) of its own, so K shadows measure it K/2 times, and d(x) is their mean. One model of a pair may be
+surer of all records than the other; that moves all differences by the same amount, up for the records that it trained
+on and down for the rest. So the mean of the differences over the records is subtracted first: each model trained on
+half of the records, and what is left of the exposures themselves in that mean is of the order of d / sqrt(n).
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ NAMED = 20  # records that are named
 
 
 def exposure(logits: np.ndarray, y: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """d as every pair of shadows measures it, (K/2, n); its mean over the pairs is d (n,).
+    """d as each pair of shadows measures it, (K/2, n); its mean over the pairs is d (n,).
 
     logits (K, n, classes) of K shadows, y (n,), inside (K, n) bool, in which rows 2j and 2j + 1 are complements.
     """
@@ -35,7 +38,9 @@ def exposure(logits: np.ndarray, y: np.ndarray, inside: np.ndarray) -> np.ndarra
     (_, scatter_in), (_, scatter_out) = (moments(phi[..., None], chosen) for chosen in (inside, ~inside))
     both = np.concatenate([inside, ~inside], axis=1)
     variance = covariance(np.concatenate([scatter_in, scatter_out]), both, "fixed")[0, 0, 0]
-    return np.where(inside[::2], 1, -1) * (phi[::2] - phi[1::2]) / np.sqrt(variance)
+    difference = phi[::2] - phi[1::2]  # (K/2, n)
+    difference -= difference.mean(axis=1, keepdims=True)
+    return np.where(inside[::2], 1, -1) * difference / np.sqrt(variance)
 
 
 def exposure_change(
@@ -44,8 +49,8 @@ def exposure_change(
     """How exposure, (K/2, n) by the same pairs, changed from the dense to the pruned networks; plain data: over all, by
     class and by record.
 
-    more_exposed: the share of the records whose exposure rose; its interval tells what is known from what few shadows
-    show by chance (`nanoprune/lab/statistics/share.py`).
+    more_exposed: the share of the records whose exposure rose; its interval allows for what few shadows show by chance,
+    and for what all records of a pair have in common (`nanoprune/lab/statistics/share.py`).
     Intervals are Student's over the records of a class; alpha is divided by the number of classes. worst_class: the one
     whose exposure rose most, or fell least.
     """
@@ -72,8 +77,8 @@ def fleet_change(
     dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, inside: np.ndarray, alpha: float = 0.05
 ) -> dict[str, Any]:
     """What pruning changes in the recipe's networks, shadow by shadow: logits (K, n, classes) of both stages, y (n,),
-    inside (K, n) bool. How well online LiRA sorts the records of each shadow, with the others but its twin to learn
-    from ("member" where the likelihood ratio is above 1), and its test accuracy.
+    inside (K, n) bool. The accuracy of online LiRA on each shadow, fitted on the others except its twin ("member" where
+    the likelihood ratio is above 1), and the shadow's test accuracy.
 
     Intervals are Student's over the K/2 pairs: twins share the pool between them, and count as one.
     """

@@ -1,4 +1,4 @@
-"""The shadow-model attacks on every method of a comparison, summed up over its seeds."""
+"""The shadow-model attacks on every method of a comparison, summarised over its seeds."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def attack_methods(
 ) -> dict[str, dict[str, Any]]:
     """For each method {attack: {"accuracy": S, "auc": S, "tpr_at_fpr": {rate: S or None}}}, S as `summary` makes it.
 
-    Each network is attacked by `attack_model` with shadows of its own method and seed; pruned ones also by who holds
-    the baseline. Plain shadows of a seed are trained once. cache: a folder for the shadows, where they are to be kept.
+    Each network is attacked by `attack_model` with shadows of its own method and seed; pruned ones also by an attacker
+    who has the baseline. Undefended shadows of a seed are trained once. cache: a folder that keeps the shadows.
     """
     found = {}
     with contextlib.nullcontext(cache) if cache else tempfile.TemporaryDirectory() as cache:

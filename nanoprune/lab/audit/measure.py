@@ -1,4 +1,4 @@
-"""What an attack found, in numbers with their intervals; and what cannot be said of it, with the reason."""
+"""What an attack found, in numbers with their intervals; and what cannot be measured, with the reason."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ import numpy as np
 
 from nanoprune.attack import metrics
 from nanoprune.lab.audit.attacks import Attacked
+from nanoprune.lab.audit.choice import Chosen
 from nanoprune.lab.audit.predictions import Predictions
-from nanoprune.lab.statistics import auc_interval, balanced_accuracy_interval, clopper_pearson, epsilon_lower_bound
+from nanoprune.lab.statistics import (
+    auc_interval,
+    balanced_accuracy_interval,
+    clopper_pearson,
+    epsilon_lower_bound,
+    gaussian_lower_bound,
+)
 
 RATES = (0.01, 0.001)  # false-positive rates at which a true-positive rate is given
 ROC_POINTS = 121
@@ -17,9 +24,11 @@ FEWEST_OF_CLASS = 10  # members and non-members that a class needs for an AUC of
 EXPOSED = 20  # records named as the most exposed
 
 
-def measure(target: Predictions, attacked: Attacked, alpha: float, of_epsilon: float) -> dict[str, Any]:
+def measure(
+    target: Predictions, attacked: Attacked, alpha: float, of_epsilon: float | None, delta: float
+) -> dict[str, Any]:
     """One attack's entry of the audit: accuracies, AUC, TPR at fixed FPR, each with an interval of confidence
-    1 - alpha on its own; and the bound on epsilon, of confidence 1 - of_epsilon."""
+    1 - alpha on its own; and the bounds on epsilon, each of confidence 1 - of_epsilon (None: no bounds)."""
     member, scores, said = target.member, attacked.scores, attacked.said
     inside, outside = scores[member], scores[~member]
     per_class = attacked.said_per_class
@@ -29,7 +38,7 @@ def measure(target: Predictions, attacked: Attacked, alpha: float, of_epsilon: f
     )
     entry["auc"] = auc_interval(inside, outside, alpha)
     entry["tpr_at_fpr"] = {f"{rate:g}": tpr_interval(inside, outside, rate, alpha) for rate in RATES}
-    entry["epsilon_lower_bound"] = epsilon(target, attacked, of_epsilon)
+    entry["epsilon_lower_bound"], entry["epsilon_with_delta"] = epsilon(target, attacked, of_epsilon, delta)
     return entry
 
 
@@ -47,7 +56,7 @@ def tpr_interval(members: np.ndarray, nonmembers: np.ndarray, fpr: float, alpha:
 
 
 def refusals(target: Predictions) -> list[str]:
-    """What was asked for and cannot be said, with the number of records that it would take."""
+    """What cannot be measured on so few records, with the number that would be needed."""
     there = int((~target.member).sum())
     return [
         f"tpr_at_fpr {rate:g}: needs at least {needed:,} non-members, there are {there:,}"
@@ -56,42 +65,46 @@ def refusals(target: Predictions) -> list[str]:
     ]
 
 
-def epsilon(target: Predictions, attacked: Attacked, alpha: float) -> float:
-    """The bound from each part of the records whose scores do not rest on their own membership; the largest.
+def epsilon(
+    target: Predictions, attacked: Attacked, alpha: float | None, delta: float
+) -> tuple[float | None, dict[str, float] | None]:
+    """The bound on epsilon at delta = 0, and {"delta", "any", "gaussian"} with those at `delta`: for any training, and
+    for training whose trade-off curve is Gaussian. None and None where alpha is None.
 
-    alpha is divided by the number of parts.
+    Each is the largest over the parts of the records whose scores do not rest on their own membership; alpha is divided
+    by the number of parts.
     """
-    bounds = []
+    if alpha is None:
+        return None, None
+    sides = []
     for rows in attacked.parts:
         scores, member = attacked.scores[rows], target.member[rows]
-        bounds.append(epsilon_lower_bound(scores[member], scores[~member], alpha / len(attacked.parts)))
-    return max(bounds)
-
-
-def strongest(target: Predictions, attacks: dict[str, Attacked], alpha: float) -> dict[str, Any]:
-    """The attack of the highest accuracy, by one threshold or one a class, and how sure that is; of equals the surest.
-
-    It was chosen on the records that it is measured on, so its interval has alpha divided by the number of candidates.
-    """
-    member, decisions = target.member, {}
-    for name, attacked in attacks.items():
-        decisions[name, False] = attacked.said
-        if attacked.said_per_class is not None:
-            decisions[name, True] = attacked.said_per_class
-    accuracies = {key: metrics.balanced_accuracy(said[member], said[~member]) for key, said in decisions.items()}
-    most = max(accuracies.values())
-    tied = [key for key, accuracy in accuracies.items() if accuracy > most - 1e-9]  # rounding decides nothing
-    intervals = {
-        key: balanced_accuracy_interval(decisions[key][member], decisions[key][~member], alpha / len(decisions))
-        for key in tied
+        sides.append((scores[member], scores[~member], alpha / len(attacked.parts)))
+    return max(epsilon_lower_bound(*of) for of in sides), {
+        "delta": delta,
+        "any": max(epsilon_lower_bound(*of, delta) for of in sides),
+        "gaussian": max(gaussian_lower_bound(*of, delta) for of in sides),
     }
-    name, per_class = max(tied, key=lambda key: intervals[key]["low"])
-    interval = intervals[name, per_class]
-    return {"attack": name, "per_class": per_class, "candidates": len(decisions), "accuracy": interval}
+
+
+def strongest(target: Predictions, chosen: Chosen, alpha: float) -> dict[str, Any]:
+    """The attack that was chosen on the attacker's records, and its accuracy on the scored ones.
+
+    The choice does not depend on the records that it is measured on: nothing is divided by the number of candidates.
+    """
+    member = target.member
+    (name, per_class) = chosen.main
+    return {
+        "attack": name,
+        "per_class": per_class,
+        "candidates": chosen.candidates,
+        "chosen": [{"attack": attack, "per_class": of_class} for attack, of_class in chosen.rules],
+        "accuracy": balanced_accuracy_interval(chosen.said[member], chosen.said[~member], alpha),
+    }
 
 
 def of_aside(target: Predictions, attacks: dict[str, Attacked], alpha: float) -> dict[str, dict[str, float]]:
-    """The accuracies of attackers who hold more than the model; alpha is divided by their number."""
+    """The accuracies of attackers who have more than the model; alpha is divided by their number."""
     member = target.member
     return {
         name: balanced_accuracy_interval(of.said[member], of.said[~member], alpha / len(attacks))
@@ -100,12 +113,12 @@ def of_aside(target: Predictions, attacks: dict[str, Attacked], alpha: float) ->
 
 
 def worst_class(classes: dict[str, Any]) -> str | None:
-    """The class of the highest AUC: of those that are told from guessing, or of all where none is."""
+    """The class of the highest AUC: among those whose interval lies above 0.5, or among all where none does."""
     return max(classes, key=lambda c: (classes[c]["auc"]["low"] > 0.5, classes[c]["auc"]["value"]), default=None)
 
 
 def per_class(target: Predictions, scores: np.ndarray, alpha: float) -> dict[str, Any]:
-    """Of each class with enough records the AUC of the scores within it; alpha is divided by the number of classes."""
+    """For each class with enough records the AUC of the scores within it; alpha is divided by the number of classes."""
     counts, enough = class_counts(target)
     entries = {}
     for c in enough:

@@ -1,9 +1,9 @@
 """Predictions of any model, from any framework, as an audit takes them: read from .npz, .h5 or .csv, and checked.
 
-    target_probs (n, classes) or target_logits (n, classes)    what the model says of n records
+    target_probs (n, classes) or target_logits (n, classes)    the model's outputs for n records
     target_labels (n,)                                         their true classes, integers
     target_member (n,)                                         whether each was in the training set
-    shadow_...                                                 the same three of a model of the auditor's own, optional
+    shadow_...                                                 optional: the same three of a model of the auditor's own
 
 A .csv has the target's columns alone: label, member, p0, p1, ...
 """
@@ -11,6 +11,7 @@ A .csv has the target's columns alone: label, member, p0, p1, ...
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import math
@@ -20,7 +21,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
@@ -28,35 +29,51 @@ import numpy as np
 from scipy.special import softmax
 
 from nanoprune.errors import DataError
+from nanoprune.lab.audit.log_space import log_odds
 from nanoprune.lab.storage.bounded import check_promise, first_line, open_hdf5, stored_array
 from nanoprune.lab.storage.files import file_sha256 as file_sha256
 from nanoprune.lab.storage.text import printable
 
 LARGEST = 2**53  # beyond it a float64 no longer tells integers apart
-SUM_TOLERANCE = 1e-3  # how far a row of probabilities may be from summing to one
-FEWEST = 4  # members, and non-members, that attacks can be fitted on; twice as many where they are cut in halves
+SUM_TOLERANCE = 0.01  # how far a row of probabilities may be from summing to 1: half precision misses it by 0.003
+ROUNDED = (2, 3, 4)  # decimals to which probabilities may have been rounded
+MOST_ROUNDED = 0.1  # how far rounding may move the sum of a row before it is refused
+FEWEST = 4  # members, and non-members, that attacks can be fitted on; twice as many without a shadow model
 MEMBER_HINT = "write 1 for members, 0 for the others"
 MESSAGE = 1000  # characters of an error
 HEADER = 1 << 16  # bytes in which the header of an array must end; NumPy itself reads one of 10,000
-MOST = 500_000_000  # values in an array, 4 GB: a file that says more is damaged or hostile
+MOST = 500_000_000  # values in an array, 4 GB: a file that declares more is damaged or hostile
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one model says of n records: p (n, classes) float64, y (n,) int64, member (n,) bool.
+    """One model's predictions for n records: p (n, classes) float64, y (n,) int64, member (n,) bool.
 
-    doubtful: they were given as logits, but are not negative and sum to one, as probabilities do.
+    doubtful: given as logits, but not negative and with rows that sum to 1, as probabilities do.
+    logits: (n, classes) float64 where they are known; None where probabilities are all that was given.
     """
 
     p: np.ndarray
     y: np.ndarray
     member: np.ndarray
     doubtful: bool = False
+    logits: np.ndarray | None = None
 
     @property
     def classes(self) -> int:
         """The number of columns of p."""
         return self.p.shape[1]
+
+    @functools.cached_property
+    def log_odds(self) -> np.ndarray:
+        """log p_c / (1 - p_c) of every class, (n, classes): from the logits where they are known, since a p of 1 in
+        floating point no longer orders records."""
+        return log_odds(self.p, self.logits)
+
+    def rows(self, index: np.ndarray) -> Predictions:
+        """The predictions for some of the records; index (k,) integers or (n,) bool."""
+        logits = None if self.logits is None else self.logits[index]
+        return replace(self, p=self.p[index], y=self.y[index], member=self.member[index], logits=logits)
 
 
 def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions | None]:
@@ -115,8 +132,12 @@ def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) ->
     if y.size and (y.min() < 0 or y.max() >= classes):
         wrong = y[(y < 0) | (y >= classes)][0]
         raise DataError(f"{path}: {of}_labels holds class {wrong}, {given[0]} has columns for 0 to {classes - 1}")
-    doubtful = given[0].endswith("logits") and bool(len(values)) and _are_probabilities(values)
-    return Predictions(_probabilities(values, given[0], path), y, member, doubtful)
+    if given[0].endswith("logits"):
+        values = _finite(values, given[0], path)
+        doubtful = bool(len(values)) and _are_probabilities(values)
+        with np.errstate(over="ignore"):  # a difference beyond the largest float is a probability of 0
+            return Predictions(softmax(values, axis=1), y, member, doubtful, values)
+    return Predictions(_probabilities(values, given[0], path), y, member)
 
 
 def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os.PathLike) -> None:
@@ -127,34 +148,57 @@ def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os
 
 
 def _are_probabilities(values: np.ndarray) -> bool:
-    """Whether no value is negative and every row sums to one."""
-    with np.errstate(over="ignore", invalid="ignore"):  # infinite values are refused elsewhere
-        return bool((values >= 0).all() and (np.abs(values.sum(axis=1, dtype=np.float64) - 1) <= SUM_TOLERANCE).all())
+    """Whether no value is negative and every row sums to 1, up to rounding."""
+    with np.errstate(over="ignore"):
+        sums = values.sum(axis=1, dtype=np.float64)
+    return bool((values >= 0).all() and (np.abs(sums - 1) <= _tolerance(values)).all())
 
 
-def _probabilities(values: np.ndarray, name: str, path: str | os.PathLike) -> np.ndarray:
-    """Float64 rows that sum to one, from logits or from probabilities that do so within SUM_TOLERANCE."""
+def _tolerance(values: np.ndarray) -> float:
+    """How far the sum of a row may be from 1: SUM_TOLERANCE, or what rounding all values to so many decimals moves it
+    by, half a unit of the last decimal for each class."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = [d for d in ROUNDED if np.allclose(values, np.round(values, d), rtol=0, atol=1e-7)]
+    half_units = 0.5 * values.shape[1] * 10.0 ** -rounded[0] if rounded else 0.0
+    return max(SUM_TOLERANCE, min(half_units, MOST_ROUNDED)) + 1e-9
+
+
+def _finite(values: np.ndarray, name: str, path: str | os.PathLike) -> np.ndarray:
+    """`values` as float64; DataError where one of them is NaN or infinite."""
     with np.errstate(over="ignore"):
         values = values.astype(np.float64)
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
         raise DataError(f"{path}: {name} row {np.argmin(finite)} holds NaN or infinite values; leave such records out")
-    if name.endswith("logits"):
-        with np.errstate(over="ignore"):  # a difference beyond the largest float is a probability of 0, rightly
-            return softmax(values, axis=1)
+    return values
+
+
+def _probabilities(values: np.ndarray, name: str, path: str | os.PathLike) -> np.ndarray:
+    """Float64 rows that sum to 1, from rows that do so up to rounding."""
+    values = _finite(values, name, path)
     if (values < 0).any():
         row = np.argmax((values < 0).any(axis=1))
         raise DataError(f"{path}: {name} row {row} holds {values[row].min():g}; probabilities are not negative")
     with np.errstate(over="ignore"):
         sums = values.sum(axis=1)
-    off = np.abs(sums - 1) > SUM_TOLERANCE
+    off = np.abs(sums - 1) > _tolerance(values)
     if off.any():
         row = np.argmax(off)
-        percent = (np.abs(sums - 100) <= 100 * SUM_TOLERANCE).all()
-        hint = "these are percentages: divide by 100" if percent else f"logits go into {name.split('_')[0]}_logits"
+        hint = _sum_hint(values, sums, name, pathlib.Path(path).suffix.lower() == ".csv")
         raise DataError(f"{path}: {name} row {row} sums to {sums[row]:g}, not 1; {hint}")
     values /= sums[:, None]
     return values
+
+
+def _sum_hint(values: np.ndarray, sums: np.ndarray, name: str, csv: bool) -> str:
+    """What to do about rows that do not sum to 1."""
+    if (np.abs(sums - 100) <= 100 * SUM_TOLERANCE).all():
+        return "these are percentages: divide by 100"
+    if (values <= 1).all() and (np.abs(sums - 1) <= 0.5).all():
+        return "write the probabilities with more decimals, and of all classes"
+    if csv:
+        return "a .csv holds probabilities: apply softmax, or write logits into an .npz"
+    return f"logits go into {name.split('_')[0]}_logits"
 
 
 def _array(arrays: Mapping[str, Any], name: str, path: str | os.PathLike, ndim: int, kinds: str) -> np.ndarray:
@@ -179,7 +223,7 @@ def _array(arrays: Mapping[str, Any], name: str, path: str | os.PathLike, ndim: 
 
 
 def _in_numbers(name: str) -> str:
-    """What to write instead of words or objects."""
+    """What to write instead of text or objects."""
     hints = {"member": MEMBER_HINT, "labels": "number the classes from 0, in the order of the columns"}
     return hints.get(name.split("_")[-1], "convert it to floats") + "; objects are never unpickled"
 
@@ -201,15 +245,17 @@ def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathL
     if shadow.classes != target.classes:
         raise DataError(f"{path}: shadow has {shadow.classes} classes, target {target.classes}; they must be the same")
     if np.array_equal(target.p, shadow.p) and np.array_equal(target.member, shadow.member):
-        raise DataError(f"{path}: the shadow is the target itself, its attacks would know the answers; give another's")
+        raise DataError(
+            f"{path}: the shadow is the target itself: attacks would be fitted on what they score; give another's"
+        )
     unseen = np.setdiff1d(target.y, shadow.y)
     if len(unseen):
-        raise DataError(f"{path}: class {unseen[0]} of target_labels is never seen in shadow_labels; add such records")
+        raise DataError(f"{path}: class {unseen[0]} of target_labels does not occur in shadow_labels; add such records")
 
 
 @dataclass(frozen=True, eq=False)
 class _Member:
-    """An array inside a file: its type, its shape and the bytes that hold it, and how its values are read."""
+    """An array inside a file: its type, its shape, the bytes that store it, and a function that reads its values."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -219,7 +265,7 @@ class _Member:
 
 @contextlib.contextmanager
 def _open_npz(path: str | os.PathLike) -> Iterator[dict[str, _Member]]:
-    """The arrays of an .npz by name. A header that promises more than the file holds is refused."""
+    """The arrays of an .npz by name. A header that declares more than the file holds is refused."""
     with zipfile.ZipFile(path) as archive:
         arrays = {}
         for info in archive.infolist():
@@ -243,7 +289,7 @@ def _npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.
     size = math.prod(shape) * dtype.itemsize
     if dtype.kind != "O" and start + size != info.file_size:
         raise DataError(
-            f"{path}: {info.filename} says {shape} of {dtype} but has {info.file_size - start} bytes of data"
+            f"{path}: {info.filename} declares {shape} of {dtype} but has {info.file_size - start} bytes of data"
         )
 
     def read() -> np.ndarray:
@@ -256,7 +302,7 @@ def _npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.
 
 @contextlib.contextmanager
 def _open_h5(path: str | os.PathLike) -> Iterator[dict[str, _Member | None]]:
-    """The arrays of an .h5 by name; None stands for what is no array of predictions."""
+    """The arrays of an .h5 by name; None for what is not an array of predictions."""
     with open_hdf5(path) as file:
         yield {
             name: _h5_member(file, name, path) if str(name).startswith(("target_", "shadow_")) else None
@@ -284,7 +330,7 @@ def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, _Member]]:
         hint = _csv_hint(reason)
         raise DataError(f"{path}: {reason}; each row is label,member,p0,p1,... in numbers{hint}") from error
     if not len(table):
-        raise DataError(f"{path}: the first line is all there is; each further row is label,member,p0,p1,...")
+        raise DataError(f"{path}: there are no rows below the first line; each row is label,member,p0,p1,...")
     if table.shape[1] != columns:
         raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {columns}")
     arrays = {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2:]}
@@ -299,7 +345,7 @@ def _csv_columns(line: str, path: str | os.PathLike) -> int:
     if wrong is None and len(columns) < 4:
         wrong = columns[-1]
     if wrong is not None:
-        hint = "; commas part the columns, not semicolons" if ";" in wrong else ""
+        hint = "; separate the columns by commas, not semicolons" if ";" in wrong else ""
         raise DataError(f"{path}: the first line must be label,member,p0,p1,..., found {wrong[:40]!r}{hint}")
     return len(columns)
 
@@ -307,7 +353,7 @@ def _csv_columns(line: str, path: str | os.PathLike) -> int:
 def _csv_hint(reason: str) -> str:
     """What would do, where NumPy names the column (from 1) that is no number."""
     if ";" in reason:
-        return "; commas part the columns, points the decimals"
+        return "; separate the columns by commas, and write decimals with a point"
     column = re.search(r"column (\d+)", reason)
     hints = {"1": "; number the classes from 0, in the order of the columns", "2": f"; {MEMBER_HINT}"}
     return hints.get(column[1], "") if column else ""

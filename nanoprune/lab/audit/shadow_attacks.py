@@ -1,8 +1,9 @@
 """The attacks that compare a target with shadow models, record by record.
 
-Every one is a function of what one model says and of what other models say of the same records. Its threshold is fitted
-on the shadows: each is attacked in its turn, with the others but for its own twin (the shadow that trained on the other
-half, and so would give its membership away), and the best threshold for their known members is taken to the target.
+Each is a function of one model's outputs and of other models' outputs for the same records. Its threshold is fitted on
+the shadows: each is attacked in turn, by comparison with the others except its own twin (the shadow that trained on the
+other half, and so would give its membership away), and the best threshold for their known members is applied to the
+target. The accuracies on the shadows also rank the attacks (`nanoprune/lab/audit/choice.py`).
 """
 
 from __future__ import annotations
@@ -17,17 +18,16 @@ from nanoprune.attack.difficulty import calibrated
 from nanoprune.attack.lira import lira_offline, lira_online, margin
 from nanoprune.attack.metrics import auc
 from nanoprune.attack.rmia import A_GRID, prior_offline, prior_online, rmia
-from nanoprune.attack.scores import log_likelihood
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.lab.audit.attacks import Attacked
 
-BOTH = "lira_dense_and_pruned"  # of an attacker who holds both networks
+BOTH = "lira_dense_and_pruned"  # of an attacker who has both networks
 Attack = Callable[[int, np.ndarray], np.ndarray]  # (model, the models to compare it with) -> scores (n,)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Views:
-    """What K shadows and, as row K, the target say: inside (K, n) bool; by stage, the last one the target's own,
+    """Outputs of K shadows and, as row K, of the target: inside (K, n) bool; by stage, the last one the target's own,
     logits (K + 1, n, classes); population (K + 1, m, classes) of that stage; paths (K + 1, n) or None; y (n,) and
     population_y (m,)."""
 
@@ -46,7 +46,7 @@ def shadow_attacks(views: Views) -> dict[str, Attack]:
     phi, inside = margin(own, views.y), views.inside  # (K + 1, n), (K, n)
     p = softmax(own.astype(np.float64), axis=2)
     p_y = np.take_along_axis(p, np.broadcast_to(views.y, p.shape[:2])[..., None], axis=2)[..., 0]  # (K + 1, n)
-    losses = np.stack([log_likelihood(row, views.y) for row in p])
+    losses = -np.logaddexp(0, -phi)  # log p_y from the log odds: it does not round to 0
     attacks: dict[str, Attack] = {
         "lira_online": lambda k, of: lira_online(phi[k], phi[of], inside[of], "fixed"),
         "lira_online_record": lambda k, of: lira_online(phi[k], phi[of], inside[of], "record"),
@@ -56,7 +56,7 @@ def shadow_attacks(views: Views) -> dict[str, Attack]:
     }
     if len(views.population_y):
         attacks |= _rmia_attacks(views, p_y)
-    if len(stages) > 1:  # the attacker holds the dense network too
+    if len(stages) > 1:  # the attacker has the dense network too
         both = np.stack([margin(logits, views.y) for logits in views.logits.values()], axis=-1)  # (K + 1, n, 2)
         attacks[BOTH] = lambda k, of: lira_online(both[k], both[of], inside[of], "fixed")
     if views.paths is not None:
@@ -66,9 +66,9 @@ def shadow_attacks(views: Views) -> dict[str, Attack]:
 
 
 def _rmia_attacks(views: Views, p_y: np.ndarray) -> dict[str, Attack]:
-    """RMIA online and offline. No shadow saw a population record, so its p(z) is the offline one in both.
+    """RMIA online and offline. No shadow was trained on a population record, so its p(z) is the offline one in both.
 
-    a is the one of the best AUC over the shadows, for each attack.
+    a is the value of the best AUC over the shadows, for each attack.
     """
     inside = views.inside
     z = softmax(views.population.astype(np.float64), axis=2)[:, np.arange(len(views.population_y)), views.population_y]
@@ -101,7 +101,7 @@ def attack_target(attack: Attack, views: Views) -> Attacked:
     labels, inside = np.tile(views.y, K), views.inside.ravel()
     classes = next(iter(views.logits.values())).shape[2]
     scores = attack(K, np.arange(K))
-    said = [
-        Thresholds.fit(own, labels, inside, classes, per_class).says(scores, views.y) for per_class in (False, True)
-    ]
-    return Attacked(scores, *said, [np.arange(n)])
+    rules = [Thresholds.fit(own, labels, inside, classes, per_class) for per_class in (False, True)]
+    said = [rule.says(scores, views.y) for rule in rules]
+    accuracies = [rule.accuracy(own, labels, inside) for rule in rules]
+    return Attacked(scores, *said, [np.arange(n)], np.array([accuracies]))

@@ -6,7 +6,8 @@ import functools
 import hashlib
 import os
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from scipy.special import softmax
 from nanoprune.attack.scores import correctness
 from nanoprune.errors import DataError
 from nanoprune.lab.audit.attacks import Attacked, Fold, run_attacks
-from nanoprune.lab.audit.audit import rocs, summarise
+from nanoprune.lab.audit.audit import CONDITIONS, DELTA, rocs, summarise
 from nanoprune.lab.audit.cache import cached
 from nanoprune.lab.audit.exposure import exposure, exposure_change, fleet_change
 from nanoprune.lab.audit.predictions import Predictions
+from nanoprune.lab.audit.runs import runs_bound
 from nanoprune.lab.audit.shadow_attacks import BOTH, Views, attack_target, shadow_attacks
 from nanoprune.lab.audit.shadows import (
     Pool,
@@ -37,7 +39,7 @@ from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.statistics.proportion import check_alpha
 
-PLAIN = " (plain)"  # ends the names of the attacks of one who does not know of the defence
+PLAIN = " (plain)"  # ends the names of the attacks of an attacker who does not know of the defence
 
 
 def attack_model(
@@ -50,10 +52,13 @@ def attack_model(
     dense: Model | None = None,
     cache: str | os.PathLike | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
-    """Attack `model` with shadows by its own recipe (the adaptive attacker) and by plain training (who does not know of
-    the defence). Returns the results, as `audit` does, and each attack's ROC.
+    """Attack `model` with shadows by its own recipe (the adaptive attacker) and by undefended training (the attacker
+    who does not know of the defence). Returns the results, as `audit` does, and each attack's ROC.
 
-    dense: the network that `model` was pruned from, for the attacker who holds both. Raises DataError where the data
+    The strongest attack is chosen among the adaptive ones, by its accuracy on the shadows. There is no bound on epsilon
+    where the members are an official training set, which chance did not draw; delta is the model's own, where it was
+    trained with differential privacy.
+    dense: the network that `model` was pruned from, for the attacker who has both. Raises DataError where the data
     set or `dense` is not the model's own, ArgumentError on numbers that cannot be used.
     """
     check_alpha(alpha)
@@ -66,7 +71,9 @@ def attack_model(
     made_by = {"": _made_by(model, dataset, pool, shadows), PLAIN: _made_by(plain, dataset, pool, shadows)}
     attackers = {"": model} | ({PLAIN: plain} if made_by[PLAIN] != made_by[""] else {})
     logits = outputs(model.net, dataset, pool.scored, threads)[0]
-    target = Predictions(softmax(logits.astype(np.float64), axis=1), y, pool.member)
+    target = _predictions(logits, y, pool.member)
+    notes: list[str] = []
+    delta = _delta(model)
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}
     for suffix, of in attackers.items():
@@ -75,9 +82,10 @@ def attack_model(
         expected = (shadows, len(pool.scored), target.classes)
         if any(values.shape != expected for values in found.logits.values()):
             raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
-        views = _views(model, dense, dataset, pool, found, threads)
+        views, of_model = _views(model, dense, dataset, pool, found, threads), suffix == ""
         progress.start(f"attack{suffix}", 1)
-        attacked |= {name + suffix: of for name, of in _every_attack(target, views, threads).items()}
+        attacks = _every_attack(target, views, threads, lambda text, at=suffix: notes.append(f"{text}{at}"))
+        attacked |= {name + suffix: of if of_model else replace(of, own=None) for name, of in attacks.items()}
         progress.advance()
         if of is model and len(found.logits) > 1:
             before, after = (exposure(found.logits[stage], y, found.inside) for stage in found.logits)
@@ -86,18 +94,22 @@ def attack_model(
         if of is model:
             train, test = _accuracies(found, y)
             alike = shadow_accuracy(target, train, test)
+            results["epsilon_of_runs"] = runs_bound(list(found.logits.values())[-1], y, found.inside, alpha, delta)
             results["shadows"] = {
                 "count": shadows,
                 "train_accuracy": float(train.mean()),
                 "test_accuracy": float(test.mean()),
             }
     results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{shadows} shadow models"} | results
-    results |= summarise(target, attacked, alpha, [name for name in attacked if name == BOTH])
+    drawn, both = model.members is not None, [name for name in attacked if name == BOTH]
+    results |= summarise(target, attacked, alpha, [np.arange(len(y))], both, drawn, delta)
+    results["notes"] = notes + ([CONDITIONS] if drawn else [])
     checks = [*model_checks(model, dataset, pool, target, attacked), alike]
     results["validity"] = [asdict(check) for check in checks]
     if not len(pool.population):
         results["refused"].append("rmia: needs records that neither the target nor a shadow saw, there are 0")
-    for record in results["most_exposed"] + results.get("exposure", {}).get("most_risen", []):
+    named = [*results["most_exposed"], results["epsilon_of_runs"]]
+    for record in named + results.get("exposure", {}).get("most_risen", []):
         record["row"] = int(pool.scored[record["row"]])
     held_out = len(make_split(dataset, model.members, model.reference, model.nonmembers, model.seed).nonmembers)
     results |= {"rows_of": "data set", "threads": threads, "held_out": held_out}
@@ -106,15 +118,26 @@ def attack_model(
     return results, rocs(target, attacked, alpha)
 
 
-def _every_attack(target: Predictions, views: Views, threads: int) -> dict[str, Attacked]:
-    """The attacks that are fitted on the shadows' outputs put together, and those record by record."""
+def _every_attack(target: Predictions, views: Views, threads: int, note: Callable[[str], None]) -> dict[str, Attacked]:
+    """The attacks that are fitted on the pooled outputs of the shadows, and those record by record."""
     K, n = views.inside.shape
     own = list(views.logits.values())[-1][:K]
-    pooled = softmax(own.astype(np.float64), axis=2).reshape(K * n, -1)
-    known = Predictions(pooled, np.tile(views.y, K), views.inside.ravel())
-    attacked = run_attacks(target, [Fold(known, np.arange(n))], 0, threads)
+    known = _predictions(own.reshape(K * n, -1), np.tile(views.y, K), views.inside.ravel())
+    attacked = run_attacks(target, [Fold(known, np.arange(n))], 0, threads, note=note)
     with single_threaded_blas():
         return attacked | {name: attack_target(attack, views) for name, attack in shadow_attacks(views).items()}
+
+
+def _predictions(logits: np.ndarray, y: np.ndarray, member: np.ndarray) -> Predictions:
+    """Of logits (n, classes)."""
+    logits = logits.astype(np.float64)
+    return Predictions(softmax(logits, axis=1), y, member, logits=logits)
+
+
+def _delta(model: Model) -> float:
+    """The delta of the model's own privacy statement, else DELTA."""
+    stated = (step["privacy"].get("delta") for step in model.steps if isinstance(step.get("privacy"), dict))
+    return next((delta for delta in stated if isinstance(delta, float) and 0 < delta < 1), DELTA)
 
 
 def _accuracies(found: Shadows, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +148,7 @@ def _accuracies(found: Shadows, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, found: Shadows, threads: int) -> Views:
-    """The shadows' outputs with the target's below them; of the dense stage where the attacker holds that too."""
+    """The shadows' outputs with the target's below them; of the dense stage too where the attacker has that network."""
     stage = list(found.logits)[-1]
     nets = {stage: model.net}
     if dense is not None and len(found.logits) > 1:
@@ -144,7 +167,7 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
 def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:
     """Everything that the predictions of the shadows of `model` depend on."""
     pool_sha256 = hashlib.sha256(b"".join(a.tobytes() for a in (pool.scored, pool.rest, pool.population))).hexdigest()
-    outcomes = ("adversary", "status", "privacy")  # what came of a step is no part of the recipe
+    outcomes = ("adversary", "status", "privacy")  # the outcome of a step is not part of the recipe
     return {
         "network": model.net.description,
         "steps": [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps],
@@ -172,4 +195,4 @@ def _check(model: Model, dataset: Dataset, dense: Model | None) -> None:
     if not alike or dense.net.description != model.net.description or dense.steps != model.steps[:-1]:
         raise DataError("dense: not the network that the model was pruned from; give the one that `prune` read")
     if len(dense.steps) > 1:
-        raise DataError("dense: was pruned itself; an attacker with both is compared with dense shadows alone")
+        raise DataError("dense: was pruned itself; an attacker who has both is compared with dense shadows only")

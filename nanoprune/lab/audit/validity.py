@@ -1,4 +1,4 @@
-"""What can make an audit worthless: checked, and said in the report."""
+"""Checks of what can invalidate an audit; the report lists them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from nanoprune.prune import Budget
 from nanoprune.records import EVALUATION_BATCH
 
 CHANCE = 0.5
-RARE = 1e-3  # the p-value below which something is taken to be no chance
+RARE = 1e-3  # the p-value below which chance is ruled out
+FEW_COPIES = 0.01  # share of a side's records that may be copies of others without making its intervals false
 NAMED = 10  # records or classes named in a message
 
 
@@ -36,7 +37,7 @@ class Check:
 
 
 def validity_checks(target: Predictions, shadow: Predictions | None, attacked: dict[str, Attacked]) -> list[Check]:
-    """Every check that predictions alone, and what attacks said of them, allow."""
+    """Every check that can be made of predictions and of the attacks on them."""
     return [
         duplicates(target),
         labels(target),
@@ -52,7 +53,7 @@ def validity_checks(target: Predictions, shadow: Predictions | None, attacked: d
 def model_checks(
     model: Model, dataset: Dataset, pool: Pool, target: Predictions, attacked: dict[str, Attacked]
 ) -> list[Check]:
-    """Every check that a model, its data, its history, and what attacks said of it, allow."""
+    """Every check that can be made of a model, its data, its training steps and the attacks on it."""
     return [
         same_records(dataset, pool),
         labels(target),
@@ -67,7 +68,7 @@ def model_checks(
 
 
 def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> list[Check]:
-    """What a comparison of methods over seeds allows to check: its splits, its networks, its adversaries."""
+    """Every check that can be made of a comparison over seeds: its splits, its networks, its adversaries."""
     data, splits = experiment.dataset, experiment.splits
     twice = 0
     shifts = []
@@ -92,19 +93,26 @@ def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> li
 
 
 def privacy_checks(methods: dict[str, dict[str, Any]]) -> list[Check]:
-    """Of each method with DP-SGD, by its entry of results.json: does an attack exclude the epsilon that is claimed?"""
+    """For each method with DP-SGD, from its entry of results.json: does an attack exclude the epsilon that is claimed?
+
+    Both are of the same delta. The bound is None where chance did not decide who is a member.
+    """
     checks = []
     for method, entry in methods.items():
         if privacy := entry.get("privacy"):
             bound, claimed = privacy["lower_bound"], privacy["epsilon"]
             claim = "no" if claimed is None else f"{claimed:.3f}"
+            if bound is None:
+                found = f"{method}: no bound, chance did not decide who is a member; {claim} is claimed"
+                checks.append(Check("epsilon", "passed", found))
+                continue
             found = f"{method}: the attacks exclude an epsilon below {bound:.3f}; {claim} is claimed"
             checks.append(Check("epsilon", "void" if claimed is not None and bound > claimed else "passed", found))
     return checks
 
 
 def _method_checks(method: str, trained: Trained) -> list[Check]:
-    """Of a pruned method what was left, of one with the game what became of its adversary."""
+    """For a pruned method the weights that are left, for one with the game the state of its adversary."""
     checks, step, curves = [], trained.steps[0][-1], trained.curves
     if step.get("keep") is not None:
         asked, left = _most(trained.net, step), int(trained.net.nonzero().max())
@@ -121,33 +129,44 @@ def _method_checks(method: str, trained: Trained) -> list[Check]:
 
 
 def duplicates(target: Predictions) -> Check:
-    """The same record among members and non-members: found by the SHA-256 of its prediction and label.
+    """The same record twice: found by the SHA-256 of its prediction and label.
 
-    A row with a probability of exactly 1 says nothing: many records can have it. Nor do equal rows say much where a
-    model's outputs are coarse (rounded, or of a few trees): then as many are equal among the members, or among the
-    non-members, and it is a warning.
+    A row with a probability of exactly 1 tells nothing, unless the logits are known: many records can have it. Where a
+    model's outputs are coarse (rounded, or of a few trees) different records look alike, on both sides as on one; that
+    is a warning. Copies of records on one side are not independent, so that every interval is too narrow.
     """
-    telling = np.flatnonzero(target.p.max(axis=1) < 1)
-    p, y, member = target.p[telling], target.y[telling], target.member[telling]
-    keys = _keys(p, y)
-    across = np.isin(keys[member], keys[~member]).sum()
-    within = sum(len(side) - len(np.unique(side)) for side in (keys[member], keys[~member]))
-    if 2 * within < across:
-        return _twice(keys, member, telling, "void", "equal predictions and labels")
-    return _twice(keys, member, telling, "warning", "or outputs so coarse that different records look the same")
+    given = target.p if target.logits is None else target.logits
+    telling = np.flatnonzero((target.p.max(axis=1) < 1) | (target.logits is not None))
+    keys, member = _keys(given[telling], target.y[telling]), target.member[telling]
+    sides = (keys[member], keys[~member])
+    across, within = int(np.isin(*sides).sum()), sum(len(side) - len(np.unique(side)) for side in sides)
+    if across:
+        copies = 2 * within < across
+        equal = (
+            "equal predictions and labels" if copies else "or outputs so coarse that different records look the same"
+        )
+        return _twice(keys, member, telling, "void" if copies else "warning", equal)
+    many = any(len(side) - len(np.unique(side)) > FEW_COPIES * len(side) for side in sides)
+    return _copies(keys, member, telling, "void" if many else "warning", "equal predictions and labels")
 
 
 def same_records(dataset: Dataset, pool: Pool) -> Check:
-    """The same record among members and non-members: found by the SHA-256 of its features and label.
+    """The same record twice: found by the SHA-256 of its features and label.
 
-    Real data has some: such a record is a member, whatever it is called, and attacks can only look weaker by it.
+    Real data has some. One that is a member and a non-member is a member, whatever it is called, and attacks can only
+    look weaker by it; copies on one side are not independent.
     """
     keys = _record_keys(dataset, pool.scored)
-    return _twice(keys, pool.member, pool.scored, "warning", "equal features and labels")
+    check = _twice(keys, pool.member, pool.scored, "warning", "equal features and labels")
+    sides = (keys[pool.member], keys[~pool.member])
+    many = any(len(side) - len(np.unique(side)) > FEW_COPIES * len(side) for side in sides)
+    if check.outcome != "passed" or not many:
+        return check
+    return _copies(keys, pool.member, pool.scored, "warning", "equal features and labels")
 
 
 def sparsity(model: Model) -> Check:
-    """The weights that pruning left against those that it was to leave."""
+    """The number of weights that are not zero against the budget."""
     steps = [step for step in model.steps if step.get("keep") is not None]
     if not steps:
         return Check("sparsity", "passed", "not pruned")
@@ -164,22 +183,24 @@ def _most(net: Network, step: dict[str, Any]) -> int:
 
 
 def adversary(model: Model) -> Check:
-    """The adversary of the Min-Max game: one that never learned anything defends nothing."""
+    """The adversary of the Min-Max game: if it never beat chance, the game may have defended nothing."""
     played = [step for step in model.steps if step["minmax"] > 0]
     if not played:
         return Check("adversary", "passed", "no Min-Max game was played")
     games = [step["adversary"] for step in played if "adversary" in step]
     if len(games) < len(played):
-        return Check("adversary", "warning", "the model does not say what became of the game's adversary")
+        return Check("adversary", "warning", "the model file does not record the game's adversary")
     updates, (loss, right) = sum(game["updates"] for game in games), (games[-1]["loss"], games[-1]["accuracy"])
     found = f"{updates:,} updates; in the last epoch its loss was {loss:.3f} (chance 0.693), its accuracy {right:.3f}"
     if right <= CHANCE:
-        return Check("adversary", "warning", f"{found}: it does not beat chance, and may have defended nothing")
+        return Check(
+            "adversary", "warning", f"{found}: it does not beat chance, and the game may have defended nothing"
+        )
     return Check("adversary", "passed", found)
 
 
 def test_mode(net: Network, dataset: Dataset, index: np.ndarray) -> Check:
-    """Inference must not depend on chance or on the other records of a batch, as it does in training mode."""
+    """Inference must not be random, nor depend on the other records of a batch, as it does in training mode."""
     some = index[:64]
     forward, backward = (outputs(net, dataset, rows, 1) for rows in (some, some[::-1]))  # (R, 64, classes)
     off = float(np.abs(forward - backward[:, ::-1]).max())
@@ -188,7 +209,7 @@ def test_mode(net: Network, dataset: Dataset, index: np.ndarray) -> Check:
 
 
 def labels(target: Predictions) -> Check:
-    """Members and non-members should have one distribution of labels."""
+    """Members and non-members should have the same distribution of labels."""
     p = label_shift(target.y[target.member], target.y[~target.member], target.classes)
     found = f"p = {p:.4f} for equal label distributions of members and non-members"
     if p >= RARE:
@@ -212,13 +233,13 @@ def fitting(shadow: Predictions | None) -> Check:
     return Check(
         "fitting",
         "passed",
-        "no shadow predictions: two-fold cross-fitting, each half of the records scored by what the other half taught "
-        "(the attacker is assumed to know the membership of half of the records)",
+        "no shadow predictions: two-fold cross-fitting, each half of the records scored by attacks that are fitted on "
+        "the other (the attacker is assumed to know the membership of half of the records)",
     )
 
 
 def logits(target: Predictions, shadow: Predictions | None) -> Check:
-    """Probabilities that are called logits go through softmax a second time, which blurs what they say."""
+    """Probabilities that are called logits go through softmax a second time, which makes them nearly equal."""
     doubtful = [f"{of}_logits" for of, P in (("target", target), ("shadow", shadow)) if P is not None and P.doubtful]
     if not doubtful:
         return Check("logits", "passed", "no logits that look like probabilities")
@@ -228,9 +249,9 @@ def logits(target: Predictions, shadow: Predictions | None) -> Check:
 
 
 def accuracy_gap(target: Predictions) -> Check:
-    """A model that does significantly worse on its members than elsewhere was probably labelled the wrong way round.
+    """If a model does significantly worse on its members than on the others, the sides were probably swapped.
 
-    The test is Fisher's exact one: of all right answers, as few or fewer fall to the members by chance.
+    Fisher's exact test: the probability that as few or fewer of all correct predictions fall to the members by chance.
     """
     right, n = target.p.argmax(axis=1) == target.y, len(target.y)
     train, test = right[target.member].mean(), right[~target.member].mean()
@@ -241,31 +262,33 @@ def accuracy_gap(target: Predictions) -> Check:
 
 
 def guessing(target: Predictions) -> Check:
-    """A model that does no better on its own members than to name their most frequent class has learned nothing, or
-    its predictions and the labels are not of the same records. The test is the binomial one."""
+    """If a model is no better on its members than always predicting their most frequent class, it has learned nothing,
+    or its predictions and the labels are not of the same records. A binomial test."""
     y, p = target.y[target.member], target.p[target.member]
     right, most = int((p.argmax(axis=1) == y).sum()), int(np.bincount(y).max())
-    found = f"{100 * right / len(y):.1f}% of the members right, {100 * most / len(y):.1f}% by always naming one class"
+    found = (
+        f"{100 * right / len(y):.1f}% of the members right, {100 * most / len(y):.1f}% by always predicting one class"
+    )
     if stats.binom.sf(right - 1, len(y), most / len(y)) < RARE or right == len(y):
         return Check("guessing", "passed", found)
     return Check("guessing", "warning", f"{found}: it has learned nothing, or the labels are in another order")
 
 
 def one_answer(attacked: dict[str, Attacked]) -> Check:
-    """An attack network that answers the same for every record has learned nothing: it tells nothing of the model."""
+    """An attack network with the same decision for every record has learned nothing, and shows nothing of the model."""
     idle = [
         name
         for name, of in attacked.items()
         if name.startswith("network") and all(len(np.unique(of.said[rows])) < 2 for rows in of.parts)
     ]
     if not idle:
-        return Check("attack network", "passed", "it says of some records that they are members, of others that not")
-    found = f"{' and '.join(idle)}: the same answer for every record; nothing follows from its accuracy"
+        return Check("attack network", "passed", "it takes some records for members and others not")
+    found = f"{' and '.join(idle)}: the same decision for every record; nothing follows from its accuracy"
     return Check("attack network", "warning", found)
 
 
 def shadow_accuracy(target: Predictions, train: np.ndarray, test: np.ndarray) -> Check:
-    """Shadows that are trained as the target was are as accurate: train and test (K,), one entry a shadow.
+    """Shadows that are trained as the target was are as accurate: train and test (K,), one entry per shadow.
 
     The target's accuracy is compared with the 1 - RARE prediction interval of one more shadow (Student's), and one
     record more.
@@ -278,7 +301,7 @@ def shadow_accuracy(target: Predictions, train: np.ndarray, test: np.ndarray) ->
         found.append(f"{name} accuracy {100 * of.mean():.1f}%, the target's {100 * own:.1f}%")
     text = f"{K} shadow models: {'; '.join(found)}"
     if off:
-        return Check("shadows", "warning", f"{text}: they are not like the target, which makes attacks look weaker")
+        return Check("shadows", "warning", f"{text}: they are unlike the target, which makes attacks look weaker")
     return Check("shadows", "passed", text)
 
 
@@ -295,7 +318,7 @@ def _record_keys(dataset: Dataset, index: np.ndarray) -> np.ndarray:
 
 
 def _twice(keys: np.ndarray, member: np.ndarray, names: np.ndarray, outcome: str, equal: str) -> Check:
-    """Which of the records are there both as members and as non-members, by their keys (n,)."""
+    """Which of the records are both members and non-members, by their keys (n,)."""
     common = np.intersect1d(keys[member], keys[~member])
     if not len(common):
         return Check("duplicates", "passed", "no record is both a member and a non-member")
@@ -305,6 +328,20 @@ def _twice(keys: np.ndarray, member: np.ndarray, names: np.ndarray, outcome: str
         outcome,
         f"{len(found)} records are there as members and as non-members ({equal}): rows {_some(found)}; leave them out",
     )
+
+
+def _copies(keys: np.ndarray, member: np.ndarray, names: np.ndarray, outcome: str, equal: str) -> Check:
+    """Which of the records are copies of one before them on their side, by their keys (n,)."""
+    sided = np.char.add(keys, np.where(member, b"m", b"n"))
+    _, first = np.unique(sided, return_index=True)
+    later = np.setdiff1d(np.arange(len(keys)), first)
+    if not len(later):
+        return Check("duplicates", "passed", "no record is there twice")
+    found = (
+        f"{len(later)} records are copies of others on their side ({equal}): rows {_some(names[later])}; copies are "
+        "not independent records and make every interval too narrow, leave them out"
+    )
+    return Check("duplicates", outcome, found)
 
 
 def _some(numbers: np.ndarray) -> str:

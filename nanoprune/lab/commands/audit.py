@@ -30,6 +30,18 @@ python cli.py audit scores.csv --json audit.json --report audit.html
 @click.option(
     "--seed", type=click.IntRange(0, LARGEST_SEED), default=0, help="Of the two halves and the attack network."
 )
+@click.option(
+    "--split",
+    type=click.Choice(["random", "fixed"]),
+    default="random",
+    help="fixed: members were not drawn by chance, as of an official training set; no bound on epsilon.",
+)
+@click.option(
+    "--delta",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=1e-5,
+    help="Of the bounds on (epsilon, delta).",
+)
 @threads_option
 def audit(
     scores: pathlib.Path,
@@ -38,6 +50,8 @@ def audit(
     overwrite: bool,
     alpha: float,
     seed: int,
+    split: str,
+    delta: float,
     threads: int | None,
 ) -> None:
     from nanoprune.lab.audit import audit as run
@@ -47,7 +61,8 @@ def audit(
     check_outputs(scores, json_path, page, overwrite=overwrite)
     target, shadow = read_predictions(scores)
     with ProgressBars() as progress:
+        told = (progress.start, progress.advance)
         results, curves = run(
-            target, shadow, alpha, seed, threads or default_threads(), progress.start, progress.advance
+            target, shadow, alpha, seed, threads or default_threads(), *told, split == "random", delta
         )
     deliver(results, curves, scores, json_path, page)

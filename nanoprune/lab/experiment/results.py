@@ -44,19 +44,25 @@ def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, O
         "strongest_attack": name,
         "strongest_attack_accuracy": summary(outcomes[name].accuracy),
         **({"solver": {"status": trained.status}} if trained.status else {}),
-        **({"privacy": trained.privacy | {"lower_bound": _bound(experiment, outcomes)}} if trained.privacy else {}),
+        **(
+            {"privacy": trained.privacy | {"lower_bound": _bound(experiment, outcomes, trained.privacy["delta"])}}
+            if trained.privacy
+            else {}
+        ),
     }
 
 
-def _bound(experiment: Experiment, outcomes: dict[str, Outcome]) -> float:
-    """The largest epsilon that any attack on any seed excludes, at 95% confidence for all of them together.
+def _bound(experiment: Experiment, outcomes: dict[str, Outcome], delta: float) -> float | None:
+    """The largest epsilon at `delta` that any attack on any seed excludes, at 95% confidence for all of them together.
 
-    The bound is for (epsilon, 0)-privacy; it is not corrected for delta.
+    None where the members are an official training set: chance did not decide who is a member.
     """
+    if experiment.recipe.members is None:
+        return None
     member = _scored_members(experiment)
     alpha = 0.05 / (len(outcomes) * len(experiment.seeds))  # Bonferroni
     of = (scores for outcome in outcomes.values() for scores in outcome.scores)
-    return max(epsilon_lower_bound(scores[member], scores[~member], alpha) for scores in of)
+    return max(epsilon_lower_bound(scores[member], scores[~member], alpha, delta) for scores in of)
 
 
 def _scored_members(experiment: Experiment) -> np.ndarray:

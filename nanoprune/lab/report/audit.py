@@ -37,13 +37,13 @@ COLOURS = ("#D55E00", "#009E73", "#AA5C88", "#C98500", "#555555")  # of the atta
 STRONGEST = "#0072B2"
 DRAWN = 5  # ROC curves beside the strongest: those of the highest AUC
 ROC_CAPTION = (
-    "Members found against non-members wrongly accused, on logarithmic axes; the strongest attack is the thick line. "
-    "The left edge is what matters to a careful attacker."
+    "Members found against non-members taken for members, on logarithmic axes; the strongest attack is the thick line. "
+    "The left edge matters for an attacker who must not be wrong."
 )
 
 
 def attack_rows(results: Results) -> list[dict[str, Any]]:
-    """One row an attack: its name, whether it is the strongest, and cells (value, interval or "")."""
+    """One row per attack: its name, whether it is the strongest, and cells (value, interval or "")."""
     rows = []
     for name, attack in results["attacks"].items():
         cells = [
@@ -80,8 +80,8 @@ def audit_caption(results: Results) -> str:
     """How to read the table."""
     return (
         f"The strongest attack in bold. Accuracies are balanced: guessing scores 50.0, and 0.500 in AUC. Intervals are "
-        f"of {confidence(results)} confidence for each figure on its own. TPR at FPR: members found while accusing "
-        f'that share of non-members wrongly; "{REFUSED}": too few non-members to say. "{UNKNOWN}": not defined. '
+        f"of {confidence(results)} confidence for each figure on its own. TPR at FPR: members found while that share "
+        f'of the non-members is taken for members; "{REFUSED}": too few non-members. "{UNKNOWN}": not defined. '
         f"epsilon >=: a lower bound; 0 excludes nothing."
         + (" (plain): the attacker does not know of the defence." if _plain(results) else "")
     )
@@ -157,22 +157,22 @@ def drawable(curve: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
 
 
 def roc_alt(results: Results) -> str:
-    """What a reader who cannot see the ROC should know of it."""
+    """A text alternative to the ROC."""
     found = results["attacks"][results["strongest"]["attack"]]["tpr_at_fpr"]
     points = (
         f"{number(100 * found[rate]['value'])}% of the members at {100 * float(rate):g}% false positives"
         if found.get(rate)
-        else f"{REFUSED} at {100 * float(rate):g}% false positives, of too few non-members"
+        else f"{REFUSED} at {100 * float(rate):g}% false positives, for too few non-members"
         for rate in table_rates(results)
     )
     return (
         f"ROC curves. The strongest attack ({attack_title(results['strongest']['attack'])}) finds: "
-        f"{'; '.join(points)}. Guessing finds as many members as it accuses non-members."
+        f"{'; '.join(points)}. Guessing finds the same share of members and of non-members."
     )
 
 
 def class_rows(results: Results) -> list[dict[str, Any]]:
-    """One row a class with enough records."""
+    """One row per class with enough records."""
     return [
         {
             "name": name,
@@ -192,7 +192,7 @@ def exposed_rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def change_rows(results: Results) -> list[dict[str, Any]]:
-    """How exposure changed by pruning, one row a class."""
+    """How exposure changed by pruning, one row per class."""
     found = results.get("exposure")
     if not found:
         return []
@@ -211,8 +211,8 @@ def risen_rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def repeat_lines(results: Results) -> list[tuple[str, str]]:
-    """What it takes to repeat the audit, as ("name", "value")."""
-    keys = ("source", "data", "fitted_on", "seed", "alpha", "seconds", "versions")
+    """What is needed to repeat the audit, as ("name", "value")."""
+    keys = ("source", "data", "fitted_on", "seed", "threads", "alpha", "seconds", "versions")
     return [(name.replace("_", " "), value) for name, value in flatten({k: results[k] for k in keys if k in results})]
 
 

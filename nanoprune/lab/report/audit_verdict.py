@@ -26,9 +26,15 @@ def bound(epsilon: float | None) -> float:
 
 
 def strongest_title(results: Results) -> str:
-    """The strongest attack in words, with its thresholds."""
+    """The strongest attack in words, with its thresholds; of each half of the records where they were chosen apart."""
     best = results["strongest"]
-    return attack_title(best["attack"]) + (", one threshold a class" if best["per_class"] else "")
+    chosen = dict.fromkeys(map(rule_title, best.get("chosen", [best])))
+    return "; on the other half ".join(chosen)
+
+
+def rule_title(rule: Mapping[str, Any]) -> str:
+    """An attack in words, with its thresholds."""
+    return attack_title(rule["attack"]) + (", one threshold per class" if rule["per_class"] else "")
 
 
 def audit_title(results: Results) -> str:
@@ -43,15 +49,15 @@ def found_by(results: Results, outcome: str) -> list[str]:
 
 
 def audit_verdict(results: Results) -> list[str]:
-    """The findings, one paragraph each: whether the model leaks, and by what that is seen; then each in full.
+    """The findings, one paragraph each: whether the model leaks, and the evidence; then each in full.
 
-    A void audit gives its figures and concludes nothing.
+    A void audit gives its figures and draws no conclusion.
     """
     void, warnings = found_by(results, "void"), found_by(results, "warning")
     if void:
         first = [
             f"This audit is void: {'; '.join(void)}.",
-            "Its figures say nothing of the model, neither that it leaks nor that it does not.",
+            "Its figures show nothing about the model, neither that it leaks nor that it does not.",
         ]
     else:
         first = [fault_text(results), leak_text(results), "See the warnings below." if warnings else ""]
@@ -71,16 +77,16 @@ def audit_verdict(results: Results) -> list[str]:
 
 
 def signs(results: Results) -> list[tuple[bool, str]]:
-    """What the verdict weighs, in plain words, and whether its interval leaves out chance: all records together, the
-    classes, the bounds on epsilon, and last those who hold more than the model."""
+    """The evidence in plain words, each with whether its interval excludes chance: all records together, the classes,
+    the bounds on epsilon where there are any, and last the attackers who have more than the model."""
     accuracy = results["strongest"]["accuracy"]
     value, told = number(100 * accuracy["value"]), accuracy["low"] > 0.5
     found = [
         (
             told,
-            f"over all records an attacker sorts {value}% rightly, guessing 50.0%"
+            f"over all records an attacker classifies {value}% correctly, guessing 50.0%"
             if told
-            else f"all records together (an attacker sorts {value}% rightly, guessing 50.0%)",
+            else f"all records together (an attacker classifies {value}% correctly, guessing 50.0%)",
         )
     ]
     worst = results["worst_class"]
@@ -88,58 +94,64 @@ def signs(results: Results) -> list[tuple[bool, str]]:
         classes = results["per_class"].values()
         hit = sum(entry["auc"]["low"] > 0.5 for entry in classes)
         auc = f"AUC {number(results['per_class'][worst]['auc']['value'], 3)}, guessing 0.500"
-        told = f"members are told apart within {hit} of {len(classes)} classes, best in class {worst} ({auc})"
-        found.append((hit > 0, told if hit else f"any class on its own (the highest is class {worst}: {auc})"))
-    epsilon = max(bound(attack["epsilon_lower_bound"]) for attack in on_the_model(results).values())
-    told = f"training was not differentially private for any epsilon below {epsilon:.2f}"
-    found.append((epsilon > 0, told if epsilon else "a bound on epsilon above 0"))
+        told = f"members are distinguished within {hit} of {len(classes)} classes, best in class {worst} ({auc})"
+        found.append((hit > 0, told if hit else f"any single class (the highest is class {worst}: {auc})"))
+    if bounded(results):
+        epsilon = max(bound(attack["epsilon_lower_bound"]) for attack in on_the_model(results).values())
+        told = f"training was not differentially private for any epsilon below {epsilon:.2f}"
+        found.append((epsilon > 0, told if epsilon else "a bound on epsilon above 0"))
     for held in results.get("aside", {}).values():
         value, told = number(100 * held["value"]), held["low"] > 0.5
-        who = "an attacker who also holds the dense network"
-        found.append((told, f"{who} sorts {value}% rightly" if told else f"{who} ({value}%)"))
+        who = "an attacker who also has the dense network"
+        found.append((told, f"{who} classifies {value}% correctly" if told else f"{who} ({value}%)"))
     return found
 
 
+def bounded(results: Results) -> bool:
+    """Whether there are bounds on epsilon: chance decided who is a member."""
+    return any(known(attack["epsilon_lower_bound"]) for attack in results["attacks"].values())
+
+
 def leak_text(results: Results) -> str:
-    """Whether anything leaves out chance, and what does; "no leak is detected" is not "no leak"."""
+    """Whether any evidence excludes chance, and which; "no leak is detected" is not "no leak"."""
     found = signs(results)
     seen, unseen = ("; ".join(text for told, text in found if told is of) for of in (True, False))
     if any(told for told, _ in found[: len(found) - len(results.get("aside", ()))]):
         text = f"This model gives away who was in its training data: {seen}."
     elif seen:
-        text = f"On its own this model shows no leak, but beside the dense network it does: {seen}."
+        text = f"This model alone shows no leak, but together with the dense network it does: {seen}."
     else:
         text = "No leak is detected."
-    text += f" Not told from chance: {unseen}." if unseen else ""
-    text += f" All of this holds together with {confidence(results)} confidence."
+    text += f" Not distinguishable from chance: {unseen}." if unseen else ""
+    text += f" These statements hold jointly with {confidence(results)} confidence."
     if seen:
         return text
     high = number(100 * results["strongest"]["accuracy"]["high"])
     return (
-        f"{text} That is not proof that there is no leak: over all records it may be up to {high}%, and a stronger "
-        "attack may find more."
+        f"{text} This does not prove that there is no leak: over all records the accuracy may be up to {high}%, and a "
+        "stronger attack may find more."
     )
 
 
 def pruning_text(results: Results) -> str:
-    """What the defence changes, over shadow models, where the model was pruned: leakage and accuracy."""
+    """What pruning changes, measured on the shadow models: leakage and accuracy."""
     found = results.get("exposure")
     if not found:
         return ""
 
     def points(change: Mapping[str, float]) -> str:
-        none = "; it cannot be told from no change" if change["low"] <= 0 <= change["high"] else ""
+        none = "; not distinguishable from no change" if change["low"] <= 0 <= change["high"] else ""
         return f"{number(100 * change['value'], 1, True)} points ({confidence(results)} interval {ends(change)}{none})"
 
     return (
-        f"Over the {results['shadows']['count']} shadow models, pruning changes how many records an attacker sorts "
-        f"rightly by {points(found['attack_accuracy_change'])}, and the test accuracy by "
+        f"Over the {results['shadows']['count']} shadow models, pruning changes the share of records that an attacker "
+        f"classifies correctly by {points(found['attack_accuracy_change'])}, and the test accuracy by "
         f"{points(found['test_accuracy_change'])}."
     )
 
 
 def fault_text(results: Results) -> str:
-    """Attacks that do significantly worse than guessing point to the data."""
+    """Attacks that do significantly worse than guessing point to a fault in the data."""
     worse = ["all records together"] if results["strongest"]["accuracy"]["high"] < 0.5 else []
     worse += [f"class {name}" for name, entry in results["per_class"].items() if entry["auc"]["high"] < 0.5]
     if not worse:
@@ -151,20 +163,20 @@ def fault_text(results: Results) -> str:
 
 
 def strongest_text(results: Results) -> str:
-    """How well the strongest attack tells members from non-members, beside what guessing does."""
+    """How well the strongest attack distinguishes members from non-members, beside guessing."""
     best = results["strongest"]
     accuracy, candidates = best["accuracy"], best["candidates"]
-    chosen = f"picking the best of {candidates} rules and for " if candidates > 1 else ""
+    chosen = f"; the best of {candidates} rules on the attacker's own records" if candidates > 1 else ""
     return (
-        f"The strongest attack ({strongest_title(results)}) tells members from non-members with "
+        f"The strongest attack ({strongest_title(results)}{chosen}) distinguishes members from non-members with "
         f"{number(100 * accuracy['value'])}% balanced accuracy ({confidence(results)} interval {ends(accuracy)}, "
-        f"adjusted for {chosen}{results['looks']} kinds of evidence); guessing scores 50.0%. Of 100 records, half of "
-        f"them members, it sorts about {number(100 * accuracy['value'], 0)} rightly; guessing sorts 50."
+        f"adjusted for {results['looks']} kinds of evidence); guessing scores 50.0%. Of 100 records, half of them "
+        f"members, it classifies about {number(100 * accuracy['value'], 0)} correctly; guessing 50."
     )
 
 
 def found_text(results: Results) -> str:
-    """How many members an attacker finds who accuses few non-members wrongly: the attack that finds the most."""
+    """How many members an attacker finds who takes few non-members for members: the attack that finds the most."""
     attacks = on_the_model(results)
     rate = next(iter(false_positive_rates(attacks.values())), None)
     if rate is None:
@@ -172,60 +184,90 @@ def found_text(results: Results) -> str:
     share = f"{100 * float(rate):g}%"
     found = {name: attack["tpr_at_fpr"][rate] for name, attack in attacks.items() if attack["tpr_at_fpr"].get(rate)}
     if not found:
-        return f"How many members are found at {share} false positives cannot be said of so few non-members."
+        return f"There are too few non-members to measure how many members are found at {share} false positives."
     best = results["strongest"]["attack"]
     name = max(found, key=lambda attack: (found[attack]["value"], attack == best))
-    chosen = f", not adjusted for picking the best of {len(found)} attacks" if len(found) > 1 else ""
+    chosen = f", not adjusted for choosing the best of {len(found)} attacks" if len(found) > 1 else ""
     return (
-        f"An attacker who wrongly accuses no more than {share} of these non-members finds "
+        f"An attacker who takes no more than {share} of these non-members for members finds "
         f"{number(100 * found[name]['value'])}% of the members ({attack_title(name)}; {confidence(results)} interval "
         f"{ends(found[name])}{chosen}); guessing finds {share}."
     )
 
 
 def epsilon_text(results: Results) -> str:
-    """The largest lower bound on epsilon and what it means."""
-    bounds = {name: bound(attack["epsilon_lower_bound"]) for name, attack in on_the_model(results).items()}
+    """The largest lower bounds on epsilon and what they mean."""
+    if not bounded(results):
+        return ""
+    attacks = on_the_model(results)
+    bounds = {name: bound(attack["epsilon_lower_bound"]) for name, attack in attacks.items()}
     name, count = max(bounds, key=bounds.__getitem__), len(results["attacks"])
+    text = [delta_text(attacks), runs_text(results)]
     if not bounds[name]:
-        return "No attack gives a lower bound on epsilon above 0. That does not prove differential privacy."
-    return (
+        text = ["No attack gives a lower bound on epsilon above 0. That does not prove differential privacy.", *text]
+        return " ".join(filter(None, text))
+    together = f" for all {count} bounds together" if count > 1 else ""
+    first = (
         f"The largest lower bound on epsilon is {bounds[name]:.2f} ({attack_title(name)}): if chance decided which "
-        f"records were trained on, training was not (epsilon, 0)-differentially private for any epsilon below "
-        f"{bounds[name]:.2f}. The confidence of this is {confidence(results)}"
-        + (f" for all {count} bounds together." if count > 1 else ".")
+        f"records were trained on, and their number is public, training was not (epsilon, 0)-differentially private "
+        f"for any epsilon below {bounds[name]:.2f}. The confidence of this is {confidence(results)}{together}."
+    )
+    return " ".join(filter(None, [first, *text]))
+
+
+def delta_text(attacks: Mapping[str, Any]) -> str:
+    """The bounds at a delta above 0, which are what a claim of (epsilon, delta) is compared with."""
+    found = [attack["epsilon_with_delta"] for attack in attacks.values() if attack.get("epsilon_with_delta")]
+    if not found:
+        return ""
+    delta, free, gaussian = found[0]["delta"], *(max(bound(of[kind]) for of in found) for kind in ("any", "gaussian"))
+    return (
+        f"At delta {delta:g} the bound is {free:.2f}; for training whose trade-off curve is that of the Gaussian "
+        f"mechanism, as DP-SGD's nearly is, it is {gaussian:.2f}."
+    )
+
+
+def runs_text(results: Results) -> str:
+    """The bound from the shadow models, where it is above 0."""
+    runs = results.get("epsilon_of_runs")
+    if not runs or not bound(runs["value"]):
+        return ""
+    return (
+        f"From {2 * runs['models']} shadow models and record {runs['row']}, the recipe's epsilon at delta "
+        f"{runs['delta']:g} is at least {bound(runs['value']):.2f}, with {runs['neighbours']} "
+        f"({confidence(results)} confidence on its own)."
     )
 
 
 def accuracy_text(results: Results) -> str:
-    """What the model, and its shadows, get right in and out of the training data."""
+    """The accuracy of the model, and of its shadows, on members and on non-members."""
     train, test = results["train_accuracy"], results["test_accuracy"]
     members, others = (f"{results[side]:,}" for side in ("members", "nonmembers"))
     text = (
         f"The model classifies {number(100 * train)}% of these {members} members and {number(100 * test)}% of these "
-        f"{others} non-members rightly: a gap of {number(100 * (train - test))} points."
+        f"{others} non-members correctly: a gap of {number(100 * (train - test))} points."
     )
     held_out, shadows = results.get("held_out"), results.get("shadows")
     if held_out and held_out > results["nonmembers"]:
         text += (
-            f" As many non-members are attacked as members; the test accuracy that `train` and `prune` print is over "
-            f"all {held_out:,} held-out records."
+            f" The attack uses as many non-members as members; the test accuracy that `train` and `prune` print is "
+            f"over all {held_out:,} held-out records."
         )
     if shadows:
         text += (
             f" The {shadows['count']} shadow models, trained alike, classify "
-            f"{number(100 * shadows['train_accuracy'])}% and {number(100 * shadows['test_accuracy'])}% rightly."
+            f"{number(100 * shadows['train_accuracy'])}% and {number(100 * shadows['test_accuracy'])}% correctly."
         )
     return text
 
 
 def class_text(results: Results) -> str:
-    """The class in which members are told apart best."""
+    """The class in which members are distinguished best."""
     worst = results["worst_class"]
     if worst is None:
         return ""
     auc = results["per_class"][worst]["auc"]
-    chance = "" if auc["low"] > 0.5 else " This cannot be told from guessing."
+    chance = "" if auc["low"] > 0.5 else " This is not distinguishable from guessing."
     return (
         f"The most exposed class is {worst}: within it the strongest attack's AUC is {number(auc['value'], 3)} "
         f"({confidence(results)} interval {ends(auc, 1, 3)}, for all {len(results['per_class'])} classes and "
@@ -240,18 +282,23 @@ def on_the_model(results: Results) -> dict[str, Any]:
 
 
 def aside_texts(results: Results) -> list[str]:
-    """What attackers reach who hold more than the model: the dense network that it was pruned from."""
+    """The accuracy of attackers who have more than the model: the dense network that it was pruned from."""
     return [
-        f"An attacker who also holds the dense network ({attack_title(name)}) reaches {number(100 * held['value'])}% "
+        f"An attacker who also has the dense network ({attack_title(name)}) reaches {number(100 * held['value'])}% "
         f"balanced accuracy ({confidence(results)} interval {ends(held)}, adjusted for {results['looks']} kinds of "
-        f"evidence; epsilon at least {bound(results['attacks'][name]['epsilon_lower_bound']):.2f}): keep it as safe as "
-        f"the training data."
+        f"evidence; {of_epsilon(results['attacks'][name])}): keep it as safe as the training data."
         for name, held in results.get("aside", {}).items()
     ]
 
 
+def of_epsilon(attack: Mapping[str, Any]) -> str:
+    """The bound of one attack in a few words."""
+    epsilon = attack["epsilon_lower_bound"]
+    return f"epsilon at least {bound(epsilon):.2f}" if known(epsilon) else "no bound on epsilon"
+
+
 def exposure_text(results: Results) -> str:
-    """How pruning changed what each record has to fear, where shadow models could tell."""
+    """How pruning changed the exposure of each record, measured on the shadow models."""
     found = results.get("exposure")
     if not found:
         return ""
@@ -259,15 +306,16 @@ def exposure_text(results: Results) -> str:
     change, worst, more = found["change"], found["per_class"].get(found["worst_class"]), found["more_exposed"]
     changed = f"{number(change['value'], 2, True)}, {confidence(results)} interval {ends(change, 1, 2)}"
     text = (
-        f"Over shadow models, training on a record moves what is said of it by {mean['dense']} standard deviations "
-        f"where they are dense and by {mean['pruned']} where they are pruned (change {changed}). "
+        f"Over shadow models, training on a record moves its log odds by {mean['dense']} standard deviations in dense "
+        f"networks and by {mean['pruned']} in pruned ones (change {changed}). "
         f"{number(100 * more['value'])}% of the records look more exposed after pruning ({confidence(results)} "
-        f"interval of the share that is: {ends(more)}); if nothing had changed, half of them would look so by chance."
+        f"interval of the share that truly is: {ends(more)}); if nothing had changed, half of them would look so by "
+        f"chance."
     )
     if worst is None:
         return text
-    chance = ", which cannot be told from no change" if worst["low"] <= 0 <= worst["high"] else ""
+    chance = ", which is not distinguishable from no change" if worst["low"] <= 0 <= worst["high"] else ""
     return (
-        f"{text} Class {found['worst_class']} comes off worst: {number(worst['value'], 2, True)} "
+        f"{text} Class {found['worst_class']} has the largest change: {number(worst['value'], 2, True)} "
         f"({ends(worst, 1, 2)}){chance}."
     )

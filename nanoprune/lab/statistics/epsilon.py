@@ -1,53 +1,87 @@
-"""A lower bound on the epsilon of differential privacy, from guesses about the members of one trained model.
+"""Lower bounds on the epsilon of differential privacy, from guesses about the members of one trained model.
 
-Steinke, Nasr & Jagielski 2023 (arXiv 2305.08846): let every record have been a member by the toss of a coin, of its
-own, that says yes with probability pi. If training is (epsilon, 0)-differentially private and an attacker who sees the
-model guesses "member" for r records, then the number of right guesses is stochastically at most binomial,
+Let every record have been a member by the toss of a coin, of its own, that says yes with probability pi, and let an
+attacker who sees the model guess "member" for r of the m records. Of these, v guesses are right.
 
-    P[right >= v]  <=  P[Binomial(r, q) >= v],    q / (1 - q) = e^epsilon pi / (1 - pi),
+**(epsilon, delta).** Steinke, Nasr & Jagielski 2023 (arXiv 2305.08846, theorem 5.2): if training is
+(epsilon, delta)-differentially private, then whatever the attacker does
 
-whatever the attacker does; for guesses "non-member" the odds are (1 - pi) / pi. (They state it for pi = 1/2;
-each guess's posterior odds are at most e^epsilon times the prior odds, which is all that their proof uses.)
-So a lower confidence limit of q gives one of epsilon.
+    $P[right >= v] <= b(v) + 2 m delta max_i (b(v - i) - b(v)) / i$,    $b(v) = P[Binomial(r, q) >= v]$,
+    $q / (1 - q) = e^epsilon pi / (1 - pi)$;
+
+for guesses "non-member" the odds are (1 - pi) / pi. They state it for pi = 1/2. Their proof bounds each guess's
+posterior odds by e^epsilon times the prior odds, but for a part of the outputs whose probability is at most
+pi delta + (1 - pi) delta = delta, so that it holds for any pi. An epsilon is excluded where the right side is below
+alpha.
+
+**Gaussian.** `nanoprune/lab/statistics/tradeoff.py`: a larger bound, for training whose trade-off curve is that of the
+Gaussian mechanism.
 
 The guesses must not depend on who is a member: the k highest scores are guessed "member", the k lowest "non-member",
 for several k fixed in advance, with alpha divided by their number (Bonferroni). Records of equal score are guessed
-together or not at all. A split of fixed size, half and half, is less variable than coins: the bound is careful there.
+together or not at all.
+
+Conditions. Chance decided about membership, for each record on its own; a split of fixed size is less variable than
+coins. The number of members is taken as public: with it known, and all memberships but one, the last one follows, so
+that no bound could hold against an attacker who knows all others and the number.
 """
 
 import numpy as np
-from scipy.special import logit
-from scipy.stats import beta
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from scipy.stats import beta, binom
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.statistics.proportion import check_alpha
+from nanoprune.lab.statistics.tradeoff import gaussian_epsilon, gaussian_mu_bound
 
-FEWEST_GUESSES = 8  # even all right they bound epsilon by log(alpha^(-1/8) ...) or so: fewer could show nothing
+FEWEST_GUESSES = 8  # all of 8 right bound epsilon by log odds of alpha^(1/8), about 0.8 at alpha = 0.05
+LARGEST = 60.0  # log odds at which a search ends
 
 
-def epsilon_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: float = 0.05) -> float:
-    """The largest epsilon that the scores (n,) and (m,) exclude at confidence 1 - alpha; 0.0 where they exclude none.
+def epsilon_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: float = 0.05, delta: float = 0.0) -> float:
+    """The largest epsilon that the scores (n,) and (m,) exclude at confidence 1 - alpha for (epsilon, delta)-
+    differential privacy; 0.0 where they exclude none.
 
     The scores must come from the model alone, or from the membership of records that are not among them.
-    Raises ArgumentError where there are no members or no non-members.
+    Raises ArgumentError where there are no members or no non-members, or delta is none.
     """
+    check_delta(delta)
+    best = 0.0
+    for right, guesses, prior, each, records in guess_table(members, nonmembers, alpha):
+        if limit(right, guesses, each) - prior > best:  # with delta = 0 the bound is largest
+            best = max(best, limit(right, guesses, each, records, delta) - prior)
+    return float(best)
+
+
+def gaussian_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: float, delta: float) -> float:
+    """As `epsilon_lower_bound`, for training whose trade-off curve is that of the Gaussian mechanism: the epsilon at
+    `delta` of the largest mu that is excluded. It excludes no epsilon of other training."""
+    check_delta(delta, positive=True)  # at 0 no Gaussian mechanism has an epsilon
+    mu = 0.0
+    for right, guesses, prior, each, records in guess_table(members, nonmembers, alpha):
+        mu = max(mu, gaussian_mu_bound(records, guesses, right, each, float(expit(prior)), mu))
+    return gaussian_epsilon(mu, delta)
+
+
+def guess_table(members: np.ndarray, nonmembers: np.ndarray, alpha: float) -> list[tuple[int, int, float, float, int]]:
+    """(right, guesses, log prior odds of a right guess, its share of alpha, records) for each set of guesses."""
     check_alpha(alpha)
     if not (len(members) and len(nonmembers)):
         raise ArgumentError(f"scores must be of members and non-members, got {len(members)} and {len(nonmembers)}")
     scores = np.concatenate([members, nonmembers])
     is_member = np.repeat([True, False], [len(members), len(nonmembers)])
-    prior = logit(is_member.mean())  # log odds of membership
-    ks = guess_counts(len(scores))
-    best = 0.0
-    for sign, right, prior_odds in ((-1, is_member, prior), (1, ~is_member, -prior)):
+    prior = float(logit(is_member.mean()))
+    ks, table = guess_counts(len(scores)), []
+    for sign, right, odds in ((-1, is_member, prior), (1, ~is_member, -prior)):
         order = np.argsort(sign * scores, kind="stable")  # "member" for the highest, then "non-member" for the lowest
         ends = np.flatnonzero(np.diff(scores[order])) + 1  # numbers of guesses that part no tie
         hits = np.concatenate([[0], np.cumsum(right[order])])
         for k in ks:
-            r = ends[np.searchsorted(ends, k, "right") - 1] if len(ends) and ends[0] <= k else 0
+            r = int(ends[np.searchsorted(ends, k, "right") - 1]) if len(ends) and ends[0] <= k else 0
             if r:
-                best = max(best, limit(int(hits[r]), int(r), alpha / (2 * len(ks))) - prior_odds)
-    return float(best)
+                table.append((int(hits[r]), r, odds, alpha / (2 * len(ks)), len(scores)))
+    return table
 
 
 def guess_counts(n: int) -> list[int]:
@@ -58,6 +92,55 @@ def guess_counts(n: int) -> list[int]:
     return counts
 
 
-def limit(right: int, guesses: int, alpha: float) -> float:
-    """The log odds of the lower 1 - alpha confidence limit of a binomial q (one-sided Clopper-Pearson)."""
-    return float(logit(beta.ppf(alpha, right, guesses - right + 1))) if right else -np.inf
+def limit(right: int, guesses: int, alpha: float, records: int = 0, delta: float = 0.0) -> float:
+    """The largest log odds of q that `right` of `guesses` exclude: with delta = 0 the one-sided Clopper-Pearson limit,
+    else where the theorem's right side is alpha. -inf where none are excluded."""
+    if not right:
+        return -np.inf
+    exact = float(logit(beta.ppf(alpha, right, guesses - right + 1)))
+    if not delta:
+        return exact
+
+    def excess(log_odds: float) -> float:
+        return p_value(right, guesses, float(expit(log_odds)), records, delta) - alpha
+
+    end = exact + 1e-6  # where even delta = 0 excludes nothing
+    return float(brentq(excess, -LARGEST, end)) if excess(-LARGEST) < 0 else -np.inf
+
+
+def p_value(right: int, guesses: int, q: float, records: int, delta: float) -> float:
+    """The right side of the theorem: an upper bound on the probability of so many right guesses."""
+    tail = binom.sf(right - 1, guesses, q)
+    i = np.arange(1, right + 1)
+    gained = np.max((binom.sf(right - i - 1, guesses, q) - tail) / i, initial=0.0)
+    return float(tail + 2 * records * delta * gained)
+
+
+def epsilon_of_runs(
+    true_positives: int, inside: int, false_positives: int, outside: int, alpha: float = 0.05, delta: float = 0.0
+) -> float:
+    """A lower bound on epsilon from many models and one record; 0.0 where none is excluded.
+
+    Of the models that trained on the record (`inside`) and of those that did not (`outside`), how many a rule says have
+    it. The rule, and the record, must have been chosen on other models. (epsilon, delta)-privacy says
+    $TPR <= e^epsilon FPR + delta$ and $TNR <= e^epsilon FNR + delta$; the rates are replaced by Clopper-Pearson limits
+    of confidence 1 - alpha/2 each (Jagielski, Ullman & Oprea 2020, arXiv 2006.07709; Nasr et al. 2021, arXiv
+    2101.04535). The models of each kind must be independent of one another.
+    """
+    check_alpha(alpha)
+    check_delta(delta)
+    for count, of in ((true_positives, inside), (false_positives, outside)):
+        if not (0 <= count <= of and of >= 1):
+            raise ArgumentError(f"positives must lie between 0 and their models >= 1, got {count} of {of}")
+    FPR, FNR = (
+        float(beta.ppf(1 - alpha / 2, wrong + 1, of - wrong)) if wrong < of else 1.0
+        for wrong, of in ((false_positives, outside), (inside - true_positives, inside))
+    )
+    found = [np.log((1 - missed - delta) / wrong) for missed, wrong in ((FNR, FPR), (FPR, FNR)) if 1 - missed > delta]
+    return float(max([0.0, *found]))
+
+
+def check_delta(delta: float, positive: bool = False) -> None:
+    """ArgumentError unless 0 <= delta < 1; `positive`: unless 0 < delta < 1."""
+    if not 0 <= delta < 1 or (positive and not delta):
+        raise ArgumentError(f"delta must lie between 0 and 1, got {delta}")

@@ -2,13 +2,19 @@
 
 Each record's effect is the mean of P measurements; its one-sided p-value of "no more than 0" is Student's. Were no
 effect positive, a share of at most t of n independent p-values would lie below t, up to chance: by no more than
-beta = sqrt(log(1/alpha) / 2n) over all t at once (Dvoretzky, Kiefer & Wolfowitz; constant of Massart 1990). What is
+$beta = sqrt(log(1/alpha) / 2n)$ over all t at once (Dvoretzky, Kiefer & Wolfowitz; constant of Massart 1990). What is
 beyond that are records with a positive effect (Genovese & Wasserman 2004; Meinshausen & Rice 2006, section 2):
 
-    share  >=  max over t of (F_n(t) - t - beta) / (1 - t).
+    $share >= max over t of (F_n(t) - t - beta) / (1 - t)$.
 
 The same for "no less than 0" bounds the share from above. Where measurements are few this is wide: the share that
 looks positive is half of the records when nothing has an effect.
+
+The records are not independent: a measurement of all records is made with the same models, and what those have in
+common moves all effects of the measurement together. So each measurement's mean over the records is replaced by the
+mean of these means; how uncertain that is, Student's interval over the P means tells, and the effects are lowered to
+its lower end before the share is bounded from below, and raised to its upper end before it is bounded from above. Half
+of alpha is spent on that interval.
 """
 
 import numpy as np
@@ -22,17 +28,24 @@ def positive_share(effects: np.ndarray, alpha: float = 0.05) -> dict[str, float]
     """{"value", "low", "high"}: effects (P, n), P independent measurements of each of n effects, about normal.
 
     "value" is the share whose mean is positive, "low" and "high" the 1 - alpha interval of the share whose true effect
-    is; it is careful (1 - alpha or more). Raises ArgumentError on fewer than two measurements, or no record.
+    is; it is conservative (1 - alpha or more). Raises ArgumentError on fewer than two measurements, or no record.
     """
     check_alpha(alpha)
     P, n = effects.shape
     if P < 2 or not n:
         raise ArgumentError(f"effects must be of at least 2 measurements and 1 record, got {P} and {n}")
-    mean, spread = effects.mean(axis=0), effects.std(axis=0, ddof=1)  # (n,)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.nan_to_num(mean / (spread / np.sqrt(P)), nan=0.0)  # (n,); no effect and no spread: nothing is known
-    low, off = (false_share(stats.t.sf(of, P - 1), alpha / 2) for of in (t, -t))
+    common = effects.mean(axis=1)  # (P,)
+    half = stats.t.ppf(1 - alpha / 4, P - 1) * common.std(ddof=1) / np.sqrt(P)
+    mean = effects.mean(axis=0)  # (n,)
+    error = (effects - common[:, None]).std(axis=0, ddof=1) / np.sqrt(P)  # (n,)
+    low, off = (false_share(_p_values(side - half, error, P - 1), alpha / 4) for side in (mean, -mean))
     return {"value": float((mean > 0).mean()), "low": low, "high": 1 - off}
+
+
+def _p_values(mean: np.ndarray, error: np.ndarray, freedom: int) -> np.ndarray:
+    """Student's one-sided p-values (n,) of "no more than 0"; no effect without an error says nothing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return stats.t.sf(np.nan_to_num(mean / error, nan=0.0), freedom)
 
 
 def false_share(p: np.ndarray, alpha: float) -> float:

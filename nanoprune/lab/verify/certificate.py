@@ -14,7 +14,7 @@ from nanoprune.attack.threshold import Thresholds
 from nanoprune.backend import to_device, to_host
 from nanoprune.defend import MinMax
 from nanoprune.lab.layers import BatchNorm
-from nanoprune.lab.verify import layers, reference
+from nanoprune.lab.verify import bounds, layers, reference
 from nanoprune.lab.verify.gradient import apart, difference, direction, gradients, network, normal
 from nanoprune.lab.verify.layers import Pair, R, networks, rng
 from nanoprune.lab.zoo.erk import erk
@@ -110,6 +110,13 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     yield "balanced accuracy, counted", EXACT, balanced_accuracy
     yield "best threshold with ties, everything tried", EXACT, best_threshold
     yield "modified entropy, the formula in a loop", EXACT, modified_entropy
+    yield "interval of decisions that are all right, closed form", EXACT, bounds.perfect_decisions
+    yield "interval of an AUC, all scores tied, closed form", EXACT, bounds.scores_that_tie
+    yield "epsilon bound of separated scores, closed form", 1e-9, bounds.separated_epsilon
+    yield "epsilon bound with delta, two guesses, closed form", 1e-9, bounds.epsilon_with_delta
+    yield "Gaussian bound of one guess, closed form", 1e-8, bounds.gaussian_one_guess
+    yield "delta of the Gaussian mechanism at epsilon 0, erf", EXACT, bounds.gaussian_at_zero
+    yield "epsilon bound of many models, all right, closed form", 1e-9, bounds.many_models
 
 
 # Gradients
