@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.data import Dataset, load
+from nanoprune.errors import DataError
+from nanoprune.lab.data import load
 from nanoprune.lab.data.purchase100 import HEADS, load_purchase100
 from nanoprune.lab.data.records import parse_records
 from nanoprune.lab.data.texas100 import load_texas100
@@ -146,9 +146,3 @@ def test_recipes_are_those_of_a_network_with_the_usual_sizes(tmp_path):
     write(tmp_path, "purchase100", {"dataset_purchase": lines(bits, labels)})
     recipe = recipe_for(load_purchase100(tmp_path, records=110))
     assert (recipe.network, recipe.widths) == ("mlp", (1024, 512, 256, 128))
-
-
-def test_a_data_set_without_a_recipe_is_refused_by_name():
-    dataset = Dataset.of("toy", np.zeros((3, 2)), np.array([0, 1, 1]), classes=2)
-    with pytest.raises(ArgumentError, match="toy has no recipe yet; there is one for digits, location30"):
-        recipe_for(dataset)

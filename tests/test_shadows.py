@@ -1526,7 +1526,7 @@ def stored(tmp_path_factory, dense, pruned):
 
 def test_attack_writes_its_results_and_keeps_the_shadows(stored, tmp_path, attacked, pruned, monkeypatch):
     model, cache = stored / "pruned.h5", tmp_path / "kept"
-    options = ["--dense", stored / "model.h5", "--shadows", K, "--cache", cache, "--threads", 1, "--dataset", "digits"]
+    options = ["--dense", stored / "model.h5", "--shadows", K, "--cache", cache, "--threads", 1, "--data", "digits"]
     first = run("attack", model, *options, "--json", tmp_path / "a.json", "--report", tmp_path / "a.html")
     assert first.exit_code == 0, first.output
     assert first.stderr == ""
@@ -1556,7 +1556,7 @@ BAD = {
     "no such dense model": (["MODEL", "--dense", "nowhere.h5"], "nowhere.h5: not found"),
     "predictions": (["PREDICTIONS"], "scores.h5: predictions, not a model; use `audit`"),
     "predictions as .npz": (["scores.npz"], "scores.npz: not a nanoprune model; predictions are for `audit`"),
-    "another data set": (["MODEL", "--dataset", "mnist"], "--dataset mnist: the model was trained on digits"),
+    "another data set": (["MODEL", "--data", "location30"], "location30: not the records that the model"),
     "an odd number of shadows": (["MODEL", "--shadows", "7"], "shadows must be an even number"),
     "no shadows": (["MODEL", "--shadows", "0"], "shadows must be an even number"),
     "shadows are a word": (["MODEL", "--shadows", "many"], "many"),

@@ -12,25 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import itertools
 import math
 import os
 import pathlib
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import h5py
 import numpy as np
 from scipy.special import softmax
 
 from nanoprune.errors import DataError
 from nanoprune.lab.audit.log_space import log_odds
-from nanoprune.lab.storage.bounded import check_promise, first_line, open_hdf5, stored_array
+from nanoprune.lab.storage.arrays import StoredArray, open_h5, open_npz
+from nanoprune.lab.storage.bounded import check_promise, first_line
 from nanoprune.lab.storage.files import file_sha256 as file_sha256
 from nanoprune.lab.storage.text import printable
 
@@ -41,7 +39,6 @@ MOST_ROUNDED = 0.1  # how far rounding may move the sum of a row before it is re
 FEWEST = 4  # members, and non-members, that attacks can be fitted on; twice as many without a shadow model
 MEMBER_HINT = "write 1 for members, 0 for the others"
 MESSAGE = 1000  # characters of an error
-HEADER = 1 << 16  # bytes in which the header of an array must end; NumPy itself reads one of 10,000
 MOST = 500_000_000  # values in an array, 4 GB: a file that declares more is damaged or hostile
 
 
@@ -82,7 +79,7 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
     Raises DataError, naming the file and the array, on anything that is missing, damaged, of the wrong shape or no
     probability. Nothing is ever unpickled.
     """
-    readers: dict[str, Callable] = {".npz": _open_npz, ".h5": _open_h5, ".hdf5": _open_h5, ".csv": _open_csv}
+    readers: dict[str, Callable] = {".npz": open_npz, ".h5": _open_h5, ".hdf5": _open_h5, ".csv": _open_csv}
     suffix = pathlib.Path(path).suffix.lower()
     if suffix not in readers:
         raise DataError(f"{path}: predictions must be .npz, .h5 or .csv, got {suffix or 'no suffix'}")
@@ -253,71 +250,12 @@ def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathL
         raise DataError(f"{path}: class {unseen[0]} of target_labels does not occur in shadow_labels; add such records")
 
 
-@dataclass(frozen=True, eq=False)
-class _Member:
-    """An array inside a file: its type, its shape, the bytes that store it, and a function that reads its values."""
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    stored: int
-    read: Callable[[], np.ndarray]
+def _open_h5(path: str | os.PathLike) -> contextlib.AbstractContextManager[dict[str, StoredArray | None]]:
+    return open_h5(path, lambda name: name.startswith(("target_", "shadow_")))
 
 
 @contextlib.contextmanager
-def _open_npz(path: str | os.PathLike) -> Iterator[dict[str, _Member]]:
-    """The arrays of an .npz by name. A header that declares more than the file holds is refused."""
-    with zipfile.ZipFile(path) as archive:
-        arrays = {}
-        for info in archive.infolist():
-            if info.filename.endswith(".npy"):
-                arrays[info.filename[:-4]] = _npz_member(archive, info, path)
-        yield arrays
-
-
-def _npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.PathLike) -> _Member:
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError(f"{path}: {info.filename} is packed in an unusual way; write it with numpy.savez_compressed")
-    with archive.open(info) as member:
-        try:
-            file = io.BytesIO(member.read(HEADER))  # a header that is said to be longer is cut off here
-            version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = header(file)
-            start = file.tell()
-        except Exception as error:  # the header is Python syntax to NumPy, and anything can be wrong with that
-            raise DataError(f"{path}: {info.filename} is no array ({first_line(error)}); write it again") from error
-    size = math.prod(shape) * dtype.itemsize
-    if dtype.kind != "O" and start + size != info.file_size:
-        raise DataError(
-            f"{path}: {info.filename} declares {shape} of {dtype} but has {info.file_size - start} bytes of data"
-        )
-
-    def read() -> np.ndarray:
-        with archive.open(info) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-
-    stored = min(info.compress_size, os.path.getsize(path))
-    return _Member(dtype, shape, stored, read)
-
-
-@contextlib.contextmanager
-def _open_h5(path: str | os.PathLike) -> Iterator[dict[str, _Member | None]]:
-    """The arrays of an .h5 by name; None for what is not an array of predictions."""
-    with open_hdf5(path) as file:
-        yield {
-            name: _h5_member(file, name, path) if str(name).startswith(("target_", "shadow_")) else None
-            for name in file
-        }
-
-
-def _h5_member(file: h5py.File, name: str, path: str | os.PathLike) -> _Member:
-    item = stored_array(file, name, path)
-    stored = min(item.id.get_storage_size(), os.path.getsize(path))
-    return _Member(item.dtype, item.shape, stored, lambda: item[()])
-
-
-@contextlib.contextmanager
-def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, _Member]]:
+def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, StoredArray]]:
     """The columns label, member, p0, p1, ... as the target's arrays."""
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -334,7 +272,7 @@ def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, _Member]]:
     if table.shape[1] != columns:
         raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {columns}")
     arrays = {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2:]}
-    yield {name: _Member(a.dtype, a.shape, a.nbytes, lambda a=a: a) for name, a in arrays.items()}
+    yield {name: StoredArray(a.dtype, a.shape, a.nbytes, lambda a=a: a) for name, a in arrays.items()}
 
 
 def _csv_columns(line: str, path: str | os.PathLike) -> int:

@@ -36,7 +36,7 @@ from nanoprune.lab.audit.validity import model_checks, shadow_accuracy
 from nanoprune.lab.data import Dataset, make_split
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Progress
-from nanoprune.lab.models.model import Model
+from nanoprune.lab.models.model import Model, check_records
 from nanoprune.lab.statistics.proportion import check_alpha
 
 PLAIN = " (plain)"  # ends the names of the attacks of an attacker who does not know of the defence
@@ -182,12 +182,7 @@ def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[s
 
 
 def _check(model: Model, dataset: Dataset, dense: Model | None) -> None:
-    if dataset.sha256 != model.data_sha256:
-        raise DataError(f"{dataset.name}: not the records that the model was trained on; point --data-dir to those")
-    if model.net.input_shape != dataset.x.shape[1:] or model.net.output_shape != (dataset.classes,):
-        raise DataError(
-            f"the model maps {model.net.input_shape} to {model.net.output_shape}: not made for {dataset.name}"
-        )
+    check_records(model, dataset)
     if dense is None:
         return
     same = ("dataset", "data_sha256", "members", "reference", "nonmembers", "seed")

@@ -7,10 +7,9 @@ import pathlib
 import click
 
 from nanoprune.backend import use_device
-from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.common import check_outputs, deliver, prepare
 from nanoprune.lab.commands.console import Command, ProgressBars
-from nanoprune.lab.commands.options import EPILOG, FILE, alpha_option, machine_options, results_options
+from nanoprune.lab.commands.options import EPILOG, FILE, alpha_option, machine_options, own_data_option, results_options
 
 HELP = """Attack the model file MODEL with shadow models that are trained as it was, pruning, game and all.
 
@@ -26,7 +25,7 @@ python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("model", type=FILE)
-@click.option("--dataset", help="Must be the model's own.  [default: what the model file says]")
+@own_data_option
 @click.option("--shadows", type=int, default=16, help="How many shadow models: even, at least 6.")
 @click.option("--dense", type=FILE, help="The model that MODEL was pruned from.  [default: none]")
 @results_options
@@ -35,7 +34,7 @@ python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report
 @machine_options
 def attack(
     model: pathlib.Path,
-    dataset: str | None,
+    data: str | None,
     shadows: int,
     dense: pathlib.Path | None,
     json_path: pathlib.Path | None,
@@ -54,13 +53,11 @@ def attack(
 
     use_device(device)
     target, before = load_model(model), load_model(dense) if dense else None
-    if dataset not in (None, target.dataset):
-        raise ArgumentError(f"--dataset {dataset}: the model was trained on {target.dataset}; leave the option out")
-    data, threads = prepare(target.dataset, device, threads, data_dir)
+    dataset, threads = prepare(data or target.dataset, device, threads, data_dir)
     check_outputs(model, json_path, page, overwrite=overwrite)
     if cache:
         check_writable(cache)
     with ProgressBars() as progress:
-        results, curves = attack_model(target, data, shadows, alpha, threads, progress, before, cache)
+        results, curves = attack_model(target, dataset, shadows, alpha, threads, progress, before, cache)
     deliver(results, curves, model, json_path, page)
     click.echo(NAMES_MEMBERS.format(path=model.name))

@@ -41,6 +41,9 @@ threads_option = click.option(
 data_option = click.option(
     "--data-dir", type=FILE, help="Folder with one folder for each data set.  [default: $NANOPRUNE_DATA, else data/]"
 )
+own_data_option = click.option(
+    "--data", type=DataSet(), help="The data set MODEL was trained on.  [default: what the model file says, here]"
+)
 machine_options = options(device_option, threads_option, data_option)
 split_options = options(
     click.option("--members", type=Members(), help="Size of the training set, or all.  [default: the recipe's]"),

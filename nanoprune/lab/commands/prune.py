@@ -18,6 +18,7 @@ from nanoprune.lab.commands.options import (
     game_option,
     machine_options,
     out_option,
+    own_data_option,
     resume_options,
     scheme_options,
     scope_option,
@@ -63,6 +64,7 @@ python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
 )
 @click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; repeatable.  [default: none]")
 @game_option
+@own_data_option
 @resume_options
 @machine_options
 def prune(
@@ -83,6 +85,7 @@ def prune(
     release: str | None,
     via: tuple[float, ...],
     minmax: float | None,
+    data: str | None,
     resume: bool,
     overwrite: bool,
     checkpoint_every: float,
@@ -105,13 +108,13 @@ def prune(
 
     use_device(device)
     dense = load_model(model)
-    data, threads = prepare(dense.dataset, device, threads, data_dir)
+    dataset, threads = prepare(data or dense.dataset, device, threads, data_dir)
     members = "all" if dense.members is None else dense.members
     ratios = one_ratio(keep, read_keep_file(keep_file, layer_names(dense.net)) if keep_file else None, scheme)
     network, size = dense.net.description["network"], size_of(dense.net.description)
     changes = {"keep": (ratios,), "scope": scope, "scheme": scheme, "exempt": exempt, "via": via or None}
     changes |= {"network": network, "widths": tuple(size) if isinstance(size, list) else size}
-    recipe = recipe_for(data, members, minmax=minmax or 0.0, **changes)
+    recipe = recipe_for(dataset, members, minmax=minmax or 0.0, **changes)
     recipe = dataclasses.replace(
         recipe,
         prune=changed(recipe.prune, epochs=epochs, lr=lr),
@@ -124,7 +127,7 @@ def prune(
         click.echo(Iteration.HEADER)
         with ProgressBars() as progress:
             pruned = prune_model(
-                dense, data, recipe, ratios, threads, progress, lambda iteration: click.echo(iteration.line()), run
+                dense, dataset, recipe, ratios, threads, progress, lambda iteration: click.echo(iteration.line()), run
             )
         if not run.finished:
             run.finish(lambda folder: save_model(pruned, folder / out.name))
@@ -136,4 +139,4 @@ def prune(
     show(cost_table(shown(found)))
     for name in (of["layer"] for of in found["layers"] if of["kept"] == 0):
         click.echo(f"warning: {name} has no weight left: what comes before it cannot reach the outputs", err=True)
-    click.echo(summary_line(pruned, data))
+    click.echo(summary_line(pruned, dataset))

@@ -32,7 +32,7 @@ PLOTS = ("accuracy", "roc", "residuals", "adversary")
 OUTPUTS = ("curves.h5", "report.html", "accuracy.png", *(f"{name}.svg" for name in PLOTS))
 HELP = """Run the paper's comparison on DATASET.
 
-DATASET is one of {datasets}.
+DATASET is one of {datasets}, or an .npz or HDF5 file with arrays x and y.
 
 Trains and attacks the unprotected network, the Min-Max game, MIA-Pruning without and with the game for each --keep,
 and their controls: the dense network stopped early at the pruned one's accuracy, a dense one of its size, the same
@@ -154,7 +154,7 @@ def reproduce(
         shadows = 16 if shadows is None else shadows
     elif shadows is not None:
         raise ArgumentError("shadows are for --attacks full; give that, or leave them out")
-    out = out or pathlib.Path("results") / dataset
+    out = out or pathlib.Path("results") / pathlib.Path(data.name).stem
     numbers = range(first_seed, first_seed + recipe.seeds)
     with Run(out, resume, overwrite, checkpoint_every, outputs=OUTPUTS) as run:
         with ProgressBars() as progress:

@@ -25,7 +25,7 @@ from nanoprune.lab.commands.options import (
 
 HELP = """Train one dense network on DATASET and write it to a model file.
 
-DATASET is one of {datasets}.
+DATASET is one of {datasets}, or an .npz or HDF5 file with arrays x and y.
 
 An interrupted run is resumed with --resume. A finished model is final: with --epsilon its noise is gone, and --resume
 never trains it again.

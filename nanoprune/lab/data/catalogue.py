@@ -9,6 +9,7 @@ from nanoprune.lab.data.dataset import Dataset
 from nanoprune.lab.data.digits import load_digits
 from nanoprune.lab.data.location30 import load_location30
 from nanoprune.lab.data.mnist import load_mnist
+from nanoprune.lab.data.own import SUFFIXES, is_own, load_own
 from nanoprune.lab.data.packed import load_imagenet
 from nanoprune.lab.data.purchase100 import load_purchase100
 from nanoprune.lab.data.texas100 import load_texas100
@@ -29,7 +30,8 @@ NAMES = tuple(_LOADERS)
 def check_name(name: str) -> None:
     """ArgumentError, listing the names there are, unless `name` is one of them."""
     if name not in NAMES:
-        raise ArgumentError(f"data set must be one of {', '.join(NAMES)}, got {name!r}")
+        own = ", ".join(SUFFIXES)
+        raise ArgumentError(f"data set must be one of {', '.join(NAMES)}, or a file of yours ({own}), got {name!r}")
 
 
 def find_data_dir(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
@@ -49,7 +51,10 @@ def find_data_dir(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
 def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """The data set `name`, read from its folder under `find_data_dir(data_dir)`; digits are embedded.
 
-    Raises ArgumentError on another name, DataError if a file is missing or not the published one.
+    name: of a built-in data set, or the path of a file with the arrays x and y (`load_own`). Raises ArgumentError on
+    another name, DataError if a file is missing or not the published one, or has other arrays.
     """
+    if name not in NAMES and is_own(name):
+        return load_own(name)
     check_name(name)
     return _LOADERS[name](find_data_dir(data_dir))

@@ -25,6 +25,7 @@ class Dataset:
     classes: int
     train: int  # the first `train` records are the official training set; N where there is no official split
     sha256: str  # of the records as they were read, before scaling, and of the labels
+    class_names: tuple[str, ...] | None = None  # the labels of the classes, where the file has labels of its own
     title: str = ""  # what results call it: its name, unless the records are a copy that differs from the official ones
 
     def __post_init__(self) -> None:
@@ -55,6 +56,7 @@ class Dataset:
         scale: float = 1.0,
         train: int | None = None,
         title: str = "",
+        class_names: tuple[str, ...] | None = None,
     ) -> "Dataset":
         """The data set with x = records / scale; `train` None means that there is no official split.
 
@@ -67,7 +69,8 @@ class Dataset:
         y = labels.astype(np.int64)
         x.setflags(write=False)
         y.setflags(write=False)
-        return cls(name, x, y, classes, len(x) if train is None else train, arrays_sha256(records, y), title)
+        train = len(x) if train is None else train
+        return cls(name, x, y, classes, train, arrays_sha256(records, y), class_names, title)
 
 
 def arrays_sha256(*arrays: np.ndarray) -> str:

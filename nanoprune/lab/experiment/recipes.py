@@ -191,6 +191,25 @@ def _cifar(epochs: tuple[int, int, int], augment: str = "none", **changes: Any) 
     return dataclasses.replace(recipe, **changes)
 
 
+def usual_recipe(dataset: Dataset) -> Recipe:
+    """The recipe of a data set by its name, or one to try first by its shape and size: a third of the records, at most
+    10,000, are members, a third the reference set, a third non-members.
+
+    Colour images of 32 x 32 and more get resnet18, other images of 16 x 16 and more lenet-5, the rest an mlp.
+    """
+    if dataset.name in RECIPES:
+        return RECIPES[dataset.name]
+    third, shape = min(len(dataset.y) // 3, 10_000), dataset.x.shape[1:]
+    sizes = {"members": third, "reference": third, "nonmembers": third}
+    side = min(shape[0], shape[2]) if len(shape) == 3 else 0
+    if side >= 32 and shape[1] == 3:
+        return dataclasses.replace(_cifar((15, 15, 8)), **sizes)
+    if side >= 16:
+        return dataclasses.replace(RECIPES["mnist"], **sizes)
+    of = "digits" if third < 500 else "location30" if third < 5000 else "purchase100"
+    return dataclasses.replace(RECIPES[of], **sizes, seeds=3, keep=(0.1, 0.05), scope="global", minmax=1.0)
+
+
 RECIPES = {
     "digits": Recipe(
         network="mlp",
@@ -314,8 +333,6 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
     changes = {name: value for name, value in changes.items() if value is not None}
     if any(isinstance(keep, tuple) for keep in changes.get("keep", ())):
         changes.setdefault("scope", "layer")  # one ratio per layer
-    if dataset.name not in RECIPES:
-        raise ArgumentError(f"{dataset.name} has no recipe yet; there is one for {', '.join(RECIPES)}")
     if changes.get("exempt") and all(isinstance(keep, tuple) for keep in changes.get("keep", (None,))):
         raise ArgumentError("exempt is for one ratio for all layers; give the layers a ratio of 1 instead")
     scheme = parse_scheme(changes.get("scheme", "unstructured"))
@@ -323,7 +340,7 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
         changes = {"scope": "layer", "exempt": USUAL} | changes
     if scheme.keep:
         changes = {"keep": (scheme.keep,), "via": ()} | changes
-    recipe = RECIPES[dataset.name]
+    recipe = usual = usual_recipe(dataset)
     if members == "all":
         if dataset.name not in FULL:
             raise ArgumentError(f"members all: {dataset.name} has no official training set; give a number")
@@ -337,6 +354,6 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
     if network != recipe.network:
         size, usual = architecture(network).size, architecture(recipe.network).size
         changes.setdefault("widths", recipe.widths if size.of_any_network and usual.of_any_network else size.default)
-        changes.setdefault("keep", RECIPES[dataset.name].keep)  # ratios for each layer are for the recipe's network
+        changes.setdefault("keep", usual.keep)  # ratios for each layer are for the recipe's network
         changes = _of_network(recipe, network) | changes
     return dataclasses.replace(recipe, **changes)

@@ -45,7 +45,8 @@ class Model:
     """A network of one replica, and what is needed to train it further: where its members came from, and its history.
 
     dataset: name. data_sha256: of the records. members, reference, nonmembers, seed: arguments of `make_split`.
-    steps: what was done to it, one plain record a step (`steps.py`).
+    steps: what was done to it, one plain record a step (`steps.py`). class_names: the label of each class, where the
+    data set has labels of its own.
     """
 
     net: Network
@@ -56,6 +57,7 @@ class Model:
     nonmembers: int
     seed: int
     steps: list[dict[str, Any]]
+    class_names: list[str] | None = None
 
     def sparse(self) -> SparseModel:
         """The network for inference that leaves pruned weights out where that pays; see `lab.export.sparse`."""
@@ -65,6 +67,20 @@ class Model:
 
 
 FIELDS = (*SPLIT, "steps")
+OPTIONAL = ("class_names",)
+
+
+def check_records(model: Model, dataset: Any) -> None:
+    """DataError unless `dataset` (`lab.data.Dataset`) is what the model was trained on, by its hash, and fits it."""
+    if dataset.sha256 != model.data_sha256:
+        raise DataError(
+            f"{dataset.name}: not the records that the model was trained on; name those with --data, or their folder "
+            "with --data-dir"
+        )
+    if model.net.input_shape != dataset.x.shape[1:] or model.net.output_shape != (dataset.classes,):
+        raise DataError(
+            f"the model maps {model.net.input_shape} to {model.net.output_shape}: not made for {dataset.name}"
+        )
 
 
 def check_model_path(path: str | os.PathLike) -> None:
@@ -79,6 +95,7 @@ def save_model(model: Model, path: str | os.PathLike) -> None:
     """
     check_model_path(path)
     about = {name: getattr(model, name) for name in FIELDS}
+    about |= {name: getattr(model, name) for name in OPTIONAL if getattr(model, name) is not None}
     arrays = {name: packed(to_host(getattr(model.net, name))[0]) for name in ARRAYS}
     is_sparse = any(isinstance(array, Sparse) for array in arrays.values())
     with new_file(path) as file:
@@ -119,7 +136,7 @@ def _read(file: h5py.File, path: str | os.PathLike) -> Model:
     about = json.loads(stored_text(file, "model", path, REMEDY))
     check_about(about, printable(path, 400))
     net = _network(json.loads(stored_text(file, "network", path, REMEDY)), file, path)
-    return Model(net, **{name: about[name] for name in FIELDS})
+    return Model(net, **{name: about[name] for name in (*FIELDS, *OPTIONAL) if name in about})
 
 
 def _network(description: dict[str, Any], file: h5py.File, path: str | os.PathLike) -> Network:

@@ -142,6 +142,7 @@ SPLIT = {
     "nonmembers": COUNT,
     "seed": integer(0, 2**64),
 }
+CLASS_NAMES = {"class_names": either(several(text(400)), NOTHING)}
 
 
 def check_about(about: Any, where: str) -> None:
@@ -151,7 +152,7 @@ def check_about(about: Any, where: str) -> None:
     for name in SPLIT:
         if name not in about:
             raise DataError(f"{where}: model.{name} is missing; {REMEDY}")
-    _check_fields({name: about[name] for name in SPLIT}, SPLIT, f"{where}: model")
+    _check_fields(about, SPLIT | CLASS_NAMES, f"{where}: model")
     check_steps(about.get("steps"), where)
 
 

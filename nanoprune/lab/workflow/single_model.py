@@ -22,7 +22,7 @@ from nanoprune.lab.experiment.fleet import Ended, train_shard
 from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
-from nanoprune.lab.models.model import Model, load_model
+from nanoprune.lab.models.model import Model, check_records, load_model
 from nanoprune.lab.privacy.accounting import delta_warning
 from nanoprune.lab.shrink import shrink
 from nanoprune.lab.storage.checkpoint import Saved, differences, warn
@@ -55,7 +55,9 @@ def train_model(
     size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
     description = describe(recipe.network, *size, dropout=recipe.dropout)
     net = build(description).initialise(generators([seed], "initial"))
-    model = Model(net, dataset.name, dataset.sha256, recipe.members, recipe.reference, recipe.nonmembers, seed, [])
+    sizes = {"members": recipe.members, "reference": recipe.reference, "nonmembers": recipe.nonmembers}
+    names = None if dataset.class_names is None else list(dataset.class_names)
+    model = Model(net, dataset.name, dataset.sha256, **sizes, seed=seed, steps=[], class_names=names)
     if epsilon is None:
         step = recipe.train_step(recipe.minmax)
     else:
@@ -103,12 +105,7 @@ def prune_model(
 
 
 def _check_prunable(model: Model, dataset: Dataset) -> None:
-    if dataset.sha256 != model.data_sha256:
-        raise DataError(f"{dataset.name}: not the records that the model was trained on; point --data-dir to those")
-    if model.net.input_shape != dataset.x.shape[1:] or model.net.output_shape != (dataset.classes,):
-        raise DataError(
-            f"the model maps {model.net.input_shape} to {model.net.output_shape}: not made for {dataset.name}"
-        )
+    check_records(model, dataset)
     if any(step["step"] == "private" for step in model.steps):
         raise DataError(
             "the model was trained with DP-SGD, and pruning it on its members would spend a budget that nobody counts; "
