@@ -340,7 +340,7 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
         changes = {"scope": "layer", "exempt": USUAL} | changes
     if scheme.keep:
         changes = {"keep": (scheme.keep,), "via": ()} | changes
-    recipe = usual = usual_recipe(dataset)
+    recipe = default = usual_recipe(dataset)
     if members == "all":
         if dataset.name not in FULL:
             raise ArgumentError(f"members all: {dataset.name} has no official training set; give a number")
@@ -354,6 +354,6 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
     if network != recipe.network:
         size, usual = architecture(network).size, architecture(recipe.network).size
         changes.setdefault("widths", recipe.widths if size.of_any_network and usual.of_any_network else size.default)
-        changes.setdefault("keep", usual.keep)  # ratios for each layer are for the recipe's network
+        changes.setdefault("keep", default.keep)  # ratios for each layer are for the recipe's network
         changes = _of_network(recipe, network) | changes
     return dataclasses.replace(recipe, **changes)
