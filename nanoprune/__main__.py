@@ -3,21 +3,30 @@
 Signals are handled before the slow imports begin: a Ctrl-C in the first second is no traceback either.
 """
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 
 
 def run() -> None:
     """The command line as a process of its own; never returns."""
+    with handled_signals():
+        from nanoprune.lab.commands import main
+        from nanoprune.lab.engine.interrupt import at_once
+
+        with at_once():
+            main()
+
+
+@contextlib.contextmanager
+def handled_signals() -> Iterator[None]:
+    """Inside of it SIGINT and SIGTERM end the process with one line, after it without one; ignored signals stay ignored."""
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
     for number in numbers:
         signal.signal(number, _end)
-    from nanoprune.lab.commands import main
-    from nanoprune.lab.engine.interrupt import at_once
-
     try:
-        with at_once():
-            main()
+        yield
     finally:
         for number in numbers:  # while Python shuts down it runs no handler any more, and a signal would be lost
             signal.signal(number, signal.SIG_DFL)
