@@ -26,7 +26,8 @@ bench: $(BENCH)/installed
 	PYTHONPATH=. $(BENCH)/bin/python benchmarks/run.py $(ONLY)
 
 kill: $(VENV)/installed
-	$(VENV)/bin/python benchmarks/kill_resume.py $(or $(N),200)
+	$(VENV)/bin/python benchmarks/kill_resume.py --signals KILL --times $(or $(N),200)
+	$(VENV)/bin/python benchmarks/kill_resume.py --signals INT TERM --times $(or $(N),200)
 
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/fuzz/run.py --inputs $(or $(N),100000)

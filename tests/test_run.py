@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 import cli
 import nanoprune.lab.engine.folder as folder_module
-from benchmarks.kill_resume import kill_and_compare
+from benchmarks.kill_resume import COMMANDS, Tester
 from nanoprune.errors import ArgumentError, DataError, VersionError
 from nanoprune.lab.data import load, make_split
 from nanoprune.lab.engine.folder import Run, identity
@@ -426,9 +426,14 @@ def test_the_lock_is_kept_while_a_worker_of_a_killed_run_lives(tmp_path, monkeyp
 # --- killed and stopped ----------------------------------------------------------------------------------------------
 
 
+ALL_SIGNALS = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
+
+
 @linux
-def test_killed_three_times_a_comparison_is_the_same_to_the_bit(tmp_path):
-    assert kill_and_compare(tmp_path, 3, random.Random(0), lambda line: None) == ""
+@pytest.mark.parametrize("command", ["reproduce", "attack", "private"])
+def test_after_signals_at_random_moments_a_run_ends_in_the_same_bits_and_one_budget_has_one_model(command, tmp_path):
+    tester = Tester(tmp_path, COMMANDS[command], ALL_SIGNALS, random.Random(0), lambda line: None)
+    assert tester.test(3) == ""
 
 
 @linux
