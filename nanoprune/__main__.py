@@ -21,7 +21,7 @@ def run() -> None:
 
 @contextlib.contextmanager
 def handled_signals() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM end the process with one line, afterwards without one. Ignored signals stay ignored."""
+    """Inside, SIGINT and SIGTERM end the process with one line; afterwards, without. Ignored ones stay ignored."""
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
     for number in numbers:
         signal.signal(number, _end)
