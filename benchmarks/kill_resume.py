@@ -79,14 +79,14 @@ def main() -> None:
     numbers, wrong = [signal.Signals[f"SIG{name}"] for name in given.signals], ""
     for name in given.commands:
         with tempfile.TemporaryDirectory() as folder:
-            tester = Tester(pathlib.Path(folder), COMMANDS[name], numbers, random.Random(given.seed), print)
-            found = tester.test(given.times)
+            trial = Trial(pathlib.Path(folder), COMMANDS[name], numbers, random.Random(given.seed), print)
+            found = trial.test(given.times)
         print(f"{name}: {found or 'as it must be'} after {given.times} x {'/'.join(given.signals)}", flush=True)
         wrong = wrong or found
     sys.exit(1 if wrong else 0)
 
 
-class Tester:
+class Trial:
     """Signals to one command in `folder`."""
 
     def __init__(
@@ -133,9 +133,8 @@ class Tester:
             if not ended:
                 process.send_signal(number)
                 exiting = _exiting(process.pid)
-            status, errors = _waited(process, GRACE), process.stderr.read()
+            status, errors = _ended(process, GRACE)
             if status is None:
-                process.kill()
                 yield f"{number.name} after {wait:.2f} s did not end the run in {GRACE:.0f} s"
                 return
             if ended or (exiting and status == 0):
@@ -185,7 +184,15 @@ class Tester:
         program = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from benchmarks.kill_resume import small; small()"
         command = [sys.executable, "-c", program, *words]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes)
+        return subprocess.Popen(
+            command, env=os.environ | {"PYTHONPATH": str(ROOT)}, preexec_fn=_default_signals, **pipes
+        )
+
+
+def _default_signals() -> None:
+    """A shell ignores SIGINT for what it runs in the background, and what is ignored when a program starts stays so."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _handles(process: subprocess.Popen) -> bool:
@@ -214,11 +221,20 @@ def _waited(process: subprocess.Popen, seconds: float) -> int | None:
         return None
 
 
-def _end_well(process: subprocess.Popen) -> None:
-    status = _waited(process, HANGS)
-    if status != 0:
+def _ended(process: subprocess.Popen, seconds: float) -> tuple[int | None, str]:
+    """The status of a process and what it wrote to standard error; None where it had to be killed after `seconds`."""
+    try:
+        _, errors = process.communicate(timeout=seconds)
+        return process.returncode, errors
+    except subprocess.TimeoutExpired:
         process.kill()
-        raise SystemExit(f"a run that got no signal ended with status {status}: {process.stderr.read()}")
+        return None, process.communicate()[1]
+
+
+def _end_well(process: subprocess.Popen) -> None:
+    status, errors = _ended(process, HANGS)
+    if status != 0:
+        raise SystemExit(f"a run that got no signal ended with status {status}: {errors}")
 
 
 def small() -> None:

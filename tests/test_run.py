@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 import cli
 import nanoprune.lab.engine.folder as folder_module
-from benchmarks.kill_resume import COMMANDS, Tester
+from benchmarks.kill_resume import COMMANDS, Trial
 from nanoprune.errors import ArgumentError, DataError, VersionError
 from nanoprune.lab.data import load, make_split
 from nanoprune.lab.engine.folder import Run, identity
@@ -432,8 +432,8 @@ ALL_SIGNALS = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
 @linux
 @pytest.mark.parametrize("command", ["reproduce", "attack", "private"])
 def test_after_signals_at_random_moments_a_run_ends_in_the_same_bits_and_one_budget_has_one_model(command, tmp_path):
-    tester = Tester(tmp_path, COMMANDS[command], ALL_SIGNALS, random.Random(0), lambda line: None)
-    assert tester.test(3) == ""
+    trial = Trial(tmp_path, COMMANDS[command], ALL_SIGNALS, random.Random(0), lambda line: None)
+    assert trial.test(3) == ""
 
 
 @linux
