@@ -94,11 +94,26 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
         raise DataError(f"{path}: not found; name a file of predictions") from error
     except Exception as error:  # what zipfile, h5py and NumPy raise on damaged files has no common class
         raise DataError(f"{path}: cannot be read ({first_line(error)}); write it again") from error
+    check_pair(target, shadow, path)
+    return target, shadow
+
+
+def predictions_of(arrays: Mapping[str, np.ndarray], source: str) -> Predictions:
+    """The predictions of arrays in memory, by the names that the target's have in a file, and checked as those are."""
+    return _predictions(in_memory(arrays), "target", source)
+
+
+def in_memory(arrays: Mapping[str, np.ndarray]) -> dict[str, StoredArray]:
+    """Arrays as those of a file."""
+    return {name: StoredArray(a.dtype, a.shape, max(a.nbytes, 8 * a.size), lambda a=a: a) for name, a in arrays.items()}
+
+
+def check_pair(target: Predictions, shadow: Predictions | None, path: str | os.PathLike) -> None:
+    """DataError, naming `path`, where there are too few records, or the shadow is not one of the target."""
     _check_counts(target, "target", FEWEST if shadow else 2 * FEWEST, path)
     if shadow is not None:
         _check_counts(shadow, "shadow", FEWEST, path)
         _check_shadow(target, shadow, path)
-    return target, shadow
 
 
 def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) -> Predictions:
@@ -131,7 +146,7 @@ def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) ->
         raise DataError(f"{path}: {of}_labels holds class {wrong}, {given[0]} has columns for 0 to {classes - 1}")
     if given[0].endswith("logits"):
         values = _finite(values, given[0], path)
-        doubtful = bool(len(values)) and _are_probabilities(values)
+        doubtful = seem_probabilities(values)
         with np.errstate(over="ignore"):  # a difference beyond the largest float is a probability of 0
             return Predictions(softmax(values, axis=1), y, member, doubtful, values)
     return Predictions(_probabilities(values, given[0], path), y, member)
@@ -144,11 +159,11 @@ def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os
             raise DataError(f"{path}: {of}_member names {count} {kind}, an audit needs at least {fewest}")
 
 
-def _are_probabilities(values: np.ndarray) -> bool:
-    """Whether no value is negative and every row sums to 1, up to rounding."""
-    with np.errstate(over="ignore"):
+def seem_probabilities(values: np.ndarray) -> bool:
+    """Whether no value is negative and every row sums to 1, up to rounding; false where there are no rows."""
+    with np.errstate(over="ignore", invalid="ignore"):
         sums = values.sum(axis=1, dtype=np.float64)
-    return bool((values >= 0).all() and (np.abs(sums - 1) <= _tolerance(values)).all())
+        return bool(len(values)) and bool((values >= 0).all() and (np.abs(sums - 1) <= _tolerance(values)).all())
 
 
 def _tolerance(values: np.ndarray) -> float:
@@ -272,7 +287,7 @@ def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, StoredArray]]:
     if table.shape[1] != columns:
         raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {columns}")
     arrays = {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2:]}
-    yield {name: StoredArray(a.dtype, a.shape, a.nbytes, lambda a=a: a) for name, a in arrays.items()}
+    yield in_memory(arrays)
 
 
 def _csv_columns(line: str, path: str | os.PathLike) -> int:
