@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.api.inputs import plain
 from nanoprune.lab.api.progress import progress_for, threads_for
@@ -79,10 +77,8 @@ def one_model(prefix: str, logits: Any, labels: Any, member: Any) -> Predictions
     missing = [name for name, values in given.items() if values is None]
     if missing:
         raise ArgumentError(f"{prefix}{missing[0]} is missing; give logits (n, classes), labels (n,) and member (n,)")
-    arrays = {name: plain(values, prefix + name) for name, values in given.items()}
-    values = arrays["logits"]
+    values, *columns = (plain(array, prefix + name) for name, array in given.items())
     kind = "probs" if values.ndim == 2 and values.dtype.kind in "iuf" and seem_probabilities(values) else "logits"
-    arrays = {"target_logits".replace("logits", kind): values} | {
-        f"target_{n}": arrays[n] for n in ("labels", "member")
-    }
+    y, inside = (array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array for array in columns)
+    arrays = {f"target_{kind}": values, "target_labels": y, "target_member": inside}
     return predictions_of(arrays, f"audit: {prefix}".rstrip(" :"))

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 import pathlib
-import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -17,7 +16,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.api.audits import audit as audit_arrays
 from nanoprune.lab.api.data import Dataset as Arrays
 from nanoprune.lab.api.data import from_names, labels_of
-from nanoprune.lab.api.estimator import Estimator, not_fitted
+from nanoprune.lab.api.estimator import Estimator, check_names, not_fitted
 from nanoprune.lab.api.fitted import Fitted, all_members, drawn, seed_of
 from nanoprune.lab.api.inputs import classes_of, feature_names, features, labels, places_of
 from nanoprune.lab.api.progress import progress_for, threads_for
@@ -27,7 +26,6 @@ from nanoprune.lab.audit.audit import DELTA
 from nanoprune.lab.data import Dataset, Split, make_split
 from nanoprune.lab.experiment.recipes import Keep, Recipe, recipe_for
 from nanoprune.lab.models.model import Model, check_records, load_model, save_model
-from nanoprune.lab.storage.text import printable
 from nanoprune.lab.workflow.single_model import prune_model, train_model
 from nanoprune.lab.zoo.build import size_of
 from nanoprune.prune import parse_scheme
@@ -49,8 +47,8 @@ class Classifier(Estimator):
     initial weights and the order of the batches. n_jobs: processes at most, None for 1, -1 for one a processor.
     verbose: show progress; None in notebooks alone.
 
-    After `fit`: classes_ (classes,), the labels; n_features_in_; feature_names_in_ where X was a DataFrame; recipe_; model_,
-    as a model file holds it.
+    After `fit`: classes_ (classes,), the labels; n_features_in_; feature_names_in_ where X was a DataFrame; recipe_;
+    model_, as a model file holds it; split_.
     """
 
     classes_: np.ndarray
@@ -89,11 +87,10 @@ class Classifier(Estimator):
     def fit(self, X: Any, y: Any = None, *, reference: tuple[Any, Any] | None = None) -> Self:
         """Train, and prune where `keep` is given. Returns self.
 
-        X: a data set of `load` or `Dataset`, from which members, reference set and non-members are drawn by
-        random_state; or records (N, F), or images (`Dataset`), all of which are members, with labels y (N,) of any type.
-        Features outside [0, 1] are standardised inside of the network. reference: (X, y) for the Min-Max game beside
-        records that are all members. Raises ArgumentError on what cannot be used, DivergenceError where a loss stops
-        being finite.
+        X: a data set of `load` or `Dataset`, from which random_state draws members, reference set and non-members; or
+        records (N, F), or images, as `Dataset` takes them, which all are members, with labels y (N,) of any type.
+        reference: (X, y), records that are no members, for the Min-Max game where the others all are. Raises
+        ArgumentError on what cannot be used, DivergenceError where a loss stops being finite.
         """
         seed, threads = seed_of(self.random_state), threads_for(self.n_jobs)
         data, split = self._given(X, y, reference, seed)
@@ -114,11 +111,12 @@ class Classifier(Estimator):
         scheme: str | None = None,
         recipe: Recipe | None = None,
     ) -> Self:
-        """A pruned copy, by MIA-Pruning: ADMM, hard prune, masked retraining on the same members. This one stays as it is.
+        """A pruned copy, by MIA-Pruning: ADMM, hard prune, masked retraining on the same members.
 
-        keep: share of the weights to keep, or one a layer; N:M schemes bring theirs. minmax, scheme: as in `Classifier`.
-        recipe: `recipe_` with changes. `fit` of a clone of the copy trains and prunes anew. Raises ArgumentError where
-        the records are not at hand, on values that cannot be used, and where pruned weights would come back.
+        keep: share of the weights to keep, or one a layer; N:M schemes bring theirs. minmax, scheme: as in
+        `Classifier`. recipe: `recipe_` with changes. `fit` of a clone of the copy trains and prunes anew. Raises
+        ArgumentError where the records are not at hand, on values that cannot be used, and where pruned weights would
+        come back.
         """
         fitted = self._fitted
         data, split = fitted.records("prune")
@@ -181,8 +179,8 @@ class Classifier(Estimator):
         """Attack the model: what do its predictions say of who was in its training data?
 
         X, y: records (n, F) that it was not trained on, with their labels; by default the split's non-members. shadows:
-        an even number of at least 6 shadow models that are trained as it was, which makes the attacks stronger and takes
-        about as many times as long as the training; 0 for attacks on the predictions alone. alpha, seed, delta: as in
+        an even number of at least 6 shadow models, trained as it was, which make the attacks stronger and take about as
+        many times as long as the training; 0 for attacks on the predictions alone. alpha, seed, delta: as in
         `nanoprune.audit`. split: "random" where chance drew the members, which bounds on epsilon need, else "fixed"; by
         default what is known of it.
         """
@@ -195,7 +193,7 @@ class Classifier(Estimator):
                 return Audit(*attack_model(fitted.model, data, shadows, alpha, threads_for(-1), progress))
         x, places, member = self.records(X, y)
         chance = X is None and not fitted.given and fitted.model.members is not None
-        told = {"alpha": alpha, "seed": seed, "delta": delta, "verbose": self.verbose}
+        told: dict[str, Any] = {"alpha": alpha, "seed": seed, "delta": delta, "verbose": self.verbose}
         return audit_arrays(fitted.logits(x), places, member, split=split or ("random" if chance else "fixed"), **told)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -214,11 +212,12 @@ class Classifier(Estimator):
         damaged, or `data` is another data set.
         """
         model = load_model(path)
-        step = next((step for step in reversed(model.steps) if step["step"] == "prune"), {})
-        size = size_of(model.net.description)
+        step: dict[str, Any] = next((step for step in reversed(model.steps) if step["step"] == "prune"), {})
+        size = size_of(description)
+        description = model.net.description or {}
         params = {name: step[name] for name in ("keep", "scheme", "minmax") if name in step}
         members = None if data is None else model.members or "all"
-        params |= {"network": model.net.description["network"], "widths": size, "random_state": model.seed}
+        params |= {"network": description["network"], "widths": size, "random_state": model.seed}
         made = cls(**params, members=members)
         names = from_names(model.class_names, model.net.output_shape[0])
         if data is None:
@@ -301,28 +300,27 @@ class Classifier(Estimator):
             others = features(others, "reference X")
             places = np.concatenate([places, places_of(labels(theirs, len(others), "reference y"), distinct)])
             records = np.concatenate([records, others])
-        return Arrays.of_places(records, distinct, places), all_members(count, len(records) - count)
+        data = Arrays.of_places(records, distinct, places, feature_names(X))
+        return data, all_members(count, len(records) - count)
 
     def _recipe(self, data: Dataset, split: Split | None) -> Recipe:
-        """The recipe of a data set with this classifier's parameters, and the sizes of the split where that is given."""
+        """The recipe of a data set with this classifier's parameters, and the sizes of a split that is given."""
         keep = ratio_of(self.keep, self.scheme)
         size = tuple(self.widths) if isinstance(self.widths, Sequence) else self.widths
-        changes = {"network": self.network, "widths": size, "keep": keep and (keep,), "scheme": self.scheme}
-        changes = {name: value for name, value in changes.items() if value is not None} | {"minmax": self.minmax}
+        changes = given(
+            network=self.network, widths=size, keep=keep and (keep,), scheme=self.scheme, minmax=self.minmax
+        )
         if self.recipe is None:
             recipe = recipe_for(data, self.members, **changes)
         else:
             recipe = dataclasses.replace(self.recipe, **changes)
-        dense = {name: value for name, value in (("epochs", self.epochs), ("lr", self.lr)) if value is not None}
-        recipe = dataclasses.replace(recipe, dense=dataclasses.replace(recipe.dense, **dense))
-        if split is not None and not len(split.nonmembers):
-            sizes = {"members": len(split.members), "reference": len(split.reference), "nonmembers": 0}
-            recipe = dataclasses.replace(recipe, **sizes)
-            if self.minmax and not recipe.reference:
-                raise ArgumentError(
-                    "minmax needs records that are no members: fit(X, y, reference=(X, y)), or a data set"
-                )
-        return recipe
+        dense = dataclasses.replace(recipe.dense, **given(epochs=self.epochs, lr=self.lr))
+        if split is None or len(split.nonmembers):
+            return dataclasses.replace(recipe, dense=dense)
+        if self.minmax and not len(split.reference):
+            raise ArgumentError("minmax needs records that are no members: fit(X, y, reference=(X, y))")
+        sizes: dict[str, Any] = {"members": len(split.members), "reference": len(split.reference), "nonmembers": 0}
+        return dataclasses.replace(recipe, dense=dense, **sizes)
 
     def _labelled(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Records (n, *input_shape) and the places of their labels (n,), of a data set or of arrays."""
@@ -334,8 +332,8 @@ class Classifier(Estimator):
     def _records(self, X: Any) -> np.ndarray:
         """Records to predict, (n, *input_shape). Raises ArgumentError where they are not like those of `fit`."""
         shape = self._fitted.model.net.input_shape
-        self._check_names(feature_names(X))
-        x = features(X)
+        check_names(self, getattr(self, "feature_names_in_", None), feature_names(X))
+        x = features(X, missing=self._fitted.takes_missing)
         if x.shape[1:] != shape:
             found, expected = (math.prod(of) for of in (x.shape[1:], shape))
             what = f"{found} features" if x.ndim == 2 else f"shape {x.shape[1:]}"
@@ -343,29 +341,10 @@ class Classifier(Estimator):
             raise ArgumentError(f"X has {what}, but {type(self).__name__} is expecting {told} as input")
         return x
 
-    def _check_names(self, names: np.ndarray | None) -> None:
-        """scikit-learn's check of the names of columns, in its words. Raises ArgumentError where they differ."""
-        known = getattr(self, "feature_names_in_", None)
-        if (known is None) == (names is None):
-            if known is not None and list(known) != list(names):
-                raise ArgumentError(names_differ(list(known), list(names)))
-        elif known is None:
-            warnings.warn(
-                f"X has feature names, but {type(self).__name__} was fitted without feature names", stacklevel=5
-            )
-        else:
-            told = f"X does not have valid feature names, but {type(self).__name__} was fitted with feature names"
-            warnings.warn(told, stacklevel=5)
 
-
-def names_differ(known: list[str], names: list[str]) -> str:
-    """What scikit-learn says where the columns of X are not those of `fit`."""
-    text = "The feature names should match those that were passed during fit.\n"
-    unseen, missing = sorted(set(names) - set(known)), sorted(set(known) - set(names))
-    for told, those in (("unseen at fit time", unseen), ("seen at fit time, yet now missing", missing)):
-        if those:
-            text += f"Feature names {told}:\n" + "".join(f"- {printable(name)}\n" for name in those[:5])
-    return text if unseen or missing else text + "Feature names must be in the same order as they were in fit.\n"
+def given(**values: Any) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def ratio_of(keep: Keep | None, scheme: str | None) -> Keep | None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any, Self
+
+import numpy as np
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.api.inputs import sklearn_class
+from nanoprune.lab.storage.text import printable
 
 
 class Estimator:
@@ -58,3 +62,28 @@ def not_fitted(estimator: Estimator) -> Exception:
     """The error of an estimator that is not fitted, scikit-learn's NotFittedError too where that is in use."""
     kind = sklearn_class("exceptions", "NotFittedError", NotFitted)
     return kind(f"This {type(estimator).__name__} instance is not fitted yet; call fit with records first")
+
+
+def check_names(estimator: Estimator, known: np.ndarray | None, names: np.ndarray | None) -> None:
+    """scikit-learn's check of the names of columns, in its words: those of `fit`, and those now; None without names.
+
+    Raises ArgumentError where they differ, warns where one has names and the other has none.
+    """
+    name = type(estimator).__name__
+    if known is None and names is not None:
+        warnings.warn(f"X has feature names, but {name} was fitted without feature names", stacklevel=6)
+    elif known is not None and names is None:
+        told = f"X does not have valid feature names, but {name} was fitted with feature names"
+        warnings.warn(told, stacklevel=6)
+    elif known is not None and names is not None and list(known) != list(names):
+        raise ArgumentError(names_differ(list(known), list(names)))
+
+
+def names_differ(known: list[str], names: list[str]) -> str:
+    """What scikit-learn says where the columns of X are not those of `fit`."""
+    text = "The feature names should match those that were passed during fit.\n"
+    unseen, missing = sorted(set(names) - set(known)), sorted(set(known) - set(names))
+    for told, those in (("unseen at fit time", unseen), ("seen at fit time, yet now missing", missing)):
+        if those:
+            text += f"Feature names {told}:\n" + "".join(f"- {printable(name)}\n" for name in those[:5])
+    return text if unseen or missing else text + "Feature names must be in the same order as they were in fit.\n"

@@ -37,6 +37,11 @@ class Fitted:
         """Whether all records that `fit` got are members; else its seed drew them."""
         return self.model.nonmembers == 0
 
+    @property
+    def takes_missing(self) -> bool:
+        """Whether a number may be NaN, which stands for no value: in a table that has such."""
+        return any(column.get("missing", False) for column in (self.model.table or {}).get("columns", ()))
+
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Logits (n, classes) float64 of records x (n, *input_shape).
 

@@ -46,8 +46,9 @@ def plain(values: Any, name: str) -> np.ndarray:
         ) from error
 
 
-def numbers(values: Any, name: str = "X") -> np.ndarray:
-    """`values` as an array of finite numbers: float64, or float32 or uint8 where it is that. Raises ArgumentError."""
+def numbers(values: Any, name: str = "X", missing: bool = False) -> np.ndarray:
+    """`values` as an array of finite numbers: float64, or float32 or uint8 where it is that. missing: NaN may stand for
+    no value. Raises ArgumentError."""
     array = plain(values, name)
     if array.dtype.kind == "c":
         raise ArgumentError(f"Complex data not supported: {name} is {array.dtype}; give real numbers")
@@ -60,20 +61,21 @@ def numbers(values: Any, name: str = "X") -> np.ndarray:
             raise ArgumentError(f"{name}: {first_line(error)}; give numbers") from error
     if array.dtype not in (np.float32, np.float64, np.uint8):
         array = array.astype(np.float64)
-    if np.isnan(array).any():
+    unknown = np.isnan(array)
+    if unknown.any() and not missing:
         raise ArgumentError(f"Input {name} contains NaN; leave such records out, or impute")
-    if array.size and not -LARGEST <= array.min() <= array.max() <= LARGEST:
+    if not (unknown | (np.abs(array) <= LARGEST)).all():
         raise ArgumentError(f"Input {name} contains infinity or a value too large for dtype('float32')")
     return array
 
 
-def features(X: Any, name: str = "X") -> np.ndarray:
+def features(X: Any, name: str = "X", missing: bool = False) -> np.ndarray:
     """Records as (N, F) features, or as images (N, H, C, W) in [0, 1].
 
     X: (N, F) numbers on any scale; images (N, H, W), (N, H, W, C), (N, C, H, W) or (N, H, C, W), C 1 or 3, uint8 or in
-    [0, 1]. Raises ArgumentError on anything else.
+    [0, 1]. missing: as in `numbers`. Raises ArgumentError on anything else.
     """
-    array = numbers(X, name)
+    array = numbers(X, name, missing)
     if array.ndim < 2:
         raise ArgumentError(
             f"Expected 2D array, got {'1D' if array.ndim else 'scalar'} array instead: {name} has shape {array.shape}. "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import click
 
 from nanoprune.backend import use_device
+from nanoprune.lab.commands.columns import column_options
 from nanoprune.lab.commands.common import check_outputs, deliver, prepare
 from nanoprune.lab.commands.console import Command, ProgressBars
 from nanoprune.lab.commands.options import EPILOG, FILE, alpha_option, machine_options, own_data_option, results_options
@@ -26,6 +28,7 @@ python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("model", type=FILE)
 @own_data_option
+@column_options
 @click.option("--shadows", type=int, default=16, help="How many shadow models: even, at least 6.")
 @click.option("--dense", type=FILE, help="The model that MODEL was pruned from.  [default: none]")
 @results_options
@@ -45,6 +48,7 @@ def attack(
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
+    columns: dict[str, Any],
 ) -> None:
     from nanoprune.lab.audit import attack_model
     from nanoprune.lab.export.about import NAMES_MEMBERS
@@ -53,7 +57,7 @@ def attack(
 
     use_device(device)
     target, before = load_model(model), load_model(dense) if dense else None
-    dataset, threads = prepare(data or target.dataset, device, threads, data_dir)
+    dataset, threads = prepare(data or target.dataset, device, threads, data_dir, columns, target.table)
     check_outputs(model, json_path, page, overwrite=overwrite)
     if cache:
         check_writable(cache)

@@ -16,6 +16,7 @@ import click
 
 from nanoprune.backend import use_device
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.columns import column_lines
 from nanoprune.lab.commands.console import called, show, shown
 from nanoprune.lab.storage.text import printable
 
@@ -34,13 +35,33 @@ NOT_MODELS = dict.fromkeys((".npz", ".csv"), "predictions") | {
 }  # suffixes under which no model file is read
 
 
-def prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path | None) -> tuple[Any, int]:
-    """Choose the device, load the data set; return it with the number of threads."""
+def prepare(
+    name: str,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+    columns: dict[str, Any],
+    table: dict[str, Any] | None = None,
+) -> tuple[Any, int]:
+    """Choose the device, load the data set; return it with the number of threads.
+
+    columns: what the user says of a table's columns, arguments of `load`. table: of a model, the columns of what it was
+    trained on: a table is read like that where the user says nothing.
+    """
     from nanoprune.lab.data import load
+    from nanoprune.lab.data.catalogue import NAMES
+    from nanoprune.lab.data.table_file import is_table, reading_of
     from nanoprune.lab.engine.passes import default_threads
 
     use_device(device)
-    return load(name, data_dir), threads or default_threads()
+    own = name not in NAMES and is_table(name)
+    if own and table and not any(columns.values()):
+        columns = dataclasses.asdict(reading_of(table))
+    dataset = load(name, data_dir, **columns)
+    if own and not table:
+        for line in column_lines(dataset.table):
+            click.echo(line, err=True)
+    return dataset, threads or default_threads()
 
 
 def check_model_file(out: pathlib.Path) -> None:

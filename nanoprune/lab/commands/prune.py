@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nanoprune.backend import use_device
+from nanoprune.lab.commands.columns import column_options
 from nanoprune.lab.commands.common import changed, check_outputs, model_run, prepare
 from nanoprune.lab.commands.console import Command, ProgressBars, show, shown
 from nanoprune.lab.commands.options import (
@@ -65,6 +66,7 @@ python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
 @click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; repeatable.  [default: none]")
 @game_option
 @own_data_option
+@column_options
 @resume_options
 @machine_options
 def prune(
@@ -92,6 +94,7 @@ def prune(
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
+    columns: dict[str, Any],
 ) -> None:
     from nanoprune.lab.experiment.keep_file import read_keep_file
     from nanoprune.lab.experiment.recipes import one_ratio, recipe_for
@@ -108,7 +111,7 @@ def prune(
 
     use_device(device)
     dense = load_model(model)
-    dataset, threads = prepare(data or dense.dataset, device, threads, data_dir)
+    dataset, threads = prepare(data or dense.dataset, device, threads, data_dir, columns, dense.table)
     members = "all" if dense.members is None else dense.members
     ratios = one_ratio(keep, read_keep_file(keep_file, layer_names(dense.net)) if keep_file else None, scheme)
     network, size = dense.net.description["network"], size_of(dense.net.description)

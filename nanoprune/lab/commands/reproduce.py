@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.columns import column_options
 from nanoprune.lab.commands.common import changed, command, prepare
 from nanoprune.lab.commands.console import Command, ProgressBars, show, shown
 from nanoprune.lab.commands.options import (
@@ -57,6 +58,7 @@ python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,privat
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @dataset_argument
+@column_options
 @click.option("--out", type=FILE, help="Folder of the results.  [default: results/DATASET]")
 @click.option(
     "--seeds",
@@ -129,6 +131,7 @@ def reproduce(
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
+    columns: dict[str, Any],
 ) -> None:
     from nanoprune.lab.engine.folder import Run
     from nanoprune.lab.experiment.keep_file import read_keep_file
@@ -138,7 +141,7 @@ def reproduce(
     from nanoprune.lab.report import check_results, controls_table, results_table, write_report
     from nanoprune.lab.workflow.reproduce import reproduce as compare
 
-    data, threads = prepare(dataset, device, threads, data_dir)
+    data, threads = prepare(dataset, device, threads, data_dir, columns)
     sizes = {"reference": reference, "nonmembers": nonmembers}
     if keep_file:
         keep = (*keep, read_keep_file(keep_file, layer_names(data, members, network)))

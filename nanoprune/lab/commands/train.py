@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import click
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.columns import column_options
 from nanoprune.lab.commands.common import changed, model_run, prepare
 from nanoprune.lab.commands.console import Command, ProgressBars
 from nanoprune.lab.commands.options import (
@@ -40,6 +42,7 @@ python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @dataset_argument
+@column_options
 @out_option
 @network_options
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the members.  [default: the recipe's]")
@@ -72,12 +75,13 @@ def train(
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
+    columns: dict[str, Any],
 ) -> None:
     from nanoprune.lab.experiment.recipes import recipe_for
     from nanoprune.lab.models.model import save_model
     from nanoprune.lab.workflow.single_model import summary_line, train_model
 
-    data, threads = prepare(dataset, device, threads, data_dir)
+    data, threads = prepare(dataset, device, threads, data_dir, columns)
     sizes = {"reference": reference, "nonmembers": nonmembers}
     recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, widths=width, **sizes)
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, epochs=epochs, lr=lr))

@@ -17,6 +17,7 @@ from nanoprune.lab.engine.folder import Run, identity
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.shards import sample_threads
+from nanoprune.lab.experiment.columns import description_for, fit_columns
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.experiment.fleet import Ended, train_shard
 from nanoprune.lab.experiment.memory import check_memory, resident
@@ -26,7 +27,7 @@ from nanoprune.lab.models.model import Model, check_records, load_model
 from nanoprune.lab.privacy.accounting import delta_warning
 from nanoprune.lab.shrink import shrink
 from nanoprune.lab.storage.checkpoint import Saved, differences, warn
-from nanoprune.lab.zoo import build, describe, widths_of
+from nanoprune.lab.zoo import build, widths_of
 from nanoprune.lab.zoo.ratios import layer_names
 from nanoprune.nn import Network
 from nanoprune.prune import Budget
@@ -53,13 +54,13 @@ def train_model(
     `seed` draws, of the recipe's sizes. Raises ArgumentError where the run has a model that was made in another way.
     """
     progress = progress or Progress()
+    net = build(description_for(dataset, recipe)).initialise(generators([seed], "initial"))
     sizes = {"members": recipe.members, "reference": recipe.reference, "nonmembers": recipe.nonmembers}
-    split = split or make_split(dataset, **sizes, seed=seed)
-    size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
-    description = describe(recipe.network, *size, dropout=recipe.dropout)
-    net = build(description).initialise(generators([seed], "initial"))
     names = None if dataset.class_names is None else list(dataset.class_names)
-    model = Model(net, dataset.name, dataset.sha256, **sizes, seed=seed, steps=[], class_names=names)
+    about = {"class_names": names, "table": dataset.table}
+    model = Model(net, dataset.name, dataset.sha256, **sizes, seed=seed, steps=[], **about)
+    split = split or _split(model, dataset)
+    fit_columns(net, dataset.x, (split.members if epsilon is None else split.reference)[None])
     if epsilon is None:
         step = recipe.train_step(recipe.minmax)
     else:
