@@ -213,11 +213,10 @@ class Classifier(Estimator):
         """
         model = load_model(path)
         step: dict[str, Any] = next((step for step in reversed(model.steps) if step["step"] == "prune"), {})
-        size = size_of(description)
-        description = model.net.description or {}
-        params = {name: step[name] for name in ("keep", "scheme", "minmax") if name in step}
+        description: dict[str, Any] = model.net.description or {}
+        params: dict[str, Any] = {name: step[name] for name in ("keep", "scheme", "minmax") if name in step}
         members = None if data is None else model.members or "all"
-        params |= {"network": description["network"], "widths": size, "random_state": model.seed}
+        params |= {"network": description["network"], "widths": size_of(description), "random_state": model.seed}
         made = cls(**params, members=members)
         names = from_names(model.class_names, model.net.output_shape[0])
         if data is None:

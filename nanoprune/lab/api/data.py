@@ -59,13 +59,11 @@ class Dataset(Records):
         x = records.astype(np.float32)
         for array in (x, places):
             array.setflags(write=False)
-        if x.min() >= 0 and x.max() <= 1:
-            sha256 = arrays_sha256(x, places)
-        else:
-            x = table_of(x, columns)
-            sha256 = x.sha256(places)
+        table = None if x.min() >= 0 and x.max() <= 1 else table_of(x, columns)
+        sha256 = arrays_sha256(x, places) if table is None else table.sha256(places)
         names = tuple(printable(label, LONGEST) for label in distinct.tolist())
-        super().__init__(printable(name), x, places, len(distinct), len(x), sha256, names)
+        of = x if table is None else table
+        super().__init__(printable(name), of, places, len(distinct), len(x), sha256, names)
         object.__setattr__(self, "labels", distinct)
 
 

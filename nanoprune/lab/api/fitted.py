@@ -76,7 +76,7 @@ class Fitted:
 
 def in_float64(net: Network) -> Network:
     """A copy of a network in float64."""
-    made = build(net.description, dtype="float64")
+    made = build(net.description or {}, dtype="float64")
     made.theta[...], made.state[...] = net.theta, net.state
     return made
 
