@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,11 +22,14 @@ from nanoprune.lab.commands.console import called, show, shown
 from nanoprune.lab.storage.text import printable
 
 if TYPE_CHECKING:
+    from nanoprune.lab.audit.compare import Comparison
     from nanoprune.lab.engine.folder import Run
 
 # not part of how a run is repeated
 PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every")
 FLAGS = ("--resume", "--overwrite")
+LEAKS = 3  # exit status with --fail-above
+STANDARD_OUTPUT = pathlib.Path("-")
 LONGEST_NAME = 251  # bytes of a file's name to which ".run" can be added
 NOT_MODELS = dict.fromkeys((".npz", ".csv"), "predictions") | {
     ".onnx": "an ONNX model",
@@ -84,19 +88,31 @@ def model_run(out: pathlib.Path, resume: bool, overwrite: bool, every: float) ->
         yield run
 
 
-def check_outputs(source: pathlib.Path, *outputs: pathlib.Path | None, overwrite: bool) -> None:
+def check_outputs(*sources: pathlib.Path, outputs: Iterable[pathlib.Path | None], overwrite: bool) -> None:
     """Refuse to write over what is read, one result over another, or without `overwrite` over what is there."""
     from nanoprune.lab.storage.files import check_output
     from nanoprune.lab.storage.own_files import occupied
 
-    taken = {source.resolve()}
-    for path in filter(None, outputs):
+    taken = {source.resolve() for source in sources}
+    for path in outputs:
+        if path is None or path == STANDARD_OUTPUT:
+            continue
         if path.resolve() in taken:
             raise ArgumentError(f"{path} is named twice; give every result a file of its own")
         taken.add(path.resolve())
         check_output(path)
         if not overwrite and occupied(path):
             raise ArgumentError(f"{path} is there already; --overwrite writes over it, another name leaves it alone")
+
+
+def write_results(value: dict[str, Any], path: pathlib.Path) -> None:
+    """Write plain data as JSON to a file, or to standard output where `path` is -."""
+    from nanoprune.lab.storage.files import write_json
+
+    if path == STANDARD_OUTPUT:
+        click.echo(json.dumps(value, indent=1, allow_nan=False))
+    else:
+        write_json(value, path)
 
 
 def deliver(
@@ -106,20 +122,52 @@ def deliver(
     json_path: pathlib.Path | None,
     page: pathlib.Path | None,
 ) -> None:
-    """Write an audit's files and print its verdict and table."""
-    from nanoprune.lab.audit import write_audit
+    """Write an audit's files and print its verdict and table: on standard error where the JSON goes to the output."""
     from nanoprune.lab.report import audit_table, audit_verdict, write_audit_page
     from nanoprune.lab.storage.files import file_sha256
 
     results |= {"source": {"name": printable(source.name), "sha256": file_sha256(source)}, "command": command()}
     if json_path:
-        write_audit(results, json_path)
+        write_results(results, json_path)
     if page:
         write_audit_page(results, curves, page)
     safe = shown(results)
-    for paragraph in audit_verdict(safe):
-        click.echo(f"{paragraph}\n")
-    show(audit_table(safe))
+    tell([*safe["verdict"]["sentences"], *audit_verdict(safe)], audit_table(safe), json_path == STANDARD_OUTPUT)
+
+
+def deliver_comparison(
+    compared: Comparison, sources: dict[str, pathlib.Path], json_path: pathlib.Path | None, page: pathlib.Path | None
+) -> None:
+    """The same for a comparison of the files `sources`, by name."""
+    from nanoprune.lab.report import compare_table, compare_verdict, write_comparison_page
+    from nanoprune.lab.storage.files import file_sha256
+
+    results = compared.to_dict()
+    results |= {"sources": {name: file_sha256(path) for name, path in sources.items()}, "command": command()}
+    if json_path:
+        write_results(results, json_path)
+    if page:
+        write_comparison_page(results, compared.curves, page)
+    safe = shown(results)
+    tell(compare_verdict(safe), compare_table(safe), json_path == STANDARD_OUTPUT)
+
+
+def exit_status(audits: list[dict[str, Any]], fail_above: str | None) -> int:
+    """LEAKS where the verdict of one of the audits is `fail_above` or worse, or void; else 0. Says which on stderr."""
+    from nanoprune.lab.audit.verdict import reaches
+
+    found = [results["verdict"]["degree"] for results in audits]
+    worse = [degree for degree in found if fail_above and reaches(degree, fail_above)]
+    if worse:
+        click.echo(f"--fail-above {fail_above}: the verdict is {worse[0]}; exit status {LEAKS}", err=True)
+    return LEAKS if worse else 0
+
+
+def tell(paragraphs: list[str], table: Any, err: bool) -> None:
+    """Print paragraphs and a table."""
+    for paragraph in paragraphs:
+        click.echo(f"{paragraph}\n", err=err)
+    show(table, err)
 
 
 def changed(record: Any, **changes: Any) -> Any:

@@ -31,17 +31,17 @@ def renamed(text: str) -> str:
     return text.replace(PROGRAM, called())
 
 
-def show(renderable: Any) -> None:
+def show(renderable: Any, err: bool = False) -> None:
     """Print a table: as wide as the terminal, but never so narrow that a column or a word is lost.
 
     Lines that do not fit are wrapped by the terminal. Where the output is no terminal and COLUMNS is not set, a table
     is as wide as it needs to be, so that each row is a line.
     """
-    console = Console()
+    console = Console(stderr=err)
     measured = Measurement.get(console, console.options.update(max_width=10_000), renderable)
     free = not console.is_terminal and "COLUMNS" not in os.environ
     width = max(console.width, measured.maximum if free else measured.minimum)
-    Console(width=width).print(renderable, crop=False, soft_wrap=False)
+    Console(width=width, stderr=err).print(renderable, crop=False, soft_wrap=False)
 
 
 def shown(value: Any) -> Any:
