@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.api.audits import audit as audit_arrays
+from nanoprune.lab.api.audits import of_rows
 from nanoprune.lab.api.data import Dataset as Arrays
 from nanoprune.lab.api.data import from_names, labels_of
 from nanoprune.lab.api.estimator import Estimator, check_names, not_fitted
@@ -23,6 +24,7 @@ from nanoprune.lab.api.progress import progress_for, threads_for
 from nanoprune.lab.api.results import Audit, check_free
 from nanoprune.lab.audit import attack_model
 from nanoprune.lab.audit.audit import DELTA
+from nanoprune.lab.audit.verdict import PRIOR
 from nanoprune.lab.data import Dataset, Split, make_split
 from nanoprune.lab.experiment.recipes import Keep, Recipe, recipe_for
 from nanoprune.lab.models.model import Model, check_records, load_model, save_model
@@ -171,7 +173,9 @@ class Classifier(Estimator):
         y: Any = None,
         *,
         shadows: int = 0,
+        quick: bool = False,
         alpha: float = 0.05,
+        prior: float = PRIOR,
         seed: int = 0,
         split: str | None = None,
         delta: float = DELTA,
@@ -180,21 +184,26 @@ class Classifier(Estimator):
 
         X, y: records (n, F) that it was not trained on, with their labels; by default the split's non-members. shadows:
         an even number of at least 6 shadow models, trained as it was, which make the attacks stronger and take about as
-        many times as long as the training; 0 for attacks on the predictions alone. alpha, seed, delta: as in
-        `nanoprune.audit`. split: "random" where chance drew the members, which bounds on epsilon need, else "fixed"; by
-        default what is known of it.
+        many times as long as the training; 0 for attacks on the predictions alone. split: "random" where chance drew
+        the members, which bounds on epsilon need, else "fixed"; by default what is known of it. The others: as in
+        `nanoprune.audit`.
         """
         fitted = self._fitted
         if shadows:
             data, _ = fitted.records("audit")
             if X is not None or fitted.given:
                 raise ArgumentError("shadows need a data set from which fit draws the members; fit(Dataset(X, y))")
+            threads = threads_for(self.n_jobs)
             with progress_for(self.verbose) as progress:
-                return Audit(*attack_model(fitted.model, data, shadows, alpha, threads_for(-1), progress))
+                found = attack_model(fitted.model, data, shadows, alpha, threads, progress, prior=prior)
+            return Audit(*found)
         x, places, member = self.records(X, y)
         chance = X is None and not fitted.given and fitted.model.members is not None
-        told: dict[str, Any] = {"alpha": alpha, "seed": seed, "delta": delta, "verbose": self.verbose}
-        return audit_arrays(fitted.logits(x), places, member, split=split or ("random" if chance else "fixed"), **told)
+        split = split or ("random" if chance else "fixed")
+        told: dict[str, Any] = {"quick": quick, "alpha": alpha, "prior": prior, "seed": seed, "delta": delta}
+        told |= {"n_jobs": self.n_jobs, "verbose": self.verbose}
+        done = audit_arrays(fitted.logits(x), places, member, split=split, **told)
+        return of_rows(done, fitted.records("audit")[1].members, "X" if fitted.given else "data set")
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write a model file, as the command line reads it. It names the members of a data set: keep it to yourself.
@@ -215,6 +224,7 @@ class Classifier(Estimator):
         step: dict[str, Any] = next((step for step in reversed(model.steps) if step["step"] == "prune"), {})
         description: dict[str, Any] = model.net.description or {}
         params: dict[str, Any] = {name: step[name] for name in ("keep", "scheme", "minmax") if name in step}
+        params |= {"scheme": None} if params.get("scheme") == "unstructured" else {}
         members = None if data is None else model.members or "all"
         params |= {"network": description["network"], "widths": size_of(description), "random_state": model.seed}
         made = cls(**params, members=members)

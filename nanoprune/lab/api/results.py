@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.audit.predictions import Predictions
+from nanoprune.lab.audit import Audited
 from nanoprune.lab.storage.files import check_output, write_json
 from nanoprune.lab.storage.own_files import occupied
 from nanoprune.lab.storage.text import printable
@@ -78,11 +78,21 @@ class Audit(Result):
     """What attacks found out about the members of a model.
 
     results: the figures of docs/formats.md. curves: for each attack the arrays fpr, tpr, low and high of its ROC.
-    predictions: what was attacked, for comparisons of models on the same records.
+    audited: what `compare` takes; None where shadow models were used.
     """
 
     curves: dict[str, dict[str, Any]]
-    predictions: Predictions | None = None
+    audited: Audited | None = None
+
+    @property
+    def degree(self) -> str:
+        """How much the model leaks: "no leak detected", "slight", "clear" or "severe"; "void" where a check failed."""
+        return self.results["verdict"]["degree"]
+
+    @property
+    def verdict(self) -> list[str]:
+        """The verdict in sentences: degree, what an attacker gains, what is not known, what can be done."""
+        return list(self.results["verdict"]["sentences"])
 
     @property
     def strongest(self) -> str:
@@ -97,7 +107,7 @@ class Audit(Result):
     @property
     def auc(self) -> Interval:
         """The area under its ROC; guessing has 0.5."""
-        return interval(self.results["attacks"][self.strongest]["auc"])
+        return interval(self.results["strongest"]["auc"])
 
     @property
     def epsilon(self) -> float | None:
@@ -125,18 +135,6 @@ class Audit(Result):
         """How many non-members there are."""
         return self.results["nonmembers"]
 
-    @property
-    def void(self) -> bool:
-        """Whether a check failed, so that the figures say nothing of the model."""
-        return any(check["outcome"] == "void" for check in self.results["validity"])
-
-    @property
-    def verdict(self) -> list[str]:
-        """The findings in words, one paragraph each."""
-        from nanoprune.lab.report import audit_verdict
-
-        return audit_verdict(self.results)
-
     def write_page(self, path: str | os.PathLike[str]) -> None:
         from nanoprune.lab.report import write_audit_page
 
@@ -148,14 +146,77 @@ class Audit(Result):
         return audit_fragment(self.results, self.curves)
 
     def __repr__(self) -> str:
-        state = ", void" if self.void else ""
         return (
-            f"Audit(strongest={self.strongest!r}, accuracy={self.accuracy}, members={self.members:,}, "
-            f"nonmembers={self.nonmembers:,}{state})"
+            f"Audit({self.degree!r}, accuracy={self.accuracy}, strongest={self.strongest!r}, "
+            f"members={self.members:,}, nonmembers={self.nonmembers:,})"
         )
 
     def __str__(self) -> str:
+        from nanoprune.lab.report import audit_verdict
+
+        return "\n\n".join([*self.verdict, *audit_verdict(self.results)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The figures of a model less those of the first one, with intervals that are paired record by record."""
+
+    accuracy: Interval  # of the strongest attack
+    auc: Interval  # of its ROC
+    tpr_at_fpr: dict[float, Interval | None]  # None where there are too few non-members
+    train_accuracy: float
+    test_accuracy: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Result):
+    """What several models leak, on the same records.
+
+    results: the figures of docs/formats.md. curves: for each model the ROC of the strongest attack on it.
+    """
+
+    curves: dict[str, dict[str, Any]]
+
+    @property
+    def first(self) -> str:
+        """The model that the others are compared with."""
+        return self.results["first"]
+
+    @property
+    def differences(self) -> dict[str, Difference]:
+        """Each of the other models beside the first."""
+        return {name: difference(found) for name, found in self.results["differences"].items()}
+
+    @property
+    def verdict(self) -> list[str]:
+        """The differences in words, one paragraph a model."""
+        from nanoprune.lab.report import compare_verdict
+
+        return compare_verdict(self.results)
+
+    def write_page(self, path: str | os.PathLike[str]) -> None:
+        from nanoprune.lab.report import write_comparison_page
+
+        write_comparison_page(self.results, self.curves, path)
+
+    def _repr_html_(self) -> str:
+        from nanoprune.lab.report.notebook import comparison_fragment
+
+        return comparison_fragment(self.results, self.curves)
+
+    def __repr__(self) -> str:
+        found = (f"{name}: accuracy {of.accuracy}" for name, of in self.differences.items())
+        return f"Comparison(less {self.first}: {'; '.join(found)})"
+
+    def __str__(self) -> str:
         return "\n\n".join(self.verdict)
+
+
+def difference(found: dict[str, Any]) -> Difference:
+    """One model's differences as an object."""
+    rates = {float(rate): of and interval(of) for rate, of in found["tpr_at_fpr"].items()}
+    accuracies = (found["train_accuracy"], found["test_accuracy"])
+    return Difference(interval(found["accuracy"]), interval(found["auc"]), rates, *accuracies)
 
 
 def interval(of: dict[str, float]) -> Interval:

@@ -74,25 +74,23 @@ def audit(
     delta: float,
     threads: int | None,
 ) -> int:
-    from nanoprune.lab.audit import audit_predictions, compare_predictions, read_predictions
+    from nanoprune.lab.api import audit as audit_file
+    from nanoprune.lab.audit import compare_predictions, read_predictions
     from nanoprune.lab.engine.passes import default_threads
 
     check_outputs(*scores, outputs=[json_path, page], overwrite=overwrite)
     sources = named(scores)
+    options = {"alpha": alpha, "seed": seed, "delta": delta, "prior": prior, "quick": quick}
+    if len(scores) == 1:
+        done = audit_file(scores[0], split=split, n_jobs=threads or -1, verbose=True, **options)
+        deliver(done.results, done.curves, scores[0], json_path, page)
+        return exit_status([done.results], fail_above)
     models = {name: read_predictions(path) for name, path in sources.items()}
-    options = {"seed": seed, "threads": threads or default_threads(), "random_split": split == "random"}
-    options |= {"delta": delta, "prior": prior, "quick": quick}
+    options |= {"threads": threads or default_threads(), "random_split": split == "random"}
     with ProgressBars() as progress:
-        options |= {"start": progress.start, "advance": progress.advance}
-        if len(models) > 1:
-            compared = compare_predictions(models, alpha, **options)
-        else:
-            done = audit_predictions(*next(iter(models.values())), alpha, **options)
-    if len(models) > 1:
-        deliver_comparison(compared, sources, json_path, page)
-        return exit_status([compared.audits[name] for name in compared.differences], fail_above)
-    deliver(done.results, done.curves, scores[0], json_path, page)
-    return exit_status([done.results], fail_above)
+        compared = compare_predictions(models, start=progress.start, advance=progress.advance, **options)
+    deliver_comparison(compared, sources, json_path, page)
+    return exit_status([compared.audits[name] for name in compared.differences], fail_above)
 
 
 def named(scores: tuple[pathlib.Path, ...]) -> dict[str, pathlib.Path]:
