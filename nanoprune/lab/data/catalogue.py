@@ -9,9 +9,11 @@ from nanoprune.lab.data.cifar import load_cifar10, load_cifar100
 from nanoprune.lab.data.dataset import Dataset
 from nanoprune.lab.data.digits import load_digits
 from nanoprune.lab.data.location30 import load_location30
+from nanoprune.lab.data.medical import load_adult, load_diabetes130, load_thyroid
 from nanoprune.lab.data.mnist import load_mnist
 from nanoprune.lab.data.own import SUFFIXES, is_own, load_own
 from nanoprune.lab.data.packed import load_imagenet
+from nanoprune.lab.data.pneumonia import load_pneumonia
 from nanoprune.lab.data.purchase100 import load_purchase100
 from nanoprune.lab.data.table_file import TABLES, Reading, is_table, load_table
 from nanoprune.lab.data.texas100 import load_texas100
@@ -25,6 +27,10 @@ _LOADERS = {
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
     "imagenet": load_imagenet,
+    "diabetes130": load_diabetes130,
+    "thyroid": load_thyroid,
+    "pneumonia": load_pneumonia,
+    "adult": load_adult,
 }
 NAMES = tuple(_LOADERS)
 
