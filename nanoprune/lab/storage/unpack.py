@@ -51,6 +51,12 @@ class Unpacked(io.RawIOBase):
         buffer[:count], self.ready = self.ready[:count], self.ready[count:]
         return count
 
+    def close(self) -> None:
+        """Close the file, too."""
+        if not self.closed:
+            self.file.close()
+        super().close()
+
     def _needs_none(self) -> bool:
         """Whether the xz decoder has more to give before it needs more data."""
         return self.kind == "xz" and self.begun and not self.decoder.needs_input
