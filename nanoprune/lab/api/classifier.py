@@ -26,7 +26,8 @@ from nanoprune.lab.audit import attack_model
 from nanoprune.lab.audit.audit import DELTA
 from nanoprune.lab.audit.verdict import PRIOR
 from nanoprune.lab.data import Dataset, Split, make_split
-from nanoprune.lab.experiment.recipes import Keep, Recipe, recipe_for
+from nanoprune.lab.experiment.recipe_file import read_recipe
+from nanoprune.lab.experiment.recipes import Keep, Recipe, recipe_for, usual_recipe
 from nanoprune.lab.models.model import Model, check_records, load_model, save_model
 from nanoprune.lab.workflow.single_model import prune_model, train_model
 from nanoprune.lab.zoo.build import size_of
@@ -45,7 +46,7 @@ class Classifier(Estimator):
     Min-Max game, 0 for none; it is played in training, or where `keep` is given while pruning. keep: share of the
     weights to keep, one number or one a layer: `fit` prunes after training, as `prune` does. scheme: pruning
     granularity, such as "filter" or "2:4". members: how many records of a data set to train on, or "all" for its
-    official training set. recipe: a `recipe_` with changes, for every other setting. random_state: of the split, the
+    official training set. recipe: for every other setting, a `recipe_` with changes or a file of `--save-recipe`. random_state: of the split, the
     initial weights and the order of the batches. n_jobs: processes at most, None for 1, -1 for one a processor.
     verbose: show progress; None in notebooks alone.
 
@@ -68,7 +69,7 @@ class Classifier(Estimator):
         keep: Keep | None = None,
         scheme: str | None = None,
         members: int | str | None = None,
-        recipe: Recipe | None = None,
+        recipe: Recipe | str | os.PathLike[str] | None = None,
         random_state: Any = 0,
         n_jobs: int | None = None,
         verbose: bool | None = None,
@@ -111,7 +112,7 @@ class Classifier(Estimator):
         *,
         minmax: float = 0.0,
         scheme: str | None = None,
-        recipe: Recipe | None = None,
+        recipe: Recipe | str | os.PathLike[str] | None = None,
     ) -> Self:
         """A pruned copy, by MIA-Pruning: ADMM, hard prune, masked retraining on the same members.
 
@@ -319,10 +320,10 @@ class Classifier(Estimator):
         changes = given(
             network=self.network, widths=size, keep=keep and (keep,), scheme=self.scheme, minmax=self.minmax
         )
-        if self.recipe is None:
-            recipe = recipe_for(data, self.members, **changes)
-        else:
-            recipe = dataclasses.replace(self.recipe, **changes)
+        usual = self.recipe
+        if isinstance(usual, (str, os.PathLike)):
+            usual = read_recipe(usual, usual_recipe(data))
+        recipe = recipe_for(data, self.members, usual, **changes)
         dense = dataclasses.replace(recipe.dense, **given(epochs=self.epochs, lr=self.lr))
         if split is None or len(split.nonmembers):
             return dataclasses.replace(recipe, dense=dense)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -64,18 +63,34 @@ def column_lines(table: dict[str, Any]) -> list[str]:
     return lines + [f"left out ({printable(why)}): {printable_list(names, SHOWN)}" for why, names in reasons.items()]
 
 
-def data_lines(dataset: Any) -> list[str]:
-    """What a data set is: records, features, classes with their shares, groups, columns."""
-    x, y = dataset.x, dataset.y
-    shape = " x ".join(map(str, x.shape[1:])) + (" (height, channels, width)" if x.ndim == 4 else " features")
-    lines = [f"{printable(dataset.title)}: {len(y):,} records of {shape}, SHA-256 {dataset.sha256[:16]}..."]
-    if dataset.train < len(y):
-        lines.append(f"the first {dataset.train:,} are the official training set")
+def data_record(dataset: Any) -> dict[str, Any]:
+    """What a data set is, plain data: its shape, the records of each class, the groups, the columns."""
     names = dataset.class_names or [str(c) for c in range(dataset.classes)]
-    counts = Counter(dict(enumerate(np.bincount(y, minlength=dataset.classes).tolist())))
-    shown = [f"{names[c]} {n:,} ({100 * n / len(y):.1f}%)" for c, n in counts.most_common()]
-    lines.append(f"{dataset.classes} classes: {printable_list(shown, SHOWN)}")
-    if dataset.groups is not None:
-        sizes = np.bincount(dataset.groups)
-        lines.append(f"{len(sizes):,} groups of {sizes.min()} to {sizes.max()} records")
-    return lines + (column_lines(dataset.table) if dataset.table else [])
+    counts = np.bincount(dataset.y, minlength=dataset.classes).tolist()
+    sizes = None if dataset.groups is None else np.bincount(dataset.groups)
+    return {
+        "name": dataset.title,
+        "sha256": dataset.sha256,
+        "records": len(dataset.y),
+        "shape": list(dataset.x.shape[1:]),
+        "train": dataset.train,
+        "classes": dict(zip(names, counts, strict=True)),
+        "groups": None if sizes is None else {"count": len(sizes), "most": int(sizes.max())},
+        "table": dataset.table,
+    }
+
+
+def data_lines(dataset: Any) -> list[str]:
+    """The same in words."""
+    of = data_record(dataset)
+    total, form = of["records"], " (height, channels, width)" if len(of["shape"]) == 3 else " features"
+    shape = " x ".join(map(str, of["shape"])) + form
+    lines = [f"{printable(of['name'])}: {total:,} records of {shape}, SHA-256 {of['sha256'][:16]}..."]
+    if of["train"] < total:
+        lines.append(f"the first {of['train']:,} are the official training set")
+    largest = sorted(of["classes"].items(), key=lambda item: -item[1])
+    shown = [f"{name} {n:,} ({100 * n / total:.1f}%)" for name, n in largest]
+    lines.append(f"{len(shown)} classes: {printable_list(shown, SHOWN)}")
+    if of["groups"]:
+        lines.append(f"{of['groups']['count']:,} groups, of at most {of['groups']['most']:,} records")
+    return lines + (column_lines(of["table"]) if of["table"] else [])

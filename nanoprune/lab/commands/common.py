@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nanoprune.lab.engine.folder import Run
 
 # not part of how a run is repeated
-PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every")
+PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every", "--save-recipe")
 FLAGS = ("--resume", "--overwrite")
 LEAKS = 3  # exit status with --fail-above
 STANDARD_OUTPUT = pathlib.Path("-")
@@ -66,6 +66,23 @@ def prepare(
         for line in column_lines(dataset.table):
             click.echo(line, err=True)
     return dataset, threads or default_threads()
+
+
+def recipe_from(path: pathlib.Path | None, dataset: Any) -> Any:
+    """The recipe in the file `path`, whose missing fields are those of the data set's own; None without a file."""
+    from nanoprune.lab.experiment.recipe_file import read_recipe
+    from nanoprune.lab.experiment.recipes import usual_recipe
+
+    return read_recipe(path, usual_recipe(dataset)) if path else None
+
+
+def save_recipe_to(path: pathlib.Path | None, recipe: Any, overwrite: bool) -> None:
+    """Write the recipe to the file `path`, if there is one."""
+    from nanoprune.lab.experiment.recipe_file import write_recipe
+
+    if path:
+        write_recipe(recipe, path, overwrite)
+        click.echo(f"{path}: the recipe", err=True)
 
 
 def check_model_file(out: pathlib.Path) -> None:

@@ -66,6 +66,10 @@ privacy_options = options(
     click.option("--delta", type=float, help="Of DP-SGD's budget; below 1 / members.  [default: the recipe's]"),
     click.option("--clip", type=float, help="Norm that DP-SGD clips gradients to.  [default: the recipe's]"),
 )
+recipe_options = options(
+    click.option("--recipe", "recipe_path", type=FILE, help="JSON of a recipe, or of some of its fields."),
+    click.option("--save-recipe", type=FILE, help="Write the recipe to this .json file, first of all."),
+)
 scope_option = click.option(
     "--scope",
     type=click.Choice(["layer", "erk", "global"]),

@@ -16,6 +16,8 @@ from nanoprune.lab.commands.common import (
     check_outputs,
     model_run,
     prepare,
+    recipe_from,
+    save_recipe_to,
     write_results,
 )
 from nanoprune.lab.commands.console import Command, ProgressBars, show, shown
@@ -28,6 +30,7 @@ from nanoprune.lab.commands.options import (
     machine_options,
     out_option,
     own_data_option,
+    recipe_options,
     resume_options,
     scheme_options,
     scope_option,
@@ -79,6 +82,7 @@ python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
 @game_option
 @own_data_option
 @column_options
+@recipe_options
 @resume_options
 @machine_options
 def prune(
@@ -107,9 +111,11 @@ def prune(
     threads: int | None,
     data_dir: pathlib.Path | None,
     columns: dict[str, Any],
+    recipe_path: pathlib.Path | None,
+    save_recipe: pathlib.Path | None,
 ) -> None:
-    from nanoprune.lab.experiment.keep_file import read_keep_file
-    from nanoprune.lab.experiment.recipes import one_ratio, recipe_for
+    from nanoprune.lab.experiment.keep_file import one_ratio, read_keep_file
+    from nanoprune.lab.experiment.recipes import recipe_for
     from nanoprune.lab.export import write_files
     from nanoprune.lab.export.release import release_files
     from nanoprune.lab.models.model import load_model, save_model
@@ -128,7 +134,13 @@ def prune(
     network, size = dense.net.description["network"], size_of(dense.net.description)
     changes = {"keep": (ratios,), "scope": scope, "scheme": scheme, "exempt": exempt, "via": via or None}
     changes |= {"network": network, "widths": tuple(size) if isinstance(size, list) else size}
-    recipe = recipe_for(dataset, members, minmax=minmax or 0.0, **changes)
+    recipe = recipe_for(
+        dataset,
+        members,
+        recipe_from(recipe_path, dataset),
+        minmax=minmax if minmax is not None or recipe_path else 0.0,
+        **changes,
+    )
     recipe = dataclasses.replace(
         recipe,
         prune=changed(recipe.prune, epochs=epochs, lr=lr),
@@ -137,6 +149,7 @@ def prune(
     )
     budget = recipe.budget(dense.net, ratios)
     check_outputs(out, outputs=[json_path], overwrite=overwrite or resume)
+    save_recipe_to(save_recipe, recipe, overwrite or resume)
 
     def solved(iteration: Iteration) -> None:
         click.echo(iteration.line(), err=on_stderr)

@@ -54,6 +54,8 @@ def parse_csv(file: BinaryIO, source: str, names: list[str] | None = None, comme
         raise DataError(f"{source}: not UTF-8 text; save it as UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{source}: line {reader.line_num}: {first_line(error)}; write it again") from error
+    finally:
+        text.detach()  # the file is its opener's
 
 
 def _chain(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
@@ -79,7 +81,8 @@ def _columns(reader: Iterator[list[str]], names: list[str], source: str) -> list
     columns = []
     for j, name in enumerate(names):
         columns.append(Column.of_text(name, np.concatenate(codes[j]), list(found[j])))
-        codes[j], found[j] = [], defaultdict()
+        codes[j], found[j].default_factory = [], None  # which referred to its own dictionary
+        found[j].clear()
     return columns
 
 

@@ -29,6 +29,7 @@ class Unpacked(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, kind: str, limit: int, source: str) -> None:
         self.file, self.kind, self.left, self.source = file, kind, limit, source
+        self.limit = limit
         self.decoder, self.packed, self.ready, self.begun = unpacker(kind), b"", b"", False
 
     def readable(self) -> bool:
@@ -40,7 +41,7 @@ class Unpacked(io.RawIOBase):
                 self.packed = self.file.read(CHUNK)
                 if not self.packed:
                     if self.begun:
-                        raise DataError(f"{self.source}: ends in the middle of its {self.kind} data")
+                        raise DataError(f"{self.source}: damaged {self.kind} data (it ends too early)")
                     return 0
             try:
                 self.ready = self._decoded()
@@ -49,6 +50,12 @@ class Unpacked(io.RawIOBase):
         count = min(len(buffer), len(self.ready))
         buffer[:count], self.ready = self.ready[:count], self.ready[count:]
         return count
+
+    def close(self) -> None:
+        """Close the file, too."""
+        if not self.closed:
+            self.file.close()
+        super().close()
 
     def _needs_none(self) -> bool:
         """Whether the xz decoder has more to give before it needs more data."""
@@ -61,7 +68,7 @@ class Unpacked(io.RawIOBase):
         self.packed = self.decoder.unconsumed_tail if self.kind == "gzip" else b""
         self.left -= len(found)
         if self.left < 0:
-            raise DataError(f"{self.source}: unpacks to more bytes than are read from a file of that size; unpack it")
+            raise DataError(f"{self.source}: unpacks to more than the {self.limit} bytes expected")
         if self.decoder.eof:
             self.packed = self.decoder.unused_data.lstrip(b"\0")  # zeros may follow
             self.decoder, self.begun = unpacker(self.kind), bool(self.packed)
