@@ -46,9 +46,9 @@ class Classifier(Estimator):
     Min-Max game, 0 for none; it is played in training, or where `keep` is given while pruning. keep: share of the
     weights to keep, one number or one a layer: `fit` prunes after training, as `prune` does. scheme: pruning
     granularity, such as "filter" or "2:4". members: how many records of a data set to train on, or "all" for its
-    official training set. recipe: for every other setting, a `recipe_` with changes or a file of `--save-recipe`. random_state: of the split, the
-    initial weights and the order of the batches. n_jobs: processes at most, None for 1, -1 for one a processor.
-    verbose: show progress; None in notebooks alone.
+    official training set. recipe: for every other setting, a `recipe_` with changes, or a file of `--save-recipe`.
+    random_state: of the split, the initial weights and the order of the batches. n_jobs: processes at most, None for 1,
+    -1 for one a processor. verbose: show progress; None in notebooks alone.
 
     After `fit`: classes_ (classes,), the labels; n_features_in_; feature_names_in_ where X was a DataFrame; recipe_;
     model_, as a model file holds it; split_.
