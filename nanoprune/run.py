@@ -37,6 +37,9 @@ class Run:
         estimate: MiniBatch | None = None,
         name: str = "training",
     ) -> None:
+        low, high, classes = int(records.y.min()), int(records.y.max()), net.output_shape[0]
+        if low < 0 or high >= classes:
+            raise ArgumentError(f"labels y must be 0 to {classes - 1}, one for each output, got {low} to {high}")
         self.net, self.records, self.game, self.name = net, records, game, name
         self.rate, self.losses, self.epoch = plan.rate(net.replicas), np.empty((net.replicas, plan.epochs)), 0
         self.updates = update_epochs(plan.epochs, admm.settings.iterations) if admm else set()

@@ -11,19 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scoring import rates, some_scores
 
-from nanoprune.attack import (
-    Thresholds,
-    auc,
-    balanced_accuracy,
-    confidence,
-    correctness,
-    entropy,
-    fit_attack_network,
-    modified_entropy,
-    network,
-)
-from nanoprune.attack.network import attack_scores, balanced, held_out_share
-from nanoprune.attack.threshold import best_threshold
+from nanoprune.attack import network
+from nanoprune.attack.metrics import auc, balanced_accuracy
+from nanoprune.attack.network import attack_scores, balanced, fit_attack_network, held_out_share
+from nanoprune.attack.scores import confidence, correctness, entropy, modified_entropy
+from nanoprune.attack.threshold import Thresholds, best_threshold
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.lab.engine.passes import SharedPasses, single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup

@@ -271,8 +271,8 @@ BAD = {
         "",
     ),
     "no columns": (replace(target_probs=lambda p: p[:, :0]), "target_probs has 0 columns", "2 classes"),
-    "one column": (replace(target_probs=lambda p: p[:, :1]), "target_probs has 1 columns", "2 classes"),
-    "one axis": (replace(target_probs=lambda p: p[:, 0]), "target_probs has shape (40,)", "2 axes"),
+    "one column": (replace(target_probs=lambda p: p[:, :1]), "target_probs has one column", "there is a class 3"),
+    "one axis": (replace(target_probs=lambda p: p[:, 0]), "target_probs has one column", "a column for each class"),
     "three axes": (replace(target_probs=lambda p: p[None]), "target_probs has shape (1, 40, 4)", "2 axes"),
     "one-hot labels": (
         replace(target_labels=lambda y: np.eye(4)[y]),
@@ -328,18 +328,23 @@ BAD_CSV = {
     "empty": ("", "first line"),
     "only a header": ("label,member,p0,p1\n", "member"),
     "no header": (GOOD_ROWS, "first line"),
-    "columns in another order": ("member,label,p0,p1\n" + GOOD_ROWS, "found 'member'"),
-    "a column left out": ("label,member,p0,p2\n" + GOOD_ROWS, "found 'p2'"),
-    "no probabilities": ("label,member\n0,1\n", "first line"),
-    "one probability": ("label,member,p0\n0,1,1\n", "first line"),
-    "logits": ("label,member,z0,z1\n" + GOOD_ROWS, "found 'z0'"),
-    "a short row": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,.5\n", "4 to 3"),
-    "a long row": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,.5,.5,0\n", "4 to 5"),
+    "a column left out": ("label,member,p0,p2\n" + GOOD_ROWS, "column p1 is missing"),
+    "numbered from 1": ("label,member,p1,p2\n" + GOOD_ROWS, "number columns and labels from 0"),
+    "no probabilities": ("label,member\n0,1\n", "neither probabilities nor logits"),
+    "probabilities and logits": ("label,member,p0,p1,z0,z1\n0,1,.5,.5,1,1\n", "probabilities and logits"),
+    "one probability": ("label,member,p0\n0,1,1\n", "a sigmoid, of class 1, as p1"),
+    "one logit": ("label,member,z0\n0,1,1\n", "a sigmoid, of class 1, as z1"),
+    "a sigmoid of logits": ("label,member,p1\n" + "0,1,3\n1,0,.5\n" * 9, "into a column z1"),
+    "a sigmoid of ten classes": ("label,member,p\n" + "0,1,.3\n7,0,.5\n" * 9, "there is a class 7"),
+    "a column twice": ("label,member,p0,p1,p1\n" + "0,1,.5,.5,.5\n", "two columns are called p1"),
+    "two labels": ("label,y,member,p0,p1\n" + "0,0,1,.5,.5\n", "columns label and y"),
+    "no member": ("label,p0,p1\n" + "0,.5,.5\n", "no column member"),
+    "a short row": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,.5\n", "row 20 has 3 values, the first line names 4"),
+    "a long row": ("label,member,p0,p1\n" + GOOD_ROWS + "0,1,.5,.5,0\n", "row 20 has 5 values"),
     "rows longer than the header": ("label,member,p0,p1\n" + "0,1,.5,.5,0\n" * 9, "5 values"),
-    "rows shorter than the header": ("label,member,p0,p1,p2\n" + GOOD_ROWS, "4 values"),
+    "rows shorter than the header": ("label,member,p0,p1,p2\n" + GOOD_ROWS, "row 0 has 4 values"),
     "a word": ("label,member,p0,p1\ncat,1,.5,.5\n", "number the classes from 0"),
-    "yes and no": ("label,member,p0,p1\n0,yes,.5,.5\n", "write 1 for members, 0 for the others"),
-    "True": ("label,member,p0,p1\n0,True,.5,.5\n", "write 1 for members, 0 for the others"),
+    "maybe": ("label,member,p0,p1\n0,maybe,.5,.5\n", "row 0, member: 'maybe' is none of 1/0, true/false, yes/no"),
     "semicolons": ("label;member;p0;p1\n0;1;0,5;0,5\n", "not semicolons"),
     "semicolons below": ("label,member,p0,p1\n0;1;.5;.5\n", "separate the columns by commas"),
     "percentages": ("label,member,p0,p1\n" + "0,1,40,60\n1,0,100,0\n" * 9, "divide by 100"),
@@ -383,7 +388,7 @@ def test_another_suffix_is_refused(name, tmp_path):
     path = tmp_path / name
     with open(path, "wb") as file:
         np.savez(file, **arrays(predictions(9)))
-    assert f"must be .npz, .h5 or .csv, got {path.suffix or 'no suffix'}" in refusal(path)
+    assert f"must be .npz, .h5, .csv or .csv.gz, got {path.suffix or 'no suffix'}" in refusal(path)
 
 
 # --- files that lie --------------------------------------------------------------------------------------------------
@@ -711,8 +716,8 @@ def test_every_number_is_the_counted_one(with_shadow):
     shadow = predictions(21, 40, 30) if with_shadow else None
     results, _ = audit(target, shadow, alpha=0.1, seed=3)
     parts = folds(target, shadow, np.random.default_rng(3))
-    assert results["looks"] == 3  # accuracy, classes, epsilon
-    of_epsilon = 0.1 / 3 / 6  # for all six bounds together
+    assert results["looks"] == 4  # accuracy, classes, epsilon, few false positives
+    of_epsilon = 0.1 / 4 / 6  # for all six bounds together
     m = target.member
     assert (results["members"], results["nonmembers"], results["classes"]) == (80, 110, 4)
     right = [q.index(max(q)) == c for q, c in zip(target.p.tolist(), target.y.tolist(), strict=True)]
@@ -1546,7 +1551,7 @@ def test_bounds_on_epsilon_need_members_that_chance_drew(monkeypatch, tmp_path):
     assert drawn["attacks"]["confidence"]["epsilon_lower_bound"] > 0
     assert {entry["epsilon_lower_bound"] for entry in fixed["attacks"].values()} == {None}
     assert {entry["epsilon_with_delta"] for entry in fixed["attacks"].values()} == {None}
-    assert (drawn["looks"], fixed["looks"]) == (3, 2)
+    assert (drawn["looks"], fixed["looks"]) == (4, 3)
     assert any("chance did not decide" in reason for reason in fixed["refused"])
     assert any("number of members is taken as public" in " ".join(note.split()) for note in drawn["notes"])
     write_audit(fixed, tmp_path / "a.json")

@@ -50,7 +50,9 @@ def make_results():
             "per_class": False,
             "candidates": 5,
             "accuracy": around(0.68, 0.03),
+            "tail": {},
         },
+        "verdict": {"degree": "clear", "sentences": ["Degree: clear leak.", "Of 100 records that an attacker accuses"]},
         "per_class": {str(c): {"members": 40, "nonmembers": 50, "auc": around(0.6 + c / 100, 0.08)} for c in range(10)},
         "worst_class": "9",
         "most_exposed": [
@@ -361,7 +363,7 @@ def test_the_terminal_reads_no_markup_in_names():
 
 def test_the_page_has_the_verdict_first_and_every_attack_and_class(page):
     results, parsed = make_results(), Page(page)
-    for paragraph in audit_verdict(results):
+    for paragraph in [*results["verdict"]["sentences"], *audit_verdict(results)]:
         assert paragraph in parsed.text
     for name in ("confidence", "modified entropy", "lira online", "network"):
         assert name in parsed.text.split("Every attack")[1]
@@ -372,6 +374,7 @@ def test_the_page_has_the_verdict_first_and_every_attack_and_class(page):
         assert word in parsed.text
     order = (
         "Verdict",
+        "The evidence",
         "Every attack",
         "Each class",
         "The most exposed records",
@@ -487,7 +490,7 @@ def test_a_phone_shows_the_verdict_and_nothing_runs_off_its_side(tmp_path):
     width, top, said = title.split("|")
     assert int(width) <= 390
     assert int(top) < 844
-    assert said == audit_verdict(results)[0]
+    assert said == results["verdict"]["sentences"][0]
 
 
 def with_dense(results, value, half):

@@ -201,7 +201,16 @@ def test_prune_prints_the_solvers_table_and_keeps_what_it_says(dense_model, tmp_
     columns = ["iter", "loss", "primal", "eps_pri", "dual", "eps_dual", "rho", "nonzero", "changed"]
     assert lines[0].split() == columns
     assert [line.split()[0] for line in lines[1:5]] == ["1", "2", "3", "4"]
-    assert "nonzero 5,042 of 50,432 weights, compression 10.0x" in lines[-1]
+    assert "nonzero 5,042 of 50,432 weights, compression 10.0x" in lines[-2]
+    said = re.fullmatch(
+        r"leakage by threshold attacks \(300 members, 300 others\): accuracy ([\d.]+)% before, ([\d.]+)% after, "
+        r"([-+]?[\d.]+) points \(95% paired interval (-?[\d.]+) to (-?[\d.]+)(, not .*)?\); guessing 50.0%",
+        lines[-1],
+    )
+    before, after, change, low, high = (float(value) for value in said.groups()[:5])
+    assert change == pytest.approx(after - before, abs=0.11)
+    assert low < change < high
+    assert bool(said[6]) == (low <= 0 <= high)
     theta = load_model(out).net.theta[0]
     stops = np.cumsum([0, 64 * 256, 256 * 128, 128 * 10])
     kept = [np.count_nonzero(theta[a:b]) for a, b in itertools.pairwise(stops)]

@@ -361,11 +361,11 @@ def test_the_recorded_command_can_be_repeated_and_says_nothing_of_folders(words,
 
 
 def test_where_there_is_no_terminal_progress_is_a_line_every_30_seconds(monkeypatch, capsys):
-    from nanoprune.lab.commands import console
+    from nanoprune.lab.engine import progress as bars
 
     clock = iter(range(0, 10_000, 10))
-    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
-    with console.ProgressBars() as progress:
+    monkeypatch.setattr(bars.time, "monotonic", lambda: float(next(clock)))
+    with bars.ProgressBars() as progress:
         progress.start("train mlp", 100)
         for _ in range(7):
             progress.advance()

@@ -1,5 +1,6 @@
 """The pages of the repository: what they link to, name and tell the reader to type is there."""
 
+import doctest
 import pathlib
 import re
 import shlex
@@ -108,8 +109,27 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 130
 
 
-def test_the_readmes_example_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+def example(page: str) -> dict:
+    """The names of the page's example in Python after it has run."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     names: dict = {}
-    exec(example, names)
+    exec(code, names)
+    return names
+
+
+def test_the_readmes_example_runs(capsys):
+    names = example("README.md")
+    dense, small = (names[name].model_.net for name in ("model", "small"))
+    assert small.nonzero()[0] == dense.weight_count // 20
+    assert dense.nonzero()[0] > 0.99 * dense.weight_count
+    assert "pruned" in capsys.readouterr().out
+
+
+def test_the_example_of_the_core_runs():
+    names = example("docs/python.md")
     assert (names["net"].nonzero() <= sum(names["budget"].k[0])).all()
+
+
+def test_the_session_of_the_python_page_is_as_shown():
+    failed, tried = doctest.testfile(str(ROOT / "docs" / "python.md"), module_relative=False)
+    assert (failed, tried > 8) == (0, True)

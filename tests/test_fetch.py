@@ -16,9 +16,10 @@ from collections.abc import Iterator
 import pytest
 
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.data import NAMES, fetch
-from nanoprune.lab.data.fetch import SOURCES, _SafeRedirects
-from nanoprune.lab.data.source import SourceFile, gunzip
+from nanoprune.lab.data import NAMES, fetch, load
+from nanoprune.lab.data.fetch import BY_HAND, SOURCES, _SafeRedirects
+from nanoprune.lab.data.source import SourceFile
+from nanoprune.lab.storage.unpack import unpacked
 
 fetch_module = sys.modules["nanoprune.lab.data.fetch"]
 
@@ -199,7 +200,7 @@ def test_where_no_hash_is_known_an_archive_is_wanted(server, tmp_path):
 
 def parse_bits(data: bytes) -> None:
     """Stands for the parser of a data set whose hash is not known: three lines of bits."""
-    if gunzip(data, 100, "bits") != b"0,1\n" * 3:
+    if unpacked(data, 100, "bits") != b"0,1\n" * 3:
         raise DataError("bits: not three lines of 0,1")
 
 
@@ -344,9 +345,18 @@ def test_imagenet_cannot_be_fetched(tmp_path):
 
 
 def test_every_other_data_set_has_somewhere_to_come_from(tmp_path):
-    for name in set(NAMES) - {"digits", "imagenet"}:
+    for name in set(NAMES) - {"digits", "imagenet"} - set(BY_HAND):
         with pytest.raises(DataError, match=f"{name}: .* could not be fetched: no mirror to ask"):
             fetch(name, tmp_path, [])
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_what_is_fetched_by_hand_says_what_from_where_and_where_to(name, tmp_path):
+    file = BY_HAND[name][0]
+    for call in (lambda: fetch(name, tmp_path), lambda: load(name, tmp_path)):
+        with pytest.raises((ArgumentError, DataError)) as caught:
+            call()
+        assert all(part in str(caught.value) for part in (file.name, file.home, str(tmp_path / file.dataset)))
 
 
 def test_digits_need_no_fetching(tmp_path):

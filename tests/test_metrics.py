@@ -12,8 +12,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import mannwhitneyu
 from scoring import rates, some_scores
 
-from nanoprune.attack import auc, balanced_accuracy, roc, tpr_at_fpr
-from nanoprune.attack.metrics import needed_nonmembers
+from nanoprune.attack.metrics import auc, balanced_accuracy, needed_nonmembers, roc, tpr_at_fpr
 from nanoprune.errors import ArgumentError
 
 quick = settings(deadline=None, max_examples=100)

@@ -43,6 +43,7 @@ OF_LAYERS_WITH_PARAMETERS = (record_norms, layout)
 CONTAINERS = ("Branches", "Residual", "Sequential")
 WITHOUT_PARAMETERS = (
     "AvgPool",
+    "ColumnScaling",
     "Dropout",
     "Flatten",
     "GlobalAvgPool",

@@ -19,9 +19,10 @@ from scipy.stats import multivariate_normal, norm, ttest_1samp
 
 import cli
 import nanoprune
-from nanoprune.attack import auc, balanced_accuracy, network
+from nanoprune.attack import network
 from nanoprune.attack.difficulty import calibrated
 from nanoprune.attack.lira import lira_offline, lira_online, margin
+from nanoprune.attack.metrics import auc, balanced_accuracy
 from nanoprune.attack.rmia import prior_offline, prior_online, rmia
 from nanoprune.defend import MinMax
 from nanoprune.errors import ArgumentError, DataError, NanopruneError

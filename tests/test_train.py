@@ -307,6 +307,17 @@ def test_stopping_early_is_the_beginning_of_the_whole():
     assert (part.theta != whole.theta).any()
 
 
+@pytest.mark.parametrize(("shift", "found"), [(1, "1 to 3"), (-1, "-1 to 1"), (7, "7 to 9")])
+def test_labels_that_no_output_has_are_refused(shift, found):
+    """Labels from 1, such as 1 .. 3 for three outputs, would train without a target, and without a word."""
+    x, y = blobs(12)
+    net = mlp(1)
+    before = net.theta.copy()
+    with pytest.raises(ArgumentError, match=f"labels y must be 0 to 2, one for each output, got {found}"):
+        train(net, Records(x, y + shift), np.arange(12)[None], Schedule(2), seeded(1))
+    np.testing.assert_array_equal(net.theta, before)
+
+
 def test_more_iterations_than_epochs_are_refused():
     x, y = blobs(12)
     net = mlp(1)

@@ -32,8 +32,3 @@ def modified_entropy(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     others = p * np.log(np.maximum(1 - p, TINY))  # (..., n, classes)
     np.put_along_axis(others, y[..., None], 0.0, axis=-1)  # left out, not subtracted: it may dwarf the rest
     return (1 - p_y) * np.log(np.maximum(p_y, TINY)) + others.sum(axis=-1)
-
-
-def log_likelihood(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """log p_y, the negative of the loss (Yeom et al. 2018, arXiv 1709.01604). It orders as the confidence does."""
-    return np.log(np.maximum(confidence(p, y), TINY))

@@ -14,7 +14,6 @@ from nanoprune.nn.network import Network as Network
 from nanoprune.nn.optimizer import SGD as SGD
 from nanoprune.nn.optimizer import Adam as Adam
 from nanoprune.nn.parameter import Parameter as Parameter
-from nanoprune.nn.parameter import Statistic as Statistic
 from nanoprune.nn.passes import Passes as Passes
 from nanoprune.nn.relu import ReLU as ReLU
 from nanoprune.nn.sequential import Sequential as Sequential

@@ -16,8 +16,7 @@ class Layer:
     With $dY = \partial L/\partial Y$, the chain rule gives $dX = (\partial f/\partial X)^T dY$ and
     $dW = (\partial f/\partial W)^T dY$. Shapes in arguments are those of one sample, without R and N.
 
-    What else anyone wants to know of a layer is a function registered by its type, in the room of whoever wants it:
-    CONTRIBUTING.md lists them.
+    What else is wanted of a layer is a function registered by its type, where it is used: CONTRIBUTING.md lists them.
     """
 
     def layers(self) -> list[Layer]:
@@ -66,8 +65,7 @@ class Layer:
 
 
 def he(fan_in: int) -> float:
-    r"""$\sqrt{2 / \text{fan\_in}}$, the standard deviation that keeps the scale of activations through ReLU (He et al.
-    2015, equation 10)."""
+    r"""$\sqrt{2 / \text{fan\_in}}$: keeps the scale of activations through ReLU (He et al. 2015, equation 10)."""
     return math.sqrt(2.0 / fan_in)
 
 

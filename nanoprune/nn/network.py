@@ -14,8 +14,6 @@ from nanoprune.nn.blocks import blocks
 from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
-MOMENTUM = 0.1  # share of the last batch in a running statistic, as in PyTorch
-
 
 class Network:
     """f_W for R independent replicas.
@@ -63,7 +61,8 @@ class Network:
         for p in self.weights + self.biases:
             p.value, p.grad = (of[:, start : start + p.size].reshape(-1, *p.shape) for of in (theta, grad))
             start += p.size
-        start = 0
+        shares, start = [np.full(s.size, s.share, theta.dtype) for s in self.statistics], 0
+        self.share = to_device(np.concatenate([np.empty(0, theta.dtype), *shares]))  # of each statistic, (S,)
         for s in self.statistics:
             s.value, s.batch = (of[:, start : start + s.size].reshape(-1, *s.shape) for of in (state, self.batch_state))
             start += s.size
@@ -99,9 +98,9 @@ class Network:
             s.value[...] = s.start
 
     def update_statistics(self) -> None:
-        """state <- (1 - m) state + m batch_state,  m = 0.1: after every training batch."""
-        self.state *= 1 - MOMENTUM
-        self.state += MOMENTUM * self.batch_state
+        """state <- (1 - m) state + m batch_state, m the `share` of each statistic: after every training batch."""
+        self.state *= 1 - self.share
+        self.state += self.share * self.batch_state
 
     def forward(self, X: Any, ws: Workspace) -> Any:
         """Logits (R, classes, N) of samples X (R, *input_shape, N). Refuses another device, dtype or shape."""

@@ -12,7 +12,9 @@ error.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +25,8 @@ from nanoprune.lab.audit import log_space
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.shards import Advance, train_shards
+from nanoprune.nn import Network, Passes
+from nanoprune.nn.passes import Objective
 
 SCORES = {
     "correctness": log_space.correctness,
@@ -89,14 +93,24 @@ def run_attacks(
     parts: list[Fold],
     seed: int,
     threads: int,
+    start: Callable[[str, int | None], None] = lambda stage, total: None,
     advance: Callable[[int], None] = lambda steps: None,
     note: Callable[[str], None] = lambda text: None,
+    quick: bool = False,
 ) -> dict[str, Attacked]:
-    """Every attack of ATTACKS on the target. The results do not depend on `threads`.
+    """Every attack of ATTACKS on the target; `quick`: but the network. The results do not depend on `threads`.
 
-    advance(1) is called after each of the len(parts) attack networks, note(text) with what a reader should know.
+    start(stage, total) and advance(steps) tell progress: of the network in batches, whose number nobody knows
+    beforehand. note(text) is called with what a reader should know.
     """
-    attacked = {name: _threshold_attack(name, target, parts, seed) for name in SCORES}
+    attacked: dict[str, Attacked] = {}
+    start("threshold attacks", len(SCORES))
+    for name in SCORES:
+        attacked[name] = _threshold_attack(name, target, parts, seed)
+        advance(1)
+    if quick:
+        return attacked
+    start("attack network, batches", None)
     found = _network_scores(target, parts, seed, threads, advance)
     own = np.stack([found.own, np.full(len(parts), NO_RANK)], axis=1)
     attacked["network"] = Attacked(found.z, found.z >= 0, None, [fold.scored for fold in parts], own)
@@ -148,12 +162,11 @@ def _network_scores(
         fold, generator = parts[shard.start], np.random.default_rng([seed, shard.start])
         known = fold.known.rows(generator.permutation(len(fold.known.y)))  # what is held out is the end of it
         held_out = held_out_share(known.member)
-        batch = _batch(len(known.y))
+        batch, passes = _batch(len(known.y)), functools.partial(CountedPasses, advance)
         h, losses = fit_attack_network(
-            known.p, known.y, known.member, held_out, generator, batch, enough=ENOUGH, gain=GAIN
+            known.p, known.y, known.member, held_out, generator, batch, passes, enough=ENOUGH, gain=GAIN
         )
         own = attack_scores(h, known.p[held_out], known.y[held_out])
-        advance(1)
         scores = attack_scores(h, target.p[fold.scored], target.y[fold.scored])
         return scores, _cautious_accuracy(own >= 0, known.member[held_out]), bool(min(losses) <= ENOUGH)
 
@@ -163,6 +176,20 @@ def _network_scores(
     for fold, (scores, _, _) in zip(parts, found, strict=True):
         z[fold.scored] = scores
     return NetworkScores(z, np.array([own for _, own, _ in found]), [exhausted for _, _, exhausted in found])
+
+
+class CountedPasses(Passes):
+    """`Passes` that tell of each batch."""
+
+    def __init__(self, advance: Advance, net: Network) -> None:
+        super().__init__(net)
+        self.advance = advance
+
+    def run(self, objective: Objective, *columns: np.ndarray) -> Any:
+        """As in `Passes`."""
+        value = super().run(objective, *columns)
+        self.advance(1)
+        return value
 
 
 def _cautious_accuracy(said: np.ndarray, member: np.ndarray) -> float:

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ import scipy
 import nanoprune
 from nanoprune.lab.audit import measure
 from nanoprune.lab.audit.attacks import Attacked, folds, run_attacks
-from nanoprune.lab.audit.choice import choose, scored_rows
+from nanoprune.lab.audit.choice import Chosen, choose, scored_rows
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.audit.validity import validity_checks
+from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
 from nanoprune.lab.statistics.epsilon import check_delta
 from nanoprune.lab.statistics.proportion import check_alpha
 from nanoprune.lab.storage.files import atomic_path
@@ -34,35 +35,56 @@ CONDITIONS = (
     "--split fixed gives none)"
 )
 FIXED = "bounds on epsilon: chance did not decide which records were trained on"
+QUICK = "a quick audit: the attack network was left out, which now and then is the strongest attack"
 DELTA = 1e-5
 
 
-def audit(
+@dataclass(frozen=True, eq=False)
+class Audited:
+    """An audit of predictions: `results`, plain data; `curves`, the ROC of each attack; and, for a comparison, the
+    predictions and the strongest attack's scores and decisions."""
+
+    results: dict[str, Any]
+    curves: dict[str, dict[str, np.ndarray]]
+    target: Predictions
+    chosen: Chosen
+
+
+def audit(*arguments: Any, **options: Any) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """`audit_predictions`: the results, and for each attack its ROC."""
+    done = audit_predictions(*arguments, **options)
+    return done.results, done.curves
+
+
+def audit_predictions(
     target: Predictions,
     shadow: Predictions | None = None,
     alpha: float = 0.05,
     seed: int = 0,
     threads: int = 1,
-    start: Callable[[str, int], None] = lambda stage, total: None,
+    start: Callable[[str, int | None], None] = lambda stage, total: None,
     advance: Callable[[int], None] = lambda steps: None,
     random_split: bool = True,
     delta: float = DELTA,
-) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
-    """Attack the target's predictions and report what was found. Returns the results, and for each attack its ROC.
+    prior: float = PRIOR,
+    quick: bool = False,
+) -> Audited:
+    """Attack the target's predictions and report what was found.
 
     The results are plain data, as docs/formats.md describes them; intervals have confidence 1 - alpha. With `shadow`
     the attacks are fitted on it, else by two-fold cross-fitting. start(stage, total) and advance(steps) tell progress.
     random_split: whether chance decided which records were members; if not, there are no bounds on epsilon. delta: of
-    the bounds for (epsilon, delta)-differential privacy. The results do not depend on `threads`.
-    Raises ArgumentError on an alpha or delta outside of (0, 1).
+    the bounds for (epsilon, delta)-differential privacy. prior: the share of members that the verdict's precision is
+    for. quick: without the attack network. The results do not depend on `threads`.
+    Raises ArgumentError on an alpha, delta or prior outside of (0, 1).
     """
     check_alpha(alpha)
     check_delta(delta, positive=True)
+    check_prior(prior)
     began = time.perf_counter()
     parts = folds(target, shadow, np.random.default_rng(seed))
-    notes = [UNSEEN, *([CONDITIONS] if random_split else [])]
-    start("attack", len(parts))
-    attacked = run_attacks(target, parts, seed, threads, advance, notes.append)
+    notes = [UNSEEN, *([CONDITIONS] if random_split else []), *([QUICK] if quick else [])]
+    attacked = run_attacks(target, parts, seed, threads, start, advance, notes.append, quick)
     about = {
         "alpha": alpha,
         "seed": seed,
@@ -70,10 +92,12 @@ def audit(
         "fitted_on": "shadow" if shadow is not None else "two-fold cross-fitting",
     }
     results = about | summarise(target, attacked, alpha, scored_rows(parts), (), random_split, delta)
+    chosen = choose(attacked, scored_rows(parts))
     results["validity"] = [asdict(check) for check in validity_checks(target, shadow, attacked)]
     results["notes"] = notes
+    results["verdict"] = conclude(results, prior)
     results["seconds"] = round(time.perf_counter() - began, 2)
-    return results, rocs(target, attacked, alpha)
+    return Audited(results, rocs(target, attacked, alpha), target, chosen)
 
 
 def summarise(
@@ -89,12 +113,14 @@ def summarise(
 
     scored: the rows that each fold scored. aside: attacks that need more than the model; they are listed, and the
     strongest is chosen among the others.
-    The verdict rests on up to four kinds of evidence: the strongest attack's accuracy, the bounds on epsilon, the
-    classes, the attacks of `aside`. The probability that any of them is wrong is at most alpha: each kind has alpha
-    divided by their number, `looks`, and then by the number of its own intervals (Bonferroni).
+    The verdict rests on up to five kinds of evidence: the strongest attack's accuracy, the bounds on epsilon, the
+    classes, what is found at few false positives, the attacks of `aside`. The probability that any of them is wrong is
+    at most alpha: each kind has alpha divided by their number, `looks`, and then by the number of its own intervals
+    (Bonferroni).
     """
     member, right = target.member, target.p.argmax(axis=1) == target.y
-    looks = 1 + bool(random_split) + bool(len(measure.class_counts(target)[1])) + bool(aside)
+    evidence = (random_split, len(measure.class_counts(target)[1]), measure.measurable_rates(target), aside)
+    looks = 1 + sum(map(bool, evidence))
     on_the_model = {name: of for name, of in attacked.items() if name not in aside}
     chosen = choose(on_the_model, list(scored))
     classes = measure.per_class(target, chosen.scores, alpha / looks)
@@ -107,11 +133,12 @@ def summarise(
         "test_accuracy": float(right[~member].mean()),
         "looks": looks,
         "attacks": {name: measure.measure(target, of, alpha, of_epsilon, delta) for name, of in attacked.items()},
-        "strongest": measure.strongest(target, chosen, alpha / looks),
+        "strongest": measure.strongest(target, chosen, alpha / looks, alpha),
         "aside": measure.of_aside(target, {name: attacked[name] for name in aside}, alpha / looks),
         "per_class": classes,
         "worst_class": measure.worst_class(classes),
         "most_exposed": measure.most_exposed(target, chosen.scores),
+        "to_look_at": measure.to_look_at(target, chosen, alpha),
         "refused": [*measure.refusals(target), *([] if random_split else [FIXED])],
         "versions": {
             "nanoprune": nanoprune.__version__,

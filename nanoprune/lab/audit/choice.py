@@ -18,12 +18,16 @@ Rule = tuple[str, bool]  # the name of an attack, and whether it has one thresho
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chosen:
-    """rules: the one that was chosen for each fold; scores, said (n,): of each record by the rule of its fold."""
+    """rules: the one that was chosen for each fold; scores, said (n,): of each record by the rule of its fold.
+
+    comparable: index arrays of the records whose scores come from one rule that was fitted alike.
+    """
 
     rules: list[Rule]
     candidates: int
     scores: np.ndarray
     said: np.ndarray
+    comparable: list[np.ndarray]
 
     @property
     def main(self) -> Rule:
@@ -41,12 +45,13 @@ def choose(attacked: dict[str, Attacked], scored: list[np.ndarray]) -> Chosen:
     chosen = [max(rules, key=lambda rule: attacked[rule[0]].own[i, int(rule[1])]) for i in range(len(scored))]
     n = sum(map(len, scored))
     scores, said = np.empty(n), np.empty(n, bool)
+    fitted_apart = len({name for name, _ in chosen}) > 1 or len(attacked[chosen[0][0]].parts) > 1
+    ranked = len(scored) > 1 and fitted_apart
     for (name, per_class), rows in zip(chosen, scored, strict=True):
         of = attacked[name]
-        ranked = len(scored) > 1 and (len({rule[0] for rule in chosen}) > 1 or len(of.parts) > 1)
         scores[rows] = rankdata(of.scores[rows]) / (len(rows) + 1) if ranked else of.scores[rows]
         said[rows] = (of.said_per_class if per_class else of.said)[rows]
-    return Chosen(chosen, len(rules), scores, said)
+    return Chosen(chosen, len(rules), scores, said, list(scored) if ranked else [np.arange(n)])
 
 
 def scored_rows(parts: list[Fold]) -> list[np.ndarray]:

@@ -39,7 +39,8 @@ def model_of(experiment: Experiment, trained: Trained, r: int) -> Model:
     recipe, dataset = experiment.recipe, experiment.dataset
     sizes = (recipe.members, recipe.reference, recipe.nonmembers)
     net = trained.net.shard(slice(r, r + 1))
-    return Model(net, dataset.name, dataset.sha256, *sizes, experiment.seeds[r], trained.steps[r])
+    seed, steps = experiment.seeds[r], trained.steps[r]
+    return Model(net, dataset.name, dataset.sha256, *sizes, seed, steps, table=dataset.table)
 
 
 def _over_seeds(entries: list[dict[str, Any]]) -> dict[str, Any]:

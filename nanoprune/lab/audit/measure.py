@@ -13,7 +13,9 @@ from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.statistics import (
     auc_interval,
     balanced_accuracy_interval,
+    benjamini_hochberg,
     clopper_pearson,
+    conformal_p_values,
     epsilon_lower_bound,
     gaussian_lower_bound,
 )
@@ -22,6 +24,7 @@ RATES = (0.01, 0.001)  # false-positive rates at which a true-positive rate is g
 ROC_POINTS = 121
 FEWEST_OF_CLASS = 10  # members and non-members that a class needs for an AUC of its own
 EXPOSED = 20  # records named as the most exposed
+LISTED = 1000  # records listed as scoring higher than chance allows
 
 
 def measure(
@@ -55,13 +58,18 @@ def tpr_interval(members: np.ndarray, nonmembers: np.ndarray, fpr: float, alpha:
     return {"value": value, "low": low, "high": high}
 
 
+def measurable_rates(target: Predictions) -> list[float]:
+    """The false-positive rates at which there are enough non-members for a TPR."""
+    return [rate for rate in RATES if metrics.needed_nonmembers(rate) <= (~target.member).sum()]
+
+
 def refusals(target: Predictions) -> list[str]:
     """What cannot be measured on so few records, with the number that would be needed."""
-    there = int((~target.member).sum())
+    there, can = int((~target.member).sum()), measurable_rates(target)
     return [
-        f"tpr_at_fpr {rate:g}: needs at least {needed:,} non-members, there are {there:,}"
+        f"tpr_at_fpr {rate:g}: needs at least {metrics.needed_nonmembers(rate):,} non-members, there are {there:,}"
         for rate in RATES
-        if (needed := metrics.needed_nonmembers(rate)) > there
+        if rate not in can
     ]
 
 
@@ -87,12 +95,14 @@ def epsilon(
     }
 
 
-def strongest(target: Predictions, chosen: Chosen, alpha: float) -> dict[str, Any]:
-    """The attack that was chosen on the attacker's records, and its accuracy on the scored ones.
+def strongest(target: Predictions, chosen: Chosen, alpha: float, each: float) -> dict[str, Any]:
+    """The attack that was chosen on the attacker's records, and what it does on the scored ones.
 
     The choice does not depend on the records that it is measured on: nothing is divided by the number of candidates.
+    `each`: alpha of a TPR and its FPR together, for figures that stand on their own; `tail` holds at `alpha` for all
+    rates together.
     """
-    member = target.member
+    member, rates = target.member, measurable_rates(target)
     (name, per_class) = chosen.main
     return {
         "attack": name,
@@ -100,7 +110,50 @@ def strongest(target: Predictions, chosen: Chosen, alpha: float) -> dict[str, An
         "candidates": chosen.candidates,
         "chosen": [{"attack": attack, "per_class": of_class} for attack, of_class in chosen.rules],
         "accuracy": balanced_accuracy_interval(chosen.said[member], chosen.said[~member], alpha),
+        "auc": auc_interval(chosen.scores[member], chosen.scores[~member], each),
+        "accuses": {
+            "tpr": _share(chosen.said[member], each / 2),
+            "fpr": _share(chosen.said[~member], each / 2),
+        },
+        "tail": {f"{rate:g}": accused_few(target, chosen.scores, rate, alpha / len(rates)) for rate in rates},
     }
+
+
+def accused_few(target: Predictions, scores: np.ndarray, fpr: float, alpha: float) -> dict[str, Any]:
+    """What an attacker finds who accuses a share `fpr` of the non-members: {"tpr": I, "fpr": I, "odds": low}.
+
+    The threshold is the non-members' score of rank k + 1, k = fpr m: the share of all non-members above it has the beta
+    distribution of Clopper-Pearson's upper limit for k of m. So "fpr" is what that threshold may truly have, and "odds"
+    is at least by how much an accusation multiplies the odds that the record is a member, at confidence 1 - alpha.
+    """
+    inside, outside = scores[target.member], np.sort(scores[~target.member])[::-1]
+    k, m = int(fpr * len(outside) + 1e-9), len(outside)
+    tpr = _share(inside > outside[k], alpha)
+    low, high = clopper_pearson(k, m, alpha)
+    return {"tpr": tpr, "fpr": {"value": k / m, "low": low, "high": high}, "odds": tpr["low"] / high}
+
+
+def _share(said: np.ndarray, alpha: float) -> dict[str, float]:
+    """{"value", "low", "high"} of the share of True, Clopper-Pearson."""
+    low, high = clopper_pearson(int(said.sum()), len(said), alpha)
+    return {"value": float(said.mean()), "low": low, "high": high}
+
+
+def to_look_at(target: Predictions, chosen: Chosen, q: float) -> dict[str, Any]:
+    """The members that score higher than non-members do by chance, with the false discovery rate at most q.
+
+    p-values are taken among the non-members whose scores are comparable (`nanoprune/lab/statistics/discovery.py`).
+    {"fdr", "count", "records": [{"row", "label", "p_value"}]}, the least p-values first, at most LISTED of them.
+    """
+    p, member = np.ones(len(target.y)), target.member
+    for rows in chosen.comparable:
+        inside, outside = rows[member[rows]], rows[~member[rows]]
+        p[inside] = conformal_p_values(chosen.scores[inside], chosen.scores[outside])
+    rows = np.flatnonzero(member)
+    rows = rows[benjamini_hochberg(p[rows], q)]
+    named = rows[np.lexsort((-chosen.scores[rows], p[rows]))][:LISTED]
+    records = [{"row": int(i), "label": int(target.y[i]), "p_value": float(p[i])} for i in named]
+    return {"fdr": q, "count": len(rows), "records": records}
 
 
 def of_aside(target: Predictions, attacks: dict[str, Attacked], alpha: float) -> dict[str, dict[str, float]]:

@@ -1,24 +1,22 @@
-"""Predictions of any model, from any framework, as an audit takes them: read from .npz, .h5 or .csv, and checked.
+"""Predictions of any model, from any framework, as an audit takes them: read from .npz, .h5 or .csv(.gz), and checked.
 
-    target_probs (n, classes) or target_logits (n, classes)    the model's outputs for n records
+    target_probs (n, classes) or target_logits (n, classes)    the model's outputs for n records; one column, or (n,):
+                                                               the sigmoid of class 1 of two
     target_labels (n,)                                         their true classes, integers
     target_member (n,)                                         whether each was in the training set
     shadow_...                                                 optional: the same three of a model of the auditor's own
 
-A .csv has the target's columns alone: label, member, p0, p1, ...
+A .csv has the target's columns alone (`nanoprune/lab/audit/csv_file.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import math
 import os
 import pathlib
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +24,7 @@ import numpy as np
 from scipy.special import softmax
 
 from nanoprune.errors import DataError
+from nanoprune.lab.audit.csv_file import open_csv
 from nanoprune.lab.audit.log_space import log_odds
 from nanoprune.lab.storage.arrays import StoredArray, open_h5, open_npz
 from nanoprune.lab.storage.bounded import check_promise, first_line
@@ -79,10 +78,11 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
     Raises DataError, naming the file and the array, on anything that is missing, damaged, of the wrong shape or no
     probability. Nothing is ever unpickled.
     """
-    readers: dict[str, Callable] = {".npz": open_npz, ".h5": _open_h5, ".hdf5": _open_h5, ".csv": _open_csv}
-    suffix = pathlib.Path(path).suffix.lower()
+    readers: dict[str, Callable] = {".npz": open_npz, ".h5": _open_h5, ".hdf5": _open_h5, ".csv": open_csv}
+    name = pathlib.Path(path)
+    suffix = ".csv" if name.name.lower().endswith(".csv.gz") else name.suffix.lower()
     if suffix not in readers:
-        raise DataError(f"{path}: predictions must be .npz, .h5 or .csv, got {suffix or 'no suffix'}")
+        raise DataError(f"{path}: predictions must be .npz, .h5, .csv or .csv.gz, got {suffix or 'no suffix'}")
     try:
         with readers[suffix](path) as arrays:
             target = _predictions(arrays, "target", path)
@@ -94,11 +94,26 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
         raise DataError(f"{path}: not found; name a file of predictions") from error
     except Exception as error:  # what zipfile, h5py and NumPy raise on damaged files has no common class
         raise DataError(f"{path}: cannot be read ({first_line(error)}); write it again") from error
+    check_pair(target, shadow, path)
+    return target, shadow
+
+
+def predictions_of(arrays: Mapping[str, np.ndarray], source: str) -> Predictions:
+    """The predictions of arrays in memory, by the names that the target's have in a file, and checked as those are."""
+    return _predictions(in_memory(arrays), "target", source)
+
+
+def in_memory(arrays: Mapping[str, np.ndarray]) -> dict[str, StoredArray]:
+    """Arrays as those of a file."""
+    return {name: StoredArray(a.dtype, a.shape, max(a.nbytes, 8 * a.size), lambda a=a: a) for name, a in arrays.items()}
+
+
+def check_pair(target: Predictions, shadow: Predictions | None, path: str | os.PathLike) -> None:
+    """DataError, naming `path`, where there are too few records, or the shadow is not one of the target."""
     _check_counts(target, "target", FEWEST if shadow else 2 * FEWEST, path)
     if shadow is not None:
         _check_counts(shadow, "shadow", FEWEST, path)
         _check_shadow(target, shadow, path)
-    return target, shadow
 
 
 def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) -> Predictions:
@@ -112,9 +127,9 @@ def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) ->
     for name in (f"{of}_labels", f"{of}_member"):
         if name not in arrays:
             raise DataError(f"{path}: {name} is missing, has {', '.join(sorted(map(str, arrays)))}")
-    values = _array(arrays, given[0], path, 2, "iuf")
-    y = _integers(_array(arrays, f"{of}_labels", path, 1, "iuf"), f"{path}: {of}_labels")
-    member = _integers(_array(arrays, f"{of}_member", path, 1, "biuf"), f"{path}: {of}_member")
+    values = _array(arrays, given[0], path, (1, 2), "iuf")
+    y = _integers(_array(arrays, f"{of}_labels", path, (1,), "iuf"), f"{path}: {of}_labels")
+    member = _integers(_array(arrays, f"{of}_member", path, (1,), "biuf"), f"{path}: {of}_member")
     for name, array in ((f"{of}_labels", y), (f"{of}_member", member)):
         if len(array) != len(values):
             raise DataError(
@@ -123,6 +138,8 @@ def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) ->
     if not np.isin(member, (0, 1)).all():
         raise DataError(f"{path}: {of}_member must be 0 or 1, found {member[~np.isin(member, (0, 1))][0]}")
     member = member.astype(bool)
+    if values.ndim == 1:
+        values = _two_classes(values, y, given[0], path)
     classes = values.shape[1]
     if classes < 2:
         raise DataError(f"{path}: {given[0]} has {classes} columns, a classifier has at least 2 classes")
@@ -131,10 +148,30 @@ def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) ->
         raise DataError(f"{path}: {of}_labels holds class {wrong}, {given[0]} has columns for 0 to {classes - 1}")
     if given[0].endswith("logits"):
         values = _finite(values, given[0], path)
-        doubtful = bool(len(values)) and _are_probabilities(values)
+        doubtful = seem_probabilities(values)
         with np.errstate(over="ignore"):  # a difference beyond the largest float is a probability of 0
             return Predictions(softmax(values, axis=1), y, member, doubtful, values)
     return Predictions(_probabilities(values, given[0], path), y, member)
+
+
+def _two_classes(values: np.ndarray, y: np.ndarray, name: str, path: str | os.PathLike) -> np.ndarray:
+    """The outputs of both classes (n, 2), where one sigmoid, of class 1, is given (n,)."""
+    if y.size and y.max() > 1:
+        raise DataError(
+            f"{path}: {name} has one column, which is the sigmoid of class 1 of two, but there is a class {y.max()}; "
+            "give a column for each class"
+        )
+    values = _finite(values, name, path)
+    if name.endswith("logits"):
+        return np.stack([np.zeros(len(values)), values], axis=1)
+    out = (values < 0) | (values > 1)
+    if out.any():
+        row = np.argmax(out)
+        raise DataError(
+            f"{path}: {name} row {row} holds {values[row]:g}, a sigmoid's output lies between 0 and 1; logits go into "
+            f"{name.split('_')[0]}_logits, and in a .csv into a column z1"
+        )
+    return np.stack([1 - values, values], axis=1)
 
 
 def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os.PathLike) -> None:
@@ -144,11 +181,11 @@ def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os
             raise DataError(f"{path}: {of}_member names {count} {kind}, an audit needs at least {fewest}")
 
 
-def _are_probabilities(values: np.ndarray) -> bool:
-    """Whether no value is negative and every row sums to 1, up to rounding."""
-    with np.errstate(over="ignore"):
+def seem_probabilities(values: np.ndarray) -> bool:
+    """Whether no value is negative and every row sums to 1, up to rounding; false where there are no rows."""
+    with np.errstate(over="ignore", invalid="ignore"):
         sums = values.sum(axis=1, dtype=np.float64)
-    return bool((values >= 0).all() and (np.abs(sums - 1) <= _tolerance(values)).all())
+        return bool(len(values)) and bool((values >= 0).all() and (np.abs(sums - 1) <= _tolerance(values)).all())
 
 
 def _tolerance(values: np.ndarray) -> float:
@@ -164,7 +201,7 @@ def _finite(values: np.ndarray, name: str, path: str | os.PathLike) -> np.ndarra
     """`values` as float64; DataError where one of them is NaN or infinite."""
     with np.errstate(over="ignore"):
         values = values.astype(np.float64)
-    finite = np.isfinite(values).all(axis=1)
+    finite = np.isfinite(values) if values.ndim == 1 else np.isfinite(values).all(axis=1)
     if not finite.all():
         raise DataError(f"{path}: {name} row {np.argmin(finite)} holds NaN or infinite values; leave such records out")
     return values
@@ -181,7 +218,7 @@ def _probabilities(values: np.ndarray, name: str, path: str | os.PathLike) -> np
     off = np.abs(sums - 1) > _tolerance(values)
     if off.any():
         row = np.argmax(off)
-        hint = _sum_hint(values, sums, name, pathlib.Path(path).suffix.lower() == ".csv")
+        hint = _sum_hint(values, sums, name, "csv" in pathlib.Path(path).name.lower())
         raise DataError(f"{path}: {name} row {row} sums to {sums[row]:g}, not 1; {hint}")
     values /= sums[:, None]
     return values
@@ -194,25 +231,28 @@ def _sum_hint(values: np.ndarray, sums: np.ndarray, name: str, csv: bool) -> str
     if (values <= 1).all() and (np.abs(sums - 1) <= 0.5).all():
         return "write the probabilities with more decimals, and of all classes"
     if csv:
-        return "a .csv holds probabilities: apply softmax, or write logits into an .npz"
+        return "columns of logits are called z0,z1,..."
     return f"logits go into {name.split('_')[0]}_logits"
 
 
-def _array(arrays: Mapping[str, Any], name: str, path: str | os.PathLike, ndim: int, kinds: str) -> np.ndarray:
-    """One array of the file, its type and number of axes checked before it is read."""
+def _array(
+    arrays: Mapping[str, Any], name: str, path: str | os.PathLike, axes: tuple[int, ...], kinds: str
+) -> np.ndarray:
+    """One array of the file, its type and number of axes checked before it is read; a single column is one axis."""
     try:
         array = arrays[name]
         dtype, shape = array.dtype, array.shape
         if dtype.kind not in kinds:
             raise DataError(f"{path}: {name} holds {dtype}, expected numbers; {_in_numbers(name)}")
-        if shape is None or len(shape) != ndim:
+        column = 1 in axes and shape is not None and len(shape) == 2 and shape[1] == 1
+        if shape is None or (len(shape) not in axes and not column):
             hot = name.endswith("_labels") and shape is not None and len(shape) == 2 and shape[1] > 1
             hint = "; of one-hot labels give the class numbers, labels.argmax(axis=1)" if hot else ""
-            raise DataError(f"{path}: {name} has shape {shape}, expected {ndim} axes{hint}")
+            raise DataError(f"{path}: {name} has shape {shape}, expected {axes[-1]} axes{hint}")
         if math.prod(shape) > MOST:
             raise DataError(f"{path}: {name} has shape {shape}, more than {MOST:,} values; audit a sample")
         check_promise(8 * math.prod(shape), array.stored, f"{path}: {name}", "audit a sample")
-        return array.read()
+        return array.read().ravel() if column else array.read()
     except DataError:
         raise
     except Exception as error:  # as in read_predictions
@@ -252,46 +292,3 @@ def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathL
 
 def _open_h5(path: str | os.PathLike) -> contextlib.AbstractContextManager[dict[str, StoredArray | None]]:
     return open_h5(path, lambda name: name.startswith(("target_", "shadow_")))
-
-
-@contextlib.contextmanager
-def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, StoredArray]]:
-    """The columns label, member, p0, p1, ... as the target's arrays."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            columns = _csv_columns(file.readline(), path)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of no data: said below
-                table = np.loadtxt(file, delimiter=",", ndmin=2, comments=None)
-    except (ValueError, UnicodeDecodeError) as error:
-        reason = first_line(error).rstrip(".")
-        hint = _csv_hint(reason)
-        raise DataError(f"{path}: {reason}; each row is label,member,p0,p1,... in numbers{hint}") from error
-    if not len(table):
-        raise DataError(f"{path}: there are no rows below the first line; each row is label,member,p0,p1,...")
-    if table.shape[1] != columns:
-        raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {columns}")
-    arrays = {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2:]}
-    yield {name: StoredArray(a.dtype, a.shape, a.nbytes, lambda a=a: a) for name, a in arrays.items()}
-
-
-def _csv_columns(line: str, path: str | os.PathLike) -> int:
-    """How many columns the first line names. DataError unless they are label,member,p0,p1,..."""
-    columns = [column.strip().strip('"') for column in line.rstrip("\r\n").split(",")]
-    names = itertools.chain(("label", "member"), (f"p{c}" for c in itertools.count()))
-    wrong = next((found for found, expected in zip(columns, names, strict=False) if found != expected), None)
-    if wrong is None and len(columns) < 4:
-        wrong = columns[-1]
-    if wrong is not None:
-        hint = "; separate the columns by commas, not semicolons" if ";" in wrong else ""
-        raise DataError(f"{path}: the first line must be label,member,p0,p1,..., found {wrong[:40]!r}{hint}")
-    return len(columns)
-
-
-def _csv_hint(reason: str) -> str:
-    """What would do, where NumPy names the column (from 1) that is no number."""
-    if ";" in reason:
-        return "; separate the columns by commas, and write decimals with a point"
-    column = re.search(r"column (\d+)", reason)
-    hints = {"1": "; number the classes from 0, in the order of the columns", "2": f"; {MEMBER_HINT}"}
-    return hints.get(column[1], "") if column else ""

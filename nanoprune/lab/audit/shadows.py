@@ -164,7 +164,9 @@ def path_margins(net: Network, dataset: Dataset, index: np.ndarray, threads: int
     masks.theta[:, : net.weight_count] = net.W != 0
     for bias in masks.biases:
         bias.value[...] = bias.start
-    masks.reset_statistics()
+    for statistic in masks.statistics:
+        if statistic.share:  # the scale of a table's columns is part of the input
+            statistic.value[...] = statistic.start
     one = 1.0  # what a single path counts
     for weight in masks.weights:  # means over inputs instead of sums, so that deep networks do not overflow
         weight.value /= weight.shape[-1]

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -33,6 +32,7 @@ from nanoprune.lab.audit.shadows import (
     undefended,
 )
 from nanoprune.lab.audit.validity import model_checks, shadow_accuracy
+from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
 from nanoprune.lab.data import Dataset, make_split
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Progress
@@ -51,6 +51,7 @@ def attack_model(
     progress: Progress | None = None,
     dense: Model | None = None,
     cache: str | os.PathLike | None = None,
+    prior: float = PRIOR,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Attack `model` with shadows by its own recipe (the adaptive attacker) and by undefended training (the attacker
     who does not know of the defence). Returns the results, as `audit` does, and each attack's ROC.
@@ -58,10 +59,11 @@ def attack_model(
     The strongest attack is chosen among the adaptive ones, by its accuracy on the shadows. There is no bound on epsilon
     where the members are an official training set, which chance did not draw; delta is the model's own, where it was
     trained with differential privacy.
-    dense: the network that `model` was pruned from, for the attacker who has both. Raises DataError where the data
-    set or `dense` is not the model's own, ArgumentError on numbers that cannot be used.
+    dense: the network that `model` was pruned from, for the attacker who has both. prior: as of `audit`. Raises
+    DataError where the data set or `dense` is not the model's own, ArgumentError on numbers that cannot be used.
     """
     check_alpha(alpha)
+    check_prior(prior)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)
     recipe_steps(model, dataset)  # refused now, not after the training
@@ -83,10 +85,8 @@ def attack_model(
         if any(values.shape != expected for values in found.logits.values()):
             raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
         views, of_model = _views(model, dense, dataset, pool, found, threads), suffix == ""
-        progress.start(f"attack{suffix}", 1)
-        attacks = _every_attack(target, views, threads, lambda text, at=suffix: notes.append(f"{text}{at}"))
+        attacks = _every_attack(target, views, threads, progress, suffix, notes)
         attacked |= {name + suffix: of if of_model else replace(of, own=None) for name, of in attacks.items()}
-        progress.advance()
         if of is model and len(found.logits) > 1:
             before, after = (exposure(found.logits[stage], y, found.inside) for stage in found.logits)
             results["exposure"] = exposure_change(before, after, y, target.classes, alpha)
@@ -108,22 +108,32 @@ def attack_model(
     results["validity"] = [asdict(check) for check in checks]
     if not len(pool.population):
         results["refused"].append("rmia: needs records that neither the target nor a shadow saw, there are 0")
-    named = [*results["most_exposed"], results["epsilon_of_runs"]]
+    named = [*results["most_exposed"], *results["to_look_at"]["records"], results["epsilon_of_runs"]]
     for record in named + results.get("exposure", {}).get("most_risen", []):
         record["row"] = int(pool.scored[record["row"]])
     held_out = len(make_split(dataset, model.members, model.reference, model.nonmembers, model.seed).nonmembers)
     results |= {"rows_of": "data set", "threads": threads, "held_out": held_out}
     results["data"] = {"name": dataset.name, "sha256": dataset.sha256}
+    results["verdict"] = conclude(results, prior)
     results["seconds"] = round(time.perf_counter() - began, 2)
     return results, rocs(target, attacked, alpha)
 
 
-def _every_attack(target: Predictions, views: Views, threads: int, note: Callable[[str], None]) -> dict[str, Attacked]:
+def _every_attack(
+    target: Predictions, views: Views, threads: int, progress: Progress, suffix: str, notes: list[str]
+) -> dict[str, Attacked]:
     """The attacks that are fitted on the pooled outputs of the shadows, and those record by record."""
     K, n = views.inside.shape
     own = list(views.logits.values())[-1][:K]
     known = _predictions(own.reshape(K * n, -1), np.tile(views.y, K), views.inside.ravel())
-    attacked = run_attacks(target, [Fold(known, np.arange(n))], 0, threads, note=note)
+
+    def start(stage: str, total: int | None) -> None:
+        progress.start(f"{stage}{suffix}", total)
+
+    def note(text: str) -> None:
+        notes.append(f"{text}{suffix}")
+
+    attacked = run_attacks(target, [Fold(known, np.arange(n))], 0, threads, start, progress.advance, note)
     with single_threaded_blas():
         return attacked | {name: attack_target(attack, views) for name, attack in shadow_attacks(views).items()}
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import click
 
 from nanoprune.backend import use_device
-from nanoprune.lab.commands.common import check_outputs, deliver, prepare
+from nanoprune.lab.commands.columns import column_options
+from nanoprune.lab.commands.common import STANDARD_OUTPUT, check_outputs, deliver, exit_status, prepare
 from nanoprune.lab.commands.console import Command, ProgressBars
-from nanoprune.lab.commands.options import EPILOG, FILE, alpha_option, machine_options, own_data_option, results_options
+from nanoprune.lab.commands.options import (
+    EPILOG,
+    FILE,
+    alpha_option,
+    machine_options,
+    own_data_option,
+    results_options,
+    verdict_options,
+)
 
 HELP = """Attack the model file MODEL with shadow models that are trained as it was, pruning, game and all.
 
@@ -26,11 +36,13 @@ python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("model", type=FILE)
 @own_data_option
+@column_options
 @click.option("--shadows", type=int, default=16, help="How many shadow models: even, at least 6.")
 @click.option("--dense", type=FILE, help="The model that MODEL was pruned from.  [default: none]")
 @results_options
 @click.option("--cache", type=FILE, help="Keep the shadow models' predictions in this folder.  [default: none]")
 @alpha_option
+@verdict_options
 @machine_options
 def attack(
     model: pathlib.Path,
@@ -42,10 +54,13 @@ def attack(
     overwrite: bool,
     cache: pathlib.Path | None,
     alpha: float,
+    prior: float,
+    fail_above: str | None,
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
-) -> None:
+    columns: dict[str, Any],
+) -> int:
     from nanoprune.lab.audit import attack_model
     from nanoprune.lab.export.about import NAMES_MEMBERS
     from nanoprune.lab.models.model import load_model
@@ -53,11 +68,12 @@ def attack(
 
     use_device(device)
     target, before = load_model(model), load_model(dense) if dense else None
-    dataset, threads = prepare(data or target.dataset, device, threads, data_dir)
-    check_outputs(model, json_path, page, overwrite=overwrite)
+    dataset, threads = prepare(data or target.dataset, device, threads, data_dir, columns, target.table)
+    check_outputs(model, outputs=[json_path, page], overwrite=overwrite)
     if cache:
         check_writable(cache)
     with ProgressBars() as progress:
-        results, curves = attack_model(target, dataset, shadows, alpha, threads, progress, before, cache)
+        results, curves = attack_model(target, dataset, shadows, alpha, threads, progress, before, cache, prior)
     deliver(results, curves, model, json_path, page)
-    click.echo(NAMES_MEMBERS.format(path=model.name))
+    click.echo(NAMES_MEMBERS.format(path=model.name), err=json_path == STANDARD_OUTPUT)
+    return exit_status([results], fail_above)

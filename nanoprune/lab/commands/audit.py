@@ -6,27 +6,44 @@ import pathlib
 
 import click
 
-from nanoprune.lab.commands.common import check_outputs, deliver
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.common import check_outputs, deliver, deliver_comparison, exit_status
 from nanoprune.lab.commands.console import Command, ProgressBars
-from nanoprune.lab.commands.options import EPILOG, FILE, LARGEST_SEED, alpha_option, results_options, threads_option
+from nanoprune.lab.commands.options import (
+    EPILOG,
+    FILE,
+    LARGEST_SEED,
+    alpha_option,
+    results_options,
+    threads_option,
+    verdict_options,
+)
+from nanoprune.lab.storage.text import printable
 
-HELP = """Audit the predictions in SCORES (.npz, .h5 or .csv) of a model from any framework.
+HELP = """Audit the predictions in SCORES (.npz, .h5, .csv or .csv.gz) of a model from any framework.
+
+Several files are compared: predictions of several models for the same records, the first being the one that the others
+are compared with.
 
 .npz and .h5 hold target_probs (n, classes) or target_logits, target_labels (n,) and target_member (n,), and optionally
 the same three as shadow_..., of a model of your own trained alike: the attacks are then fitted on it. A .csv has the
-columns label,member,p0,p1,... Without a shadow model the attacks on each half of the records are fitted on the other
-half. Nothing is unpickled.
+columns label, member and p0, p1, ... (or logits z0, z1, ...) in any order. Without a shadow model the attacks on each
+half of the records are fitted on the other half. Nothing is unpickled.
 
 \b
 python cli.py audit scores.npz
 python cli.py audit scores.csv --json audit.json --report audit.html
+python cli.py audit dense.npz pruned.npz --report comparison.html
+python cli.py audit scores.npz --quick --fail-above clear
 """
 
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
-@click.argument("scores", type=FILE)
+@click.argument("scores", type=FILE, nargs=-1, required=True)
 @results_options
 @alpha_option
+@verdict_options
+@click.option("--quick", is_flag=True, help="Without the attack network, which takes most of the time.")
 @click.option(
     "--seed", type=click.IntRange(0, LARGEST_SEED), default=0, help="Of the two halves and the attack network."
 )
@@ -44,25 +61,41 @@ python cli.py audit scores.csv --json audit.json --report audit.html
 )
 @threads_option
 def audit(
-    scores: pathlib.Path,
+    scores: tuple[pathlib.Path, ...],
     json_path: pathlib.Path | None,
     page: pathlib.Path | None,
     overwrite: bool,
     alpha: float,
+    prior: float,
+    fail_above: str | None,
+    quick: bool,
     seed: int,
     split: str,
     delta: float,
     threads: int | None,
-) -> None:
-    from nanoprune.lab.audit import audit as run
-    from nanoprune.lab.audit import read_predictions
+) -> int:
+    from nanoprune.lab.api import audit as audit_file
+    from nanoprune.lab.audit import compare_predictions, read_predictions
     from nanoprune.lab.engine.passes import default_threads
 
-    check_outputs(scores, json_path, page, overwrite=overwrite)
-    target, shadow = read_predictions(scores)
+    check_outputs(*scores, outputs=[json_path, page], overwrite=overwrite)
+    sources = named(scores)
+    options = {"alpha": alpha, "seed": seed, "delta": delta, "prior": prior, "quick": quick}
+    if len(scores) == 1:
+        done = audit_file(scores[0], split=split, n_jobs=threads or -1, verbose=True, **options)
+        deliver(done.results, done.curves, scores[0], json_path, page)
+        return exit_status([done.results], fail_above)
+    models = {name: read_predictions(path) for name, path in sources.items()}
+    options |= {"threads": threads or default_threads(), "random_split": split == "random"}
     with ProgressBars() as progress:
-        told = (progress.start, progress.advance)
-        results, curves = run(
-            target, shadow, alpha, seed, threads or default_threads(), *told, split == "random", delta
-        )
-    deliver(results, curves, scores, json_path, page)
+        compared = compare_predictions(models, start=progress.start, advance=progress.advance, **options)
+    deliver_comparison(compared, sources, json_path, page)
+    return exit_status([compared.audits[name] for name in compared.differences], fail_above)
+
+
+def named(scores: tuple[pathlib.Path, ...]) -> dict[str, pathlib.Path]:
+    """The files by their names, with folders where two have the same. Raises ArgumentError on a file given twice."""
+    if len({path.resolve() for path in scores}) < len(scores):
+        raise ArgumentError("SCORES: a file is named twice; give the predictions of different models")
+    names = [path.name for path in scores]
+    return {printable(path if names.count(path.name) > 1 else path.name): path for path in scores}

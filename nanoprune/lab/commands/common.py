@@ -5,26 +5,31 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nanoprune.backend import use_device
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.columns import column_lines
 from nanoprune.lab.commands.console import called, show, shown
 from nanoprune.lab.storage.text import printable
 
 if TYPE_CHECKING:
+    from nanoprune.lab.audit.compare import Comparison
     from nanoprune.lab.engine.folder import Run
 
 # not part of how a run is repeated
-PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every")
+PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every", "--save-recipe")
 FLAGS = ("--resume", "--overwrite")
+LEAKS = 3  # exit status with --fail-above
+STANDARD_OUTPUT = pathlib.Path("-")
 LONGEST_NAME = 251  # bytes of a file's name to which ".run" can be added
 NOT_MODELS = dict.fromkeys((".npz", ".csv"), "predictions") | {
     ".onnx": "an ONNX model",
@@ -34,13 +39,50 @@ NOT_MODELS = dict.fromkeys((".npz", ".csv"), "predictions") | {
 }  # suffixes under which no model file is read
 
 
-def prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path | None) -> tuple[Any, int]:
-    """Choose the device, load the data set; return it with the number of threads."""
+def prepare(
+    name: str,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+    columns: dict[str, Any],
+    table: dict[str, Any] | None = None,
+) -> tuple[Any, int]:
+    """Choose the device, load the data set; return it with the number of threads.
+
+    columns: what the user says of a table's columns, arguments of `load`. table: of a model, the columns of what it was
+    trained on: a table is read like that where the user says nothing.
+    """
     from nanoprune.lab.data import load
+    from nanoprune.lab.data.catalogue import NAMES
+    from nanoprune.lab.data.table_file import is_table, reading_of
     from nanoprune.lab.engine.passes import default_threads
 
     use_device(device)
-    return load(name, data_dir), threads or default_threads()
+    own = name not in NAMES and is_table(name)
+    if own and table and not any(columns.values()):
+        columns = dataclasses.asdict(reading_of(table))
+    dataset = load(name, data_dir, **columns)
+    if own and not table:
+        for line in column_lines(dataset.table):
+            click.echo(line, err=True)
+    return dataset, threads or default_threads()
+
+
+def recipe_from(path: pathlib.Path | None, dataset: Any) -> Any:
+    """The recipe in the file `path`, whose missing fields are those of the data set's own; None without a file."""
+    from nanoprune.lab.experiment.recipe_file import read_recipe
+    from nanoprune.lab.experiment.recipes import usual_recipe
+
+    return read_recipe(path, usual_recipe(dataset)) if path else None
+
+
+def save_recipe_to(path: pathlib.Path | None, recipe: Any, overwrite: bool) -> None:
+    """Write the recipe to the file `path`, if there is one."""
+    from nanoprune.lab.experiment.recipe_file import write_recipe
+
+    if path:
+        write_recipe(recipe, path, overwrite)
+        click.echo(f"{path}: the recipe", err=True)
 
 
 def check_model_file(out: pathlib.Path) -> None:
@@ -63,19 +105,31 @@ def model_run(out: pathlib.Path, resume: bool, overwrite: bool, every: float) ->
         yield run
 
 
-def check_outputs(source: pathlib.Path, *outputs: pathlib.Path | None, overwrite: bool) -> None:
+def check_outputs(*sources: pathlib.Path, outputs: Iterable[pathlib.Path | None], overwrite: bool) -> None:
     """Refuse to write over what is read, one result over another, or without `overwrite` over what is there."""
     from nanoprune.lab.storage.files import check_output
     from nanoprune.lab.storage.own_files import occupied
 
-    taken = {source.resolve()}
-    for path in filter(None, outputs):
+    taken = {source.resolve() for source in sources}
+    for path in outputs:
+        if path is None or path == STANDARD_OUTPUT:
+            continue
         if path.resolve() in taken:
             raise ArgumentError(f"{path} is named twice; give every result a file of its own")
         taken.add(path.resolve())
         check_output(path)
         if not overwrite and occupied(path):
             raise ArgumentError(f"{path} is there already; --overwrite writes over it, another name leaves it alone")
+
+
+def write_results(value: dict[str, Any], path: pathlib.Path) -> None:
+    """Write plain data as JSON to a file, or to standard output where `path` is -."""
+    from nanoprune.lab.storage.files import write_json
+
+    if path == STANDARD_OUTPUT:
+        click.echo(json.dumps(value, indent=1, allow_nan=False))
+    else:
+        write_json(value, path)
 
 
 def deliver(
@@ -85,20 +139,52 @@ def deliver(
     json_path: pathlib.Path | None,
     page: pathlib.Path | None,
 ) -> None:
-    """Write an audit's files and print its verdict and table."""
-    from nanoprune.lab.audit import write_audit
+    """Write an audit's files and print its verdict and table: on standard error where the JSON goes to the output."""
     from nanoprune.lab.report import audit_table, audit_verdict, write_audit_page
     from nanoprune.lab.storage.files import file_sha256
 
     results |= {"source": {"name": printable(source.name), "sha256": file_sha256(source)}, "command": command()}
     if json_path:
-        write_audit(results, json_path)
+        write_results(results, json_path)
     if page:
         write_audit_page(results, curves, page)
     safe = shown(results)
-    for paragraph in audit_verdict(safe):
-        click.echo(f"{paragraph}\n")
-    show(audit_table(safe))
+    tell([*safe["verdict"]["sentences"], *audit_verdict(safe)], audit_table(safe), json_path == STANDARD_OUTPUT)
+
+
+def deliver_comparison(
+    compared: Comparison, sources: dict[str, pathlib.Path], json_path: pathlib.Path | None, page: pathlib.Path | None
+) -> None:
+    """The same for a comparison of the files `sources`, by name."""
+    from nanoprune.lab.report import compare_table, compare_verdict, write_comparison_page
+    from nanoprune.lab.storage.files import file_sha256
+
+    results = compared.to_dict()
+    results |= {"sources": {name: file_sha256(path) for name, path in sources.items()}, "command": command()}
+    if json_path:
+        write_results(results, json_path)
+    if page:
+        write_comparison_page(results, compared.curves, page)
+    safe = shown(results)
+    tell(compare_verdict(safe), compare_table(safe), json_path == STANDARD_OUTPUT)
+
+
+def exit_status(audits: list[dict[str, Any]], fail_above: str | None) -> int:
+    """LEAKS where the verdict of one of the audits is `fail_above` or worse, or void; else 0. Says which on stderr."""
+    from nanoprune.lab.audit.verdict import reaches
+
+    found = [results["verdict"]["degree"] for results in audits]
+    worse = [degree for degree in found if fail_above and reaches(degree, fail_above)]
+    if worse:
+        click.echo(f"--fail-above {fail_above}: the verdict is {worse[0]}; exit status {LEAKS}", err=True)
+    return LEAKS if worse else 0
+
+
+def tell(paragraphs: list[str], table: Any, err: bool) -> None:
+    """Print paragraphs and a table."""
+    for paragraph in paragraphs:
+        click.echo(f"{paragraph}\n", err=err)
+    show(table, err)
 
 
 def changed(record: Any, **changes: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How the command line looks and fails: help, progress, tables, one-line errors."""
+"""How the command line looks and fails: help, tables, one-line errors."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import contextlib
 import difflib
 import os
 import sys
-import time
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 from nanoprune.errors import NanopruneError, Stopped
+from nanoprune.lab.engine.progress import ProgressBars as ProgressBars
 from nanoprune.lab.storage.text import printable
 
 PROGRAM = "python cli.py"  # how texts of this package call it; shown is the name that it was called by
 LONGEST = 2000  # characters of an error
-PERIOD = 30.0  # seconds between two lines of progress where there is no terminal
 
 
 def called() -> str:
@@ -34,17 +31,17 @@ def renamed(text: str) -> str:
     return text.replace(PROGRAM, called())
 
 
-def show(renderable: Any) -> None:
+def show(renderable: Any, err: bool = False) -> None:
     """Print a table: as wide as the terminal, but never so narrow that a column or a word is lost.
 
     Lines that do not fit are wrapped by the terminal. Where the output is no terminal and COLUMNS is not set, a table
     is as wide as it needs to be, so that each row is a line.
     """
-    console = Console()
+    console = Console(stderr=err)
     measured = Measurement.get(console, console.options.update(max_width=10_000), renderable)
     free = not console.is_terminal and "COLUMNS" not in os.environ
     width = max(console.width, measured.maximum if free else measured.minimum)
-    Console(width=width).print(renderable, crop=False, soft_wrap=False)
+    Console(width=width, stderr=err).print(renderable, crop=False, soft_wrap=False)
 
 
 def shown(value: Any) -> Any:
@@ -56,65 +53,6 @@ def shown(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [shown(inner) for inner in value]
     return value
-
-
-class ProgressBars:
-    """Progress on standard error: bars with the time left on a terminal, elsewhere a line every PERIOD seconds."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        console = Console(stderr=True)
-        self.bars = Bars(
-            *columns,
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
-        )
-        self.task: Any = None
-        self.stage, self.total, self.done = "", 0, 0
-        self.began = self.told = time.monotonic()
-
-    def __enter__(self) -> ProgressBars:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def start(self, stage: str, total: int | None) -> None:
-        """A new stage of `total` steps begins; the bar of the last one stays, complete."""
-        self.task = self.bars.add_task(printable(stage), total=total)
-        self.stage, self.total, self.done, self.began = printable(stage), total or 0, 0, time.monotonic()
-
-    def advance(self, steps: int = 1) -> None:
-        """So many more steps of the stage are done."""
-        self.bars.advance(self.task, steps)
-        self.done += steps
-        self._tell()
-
-    def reach(self, stage: str, done: int, total: int | None) -> None:
-        """`done` of `total` steps of `stage` are done."""
-        if self.task is None or self.stage != printable(stage):
-            self.start(stage, total)
-        self.bars.update(self.task, completed=done, total=total)
-        self.done, self.total = done, total or 0
-        self._tell()
-
-    def _tell(self) -> None:
-        """Where there are no bars, a line now and then: what is done, how long it took, how long the rest will take."""
-        now = time.monotonic()
-        if not self.bars.disable or now - self.told < PERIOD:
-            return
-        self.told, spent = now, now - self.began
-        share = f"{self.done:,} of {self.total:,}" if self.total else f"{self.done:,}"
-        left = f", about {_minutes(spent * (self.total / self.done - 1))} left" if self.done and self.total else ""
-        click.echo(f"{self.stage}: {share}, {_minutes(spent)}{left}", err=True)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
 
 
 class Command(click.Command):

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+from typing import Any
 
 import click
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.commands.columns import column_options, data_lines, data_record
 from nanoprune.lab.commands.console import Commands, ProgressBars
-from nanoprune.lab.commands.options import EPILOG, data_option, threads_option
+from nanoprune.lab.commands.options import EPILOG, data_option, dataset_argument, threads_option
 
 
-@click.group(cls=Commands, help="Fetch and pack data sets.")
+@click.group(cls=Commands, help="Describe, fetch and pack data sets.")
 def data() -> None:
     """The data sets."""
+
+
+@data.command(epilog=EPILOG)
+@dataset_argument
+@column_options
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def describe(dataset: str, data_dir: pathlib.Path | None, as_json: bool, columns: dict[str, Any]) -> None:
+    """Show what is understood of DATASET: records, classes, groups, and of a table the kind of each column.
+
+    \b
+    python cli.py data describe mine.npz
+    python cli.py data describe patients.csv --label readmitted --group patient_nbr
+    """
+    from nanoprune.lab.data import load
+
+    found = load(dataset, data_dir, **columns)
+    if as_json:
+        click.echo(json.dumps(data_record(found), indent=1))
+    else:
+        for line in data_lines(found):
+            click.echo(line)
 
 
 @data.command(epilog=EPILOG)

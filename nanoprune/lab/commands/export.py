@@ -68,7 +68,7 @@ def export(
     if beside and target != "web":
         raise ArgumentError(f"--beside is for web, not for {target}; leave the option out")
     read = load_model(model)
-    check_outputs(model, out, overwrite=overwrite)
+    check_outputs(model, outputs=[out], overwrite=overwrite)
     if audited:
         check_shrunk(read, load_model(audited), audited)
     summary = read_audit(audit, audited or model) if audit else None

@@ -59,7 +59,7 @@ def import_(
 
     use_device("cpu")
     check_model_file(out)
-    check_outputs(weights, out, overwrite=overwrite)
+    check_outputs(weights, outputs=[out], overwrite=overwrite)
     if (mean is None) != (std is None):
         raise ArgumentError("--mean and --std must be given together")
     check_standardisation(mean, std)

@@ -66,6 +66,10 @@ privacy_options = options(
     click.option("--delta", type=float, help="Of DP-SGD's budget; below 1 / members.  [default: the recipe's]"),
     click.option("--clip", type=float, help="Norm that DP-SGD clips gradients to.  [default: the recipe's]"),
 )
+recipe_options = options(
+    click.option("--recipe", "recipe_path", type=FILE, help="JSON of a recipe, or of some of its fields."),
+    click.option("--save-recipe", type=FILE, help="Write the recipe to this .json file, first of all."),
+)
 scope_option = click.option(
     "--scope",
     type=click.Choice(["layer", "erk", "global"]),
@@ -98,10 +102,26 @@ alpha_option = click.option(
     help="Intervals have confidence 1 - alpha.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Write over files that are there already.")
+json_option = click.option(
+    "--json", "json_path", type=FILE, help="Write the results to this file; - is standard output.  [default: none]"
+)
 results_options = options(
-    click.option("--json", "json_path", type=FILE, help="Write the results to this file.  [default: none]"),
+    json_option,
     click.option("--report", "page", type=FILE, help="Write a self-contained HTML page.  [default: none]"),
     overwrite_option,
+)
+verdict_options = options(
+    click.option(
+        "--prior",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.1,
+        help="Share of members among those whom an attacker may accuse, for the verdict's precision.",
+    ),
+    click.option(
+        "--fail-above",
+        type=click.Choice(["slight", "clear", "severe"]),
+        help="End with exit status 3 where the leak is of this degree or worse, or the audit void.  [default: never]",
+    ),
 )
 resume_options = options(
     click.option("--resume", is_flag=True, help="Resume an interrupted run where it stands; the bits are the same."),

@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nanoprune.backend import use_device
-from nanoprune.lab.commands.common import changed, check_outputs, model_run, prepare
+from nanoprune.lab.commands.columns import column_options
+from nanoprune.lab.commands.common import (
+    STANDARD_OUTPUT,
+    changed,
+    check_outputs,
+    model_run,
+    prepare,
+    recipe_from,
+    save_recipe_to,
+    write_results,
+)
 from nanoprune.lab.commands.console import Command, ProgressBars, show, shown
 from nanoprune.lab.commands.options import (
     EPILOG,
     FILE,
     OF_RECIPE,
     game_option,
+    json_option,
     machine_options,
     out_option,
     own_data_option,
+    recipe_options,
     resume_options,
     scheme_options,
     scope_option,
 )
 from nanoprune.lab.commands.types import Keep
 
+if TYPE_CHECKING:
+    from nanoprune.lab.audit import Comparison
+
 HELP = """Prune the model file MODEL by ADMM, retrain the weights that are left, and write the result.
 
 Prints one line for each ADMM iteration; then for each layer the share of the weights that was asked for and that is
-left, with parameters, multiplications and bytes; last the accuracies and the compression. A pruned model can be pruned
+left, with parameters, multiplications and bytes; last the accuracies, the compression, and what pruning did to the
+strongest threshold attack on the model's own members (`audit` and `attack` try more). A pruned model can be pruned
 further: a ratio that would give back pruned weights is refused. An interrupted run is resumed with --resume.
 
 \b
@@ -56,7 +72,7 @@ python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
 @click.option("--adaptive", is_flag=True, help="Adapt rho to balance the residuals.")
 @scope_option
 @scheme_options
-@click.option("--json", "json_path", type=FILE, help="Write the last table to this file.  [default: none]")
+@json_option
 @click.option(
     "--release",
     metavar="DATA",
@@ -65,6 +81,8 @@ python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
 @click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; repeatable.  [default: none]")
 @game_option
 @own_data_option
+@column_options
+@recipe_options
 @resume_options
 @machine_options
 def prune(
@@ -92,14 +110,16 @@ def prune(
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
+    columns: dict[str, Any],
+    recipe_path: pathlib.Path | None,
+    save_recipe: pathlib.Path | None,
 ) -> None:
-    from nanoprune.lab.experiment.keep_file import read_keep_file
-    from nanoprune.lab.experiment.recipes import one_ratio, recipe_for
+    from nanoprune.lab.experiment.keep_file import one_ratio, read_keep_file
+    from nanoprune.lab.experiment.recipes import recipe_for
     from nanoprune.lab.export import write_files
     from nanoprune.lab.export.release import release_files
     from nanoprune.lab.models.model import load_model, save_model
-    from nanoprune.lab.report import cost_table
-    from nanoprune.lab.storage.files import write_json
+    from nanoprune.lab.workflow.leakage import leakage_change
     from nanoprune.lab.workflow.single_model import prune_model, summary_line
     from nanoprune.lab.zoo.build import size_of
     from nanoprune.lab.zoo.cost import costs
@@ -108,13 +128,19 @@ def prune(
 
     use_device(device)
     dense = load_model(model)
-    dataset, threads = prepare(data or dense.dataset, device, threads, data_dir)
+    dataset, threads = prepare(data or dense.dataset, device, threads, data_dir, columns, dense.table)
     members = "all" if dense.members is None else dense.members
     ratios = one_ratio(keep, read_keep_file(keep_file, layer_names(dense.net)) if keep_file else None, scheme)
     network, size = dense.net.description["network"], size_of(dense.net.description)
     changes = {"keep": (ratios,), "scope": scope, "scheme": scheme, "exempt": exempt, "via": via or None}
     changes |= {"network": network, "widths": tuple(size) if isinstance(size, list) else size}
-    recipe = recipe_for(dataset, members, minmax=minmax or 0.0, **changes)
+    recipe = recipe_for(
+        dataset,
+        members,
+        recipe_from(recipe_path, dataset),
+        minmax=minmax if minmax is not None or recipe_path else 0.0,
+        **changes,
+    )
     recipe = dataclasses.replace(
         recipe,
         prune=changed(recipe.prune, epochs=epochs, lr=lr),
@@ -122,21 +148,36 @@ def prune(
         admm=changed(recipe.admm, rho=rho, iterations=iterations, adaptive=adaptive or None),
     )
     budget = recipe.budget(dense.net, ratios)
-    check_outputs(out, json_path, overwrite=overwrite or resume)
+    check_outputs(out, outputs=[json_path], overwrite=overwrite or resume)
+    save_recipe_to(save_recipe, recipe, overwrite or resume)
+
+    def solved(iteration: Iteration) -> None:
+        click.echo(iteration.line(), err=on_stderr)
+
+    on_stderr = json_path == STANDARD_OUTPUT
     with model_run(out, resume, overwrite, checkpoint_every) as run:
-        click.echo(Iteration.HEADER)
+        click.echo(Iteration.HEADER, err=on_stderr)
         with ProgressBars() as progress:
-            pruned = prune_model(
-                dense, dataset, recipe, ratios, threads, progress, lambda iteration: click.echo(iteration.line()), run
-            )
+            pruned = prune_model(dense, dataset, recipe, ratios, threads, progress, solved, run)
         if not run.finished:
             run.finish(lambda folder: save_model(pruned, folder / out.name))
     if release:
         write_files(release_files(pruned, out, release), overwrite)
-    found = costs(pruned.net, budget)
+    leaks = leakage_change(dense, pruned, dataset, threads)
+    _tell(costs(pruned.net, budget), summary_line(pruned, dataset), leaks, json_path)
+
+
+def _tell(found: dict[str, Any], summary: str, leaks: Comparison | None, json_path: pathlib.Path | None) -> None:
+    """Print the costs, the accuracies and what pruning did to leakage; on standard error where the JSON goes there."""
+    from nanoprune.lab.report import cost_table, leakage_line
+    from nanoprune.lab.workflow.leakage import in_brief
+
+    on_stderr = json_path == STANDARD_OUTPUT
     if json_path:
-        write_json(found, json_path)
-    show(cost_table(shown(found)))
+        write_results(found | {"leakage": leaks and in_brief(leaks)}, json_path)
+    show(cost_table(shown(found)), on_stderr)
     for name in (of["layer"] for of in found["layers"] if of["kept"] == 0):
         click.echo(f"warning: {name} has no weight left: what comes before it cannot reach the outputs", err=True)
-    click.echo(summary_line(pruned, dataset))
+    click.echo(summary, err=on_stderr)
+    told = leakage_line(leaks.to_dict()) if leaks else "leakage: not measured, there are too few members or others"
+    click.echo(told, err=on_stderr)

@@ -34,7 +34,7 @@ def quantise(model: pathlib.Path, out: pathlib.Path, overwrite: bool) -> None:
 
     use_device("cpu")
     before = load_model(model)
-    check_outputs(model, out, overwrite=overwrite)
+    check_outputs(model, outputs=[out], overwrite=overwrite)
     if out.exists() and not overwrite:
         raise ArgumentError(f"{out} is there already; --overwrite replaces it, another --out leaves it alone")
     after = quantised_model(before)

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.commands.common import changed, command, prepare
+from nanoprune.lab.commands.columns import column_options
+from nanoprune.lab.commands.common import changed, command, prepare, recipe_from, save_recipe_to
 from nanoprune.lab.commands.console import Command, ProgressBars, show, shown
 from nanoprune.lab.commands.options import (
     EPILOG,
@@ -21,6 +22,7 @@ from nanoprune.lab.commands.options import (
     machine_options,
     network_options,
     privacy_options,
+    recipe_options,
     resume_options,
     scheme_options,
     scope_option,
@@ -57,6 +59,8 @@ python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,privat
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @dataset_argument
+@column_options
+@recipe_options
 @click.option("--out", type=FILE, help="Folder of the results.  [default: results/DATASET]")
 @click.option(
     "--seeds",
@@ -129,21 +133,26 @@ def reproduce(
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
+    columns: dict[str, Any],
+    recipe_path: pathlib.Path | None,
+    save_recipe: pathlib.Path | None,
 ) -> None:
     from nanoprune.lab.engine.folder import Run
-    from nanoprune.lab.experiment.keep_file import read_keep_file
+    from nanoprune.lab.experiment.keep_file import layer_names, read_keep_file
     from nanoprune.lab.experiment.methods import check_private
-    from nanoprune.lab.experiment.recipes import layer_names, recipe_for
+    from nanoprune.lab.experiment.recipes import recipe_for
     from nanoprune.lab.experiment.results import write_results
     from nanoprune.lab.report import check_results, controls_table, results_table, write_report
     from nanoprune.lab.workflow.reproduce import reproduce as compare
 
-    data, threads = prepare(dataset, device, threads, data_dir)
+    data, threads = prepare(dataset, device, threads, data_dir, columns)
     sizes = {"reference": reference, "nonmembers": nonmembers}
     if keep_file:
         keep = (*keep, read_keep_file(keep_file, layer_names(data, members, network)))
     changes = {"keep": keep or None, "scope": scope, "minmax": minmax, "seeds": seeds, "scheme": scheme}
-    recipe = recipe_for(data, members, **changes, **sizes, exempt=exempt, network=network, widths=width)
+    recipe = recipe_for(
+        data, members, recipe_from(recipe_path, data), **changes, **sizes, exempt=exempt, network=network, widths=width
+    )
     private = changed(recipe.private, epsilons=epsilon or None, delta=delta, clip=clip)
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, weight_decay=weight_decay), private=private)
     if epsilon and methods == "default":
@@ -156,6 +165,7 @@ def reproduce(
         raise ArgumentError("shadows are for --attacks full; give that, or leave them out")
     out = out or pathlib.Path("results") / pathlib.Path(data.name).stem
     numbers = range(first_seed, first_seed + recipe.seeds)
+    save_recipe_to(save_recipe, recipe, overwrite or resume)
     with Run(out, resume, overwrite, checkpoint_every, outputs=OUTPUTS) as run:
         with ProgressBars() as progress:
             results, curves = compare(data, recipe, numbers, threads, progress, command(), shadows or 0, methods, run)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import click
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.commands.common import changed, model_run, prepare
+from nanoprune.lab.commands.columns import column_options
+from nanoprune.lab.commands.common import changed, model_run, prepare, recipe_from, save_recipe_to
 from nanoprune.lab.commands.console import Command, ProgressBars
 from nanoprune.lab.commands.options import (
     EPILOG,
@@ -19,6 +21,7 @@ from nanoprune.lab.commands.options import (
     network_options,
     out_option,
     privacy_options,
+    recipe_options,
     resume_options,
     split_options,
 )
@@ -40,6 +43,8 @@ python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @dataset_argument
+@column_options
+@recipe_options
 @out_option
 @network_options
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the members.  [default: the recipe's]")
@@ -72,14 +77,25 @@ def train(
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
+    columns: dict[str, Any],
+    recipe_path: pathlib.Path | None,
+    save_recipe: pathlib.Path | None,
 ) -> None:
     from nanoprune.lab.experiment.recipes import recipe_for
     from nanoprune.lab.models.model import save_model
     from nanoprune.lab.workflow.single_model import summary_line, train_model
 
-    data, threads = prepare(dataset, device, threads, data_dir)
+    data, threads = prepare(dataset, device, threads, data_dir, columns)
     sizes = {"reference": reference, "nonmembers": nonmembers}
-    recipe = recipe_for(data, members, minmax=minmax or 0.0, network=network, widths=width, **sizes)
+    recipe = recipe_for(
+        data,
+        members,
+        recipe_from(recipe_path, data),
+        minmax=minmax if minmax is not None or recipe_path else 0.0,
+        network=network,
+        widths=width,
+        **sizes,
+    )
     recipe = dataclasses.replace(recipe, dense=changed(recipe.dense, epochs=epochs, lr=lr))
     if epsilon is not None and minmax:
         raise ArgumentError("epsilon is for training without the Min-Max game; leave out one of the two")
@@ -88,6 +104,7 @@ def train(
     if epsilon is not None:
         private = changed(recipe.private, epsilons=(epsilon,), delta=delta, clip=clip, lr=lr, epochs=epochs)
         recipe = dataclasses.replace(recipe, private=private)
+    save_recipe_to(save_recipe, recipe, overwrite or resume)
     with model_run(out, resume, overwrite, checkpoint_every) as run:
         with ProgressBars() as progress:
             model = train_model(data, recipe, seed, threads, progress, epsilon, run=run)

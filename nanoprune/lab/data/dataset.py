@@ -13,20 +13,22 @@ from nanoprune.errors import DataError
 class Dataset:
     """N labelled records, samples first: a batch is gathered as rows and transposed to samples-last by the trainer.
 
-    x is an array, or a `Packed` file too large for memory, which gathers rows as an array does.
+    x is an array; or a `Packed` file too large for memory, or a `Table` of one's own, which gather rows as an array
+    does. A table has features on any scale, and NaN where there is no value.
 
     Raises DataError on arrays of a wrong dtype or shape, no records, lengths that differ, labels out of range, features
     that are not finite numbers in [0, 1], and a `train` that is not in 1 .. N.
     """
 
     name: str  # "mnist"
-    x: Any  # (N, F) or, images, (N, H, C, W); float32 in [0, 1]
+    x: Any  # (N, F) or, images, (N, H, C, W); float32 in [0, 1], or of a table as it is
     y: np.ndarray  # (N,) int64 in 0 .. classes-1
     classes: int
     train: int  # the first `train` records are the official training set; N where there is no official split
     sha256: str  # of the records as they were read, before scaling, and of the labels
     class_names: tuple[str, ...] | None = None  # the labels of the classes, where the file has labels of its own
     title: str = ""  # what results call it: its name, unless the records are a copy that differs from the official ones
+    groups: np.ndarray | None = None  # (N,) int64 in 0 .. G-1: whose records they are, where that is known
 
     def __post_init__(self) -> None:
         if not self.title:
@@ -40,11 +42,16 @@ class Dataset:
             raise DataError(f"{self.name}: {len(x)} records but labels of shape {y.shape}, expected one label a record")
         if y.min() < 0 or y.max() >= self.classes:
             raise DataError(f"{self.name}: labels from {y.min()} to {y.max()}, expected 0 to {self.classes - 1}")
-        low, high = x.min(), x.max()  # a NaN anywhere makes both NaN, and every comparison with it false
+        low, high = (0, 1) if self.table else (x.min(), x.max())  # a NaN makes both NaN, and every comparison false
         if not (low >= 0 and high <= 1):
             raise DataError(f"{self.name}: features from {low} to {high}, expected finite numbers in [0, 1]")
         if not 1 <= self.train <= len(x):
             raise DataError(f"{self.name}: official training set of {self.train} records, expected 1 to {len(x)}")
+
+    @property
+    def table(self) -> dict[str, Any] | None:
+        """What the columns of a table are, plain data; None where x is no table."""
+        return getattr(self.x, "about", None)
 
     @classmethod
     def of(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.data import cifar, location30, mnist, purchase100, texas100
+from nanoprune.lab.data import cifar, location30, medical, mnist, pneumonia, purchase100, texas100
 from nanoprune.lab.data.catalogue import check_name, find_data_dir
 from nanoprune.lab.data.source import SourceFile
 from nanoprune.lab.storage.files import atomic_path
@@ -27,6 +27,12 @@ SOURCES = {  # where each data set comes from; the others need no download, or c
     "texas100": (texas100.FILES, location30.MIRRORS),
     "cifar10": ((cifar.CIFAR10.archive,), cifar.MIRRORS),
     "cifar100": ((cifar.CIFAR100.archive,), cifar.MIRRORS),
+}
+BY_HAND = {  # what has to be fetched by hand, each file from its `home`
+    "diabetes130": (medical.DIABETES130,),
+    "thyroid": (medical.THYROID,),
+    "pneumonia": (pneumonia.FILE,),
+    "adult": medical.ADULT,
 }
 TIMEOUT = 30.0  # seconds that a mirror may be silent
 SLOWEST = 20_000  # bytes a second that it must send on average, after the first TIMEOUT seconds
@@ -45,12 +51,18 @@ def fetch(
 
     data_dir: as in `find_data_dir`. mirrors: base addresses to try in turn, files: what to fetch; None for those of the
     data set. A file is right by its SHA-256; where that is not known, every record of it is parsed. Raises
-    ArgumentError on another name or a mirror that is not http(s), DataError if no mirror has a file or it cannot be
-    written.
+    ArgumentError on another name, on one that has to be fetched by hand, or a mirror that is not http(s), DataError if
+    no mirror has a file or it cannot be written.
     """
     check_name(name)
     if name == "imagenet":
         raise ArgumentError("imagenet cannot be fetched: ask its owners for it, then run 'python cli.py data pack'")
+    if name in BY_HAND:
+        files = ", ".join(file.name for file in BY_HAND[name])
+        where = find_data_dir(data_dir) / BY_HAND[name][0].dataset
+        raise ArgumentError(
+            f"{name} cannot be fetched: get {files} from {BY_HAND[name][0].home} and put it into {where}"
+        )
     known, places = SOURCES.get(name, ((), ()))
     mirrors = places if mirrors is None else mirrors
     for mirror in mirrors:

@@ -124,8 +124,8 @@ def _refuse_existing(out: pathlib.Path) -> None:
         raise DataError(f"{printable(out)} is there already; remove it, or name another file")
 
 
-def crop(path: str | os.PathLike) -> np.ndarray | None:
-    """The middle of a JPEG file's image, (SIDE, 3, SIDE) uint8, its shorter side resized to SHORTER.
+def crop(path: str | os.PathLike, shorter: int = SHORTER, side: int = SIDE) -> np.ndarray | None:
+    """The middle of a JPEG file's image, (side, 3, side) uint8, its shorter side resized to `shorter` pixels.
 
     None if it is broken: not a regular file, not JPEG data whatever its name (Pillow would start Ghostscript on
     PostScript), too large, or damaged. Its size is checked before it is decoded.
@@ -133,7 +133,7 @@ def crop(path: str | os.PathLike) -> np.ndarray | None:
     Image = _pillow()
     try:
         with open_regular(path) as file, Image.open(file, formats=("JPEG",)) as image:
-            width, height = (side * SHORTER // min(image.size) for side in image.size)
+            width, height = (length * shorter // min(image.size) for length in image.size)
             if max(width * height, image.width * image.height) > LARGEST:
                 return None
             rgb = image.convert("RGB")
@@ -141,8 +141,8 @@ def crop(path: str | os.PathLike) -> np.ndarray | None:
         raise
     except Exception:  # whatever a decoder raises on damaged bytes; Pillow names no class for all of it
         return None
-    left, top = round((width - SIDE) / 2), round((height - SIDE) / 2)
-    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + SIDE, top + SIDE))
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + side, top + side))
     return np.ascontiguousarray(np.asarray(rgb).swapaxes(1, 2))  # (H, C, W)
 
 
@@ -151,7 +151,7 @@ def _pillow() -> types.ModuleType:
     try:
         return importlib.import_module("PIL.Image")
     except ImportError as error:
-        raise ArgumentError("data pack needs Pillow; install it with: pip install 'nanoprune[images]'") from error
+        raise ArgumentError("JPEG files need Pillow; install it with: pip install 'nanoprune[images]'") from error
 
 
 def _folders(folder: pathlib.Path) -> list[str]:

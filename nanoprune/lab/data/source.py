@@ -1,17 +1,15 @@
 """Files of data sets as they were published: found, read within bounds, and verified before anything parses them."""
 
-import gzip
 import hashlib
-import io
 import os
 import pathlib
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from nanoprune.errors import DataError
 from nanoprune.lab.storage.bounded import read_bounded
+from nanoprune.lab.storage.unpack import unpacked
 
 GZIP = b"\x1f\x8b"  # how gzip data starts
 GITHUB_LIMIT = 100 << 20  # bytes: no file of a repository on GitHub is larger
@@ -21,9 +19,10 @@ GITHUB_LIMIT = 100 << 20  # bytes: no file of a repository on GitHub is larger
 class SourceFile:
     """A published file: its data set, its name, and the size in bytes and SHA-256 of its content.
 
-    The content of a file whose name ends in .gz is what it unpacks to: the gzip wrapping differs among mirrors.
-    Archives (.tgz, .tar.gz) are taken as they are. sha256 None: not known to us; `size` is then the largest number of
-    bytes, and `parse`, which takes the content and raises DataError unless all of it is as it should be, stands for it.
+    The content of a packed file (.gz, or .xz beside a plain name) is what it unpacks to: the wrapping differs among
+    mirrors. Archives (.tgz, .tar.gz) are taken as they are. home: where it is to be had, if not by `fetch`.
+    sha256 None: not known to us; `size` is then the largest number of bytes, and `parse`, which takes the content and
+    raises DataError unless all of it is as it should be, stands for it.
     """
 
     dataset: str
@@ -31,6 +30,7 @@ class SourceFile:
     size: int
     sha256: str | None
     parse: Callable[[bytes], Any] | None = field(default=None, compare=False)
+    home: str = ""
 
     @property
     def limit(self) -> int:
@@ -40,13 +40,13 @@ class SourceFile:
     def find(self, data_dir: pathlib.Path) -> pathlib.Path | None:
         """Where the file is under `data_dir`, as published or unpacked by hand; None if it is not there."""
         folder = data_dir / self.dataset
-        names = (self.name, self.name.removesuffix(".gz"))
+        names = (self.name, self.name.removesuffix(".gz"), f"{self.name}.xz", f"{self.name}.gz")
         return next((folder / name for name in names if os.path.isfile(folder / name)), None)
 
     def read(self, data_dir: pathlib.Path) -> bytes:
         """The verified content of the file; DataError if it is missing, unreadable or not the published one."""
         path = self.find(data_dir)
-        fetch = f"run 'python cli.py data fetch {self.dataset}'"
+        fetch = f"get it from {self.home}" if self.home else f"run 'python cli.py data fetch {self.dataset}'"
         if path is None:
             raise DataError(
                 f"{self.dataset}: {self.name} not found in {data_dir / self.dataset}; {fetch}, "
@@ -75,8 +75,8 @@ class SourceFile:
             if not data.startswith(GZIP):
                 raise DataError(f"{source}: starts with {data[:4].hex(' ') or 'nothing'}, expected a gzip archive")
             return data
-        if self.name.endswith(".gz") and not self.name.endswith(".tar.gz") and data.startswith(GZIP):
-            data = gunzip(data, self.size, source)
+        if not self.name.endswith((".tgz", ".tar.gz")):
+            data = unpacked(data, self.size, source)
         found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
             raise DataError(
@@ -84,15 +84,3 @@ class SourceFile:
                 f"expected {self.size} bytes with {self.sha256[:16]}..."
             )
         return data
-
-
-def gunzip(data: bytes, limit: int, source: str) -> bytes:
-    """Unpack gzip `data` to at most `limit` bytes; DataError, naming `source`, if it is damaged, cut off or longer."""
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            content = file.read(limit + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{source}: damaged gzip data ({error})") from error
-    if len(content) > limit:
-        raise DataError(f"{source}: unpacks to more than the {limit} bytes expected")
-    return content

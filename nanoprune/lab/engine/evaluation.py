@@ -47,8 +47,10 @@ def accuracy(
     ws: Workspace | None = None,
     group: ProcessGroup | None = None,
 ) -> np.ndarray:
-    """Share of the records index (R, n) that each replica classifies correctly, (R,); a group divides the records."""
+    """Share of the records index (R, n) that each replica classifies correctly, (R,); a group divides the records. NaN
+    where there are none.
+    """
     own = index[:, group.shard(index.shape[1])] if group else index  # (R, up to n)
     right = (predict_shard(net, records, own, ws).argmax(axis=2) == to_host(records.y)[own]).sum(axis=1)  # (R,)
     (right,) = group.all_reduce(right) if group else (right,)
-    return right / index.shape[1]
+    return right / index.shape[1] if index.shape[1] else np.full(len(index), np.nan)

@@ -20,6 +20,7 @@ from nanoprune.lab.engine.evaluation import accuracy, evaluation_batch, predict_
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.shards import Advance, map_shards, sample_threads, shard_size, train_shards
+from nanoprune.lab.experiment.columns import description_for, fit_columns
 from nanoprune.lab.experiment.evaluate import Outcome, Outputs, evaluate
 from nanoprune.lab.experiment.fleet import Ended, train_shard
 from nanoprune.lab.experiment.memory import check_memory, resident
@@ -28,7 +29,7 @@ from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
 from nanoprune.lab.privacy.accounting import summed_up
 from nanoprune.lab.storage.checkpoint import Checkpoints, Saved, Slot
-from nanoprune.lab.zoo import build, describe
+from nanoprune.lab.zoo import build
 from nanoprune.nn import Network
 from nanoprune.records import Records
 
@@ -108,9 +109,8 @@ class Experiment:
         sizes = (recipe.members, recipe.reference, recipe.nonmembers)
         self.splits = list(splits) if splits else [make_split(dataset, *sizes, seed) for seed in self.seeds]
         self.records = Records(dataset.x, dataset.y)
-        size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
         self.queries = label_queries(dataset)
-        self.description = describe(recipe.network, *size, dropout=recipe.dropout)
+        self.description = description_for(dataset, recipe)
         self._check(drawn=not splits)
 
     def _check(self, drawn: bool) -> None:
@@ -141,11 +141,16 @@ class Experiment:
         """The records of one part of the splits, such as "members"; (seeds, n)."""
         return np.stack([getattr(split, part) for split in self.splits])
 
+    def _initial(self, description: dict | None = None, known: str = "members") -> Network:
+        """Networks with their initial weights, one a seed. known: the records by which a table's columns are scaled."""
+        net = build(description or self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        return fit_columns(net, self.dataset.x, self.indices(known))
+
     def dense(
         self, method: str, description: dict | None = None, lam: float = 0.0, epochs: int | None = None
     ) -> Trained:
         """Dense networks trained from their initial weights, with the game where lambda > 0, for the first `epochs`."""
-        net = build(description or self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        net = self._initial(description)
         steps = [[self.recipe.train_step(lam, epochs)] for _ in self.seeds]
         last = epochs or self.recipe.dense.epochs
         return self._fleet(method, net, steps, last, lambda shard, _: shard.dense(lam, epochs))
@@ -170,7 +175,7 @@ class Experiment:
 
     def stopped_after(self, method: str, epochs: np.ndarray) -> Trained:
         """The baseline stopped after epochs[r] epochs in seed r, (seeds,)."""
-        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        net = self._initial()
         last = int(epochs.max())
         steps = [[self.recipe.train_step(0.0, int(e))] for e in epochs]
         trained = self._fleet(method, net, steps, last, lambda shard, rows: shard.stopped(epochs[rows], last))
@@ -181,7 +186,7 @@ class Experiment:
         """Dense networks, each as it was after its best epoch on the reference set; see `Shard.validated`."""
         if self.recipe.reference < 1:
             raise ArgumentError(f"reference must be at least 1 for {method}, which validates on it, got 0")
-        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        net = self._initial()
         steps = [[self.recipe.train_step(0.0)] for _ in self.seeds]
         trained = self._fleet(method, net, steps, self.recipe.dense.epochs, lambda shard, _: shard.validated())
         trained.steps = [[self.recipe.train_step(0.0, int(e))] for e in trained.curves["stopped_after"][:, 0]]
@@ -226,7 +231,7 @@ class Experiment:
 
     def private_by(self, method: str, noise: float, variant: str = "dense", keep: Keep | None = None) -> Trained:
         """The same with a given noise multiplier."""
-        net = build(self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
+        net = self._initial(known="reference")  # nothing may be computed from the members beside DP-SGD
         stages = () if keep is None else self.recipe.stages(net, keep)
         step = self.recipe.private_step(self.indices("members").shape[1], noise, variant, keep)
         trained = self._fleet(

@@ -1,12 +1,18 @@
-"""The keep ratios of layers from a JSON file."""
+"""The keep ratios of layers: from an option, a scheme, or a JSON file."""
 
 from __future__ import annotations
 
 import os
 import reprlib
 
-from nanoprune.errors import DataError
+from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.data import Dataset
+from nanoprune.lab.experiment.columns import description_for
+from nanoprune.lab.experiment.recipes import Keep, recipe_for
 from nanoprune.lab.storage.bounded import read_json
+from nanoprune.lab.zoo import build
+from nanoprune.lab.zoo.ratios import layer_names as names_of
+from nanoprune.prune import parse_scheme
 
 
 def read_keep_file(path: str | os.PathLike, names: list[str]) -> tuple[float, ...]:
@@ -31,3 +37,21 @@ def read_keep_file(path: str | os.PathLike, names: list[str]) -> tuple[float, ..
             raise DataError(f"{path}: the ratio of {name} must lie in (0, 1], got {reprlib.repr(ratio)}")
         found[name] = float(ratio)
     return tuple(found.get(name, 1.0) for name in names)
+
+
+def layer_names(dataset: Dataset, members: int | str | None = None, network: str | None = None) -> list[str]:
+    """The names of the layers with weights of the network of `recipe_for`."""
+    recipe = recipe_for(dataset, members, network=network)
+    net = build(description_for(dataset, recipe), replicas=0)
+    return names_of(net)
+
+
+def one_ratio(keep: Keep | None, from_file: Keep | None, scheme: str | None) -> Keep:
+    """The ratio (or one per layer) from an option, a file or a scheme; ArgumentError unless exactly one gives it."""
+    of_scheme = parse_scheme(scheme).keep if scheme else None
+    given = [ratio for ratio in (keep, from_file) if ratio is not None]
+    if len(given) > 1:
+        raise ArgumentError("keep comes from --keep or from --keep-file, got both; leave one out")
+    if not given and of_scheme is None:
+        raise ArgumentError("keep is missing: give --keep, --keep-file, or a --scheme N:M, which brings its ratio")
+    return given[0] if given else of_scheme

@@ -70,6 +70,26 @@ def _add(noise: np.ndarray) -> Perturbation:
     return lambda X: xp.minimum(xp.maximum(X + to_device(noise[:, None].astype(X.dtype)), 0), 1)
 
 
+def table_perturbations(spread: np.ndarray, column: np.ndarray, generator: np.random.Generator) -> list[Perturbation]:
+    """The queries for tables, the unchanged record first: numbers get Gaussian noise of NOISE times their `spread`, and
+    a category is taken away, all its features 0, with a probability of NOISE.
+
+    spread (F,): the standard deviation of a number, 0 for what is none. column (F,): which column of categories a
+    feature belongs to, -1 for none.
+    """
+    found: list[Perturbation] = [lambda X: X.copy()]
+    for strength in NOISE:
+        for _ in range(DRAWS):
+            gone = np.append(generator.random(column.max() + 1) < strength, False)  # the last one for -1
+            found.append(_blur(~gone[column], strength * spread * generator.standard_normal(len(spread))))
+    return found
+
+
+def _blur(kept: np.ndarray, noise: np.ndarray) -> Perturbation:
+    """x -> x + noise where `kept` (F,) is true, else 0; no value (NaN) stays none."""
+    return lambda X: X * to_device(kept[:, None].astype(X.dtype)) + to_device(noise[:, None].astype(X.dtype))
+
+
 class Logistic:
     """A logistic model of membership, P(member | features) = 1 / (1 + exp(-w . (features, 1))); w (d + 1,) float64."""
 

@@ -12,9 +12,8 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.experiment.settings import DefenceSettings, Private
 from nanoprune.lab.privacy.accounting import noise_for, phase, statement
-from nanoprune.lab.zoo import architecture, build, describe
+from nanoprune.lab.zoo import architecture
 from nanoprune.lab.zoo.ratios import USUAL, layer_ratios
-from nanoprune.lab.zoo.ratios import layer_names as names_of
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings, Budget, parse_scheme
 from nanoprune.prune.budget import check_scope
@@ -166,6 +165,26 @@ def _tabular(members: int, reference: int, nonmembers: int) -> Recipe:
     )
 
 
+def _table(members: int, epochs: tuple[int, int, int], lr: float, **changes: Any) -> Recipe:
+    """Tables with numbers and categories. epochs: of dense training, of pruning and of retraining."""
+    recipe = Recipe(
+        network="mlp",
+        widths=(128, 64),
+        members=members,
+        reference=members,
+        nonmembers=members,
+        seeds=5,
+        keep=(0.1,),
+        dense=Schedule(epochs=epochs[0], lr=lr),
+        prune=Schedule(epochs=epochs[1], lr=lr, decay="cosine", weight_decay=1e-3),
+        retrain=Schedule(epochs=epochs[2], lr=round(lr / 5, 6), weight_decay=1e-3),
+        admm=ADMMSettings(rho=0.05),
+        scope="global",
+        private=Private(batch=min(256, members // 4)),
+    )
+    return dataclasses.replace(recipe, **changes)
+
+
 def _cifar(epochs: tuple[int, int, int], augment: str = "none", **changes: Any) -> Recipe:
     """Small colour images. epochs: of dense training, of pruning and of retraining.
 
@@ -195,7 +214,8 @@ def usual_recipe(dataset: Dataset) -> Recipe:
     """The recipe of a data set by its name, or one to try first by its shape and size: a third of the records, at most
     10,000, are members, a third the reference set, a third non-members.
 
-    Colour images of 32 x 32 and more get resnet18, other images of 16 x 16 and more lenet-5, the rest an mlp.
+    Colour images of 32 x 32 and more get resnet18, other images of 16 x 16 and more lenet-5, the rest an mlp. Of a
+    table with columns at most 5,000 are members, and the epochs are few: such networks learn their members by heart.
     """
     if dataset.name in RECIPES:
         return RECIPES[dataset.name]
@@ -206,6 +226,8 @@ def usual_recipe(dataset: Dataset) -> Recipe:
         return dataclasses.replace(_cifar((15, 15, 8)), **sizes)
     if side >= 16:
         return dataclasses.replace(RECIPES["mnist"], **sizes)
+    if dataset.table:
+        return _table(min(third, 5000), (15, 15, 5) if third >= 1000 else (40, 30, 10), 0.02, keep=(0.1, 0.05))
     of = "digits" if third < 500 else "location30" if third < 5000 else "purchase100"
     return dataclasses.replace(RECIPES[of], **sizes, seeds=3, keep=(0.1, 0.05), scope="global", minmax=1.0)
 
@@ -262,6 +284,22 @@ RECIPES = {
     # Epochs for about an hour on two cores. cifar100 has not been run.
     "cifar10": _cifar((15, 15, 8)),
     "cifar100": _cifar((15, 15, 8)),
+    "diabetes130": _table(3000, (15, 15, 5), 0.02, widths=(256, 128)),
+    "thyroid": _table(2000, (40, 40, 10), 0.05, widths=(256, 128)),
+    "adult": _table(3000, (20, 20, 5), 0.02, widths=(256, 128)),
+    "pneumonia": Recipe(
+        network="lenet-5",
+        widths=(20, 50, 500),
+        members=1000,
+        reference=1000,
+        nonmembers=1000,
+        seeds=3,
+        keep=(0.1, 0.05),
+        dense=Schedule(epochs=40, lr=0.02),
+        prune=Schedule(epochs=30, lr=0.02),
+        retrain=Schedule(epochs=10, lr=0.005),
+        admm=ADMMSettings(rho=0.1),
+    ),
 }
 
 # Changes of a data set's recipe for another network: "rates" multiplies the learning rates, the others are fields of
@@ -302,32 +340,16 @@ def _of_network(recipe: Recipe, network: str) -> dict[str, Any]:
     return fields | {name: dataclasses.replace(plan, lr=round(plan.lr * factor, 6)) for name, plan in plans.items()}
 
 
-def layer_names(dataset: Dataset, members: int | str | None = None, network: str | None = None) -> list[str]:
-    """The names of the layers with weights of the network of `recipe_for`."""
-    recipe = recipe_for(dataset, members, network=network)
-    net = build(describe(recipe.network, dataset.x.shape[1:], dataset.classes, recipe.widths), replicas=0)
-    return names_of(net)
-
-
-def one_ratio(keep: Keep | None, from_file: Keep | None, scheme: str | None) -> Keep:
-    """The ratio (or one per layer) from an option, a file or a scheme; ArgumentError unless exactly one gives it."""
-    of_scheme = parse_scheme(scheme).keep if scheme else None
-    given = [ratio for ratio in (keep, from_file) if ratio is not None]
-    if len(given) > 1:
-        raise ArgumentError("keep comes from --keep or from --keep-file, got both; leave one out")
-    if not given and of_scheme is None:
-        raise ArgumentError("keep is missing: give --keep, --keep-file, or a --scheme N:M, which brings its ratio")
-    return given[0] if given else of_scheme
-
-
-def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: Any) -> Recipe:
+def recipe_for(
+    dataset: Dataset, members: int | str | None = None, usual: Recipe | None = None, **changes: Any
+) -> Recipe:
     """The recipe of a data set, for `members` members ("all" for the official training set), with some changes.
 
-    changes: fields of Recipe; None leaves a field as it is. Another network has its own widths, or the recipe's
-    multiplier if both have one, the changes of OF_NETWORK, and the data set's ratios. With all members, the game's
-    reference set, if there is a game, is half of the official test set. A structured scheme has a ratio for each layer
-    and exempts the first convolution and the last layer unless `exempt` says otherwise; N:M brings its ratio. `exempt`
-    is refused where there is one ratio per layer.
+    usual: in place of `usual_recipe`. changes: fields of Recipe; None leaves a field as it is. Another network has its
+    own widths, or the recipe's multiplier if both have one, the changes of OF_NETWORK, and the data set's ratios. With
+    all members, the game's reference set, if there is a game, is half of the official test set. A structured scheme has
+    a ratio for each layer and exempts the first convolution and the last layer unless `exempt` says otherwise; N:M
+    brings its ratio. `exempt` is refused where there is one ratio per layer.
     Raises ArgumentError on values that cannot be used.
     """
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -340,7 +362,7 @@ def recipe_for(dataset: Dataset, members: int | str | None = None, **changes: An
         changes = {"scope": "layer", "exempt": USUAL} | changes
     if scheme.keep:
         changes = {"keep": (scheme.keep,), "via": ()} | changes
-    recipe = default = usual_recipe(dataset)
+    recipe = default = usual or usual_recipe(dataset)
     if members == "all":
         if dataset.name not in FULL:
             raise ArgumentError(f"members all: {dataset.name} has no official training set; give a number")

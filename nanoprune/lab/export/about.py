@@ -14,16 +14,20 @@ import nanoprune
 from nanoprune.backend import to_host
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit.predictions import file_sha256
+from nanoprune.lab.layers import ColumnScaling
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.shrink.shrink import shrink
 from nanoprune.lab.statistics import clopper_pearson
 from nanoprune.lab.storage.bounded import read_bounded, read_json
+from nanoprune.nn import Network
+from nanoprune.nn.layer import leaves
 
-ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise")  # of a description
+ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise", "numbers")  # of a description
 NAMES_MEMBERS = (
     "{path} names its members: data set, seed and sizes of the split in it draw the list again. Share what `export` or "
     "`prune --release` writes."
 )
+NO_VALUE_WORDS = "no value"
 LABELS_LIMIT = 1 << 20  # bytes
 
 
@@ -34,7 +38,7 @@ def about(
     labels: Sequence[str] | None = None,
     licence: str = "not stated",
 ) -> dict[str, Any]:
-    """The metadata of an export, plain data.
+    """The metadata of an export, plain data. The labels are the model's own where none are given.
 
     audit: as `audit_summary` gives it. labels: a name for each class. Raises ArgumentError where they do not fit.
     """
@@ -46,17 +50,42 @@ def about(
     found: dict[str, Any] = {
         "network": description["network"],
         "architecture": description,
-        "input": input_words(net.input_shape),
+        "input": input_words(net.input_shape, model.table is not None),
         "weights": f"{form}; {int(net.nonzero()[0]):,} of {net.weight_count:,} are not zero",
-        "labels": list(labels) if labels is not None else [str(c) for c in range(classes)],
+        "labels": list(labels or model.class_names or map(str, range(classes))),
         "licence": licence,
         "nanoprune": nanoprune.__version__,
     }
+    found |= {} if model.table is None else {"columns": encoding(model)}
     return found | ({"audit": audit} if audit else {})
 
 
-def input_words(input_shape: tuple[int, ...]) -> str:
+def encoding(model: Model) -> list[dict[str, Any]]:
+    """How a record of a table becomes the network's input: for each feature, in its order, the column it is of.
+
+    {"column", "missing": the number to write where there is none}, {"column", "is": "no value"} or {"column", "is":
+    category}: 1 where the record has that, else 0. Nothing says who the members are: the numbers are their means.
+    """
+    names, means = model.table["columns"], to_host(first_mean(model.net))[0, :, 0].tolist()
+    numbers = [of for of in names if of["kind"] == "number"]
+    found: list[dict[str, Any]] = [
+        {"column": of["name"], "missing": mean} for of, mean in zip(numbers, means, strict=False)
+    ]
+    found += [{"column": of["name"], "is": NO_VALUE_WORDS} for of in numbers if of["missing"]]
+    for of in names:
+        found += [{"column": of["name"], "is": c or NO_VALUE_WORDS} for c in of.get("categories", [])]
+    return found
+
+
+def first_mean(net: Network) -> Any:
+    """The means (R, F, 1) of the layer that scales a table's columns."""
+    return next(layer for layer in leaves(net.body) if isinstance(layer, ColumnScaling)).mean.value
+
+
+def input_words(input_shape: tuple[int, ...], is_table: bool = False) -> str:
     """The preprocessing in words."""
+    if is_table:
+        return f"float32 (N, {input_shape[0]}), the features of `columns`: numbers as they are, categories as 0 or 1"
     if len(input_shape) == 1:
         return f"float32 (N, {input_shape[0]}), features scaled to [0, 1]"
     H, C, W = input_shape

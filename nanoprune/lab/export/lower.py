@@ -140,6 +140,13 @@ def _(layer: layers.GroupNorm, made: Lowering, value: int) -> int:
 
 
 @lower_layer.register
+def _(layer: layers.ColumnScaling, made: Lowering, value: int) -> int:
+    """A missing number has no NaN there: whoever encodes a record writes the mean, which becomes 0 here as well."""
+    scale = to_host(layer.inverse())[0, :, 0].astype(np.float64)
+    return made.add(steps.Affine(scale, -host(layer.mean)[:, 0] * scale), value)
+
+
+@lower_layer.register
 def _(layer: layers.Standardise, made: Lowering, value: int) -> int:
     mean, std = np.array(layer.mean, np.float64), np.array(layer.std, np.float64)
     return made.add(steps.Affine(1 / std, -mean / std), value)

@@ -17,6 +17,7 @@ from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.export.lower import children
+from nanoprune.lab.layers import ColumnScaling
 from nanoprune.lab.models import torchvision
 from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.zoo import build, describe, size_of
@@ -50,14 +51,21 @@ def named_layers(body: Layer, shape: Any, counts: dict[str, int]) -> Iterator[tu
     for layer in children(body):
         if isinstance(layer, Sequential):
             yield from named_layers(layer, shape, counts)
-        elif layer.parameters():
-            kind = "conv" if layer.parameters()[0].window else "dense"
+        elif layer.parameters() or layer.statistics():
+            kind = kind_of(layer)
             counts[kind] = counts.get(kind, 0) + 1
             yield f"{kind}{counts[kind]}", layer, flattened
             flattened = None
         elif isinstance(layer, Flatten) and len(shape) == 3:
             flattened = shape
         shape = layer.output_shape(shape)
+
+
+def kind_of(layer: Layer) -> str:
+    """How the layer's tensors are called, before a number."""
+    if isinstance(layer, ColumnScaling):
+        return "columns"
+    return "conv" if layer.parameters()[0].window else "dense"
 
 
 def state_dict(net: Network) -> dict[str, np.ndarray]:
@@ -113,7 +121,9 @@ def _network(file: Any, path: str | os.PathLike) -> Network:
     shape, classes = tuple(read["input_shape"]), read["classes"]
     if not all(type(n) is int and 0 < n <= 1_000_000 for n in (*shape, classes)):
         raise DataError(f"{path}: sizes {shape} and {classes} classes, expected integers from 1 to 1,000,000")
-    description = describe(read["network"], shape, classes, size_of(read), read.get("standardise"))
+    description = describe(
+        read["network"], shape, classes, size_of(read), read.get("standardise"), numbers=read.get("numbers")
+    )
     there = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, it is no dict
     layout = build(description, replicas=0)  # no memory for parameters yet
     expected = {name: theirs for name, theirs, *_ in tensors(layout.body, description)}

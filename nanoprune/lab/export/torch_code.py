@@ -48,6 +48,19 @@ class Standardise(nn.Module):
         return (x - self.mean) / self.std
 
 
+class Columns(nn.Module):
+    """(x - mean) / std of each column; 0 where a number is missing (NaN) or std is 0."""
+
+    def __init__(self, columns):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(columns))
+        self.register_buffer("std", torch.ones(columns))
+
+    def forward(self, x):
+        scaled = (x - self.mean) / torch.where(self.std > 0, self.std, 1)
+        return torch.where(torch.isnan(x) | (self.std == 0), 0, scaled)
+
+
 def network():
     """The layers, with random weights."""
     return {body}
@@ -99,7 +112,11 @@ def paths(layer: Layer, prefix: str) -> list[str]:
     if isinstance(layer, layers.Residual):
         beside = paths(layer.shortcut, f"{prefix}shortcut.") if layer.shortcut else []
         return paths(layer.body, f"{prefix}body.") + beside
-    return [f"{prefix}{part}" for part, *_ in torchvision.layout(layer, None)] if layer.parameters() else []
+    return [f"{prefix}{part}" for part, *_ in torchvision.layout(layer, None)] if has_tensors(layer) else []
+
+
+def has_tensors(layer: Layer) -> bool:
+    return bool(layer.parameters() or layer.statistics())
 
 
 @functools.singledispatch
@@ -164,6 +181,11 @@ def _(layer: layers.AvgPool) -> str:
 @code.register
 def _(layer: layers.GlobalAvgPool) -> str:
     return "nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())"
+
+
+@code.register
+def _(layer: layers.ColumnScaling) -> str:
+    return f"Columns({layer.columns})"
 
 
 @code.register

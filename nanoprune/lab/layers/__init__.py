@@ -10,5 +10,6 @@ from nanoprune.lab.layers.groupnorm import GroupNorm as GroupNorm
 from nanoprune.lab.layers.pointwise import Pointwise as Pointwise
 from nanoprune.lab.layers.relu6 import ReLU6 as ReLU6
 from nanoprune.lab.layers.residual import Residual as Residual
+from nanoprune.lab.layers.scaling import ColumnScaling as ColumnScaling
 from nanoprune.lab.layers.standardise import Standardise as Standardise
 from nanoprune.lab.layers.tanh import Tanh as Tanh

@@ -15,6 +15,7 @@ import numpy as np
 import nanoprune
 from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError, DataError, VersionError
+from nanoprune.lab.data.table import check_columns, feature_names
 from nanoprune.lab.models.steps import SPLIT, check_about
 from nanoprune.lab.storage.bounded import DAMAGE, first_line, number_attribute, open_hdf5, stored_text
 from nanoprune.lab.storage.files import check_output
@@ -46,7 +47,7 @@ class Model:
 
     dataset: name. data_sha256: of the records. members, reference, nonmembers, seed: arguments of `make_split`.
     steps: what was done to it, one plain record a step (`steps.py`). class_names: the label of each class, where the
-    data set has labels of its own.
+    data set has labels of its own. table: what its columns are, where it is a table, so that it is encoded alike.
     """
 
     net: Network
@@ -58,6 +59,7 @@ class Model:
     seed: int
     steps: list[dict[str, Any]]
     class_names: list[str] | None = None
+    table: dict[str, Any] | None = None
 
     def sparse(self) -> SparseModel:
         """The network for inference that leaves pruned weights out where that pays; see `lab.export.sparse`."""
@@ -67,11 +69,12 @@ class Model:
 
 
 FIELDS = (*SPLIT, "steps")
-OPTIONAL = ("class_names",)
+OPTIONAL = ("class_names", "table")
 
 
 def check_records(model: Model, dataset: Any) -> None:
     """DataError unless `dataset` (`lab.data.Dataset`) is what the model was trained on, by its hash, and fits it."""
+    check_columns(dataset.name, dataset.table, model.table)
     if dataset.sha256 != model.data_sha256:
         raise DataError(
             f"{dataset.name}: not the records that the model was trained on; name those with --data, or their folder "
@@ -136,6 +139,9 @@ def _read(file: h5py.File, path: str | os.PathLike) -> Model:
     about = json.loads(stored_text(file, "model", path, REMEDY))
     check_about(about, printable(path, 400))
     net = _network(json.loads(stored_text(file, "network", path, REMEDY)), file, path)
+    table = about.get("table")
+    if table is not None and (len(feature_names(table)),) != net.input_shape:
+        raise DataError(f"{path}: its columns make {len(feature_names(table)):,} features, its network takes others")
     return Model(net, **{name: about[name] for name in (*FIELDS, *OPTIONAL) if name in about})
 
 
@@ -148,7 +154,8 @@ def _network(description: dict[str, Any], file: h5py.File, path: str | os.PathLi
                 f"{path}: the network's sizes are {reprlib.repr(numbers)}, expected integers from 1 to 1,000,000"
             )
         shape = tuple(description["input_shape"])
-        kept = {"standardise": description.get("standardise"), "dropout": description.get("dropout", 0.0)}
+        kept = {"dropout": description.get("dropout", 0.0)}
+        kept |= {name: description.get(name) for name in ("standardise", "numbers")}
         checked = describe(description["network"], shape, description["classes"], size, **kept)
         layout = build(checked, replicas=0)  # the layout alone: no memory for parameters yet
     except ArgumentError as error:

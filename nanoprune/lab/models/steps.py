@@ -143,6 +143,21 @@ SPLIT = {
     "seed": integer(0, 2**64),
 }
 CLASS_NAMES = {"class_names": either(several(text(400)), NOTHING)}
+NAME = text(200_000)  # of a column: a field of a table may be as long as a line
+TABLE = {
+    "label": NAME,
+    "group": either(NAME, NOTHING),
+    "categorical": several(NAME),
+    "drop": several(NAME),
+}
+COLUMN = {  # of a table, by its kind: `lab.data.table_file`
+    "number": {"missing": FLAG},
+    "category": {"categories": several(text(400))},
+    "left out": {"why": text(400)},
+    "label": {},
+    "group": {},
+}
+MOST_COLUMNS = 10_000
 
 
 def check_about(about: Any, where: str) -> None:
@@ -153,7 +168,29 @@ def check_about(about: Any, where: str) -> None:
         if name not in about:
             raise DataError(f"{where}: model.{name} is missing; {REMEDY}")
     _check_fields(about, SPLIT | CLASS_NAMES, f"{where}: model")
+    if about.get("table") is not None:
+        check_table(about["table"], f"{where}: model.table")
     check_steps(about.get("steps"), where)
+
+
+def check_table(table: Any, what: str) -> None:
+    """DataError, naming the field, unless `table` says how the columns of a table were read and encoded."""
+    _check_whole(table, TABLE, what)
+    columns = table.get("columns")
+    if not isinstance(columns, list) or not 0 < len(columns) <= MOST_COLUMNS:
+        raise DataError(f"{what}.columns is {_shown(columns)}, expected a list of at most {MOST_COLUMNS:,}; {REMEDY}")
+    for place, column in enumerate(columns):
+        kind = column.get("kind") if isinstance(column, dict) else None
+        if not isinstance(kind, str) or kind not in COLUMN:
+            raise DataError(f"{what}.columns[{place}].kind is {_shown(kind)}, expected {', '.join(COLUMN)}; {REMEDY}")
+        _check_whole(column, {"name": NAME} | COLUMN[kind], f"{what}.columns[{place}]")
+
+
+def _check_whole(record: Any, schema: Mapping[str, Any], what: str) -> None:
+    """`_check_fields` of a record in which no field may be missing."""
+    if not isinstance(record, dict) or schema.keys() - record.keys():
+        raise DataError(f"{what} is {_shown(record)}, expected a record with {', '.join(schema)}; {REMEDY}")
+    _check_fields(record, schema, what)
 
 
 def check_steps(steps: Any, where: str) -> None:

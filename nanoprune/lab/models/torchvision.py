@@ -16,7 +16,7 @@ import numpy as np
 from nanoprune.backend import to_device
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.data import Dataset
-from nanoprune.lab.layers import BatchNorm, DepthwiseConv2D, GroupNorm, Pointwise
+from nanoprune.lab.layers import BatchNorm, ColumnScaling, DepthwiseConv2D, GroupNorm, Pointwise
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.storage.files import file_sha256, open_regular
@@ -172,6 +172,11 @@ layout.register(GroupNorm, refuse("is in none of torchvision's networks that are
 def _(layer: BatchNorm, flattened: Shape | None = None) -> list[Tensor]:
     ours = {"weight": layer.gamma, "bias": layer.beta, "running_mean": layer.mean, "running_var": layer.var}
     return [(name, (layer.channels,), target, column) for name, target in ours.items()]
+
+
+@layout.register
+def _(layer: ColumnScaling, flattened: Shape | None = None) -> list[Tensor]:
+    return [(of.name, (layer.columns,), of, column) for of in layer.statistics()]
 
 
 @layout.register

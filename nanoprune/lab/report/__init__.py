@@ -12,6 +12,7 @@ from nanoprune.lab.report import neutral  # noqa: F401, before anything imports 
 from nanoprune.errors import DataError
 from nanoprune.lab.report.audit import audit_table, write_audit_page
 from nanoprune.lab.report.audit_verdict import audit_verdict
+from nanoprune.lab.report.compare import compare_table, compare_verdict, leakage_line, write_comparison_page
 from nanoprune.lab.report.controls import controls_table, markdown_controls
 from nanoprune.lab.report.cost_table import cost_table
 from nanoprune.lab.report.curves import open_curves
@@ -26,14 +27,18 @@ from nanoprune.lab.report.verdict import verdict
 __all__ = [
     "audit_table",
     "audit_verdict",
+    "compare_table",
+    "compare_verdict",
     "controls_table",
     "cost_table",
     "inventory_table",
+    "leakage_line",
     "markdown_controls",
     "markdown_table",
     "results_table",
     "verdict",
     "write_audit_page",
+    "write_comparison_page",
     "write_html",
     "write_report",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from rich.box import SIMPLE_HEAD
@@ -139,6 +140,11 @@ def audit_roc(results: Results, curves: Mapping[str, Any]) -> Figure | None:
     for place, (name, curve) in enumerate(shown.items()):
         style = {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[(place + 1) % len(DASHES)]}
         axes.plot(curve["fpr"], curve["tpr"], linewidth=1.1, label=literal(attack_title(name)), **style)
+    return finish_roc(figure, axes, left, bottom)
+
+
+def finish_roc(figure: Figure, axes: Axes, left: float, bottom: float) -> Figure:
+    """Add the diagonal of a guess, two log axes that begin at `left` and `bottom`, and the legend."""
     axes.plot([left, 1], [left, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="guessing")
     axes.set(xscale="log", yscale="log", xlim=(left, 1), ylim=(bottom, 1.1))
     axes.set_xlabel("false positive rate: non-members taken for members")
@@ -223,7 +229,8 @@ def render_audit(results: Results, figure: Figure | None) -> str:
         results=results,
         title=audit_title(results),
         void=bool(found_by(results, "void")),
-        verdict=audit_verdict(results),
+        verdict=results["verdict"]["sentences"],
+        evidence=audit_verdict(results),
         plots={} if figure is None else {"roc": inline_svg(figure, "roc", roc_alt(results))},
         captions={"roc": ROC_CAPTION},
         caption=audit_caption(results),

@@ -1,4 +1,5 @@
-"""The verdict of an audit in words, written from its numbers. Attacks may have any names."""
+"""The evidence of an audit in words, written from its numbers. Attacks may have any names. The degree that follows from
+it, and what to do, are in `degree.py`."""
 
 import math
 from collections.abc import Mapping
@@ -78,7 +79,8 @@ def audit_verdict(results: Results) -> list[str]:
 
 def signs(results: Results) -> list[tuple[bool, str]]:
     """The evidence in plain words, each with whether its interval excludes chance: all records together, the classes,
-    the bounds on epsilon where there are any, and last the attackers who have more than the model."""
+    what is found at few false positives and the bounds on epsilon where there are any, and last the attackers who have
+    more than the model."""
     accuracy = results["strongest"]["accuracy"]
     value, told = number(100 * accuracy["value"]), accuracy["low"] > 0.5
     found = [
@@ -96,6 +98,10 @@ def signs(results: Results) -> list[tuple[bool, str]]:
         auc = f"AUC {number(results['per_class'][worst]['auc']['value'], 3)}, guessing 0.500"
         told = f"members are distinguished within {hit} of {len(classes)} classes, best in class {worst} ({auc})"
         found.append((hit > 0, told if hit else f"any single class (the highest is class {worst}: {auc})"))
+    if tails := results["strongest"]["tail"]:
+        rate, tail = max(tails.items(), key=lambda item: item[1]["odds"])
+        share, value = f"{100 * float(rate):g}% false positives", number(100 * tail["tpr"]["value"])
+        found.append((tail["odds"] > 1, f"at {share} {value}% of the members are found"))
     if bounded(results):
         epsilon = max(bound(attack["epsilon_lower_bound"]) for attack in on_the_model(results).values())
         told = f"training was not differentially private for any epsilon below {epsilon:.2f}"

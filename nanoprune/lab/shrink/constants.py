@@ -14,6 +14,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.layers import (
     AvgPool,
     BatchNorm,
+    ColumnScaling,
     DepthwiseConv2D,
     Dropout,
     GlobalAvgPool,
@@ -70,6 +71,13 @@ def _(layer: DepthwiseConv2D, c: np.ndarray, shape: Shape) -> np.ndarray:
 def _(layer: BatchNorm, c: np.ndarray, shape: Shape) -> np.ndarray:
     gamma, beta, mean, var = (values[:, 0].astype(np.float64) for values in host_values(layer))  # (C,) each
     return gamma * (c - mean) / np.sqrt(var + EPS) + beta
+
+
+@constants.register
+def _(layer: ColumnScaling, c: np.ndarray, shape: Shape) -> np.ndarray:
+    """Columns that were constant among the members, and categories that none of them had, are 0."""
+    mean, std = (values[:, 0].astype(np.float64) for values in host_values(layer))  # (F,) each
+    return np.where(std > 0, (c - mean) / np.where(std > 0, std, 1), 0.0)
 
 
 @constants.register

@@ -10,6 +10,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.layers import (
     AvgPool,
     BatchNorm,
+    ColumnScaling,
     DepthwiseConv2D,
     Dropout,
     GlobalAvgPool,
@@ -25,7 +26,17 @@ from nanoprune.nn import Branches, Flatten, Layer, MaxPool, ReLU, Sequential
 from nanoprune.nn.registry import refuse
 
 UnitByUnit = (  # output unit i depends on input unit i alone
-    ReLU | ReLU6 | Tanh | Dropout | MaxPool | AvgPool | GlobalAvgPool | BatchNorm | Standardise | DepthwiseConv2D
+    ReLU
+    | ReLU6
+    | Tanh
+    | Dropout
+    | MaxPool
+    | AvgPool
+    | GlobalAvgPool
+    | BatchNorm
+    | ColumnScaling
+    | Standardise
+    | DepthwiseConv2D
 )
 
 

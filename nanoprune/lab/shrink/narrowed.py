@@ -11,6 +11,7 @@ from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D, convolution
 from nanoprune.lab.layers import (
     AvgPool,
     BatchNorm,
+    ColumnScaling,
     DepthwiseConv2D,
     Dropout,
     GlobalAvgPool,
@@ -72,6 +73,12 @@ def _(layer: DepthwiseConv2D, kept: np.ndarray, needed: np.ndarray, c: np.ndarra
 @narrowed.register
 def _(layer: BatchNorm, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
     return BatchNorm(int(kept.sum())), [values[kept] for values in host_values(layer)], kept
+
+
+@narrowed.register
+def _(layer: ColumnScaling, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    numbers = int(kept[: layer.numbers].sum())
+    return ColumnScaling(int(kept.sum()), numbers), [values[kept] for values in host_values(layer)], kept
 
 
 @narrowed.register

@@ -1,16 +1,22 @@
 """Intervals, tests and bounds. They take numbers and know nothing of networks."""
 
 from nanoprune.lab.statistics.delong import auc_interval, balanced_accuracy_interval
+from nanoprune.lab.statistics.discovery import benjamini_hochberg, conformal_p_values
 from nanoprune.lab.statistics.epsilon import epsilon_lower_bound, epsilon_of_runs, gaussian_lower_bound
+from nanoprune.lab.statistics.paired import accuracy_difference, auc_difference, tpr_difference
 from nanoprune.lab.statistics.proportion import clopper_pearson
 from nanoprune.lab.statistics.seeds import paired_difference, summary
 from nanoprune.lab.statistics.share import positive_share
 from nanoprune.lab.statistics.shift import label_shift
 
 __all__ = [
+    "accuracy_difference",
+    "auc_difference",
     "auc_interval",
     "balanced_accuracy_interval",
+    "benjamini_hochberg",
     "clopper_pearson",
+    "conformal_p_values",
     "epsilon_lower_bound",
     "epsilon_of_runs",
     "gaussian_lower_bound",
@@ -18,4 +24,5 @@ __all__ = [
     "paired_difference",
     "positive_share",
     "summary",
+    "tpr_difference",
 ]

@@ -10,11 +10,13 @@ up, even by `name in group`. So every link of a file is examined when it is open
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import math
 import os
 import zlib
-from typing import Any
+from typing import IO, Any
 
 import h5py
 
@@ -66,6 +68,28 @@ def read_json(path: str | os.PathLike, remedy: str, **options: Any) -> Any:
         raise DataError(f"{error}; {remedy}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{printable(path)}: not JSON ({first_line(error)}); {remedy}") from error
+
+
+def unpacked(file: IO[bytes], path: str | os.PathLike) -> io.BufferedReader:
+    """The bytes that a gzip file holds, unpacked as they are read; DataError, naming `path`, where they are more than
+    `check_promise` allows for its size."""
+    stored = os.fstat(file.fileno()).st_size
+
+    class Counted(io.RawIOBase):
+        count = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            data = source.read(len(buffer))
+            self.count += len(data)
+            check_promise(self.count, stored, f"{path}: what is packed", "write it with fewer records, or as .npz")
+            buffer[: len(data)] = data
+            return len(data)
+
+    source = gzip.GzipFile(fileobj=file, mode="rb")
+    return io.BufferedReader(Counted(), 1 << 16)
 
 
 def check_promise(promised: int, stored: int, what: str, remedy: str, packed: bool = True) -> None:

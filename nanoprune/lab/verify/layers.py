@@ -13,6 +13,7 @@ from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D
 from nanoprune.lab.layers import (
     AvgPool,
     BatchNorm,
+    ColumnScaling,
     DepthwiseConv2D,
     Dropout,
     GlobalAvgPool,
@@ -63,6 +64,7 @@ def networks() -> Iterator[tuple[str, Layer, tuple[int, ...], int]]:
     yield "MaxPool(3), overlapping", Sequential(MaxPool(3, stride=2, padding=1)), image, 3
     yield "AvgPool(3)", Sequential(AvgPool(3)), image, 3
     yield "GlobalAvgPool", Sequential(GlobalAvgPool()), image, 3
+    yield "ColumnScaling", Sequential(ColumnScaling(5, 3)), (5,), 3
     yield "Standardise", Sequential(Standardise([0.5, -1.0], [0.3, 2.0])), image, 3
     yield "ReLU", Sequential(ReLU()), (5,), 3
     yield "ReLU6", Sequential(Pointwise(2, 3), BatchNorm(3), ReLU6()), image, 3

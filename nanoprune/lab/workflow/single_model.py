@@ -17,6 +17,7 @@ from nanoprune.lab.engine.folder import Run, identity
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.shards import sample_threads
+from nanoprune.lab.experiment.columns import description_for, fit_columns
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.experiment.fleet import Ended, train_shard
 from nanoprune.lab.experiment.memory import check_memory, resident
@@ -26,7 +27,7 @@ from nanoprune.lab.models.model import Model, check_records, load_model
 from nanoprune.lab.privacy.accounting import delta_warning
 from nanoprune.lab.shrink import shrink
 from nanoprune.lab.storage.checkpoint import Saved, differences, warn
-from nanoprune.lab.zoo import build, describe, widths_of
+from nanoprune.lab.zoo import build, widths_of
 from nanoprune.lab.zoo.ratios import layer_names
 from nanoprune.nn import Network
 from nanoprune.prune import Budget
@@ -44,24 +45,26 @@ def train_model(
     progress: Progress | None = None,
     epsilon: float | None = None,
     run: Run | None = None,
+    split: Split | None = None,
 ) -> Model:
     """One dense network by the recipe, with the game where its lambda > 0, on the split that `seed` draws.
 
     epsilon: the budget of DP-SGD, if the network is to be trained with it; the model's step says what was spent. run:
-    where training is resumed, if it was interrupted; the model of a finished run is read. Raises ArgumentError where
-    the run has a model that was made in another way.
+    where training is resumed, if it was interrupted; the model of a finished run is read. split: another one than
+    `seed` draws, of the recipe's sizes. Raises ArgumentError where the run has a model that was made in another way.
     """
     progress = progress or Progress()
-    size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
-    description = describe(recipe.network, *size, dropout=recipe.dropout)
-    net = build(description).initialise(generators([seed], "initial"))
+    net = build(description_for(dataset, recipe)).initialise(generators([seed], "initial"))
     sizes = {"members": recipe.members, "reference": recipe.reference, "nonmembers": recipe.nonmembers}
     names = None if dataset.class_names is None else list(dataset.class_names)
-    model = Model(net, dataset.name, dataset.sha256, **sizes, seed=seed, steps=[], class_names=names)
+    about = {"class_names": names, "table": dataset.table}
+    model = Model(net, dataset.name, dataset.sha256, **sizes, seed=seed, steps=[], **about)
+    split = split or _split(model, dataset)
+    fit_columns(net, dataset.x, (split.members if epsilon is None else split.reference)[None])
     if epsilon is None:
         step = recipe.train_step(recipe.minmax)
     else:
-        members = len(_split(model, dataset).members)
+        members = len(split.members)
         if warning := delta_warning(recipe.private.delta, members):
             warn(warning)
         noise = recipe.private_noise(members, epsilon)
@@ -71,7 +74,7 @@ def train_model(
         shard.dense(recipe.minmax) if epsilon is None else shard.private(noise, "dense")
 
     progress.start(f"train {recipe.network}", recipe.private.epochs if epsilon else recipe.dense.epochs)
-    return _made("train", model, dataset, recipe, threads, progress, train, run, step)
+    return _made("train", model, dataset, split, recipe, threads, progress, train, run, step)
 
 
 def prune_model(
@@ -83,12 +86,13 @@ def prune_model(
     progress: Progress | None = None,
     solved: Callable[[Iteration], None] = lambda iteration: None,
     run: Run | None = None,
+    split: Split | None = None,
 ) -> Model:
     """A pruned copy of `model`: ADMM, hard prune and masked retraining on the members that it was trained on.
 
-    solved(iteration) is called after each ADMM iteration. run: as in `train_model`. Raises DataError where `dataset` is
-    not what the model was trained on or the model was trained with DP-SGD, ArgumentError where `keep` would give back
-    weights that were pruned before.
+    solved(iteration) is called after each ADMM iteration. run, split: as in `train_model`. Raises DataError where
+    `dataset` is not what the model was trained on or the model was trained with DP-SGD, ArgumentError where `keep`
+    would give back weights that were pruned before.
     """
     _check_prunable(model, dataset)
     stages = recipe.stages(model.net, keep)
@@ -101,7 +105,8 @@ def prune_model(
 
     progress.start("prune and retrain", recipe.pruning_epochs)
     step = recipe.prune_step(keep, recipe.minmax)
-    return _made("prune", pruned, dataset, recipe, threads, progress, prune, run, step, solved)
+    split = split or _split(model, dataset)
+    return _made("prune", pruned, dataset, split, recipe, threads, progress, prune, run, step, solved)
 
 
 def _check_prunable(model: Model, dataset: Dataset) -> None:
@@ -165,6 +170,7 @@ def _made(
     method: str,
     model: Model,
     dataset: Dataset,
+    split: Split,
     recipe: Recipe,
     threads: int,
     progress: Progress,
@@ -177,7 +183,7 @@ def _made(
 
     One replica; its batches are divided among several processes where that pays.
     """
-    split, slot, steps = _split(model, dataset), None, [*model.steps, step]
+    slot, steps = None, [*model.steps, step]
     check_memory(model.net, 1, recipe, threads, resident(dataset.x, threads))
     if run:
         weights = hashlib.sha256(to_host(model.net.theta).tobytes()).hexdigest()  # the initial ones

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.layers import Dropout, Standardise
+from nanoprune.lab.layers import ColumnScaling, Dropout, Standardise
 from nanoprune.lab.zoo.lenet import lenet5, lenet300
 from nanoprune.lab.zoo.mlp import mlp
 from nanoprune.lab.zoo.mobilenet import mobilenetv2, mobilenetv2_widths
@@ -51,14 +51,16 @@ def describe(
     size: Size | None = None,
     standardise: list[list[float]] | None = None,
     dropout: float = 0.0,
+    numbers: int | None = None,
 ) -> dict[str, Any]:
     """The description of network `name` for inputs (F,) or (H, C, W); `build` makes the network from it.
 
     size: the widths of the hidden layers; for vgg16, mobilenetv2 and resnet18 the width multiplier, or the widths of
     all layers with weights but the last (shortcuts and depthwise convolutions included), in their order. standardise:
     mean and standard deviation of each channel, where the network is to see standardised images. dropout: the rate of
-    the layers that `with_dropout` puts in. Raises ArgumentError on an unknown name, on a size that does not fit it, on
-    inputs that it cannot take, and on a rate outside [0, 1).
+    the layers that `with_dropout` puts in. numbers: of the columns of a table, how many are to be standardised, the
+    first ones (`ColumnScaling`); None where the inputs are no table. Raises ArgumentError on an unknown name, on a size
+    that does not fit it, on inputs that it cannot take, and on a rate outside [0, 1).
     """
     found = architecture(name)
     if len(found.input_shape) == 3 and len(input_shape) != 3:
@@ -69,6 +71,8 @@ def describe(
     description = {"network": name, "input_shape": list(input_shape), "classes": classes}
     description["widths" if isinstance(size, list) else "width"] = size
     description |= {} if standardise is None else {"standardise": standardise}
+    if numbers is not None:
+        description["numbers"] = ColumnScaling(*input_shape, numbers).numbers
     return description | ({"dropout": dropout} if Dropout(dropout).rate else {})
 
 
@@ -95,8 +99,11 @@ def layers_of(description: dict[str, Any]) -> Layer:
     body = layers(tuple(description["input_shape"]), description["classes"], widths_of(description))
     if description.get("dropout"):
         body = with_dropout(body, description["dropout"])
-    standardise = description.get("standardise")
-    return body if standardise is None else Sequential(Standardise(*standardise), body)
+    if description.get("standardise") is not None:
+        body = Sequential(Standardise(*description["standardise"]), body)
+    if description.get("numbers") is not None:
+        body = Sequential(ColumnScaling(*description["input_shape"], description["numbers"]), body)
+    return body
 
 
 def with_dropout(body: Sequential, rate: float) -> Sequential:

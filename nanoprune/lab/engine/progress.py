@@ -1,0 +1,86 @@
+"""Progress of long work, for a person: bars where they can be drawn, lines elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from nanoprune.lab.storage.text import printable
+
+PERIOD = 30.0  # seconds between two lines of progress where there are no bars
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook."""
+    return Console(stderr=True).is_jupyter
+
+
+def can_draw_in_notebook(console: Console) -> bool:
+    """Whether rich can draw bars in the notebook: it needs ipywidgets, and warns where that is missing."""
+    return console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+
+
+class ProgressBars:
+    """Progress on standard error: bars with the time left on a terminal or in a notebook, elsewhere a line every PERIOD
+    seconds."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        console = Console(stderr=True)
+        self.bars = Bars(
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not (console.is_terminal or can_draw_in_notebook(console)),
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+        )
+        self.task: Any = None
+        self.stage, self.total, self.done = "", 0, 0
+        self.began = self.told = time.monotonic()
+
+    def __enter__(self) -> ProgressBars:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def start(self, stage: str, total: int | None) -> None:
+        """A new stage of `total` steps begins; the bar of the last one stays, complete."""
+        self.task = self.bars.add_task(printable(stage), total=total)
+        self.stage, self.total, self.done, self.began = printable(stage), total or 0, 0, time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        """So many more steps of the stage are done."""
+        self.bars.advance(self.task, steps)
+        self.done += steps
+        self._tell()
+
+    def reach(self, stage: str, done: int, total: int | None) -> None:
+        """`done` of `total` steps of `stage` are done."""
+        if self.task is None or self.stage != printable(stage):
+            self.start(stage, total)
+        self.bars.update(self.task, completed=done, total=total)
+        self.done, self.total = done, total or 0
+        self._tell()
+
+    def _tell(self) -> None:
+        """Where there are no bars, a line now and then: what is done, how long it took, how long the rest will take."""
+        now = time.monotonic()
+        if not self.bars.disable or now - self.told < PERIOD:
+            return
+        self.told, spent = now, now - self.began
+        share = f"{self.done:,} of {self.total:,}" if self.total else f"{self.done:,}"
+        left = f", about {_minutes(spent * (self.total / self.done - 1))} left" if self.done and self.total else ""
+        print(f"{self.stage}: {share}, {_minutes(spent)}{left}", file=sys.stderr, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"

@@ -1,0 +1,38 @@
+"""What pruning did to leakage: quick audits of the network before and after, on its own members and others, paired."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from nanoprune.lab.audit import Comparison, Predictions, compare_predictions
+from nanoprune.lab.audit.shadows import make_pool, outputs
+from nanoprune.lab.data import Dataset, make_split
+from nanoprune.lab.models.model import Model
+
+FEWEST = 8  # members, and others, that can be divided in halves on which attacks are fitted
+
+
+def leakage_change(
+    before: Model, after: Model, dataset: Dataset, threads: int = 1, alpha: float = 0.05
+) -> Comparison | None:
+    """A `Comparison` of two networks with the same members, by the threshold attacks alone, on members and as many
+    others; None where there are fewer than FEWEST of either. No attack is fitted on a record that it is scored on."""
+    split = make_split(dataset, after.members, after.reference, after.nonmembers, after.seed)
+    if min(len(split.members), len(split.nonmembers)) < FEWEST:
+        return None
+    pool = make_pool(after, dataset)
+    y = dataset.y[pool.scored]
+    models = {}
+    for name, model in (("before", before), ("after", after)):
+        logits = outputs(model.net, dataset, pool.scored, threads)[0].astype(np.float64)  # (n, classes)
+        models[name] = (Predictions(softmax(logits, axis=1), y, pool.member, logits=logits), None)
+    return compare_predictions(models, alpha, threads=threads, quick=True, random_split=after.members is not None)
+
+
+def in_brief(leaks: Comparison) -> dict[str, Any]:
+    """{"before", "after", "change"}: the accuracies, and all changes with their paired intervals; no single records."""
+    (before, after), (change,) = leaks.audits.values(), leaks.differences.values()
+    return {"before": before["strongest"]["accuracy"], "after": after["strongest"]["accuracy"], "change": change}
