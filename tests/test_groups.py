@@ -1,4 +1,4 @@
-"""Records of one person: on one side of every split, and together in the data's hash and in the files they are read from."""
+"""Records of one person: on one side of every split, part of the data's hash, read from files."""
 
 import h5py
 import numpy as np
@@ -91,7 +91,7 @@ def test_records_one_by_one_are_drawn_as_they_always_were():
 
 
 def test_an_official_training_set_may_part_groups_and_is_refused():
-    with pytest.raises(ArgumentError, match="toy has groups.*give a number"):
+    with pytest.raises(ArgumentError, match=r"toy has groups.*give a number"):
         make_split(grouped(np.arange(40) // 2), None, 0, 4, seed=0)
 
 

@@ -77,8 +77,8 @@ class Dataset:
         """The data set with x = records / scale; `train` None means that there is no official split.
 
         records: (N, F) or (N, H, C, W), any real dtype (readers pass uint8). labels: (N,), any integer dtype. groups:
-        (N,) int64, part of the hash where they are there. The arrays are copied, and the copies cannot be written to, so
-        that the hash stays true. Raises DataError as above.
+        (N,) int64, part of the hash where they are there. The arrays are copied, and the copies cannot be written to,
+        so that the hash stays true. Raises DataError as above.
         """
         if labels.dtype.kind not in "iu":
             raise DataError(f"{name}: labels are {labels.dtype}, expected integers")

@@ -42,8 +42,8 @@ def make_split(dataset: Dataset, members: int | None, reference: int, nonmembers
     have one distribution. With `members` None the members are the official training set, and the others come from the
     official test set. The attacker knows half of the members (rounded down) and as many non-members, but at most half
     of those (rounded down).
-    Of a data set with groups the groups are drawn uniformly, and each is in one part alone: what the attacker knows, and
-    what it is scored on, are parts too. The sizes are of records. Of the group with which a part becomes full, as many
+    Of a data set with groups the groups are drawn uniformly, and each is in one part alone; what the attacker knows and
+    what it is scored on are parts, too. The sizes are of records. Of the group with which a part becomes full, as many
     records as there is room for are drawn at random, and the others are used nowhere.
     Raises ArgumentError on counts or a seed that cannot be used.
     """
