@@ -21,6 +21,7 @@ from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.audit.validity import validity_checks
 from nanoprune.lab.statistics.epsilon import check_delta
 from nanoprune.lab.statistics.proportion import check_alpha
+from nanoprune.lab.statistics.units import Units
 from nanoprune.lab.storage.files import atomic_path
 
 UNSEEN = (
@@ -29,9 +30,13 @@ UNSEEN = (
     "something"
 )
 CONDITIONS = (
-    "bounds on epsilon hold where chance decided, for each record on its own, whether it was trained on; the number of "
+    "bounds on epsilon hold where chance decided, for each {unit} on its own, whether it was trained on; the number of "
     "members is taken as public. An official training set was not drawn by chance: no bound holds for it (audit "
     "--split fixed gives none)"
+)
+OF_GROUPS = (
+    "bounds on epsilon are of groups, of training with all records of one or with none: they exclude no claim for "
+    "single records, as DP-SGD's is"
 )
 FIXED = "bounds on epsilon: chance did not decide which records were trained on"
 DELTA = 1e-5
@@ -60,7 +65,7 @@ def audit(
     check_delta(delta, positive=True)
     began = time.perf_counter()
     parts = folds(target, shadow, np.random.default_rng(seed))
-    notes = [UNSEEN, *([CONDITIONS] if random_split else [])]
+    notes = [UNSEEN, *conditions(target.units, random_split)]
     start("attack", len(parts))
     attacked = run_attacks(target, parts, seed, threads, advance, notes.append)
     about = {
@@ -76,6 +81,14 @@ def audit(
     return results, rocs(target, attacked, alpha)
 
 
+def conditions(units: Units, random_split: bool) -> list[str]:
+    """What the bounds on epsilon rest on, where there are any."""
+    if not random_split:
+        return []
+    unit = "group" if units.grouped else "record"
+    return [CONDITIONS.format(unit=unit), *([OF_GROUPS] if units.grouped else [])]
+
+
 def summarise(
     target: Predictions,
     attacked: dict[str, Attacked],
@@ -87,32 +100,34 @@ def summarise(
 ) -> dict[str, Any]:
     """What the attacks found, and what cannot be measured; plain data.
 
-    scored: the rows that each fold scored. aside: attacks that need more than the model; they are listed, and the
-    strongest is chosen among the others.
+    Attacks, classes and bounds count the units of `target`: records, or groups where it has those; then "groups" says
+    how many. scored: the units that each fold scored. aside: attacks that need more than the model; they are listed,
+    and the strongest is chosen among the others.
     The verdict rests on up to four kinds of evidence: the strongest attack's accuracy, the bounds on epsilon, the
     classes, the attacks of `aside`. The probability that any of them is wrong is at most alpha: each kind has alpha
     divided by their number, `looks`, and then by the number of its own intervals (Bonferroni).
     """
-    member, right = target.member, target.p.argmax(axis=1) == target.y
-    looks = 1 + bool(random_split) + bool(len(measure.class_counts(target)[1])) + bool(aside)
+    member, right, units = target.member, target.p.argmax(axis=1) == target.y, target.units
+    looks = 1 + bool(random_split) + bool(len(measure.class_counts(units)[1])) + bool(aside)
     on_the_model = {name: of for name, of in attacked.items() if name not in aside}
     chosen = choose(on_the_model, list(scored))
-    classes = measure.per_class(target, chosen.scores, alpha / looks)
+    classes = measure.per_class(units, chosen.scores, alpha / looks)
     of_epsilon = alpha / looks / len(attacked) if random_split else None
     return {
         "members": int(member.sum()),
         "nonmembers": int((~member).sum()),
+        **({"groups": measure.sides(units)} if units.grouped else {}),
         "classes": target.classes,
         "train_accuracy": float(right[member].mean()),
         "test_accuracy": float(right[~member].mean()),
         "looks": looks,
-        "attacks": {name: measure.measure(target, of, alpha, of_epsilon, delta) for name, of in attacked.items()},
-        "strongest": measure.strongest(target, chosen, alpha / looks),
-        "aside": measure.of_aside(target, {name: attacked[name] for name in aside}, alpha / looks),
+        "attacks": {name: measure.measure(units, of, alpha, of_epsilon, delta) for name, of in attacked.items()},
+        "strongest": measure.strongest(units, chosen, alpha / looks),
+        "aside": measure.of_aside(units, {name: attacked[name] for name in aside}, alpha / looks),
         "per_class": classes,
         "worst_class": measure.worst_class(classes),
-        "most_exposed": measure.most_exposed(target, chosen.scores),
-        "refused": [*measure.refusals(target), *([] if random_split else [FIXED])],
+        "most_exposed": measure.most_exposed(units, chosen.scores),
+        "refused": [*measure.refusals(units), *([] if random_split else [FIXED])],
         "versions": {
             "nanoprune": nanoprune.__version__,
             "python": platform.python_version(),
@@ -124,7 +139,7 @@ def summarise(
 
 def rocs(target: Predictions, attacked: dict[str, Attacked], alpha: float) -> dict[str, dict[str, np.ndarray]]:
     """The ROC of each attack with its band."""
-    member = target.member
+    member = target.units.member
     return {name: measure.roc_band(of.scores[member], of.scores[~member], alpha) for name, of in attacked.items()}
 
 

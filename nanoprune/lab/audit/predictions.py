@@ -3,9 +3,10 @@
     target_probs (n, classes) or target_logits (n, classes)    the model's outputs for n records
     target_labels (n,)                                         their true classes, integers
     target_member (n,)                                         whether each was in the training set
-    shadow_...                                                 optional: the same three of a model of the auditor's own
+    target_group (n,), or group                                optional: whose record it is, numbers or text
+    shadow_...                                                 optional: the same of a model of the auditor's own
 
-A .csv has the target's columns alone: label, member, p0, p1, ...
+A .csv has the target's columns alone: label, member, p0, p1, ... or label, member, group, p0, p1, ...
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from scipy.special import softmax
 
 from nanoprune.errors import DataError
 from nanoprune.lab.audit.log_space import log_odds
+from nanoprune.lab.data.groups import group_codes
+from nanoprune.lab.statistics.units import Units, first_mixed, units_of
 from nanoprune.lab.storage.arrays import StoredArray, open_h5, open_npz
 from nanoprune.lab.storage.bounded import check_promise, first_line
 from nanoprune.lab.storage.files import file_sha256 as file_sha256
@@ -47,7 +50,8 @@ class Predictions:
     """One model's predictions for n records: p (n, classes) float64, y (n,) int64, member (n,) bool.
 
     doubtful: given as logits, but not negative and with rows that sum to 1, as probabilities do.
-    logits: (n, classes) float64 where they are known; None where probabilities are all that was given.
+    logits: (n, classes) float64 where they are known; None where probabilities are all that was given. group: (n,)
+    int64, equal for the records of one person; None where each record counts on its own.
     """
 
     p: np.ndarray
@@ -55,6 +59,7 @@ class Predictions:
     member: np.ndarray
     doubtful: bool = False
     logits: np.ndarray | None = None
+    group: np.ndarray | None = None
 
     @property
     def classes(self) -> int:
@@ -67,10 +72,15 @@ class Predictions:
         floating point no longer orders records."""
         return log_odds(self.p, self.logits)
 
+    @functools.cached_property
+    def units(self) -> Units:
+        """What an audit counts: the records, or their groups. Raises ArgumentError where a group is on both sides."""
+        return units_of(self.y, self.member, self.classes, self.group)
+
     def rows(self, index: np.ndarray) -> Predictions:
         """The predictions for some of the records; index (k,) integers or (n,) bool."""
-        logits = None if self.logits is None else self.logits[index]
-        return replace(self, p=self.p[index], y=self.y[index], member=self.member[index], logits=logits)
+        logits, group = (None if array is None else array[index] for array in (self.logits, self.group))
+        return replace(self, p=self.p[index], y=self.y[index], member=self.member[index], logits=logits, group=group)
 
 
 def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions | None]:
@@ -88,6 +98,9 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
             target = _predictions(arrays, "target", path)
             has_shadow = any(str(name).startswith("shadow_") for name in arrays)
             shadow = _predictions(arrays, "shadow", path) if has_shadow else None
+            target, shadow = (
+                P and _with_groups(P, arrays, of, path) for P, of in ((target, "target"), (shadow, "shadow"))
+            )
     except DataError as error:
         raise DataError(printable(error, MESSAGE)) from error  # names of arrays are in it, which are the file's
     except FileNotFoundError as error:
@@ -137,11 +150,27 @@ def _predictions(arrays: Mapping[str, Any], of: str, path: str | os.PathLike) ->
     return Predictions(_probabilities(values, given[0], path), y, member)
 
 
+def _with_groups(predictions: Predictions, arrays: Mapping[str, Any], of: str, path: str | os.PathLike) -> Predictions:
+    """The predictions with their groups, where the file has them. DataError where a group is on both sides."""
+    name = next((name for name in (f"{of}_group", *(["group"] if of == "target" else [])) if name in arrays), None)
+    if name is None:
+        return predictions
+    names, codes = group_codes(_array(arrays, name, path, 1, "biufSU"), f"{path}: {name}")
+    if len(codes) != len(predictions.y):
+        raise DataError(f"{path}: {name} has {len(codes)} entries for {len(predictions.y)} records; give one each")
+    row = first_mixed(codes, predictions.member)
+    if row is not None:
+        raise DataError(
+            f"{path}: group {names[codes[row]]} has members and non-members; all records of a group must be on one side"
+        )
+    return replace(predictions, group=codes)
+
+
 def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os.PathLike) -> None:
-    member = predictions.member
+    member, groups = predictions.units.member, "groups of " if predictions.group is not None else ""
     for kind, count in (("members", int(member.sum())), ("non-members", int((~member).sum()))):
         if count < fewest:
-            raise DataError(f"{path}: {of}_member names {count} {kind}, an audit needs at least {fewest}")
+            raise DataError(f"{path}: {of}_member names {count} {groups}{kind}, an audit needs at least {fewest}")
 
 
 def _are_probabilities(values: np.ndarray) -> bool:
@@ -211,7 +240,7 @@ def _array(arrays: Mapping[str, Any], name: str, path: str | os.PathLike, ndim: 
             raise DataError(f"{path}: {name} has shape {shape}, expected {ndim} axes{hint}")
         if math.prod(shape) > MOST:
             raise DataError(f"{path}: {name} has shape {shape}, more than {MOST:,} values; audit a sample")
-        check_promise(8 * math.prod(shape), array.stored, f"{path}: {name}", "audit a sample")
+        check_promise(max(8, dtype.itemsize) * math.prod(shape), array.stored, f"{path}: {name}", "audit a sample")
         return array.read()
     except DataError:
         raise
@@ -239,6 +268,9 @@ def _integers(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathLike) -> None:
+    if (shadow.group is None) != (target.group is None):
+        without = "shadow" if shadow.group is None else "target"
+        raise DataError(f"{path}: {without}_group is missing; give the groups of both models' records, or of neither")
     if shadow.classes != target.classes:
         raise DataError(f"{path}: shadow has {shadow.classes} classes, target {target.classes}; they must be the same")
     if np.array_equal(target.p, shadow.p) and np.array_equal(target.member, shadow.member):
@@ -251,7 +283,7 @@ def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathL
 
 
 def _open_h5(path: str | os.PathLike) -> contextlib.AbstractContextManager[dict[str, StoredArray | None]]:
-    return open_h5(path, lambda name: name.startswith(("target_", "shadow_")))
+    return open_h5(path, lambda name: name.startswith(("target_", "shadow_")) or name == "group")
 
 
 @contextlib.contextmanager
@@ -260,32 +292,39 @@ def _open_csv(path: str | os.PathLike) -> Iterator[dict[str, StoredArray]]:
     try:
         with open(path, encoding="utf-8-sig") as file:
             columns = _csv_columns(file.readline(), path)
+            codes: dict[str, int] = {}  # of the groups, by their text
+            read = (
+                {2: lambda text: codes.setdefault(text.strip().strip('"'), len(codes))} if "group" in columns else None
+            )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of no data: said below
-                table = np.loadtxt(file, delimiter=",", ndmin=2, comments=None)
+                table = np.loadtxt(file, delimiter=",", ndmin=2, comments=None, converters=read, encoding=None)
     except (ValueError, UnicodeDecodeError) as error:
         reason = first_line(error).rstrip(".")
         hint = _csv_hint(reason)
         raise DataError(f"{path}: {reason}; each row is label,member,p0,p1,... in numbers{hint}") from error
     if not len(table):
         raise DataError(f"{path}: there are no rows below the first line; each row is label,member,p0,p1,...")
-    if table.shape[1] != columns:
-        raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {columns}")
-    arrays = {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2:]}
+    if table.shape[1] != len(columns):
+        raise DataError(f"{path}: the rows have {table.shape[1]} values, the first line names {len(columns)}")
+    arrays = {"target_labels": table[:, 0], "target_member": table[:, 1], "target_probs": table[:, 2 + bool(read) :]}
+    if read:
+        arrays["target_group"] = np.array(list(codes))[table[:, 2].astype(int)]
     yield {name: StoredArray(a.dtype, a.shape, a.nbytes, lambda a=a: a) for name, a in arrays.items()}
 
 
-def _csv_columns(line: str, path: str | os.PathLike) -> int:
-    """How many columns the first line names. DataError unless they are label,member,p0,p1,..."""
+def _csv_columns(line: str, path: str | os.PathLike) -> list[str]:
+    """The columns that the first line names. DataError unless they are label,member,p0,p1,..., perhaps with group."""
     columns = [column.strip().strip('"') for column in line.rstrip("\r\n").split(",")]
-    names = itertools.chain(("label", "member"), (f"p{c}" for c in itertools.count()))
+    group = ["group"] if columns[2:3] == ["group"] else []
+    names = itertools.chain(("label", "member", *group), (f"p{c}" for c in itertools.count()))
     wrong = next((found for found, expected in zip(columns, names, strict=False) if found != expected), None)
-    if wrong is None and len(columns) < 4:
+    if wrong is None and len(columns) < 4 + len(group):
         wrong = columns[-1]
     if wrong is not None:
         hint = "; separate the columns by commas, not semicolons" if ";" in wrong else ""
         raise DataError(f"{path}: the first line must be label,member,p0,p1,..., found {wrong[:40]!r}{hint}")
-    return len(columns)
+    return columns
 
 
 def _csv_hint(reason: str) -> str:
