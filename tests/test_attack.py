@@ -242,7 +242,7 @@ def test_held_out_records_fit_no_ranked_threshold_and_scored_ones_choose_nothing
 def test_the_strongest_is_chosen_by_the_attackers_own_records():
     def outcome(accuracy, own):
         R = len(own)
-        return Outcome(np.array(accuracy), np.array(own), np.ones(R), {}, np.zeros((R, 1)))
+        return Outcome(np.array(accuracy), np.array(own), np.ones(R), {}, np.zeros((R, 1)), [np.ones(1, bool)] * R)
 
     found = {
         "network": outcome([0.9, 0.9], [0.5, 0.6]),  # best on the scored records

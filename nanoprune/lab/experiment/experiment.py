@@ -28,10 +28,13 @@ from nanoprune.lab.experiment.queries import label_queries, queried
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
 from nanoprune.lab.privacy.accounting import summed_up
+from nanoprune.lab.statistics.units import Units, units_of
 from nanoprune.lab.storage.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.lab.zoo import build
 from nanoprune.nn import Network
 from nanoprune.records import Records
+
+KNOWN = ("known_members", "known_nonmembers")
 
 
 class Progress:
@@ -120,11 +123,13 @@ class Experiment:
             self.recipe.budget(net, keep)
         replicas = len(self.seeds) * len(self.recipe.keep)
         check_memory(net, replicas, self.recipe, self.threads, resident(self.dataset.x, self.threads))
-        known = min(len(self.splits[0].known_members), len(self.splits[0].known_nonmembers))
-        if drawn and known < 4:
+        seeds = range(len(self.seeds)) if drawn else ()
+        known = min((len(self.units(r, part).y) for r in seeds for part in KNOWN), default=4)
+        if known < 4:
+            of = "" if self.dataset.groups is None else " groups"
             raise ArgumentError(
-                f"members and nonmembers must be enough for the attacker to know 4 of each, which are half of them; it "
-                f"would know {known}"
+                f"members and nonmembers must be enough for the attacker to know 4{of} of each, which are half of "
+                f"them; it would know {known}"
             )
         if self.recipe.minmax and self.recipe.reference < 2:
             raise ArgumentError(f"reference must be at least 2 for the Min-Max game, got {self.recipe.reference}")
@@ -145,6 +150,14 @@ class Experiment:
         """Networks with their initial weights, one a seed. known: the records by which a table's columns are scaled."""
         net = build(description or self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
         return fit_columns(net, self.dataset.x, self.indices(known))
+
+    def units(self, r: int, *parts: str) -> Units:
+        """What is counted of some parts of the r-th split, such as "members" and "nonmembers": records or groups."""
+        split, groups = self.splits[r], self.dataset.groups
+        index = np.concatenate([getattr(split, part) for part in parts])
+        member = np.concatenate([np.full(len(getattr(split, part)), "nonmembers" not in part) for part in parts])
+        group = None if groups is None else groups[index]
+        return units_of(self.dataset.y[index], member, self.dataset.classes, group)
 
     def dense(
         self, method: str, description: dict | None = None, lam: float = 0.0, epochs: int | None = None
@@ -296,7 +309,9 @@ class Experiment:
             p.append(of.outputs(logits))
             right.append(queried(of.net, self.records, index, self.queries, self.threads))
         y = np.tile(self.dataset.y[index], (len(trained), 1))  # (methods x seeds, n)
-        return Outputs(np.concatenate(p), y, member, np.concatenate(right))
+        groups = self.dataset.groups
+        group = None if groups is None else np.tile(groups[index], (len(trained), 1))  # (methods x seeds, n)
+        return Outputs(np.concatenate(p), y, member, np.concatenate(right), group)
 
     def _fleet(
         self, method: str, net: Network, steps: list, epochs: int, run: Callable[[Shard, list[int]], list[str] | None]
