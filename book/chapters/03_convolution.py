@@ -168,8 +168,8 @@ plot.legend()
 figure(
     drawing,
     "Time of the plain convolution divided by Winograd's, against the number of channels from 1 to 32. "
-    f"It is {ratio[0]:.1f} with one channel and {ratio[-1]:.1f} with 32. Lines mark 1, equally fast, and 2, the ratio of "
-    "the numbers of multiplications.",
+    f"It is {ratio[0]:.1f} with one channel and {ratio[-1]:.1f} with 32. Lines mark 1, equally fast, and 2, the ratio "
+    "of the numbers of multiplications.",
 )
 say(f"Largest difference between the two in float32: {rounding:.0e} of the largest output.")
 assert rounding < 1e-4

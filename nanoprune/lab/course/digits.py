@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
+from nanoprune.attack import balanced_accuracy, scores
+from nanoprune.attack.threshold import best_threshold
 from nanoprune.lab.data import load, make_split
 from nanoprune.lab.zoo import mlp
 from nanoprune.nn import Network
@@ -64,3 +67,21 @@ def losses(room: Classroom, net: Network, index: np.ndarray) -> np.ndarray:
 def accuracies(room: Classroom, net: Network, index: np.ndarray) -> np.ndarray:
     """Share of the records index (R, n) whose class is predicted, (R,)."""
     return (probabilities(room, net, index).argmax(axis=-1) == room.labels[index]).mean(axis=1)
+
+
+def attack(
+    room: Classroom,
+    net: Network,
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray] = scores.modified_entropy,
+) -> np.ndarray:
+    """Balanced accuracy of the best threshold of `score`, (R,): fitted on the first half of the members and as many
+    non-members, measured on the rest of both. Guessing scores 1/2."""
+    known = room.members.shape[1] // 2
+    sides = [
+        score(probabilities(room, net, index), room.labels[index]) for index in (room.members, room.nonmembers)
+    ]  # (R, n) each
+    found = []
+    for members, others in zip(*sides, strict=True):
+        t = best_threshold(members[:known], others[:known])
+        found.append(balanced_accuracy(members[known:] >= t, others[known:] >= t))
+    return np.array(found)

@@ -17,6 +17,24 @@ from matplotlib.figure import Figure
 WIDTH, HEIGHT = 5.6, 3.2  # inches of a figure: at 390 pixels its text is still read
 INK = "#010203"  # stands for the page's own text colour, light or dark
 COLOURS = ("#3b7dd8", "#d9822b", "#2f9e6e", "#b95fc4", "#c94f4f", "#8a8a2f")  # seen on white and on black
+STYLE = {
+    "svg.fonttype": "none",  # text stays text: it is read aloud, found, and has the page's font
+    "svg.hashsalt": "nanoprune",  # the same figure, the same bytes
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+}
+matplotlib.rcParams.update(STYLE)
 
 
 def source(*symbols: Any) -> None:
@@ -39,9 +57,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 def axes(columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     """A figure and its axes, in the book's size and colours. options: of `Figure.subplots`."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        return figure, figure.subplots(1, columns, **options)
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    return figure, figure.subplots(1, columns, **options)
 
 
 def figure(drawn: Figure, alt: str) -> None:
@@ -49,8 +66,7 @@ def figure(drawn: Figure, alt: str) -> None:
     if len(alt.split()) < 8:
         raise ValueError(f"alt must tell what the figure shows in a sentence, got {alt!r}")
     file = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        drawn.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawn.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = html.escape(alt, quote=True)
     if not _in_notebook():
         print(f"[figure: {alt}]")
@@ -60,25 +76,6 @@ def figure(drawn: Figure, alt: str) -> None:
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()
     svg = re.sub(r"<svg [^>]*>", f'<svg role="img" aria-label="{text}" viewBox="0 0 {width} {height}">', svg, count=1)
     _display("HTML", f'<div class="drawing">{svg}</div>')
-
-
-STYLE = {
-    "svg.fonttype": "none",  # text stays text: it is read aloud, found, and has the page's font
-    "svg.hashsalt": "nanoprune",  # the same figure, the same bytes
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
-}
 
 
 def _in_notebook() -> bool:
