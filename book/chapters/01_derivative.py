@@ -65,8 +65,8 @@ source(Dense.forward, Dense.weight_gradient, Dense.input_gradient)
 #
 # uses nothing but the forward pass. It must agree with $\langle dx, v \rangle$. How closely? By Taylor's theorem
 #
-# $$f(x \pm \varepsilon v) = f \pm \varepsilon f' + \tfrac{\varepsilon^2}{2} f'' \pm \tfrac{\varepsilon^3}{6} f'''
-# + \dots \quad\Longrightarrow\quad D(\varepsilon) = f' + \tfrac{\varepsilon^2}{6} f''' + \dots$$
+# $$f(x \pm \varepsilon v) = f \pm \varepsilon f' + \tfrac{\varepsilon^2}{2} f'' \pm \tfrac{\varepsilon^3}{6} f''' +
+# \dots \quad\Longrightarrow\quad D(\varepsilon) = f' + \tfrac{\varepsilon^2}{6} f''' + \dots$$
 #
 # where $f'$, $f''$, $f'''$ are derivatives along $v$. The even terms cancel: halving $\varepsilon$ divides the error
 # by four. But a computer rounds. With $u$ the relative rounding error, each value of $f$ is off by about $u |f|$, and

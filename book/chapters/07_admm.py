@@ -45,19 +45,16 @@ source(ADMM.add_penalty_gradient, ADMM.update)
 #    least half the modulus times the squared distance. So $\mathcal L$ falls by at least
 #    $\tfrac{\rho - \ell}{2} \|\Delta W\|^2$, with $\Delta W$ the move of $W$.
 #
-# 3. **The $U$-step raises it**, by $\rho \|W - Z\|^2 = \rho \|\Delta U\|^2$: put $r = W - Z$ and subtract,
+# 3. **The $U$-step raises it**, by $\rho \|W - Z\|^2 = \rho \|\Delta U\|^2$: with $r = W - Z$ it is
 #    $\tfrac\rho2 (\|r + U + r\|^2 - \|U + r\|^2) - \tfrac\rho2 (\|r + U\|^2 - \|U\|^2) = \rho \|r\|^2$.
-#
 # 4. **How large is that?** At the minimum of the $W$-step the gradient is zero, $\nabla L(W) + \rho (W - Z + U) = 0$.
-#    The bracket is the new $U$. So after every round
-#
-# $$\rho\, U = -\nabla L(W),$$
-#
-# and therefore $\|\Delta U\| \le \tfrac{\ell}{\rho} \|\Delta W\|$.
+#    The bracket is the new $U$, so after every round $\rho\, U = -\nabla L(W)$, and
+#    $\|\Delta U\| \le \tfrac{\ell}{\rho} \|\Delta W\|$.
 #
 # Add up:
 #
-# $$\mathcal L_{\text{new}} \le \mathcal L_{\text{old}} - \Big( \frac{\rho - \ell}{2} - \frac{\ell^2}{\rho} \Big) \|\Delta W\|^2 .$$
+# $$\mathcal L_{\text{new}} \le \mathcal L_{\text{old}} -
+# \Big( \frac{\rho - \ell}{2} - \frac{\ell^2}{\rho} \Big) \|\Delta W\|^2 .$$
 #
 # The bracket is positive if $\rho^2 - \rho \ell - 2 \ell^2 = (\rho - 2\ell)(\rho + \ell) > 0$, that is, **for
 # $\rho > 2\ell$**.

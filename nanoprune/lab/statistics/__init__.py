@@ -1,5 +1,6 @@
 """Intervals, tests and bounds. They take numbers and know nothing of networks."""
 
+from nanoprune.lab.statistics.advantage import compression_advantage, dp_advantage
 from nanoprune.lab.statistics.delong import auc_interval, balanced_accuracy_interval
 from nanoprune.lab.statistics.epsilon import epsilon_lower_bound, epsilon_of_runs, gaussian_lower_bound
 from nanoprune.lab.statistics.proportion import clopper_pearson
@@ -11,6 +12,8 @@ __all__ = [
     "auc_interval",
     "balanced_accuracy_interval",
     "clopper_pearson",
+    "compression_advantage",
+    "dp_advantage",
     "epsilon_lower_bound",
     "epsilon_of_runs",
     "gaussian_lower_bound",
