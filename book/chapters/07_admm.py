@@ -155,7 +155,8 @@ for times in (2.01, 4.0):
 
 # %% [markdown]
 # For $\rho > 2\ell$ and the order $Z, W, U$ all problems keep the promise, as they must. The other order often
-# behaves as well, but not always; nothing proves it. A small $\rho$ breaks everything, even the convergence.
+# behaves as well, but not always; nothing proves it. Below $2\ell$ the bracket is negative, and the theorem allows a
+# rise. A small $\rho$ breaks everything, even the convergence.
 #
 # ## And the network?
 #

@@ -43,49 +43,19 @@ source(train, hard_prune, Mask.apply)
 # A defence must leak less than a network of *the same accuracy*.
 
 # %%
-import numpy as np
-
 from nanoprune.lab.course.digits import accuracies, attack, classroom
-from nanoprune.prune import ADMM, ADMMSettings, Budget
-from nanoprune.schedule import Schedule
+from nanoprune.lab.course.methods import (
+    dense_path,
+    early_stop,
+    interval,
+    one_shot,
+    points,
+    same_schedule,
+    verdict,
+    with_admm,
+)
 
-room = classroom(replicas=5)
-KEEP = 0.1  # share of the weights
-
-
-def fit(net, epochs, purpose, lr=0.05, **parts):
-    train(net, room.records, room.members, Schedule(epochs, batch=32, lr=lr), room.generators(purpose), **parts)
-
-
-def with_admm(dense, keep=KEEP):
-    net = dense.copy()
-    budget = Budget(net, keep)
-    fit(net, 30, 2, admm=ADMM(net, budget, ADMMSettings(rho=0.1, iterations=10)))
-    hard_prune(net, budget)
-    fit(net, 10, 3, lr=0.01, mask=Mask(net))
-    return net
-
-
-def one_shot(dense, keep=KEEP):
-    net = dense.copy()
-    hard_prune(net, Budget(net, keep))
-    fit(net, 30, 2, mask=Mask(net))
-    fit(net, 10, 3, lr=0.01, mask=Mask(net))
-    return net
-
-
-def same_schedule(dense):
-    net = dense.copy()
-    fit(net, 30, 2)
-    fit(net, 10, 3, lr=0.01)
-    return net
-
-
-dense, draws, path = room.network(), room.generators(1), []
-for _ in range(50):  # epoch by epoch, so that each can be an early stop
-    train(dense, room.records, room.members, Schedule(1, batch=32, lr=0.05), draws)
-    path.append(dense.copy())
-nets = {"dense": dense, "same schedule": same_schedule(dense), "ADMM": with_admm(dense), "one-shot": one_shot(dense)}
+source(same_schedule, with_admm, one_shot)
 
 # %% [markdown]
 # Early stopping needs a choice of epoch, and choosing by the accuracy on the records that are scored would be a
@@ -93,25 +63,19 @@ nets = {"dense": dense, "same schedule": same_schedule(dense), "ADMM": with_admm
 # ADMM's.
 
 # %%
-wanted = accuracies(room, nets["ADMM"], room.reference)
-early = room.network()
-for r in range(room.replicas):
-    reached = [net for net in path if accuracies(room, net, room.reference)[r] >= wanted[r]] or path[-1:]
-    early.theta[r] = reached[0].theta[r]
-nets["early stop"] = early
+source(early_stop, interval)
 
-
-def interval(values):
-    """Mean and half of its 95% interval over the seeds, by Student's t."""
-    from scipy.stats import t
-
-    return np.mean(values), t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-
-
-def points(values):
-    return "{:.1f} ± {:.1f}".format(*(100 * x for x in interval(values)))
-
-
+# %%
+room, KEEP = classroom(replicas=5), 0.1
+path = dense_path(room)  # the networks after each of 50 epochs
+dense = path[-1]
+nets = {
+    "dense": dense,
+    "same schedule": same_schedule(room, dense),
+    "ADMM": with_admm(room, dense, KEEP),
+    "one-shot": one_shot(room, dense, KEEP),
+}
+nets["early stop"] = early_stop(room, path, accuracies(room, nets["ADMM"], room.reference))
 test = {name: accuracies(room, net, room.nonmembers) for name, net in nets.items()}
 leak = {name: attack(room, net) for name, net in nets.items()}
 table(
@@ -128,10 +92,8 @@ table(
 pairs = (("same schedule", "dense"), ("ADMM", "same schedule"), ("ADMM", "one-shot"), ("ADMM", "early stop"))
 rows, found = [], {}
 for a, b in pairs:
-    (change, half), (cost, cost_half) = interval(leak[a] - leak[b]), interval(test[a] - test[b])
-    verdict = "the interval holds zero" if abs(change) <= half else "less leak" if change < 0 else "more leak"
-    found[a, b] = verdict
-    rows.append([f"{a} − {b}", points(test[a] - test[b]), points(leak[a] - leak[b]), verdict])
+    found[a, b] = verdict(leak[a] - leak[b])
+    rows.append([f"{a} − {b}", points(test[a] - test[b]), points(leak[a] - leak[b]), found[a, b]])
 table(["difference", "test accuracy, points", "attack accuracy, points", "verdict"], rows)
 drawing, plot = axes()
 for i, (a, b) in enumerate(pairs):
@@ -162,10 +124,12 @@ say(
 # budgets.
 
 # %%
+import numpy as np
+
 keeps = (1.0, 0.2, 0.1, 0.05, 0.02)
 curve = []
 for keep in keeps:
-    net = nets["ADMM"] if keep == KEEP else same_schedule(dense) if keep == 1 else one_shot(dense, keep)
+    net = nets["same schedule"] if keep == 1 else one_shot(room, dense, keep)
     curve.append([accuracies(room, net, room.nonmembers).mean(), attack(room, net).mean()])
 curve = np.array(curve)
 drawing, plot = axes()

@@ -62,7 +62,8 @@ assert max(others) <= gain(best)
 # $g = \partial G / \partial p$, which is the input gradient of the adversary's backward pass. From chapter 2,
 # $\partial p_c / \partial z_k = p_c (\mathbf 1[c = k] - p_k)$, and the transpose of this matrix times $g$ is
 #
-# $$\frac{\partial G}{\partial z_k} = \sum_c p_c (\mathbf 1[c = k] - p_k)\, g_c = p_k \Big( g_k - \sum_c p_c\, g_c \Big) .$$
+# $$\frac{\partial G}{\partial z_k} = \sum_c p_c (\mathbf 1[c = k] - p_k)\, g_c =
+# p_k \Big( g_k - \sum_c p_c\, g_c \Big) .$$
 
 # %%
 from nanoprune.defend import MinMax
@@ -83,9 +84,8 @@ source(MinMax.gain_gradient, MinMax.maximise)
 # the package's.
 
 # %%
-from scipy.stats import t as student
-
 from nanoprune.lab.course.digits import accuracies, attack, classroom
+from nanoprune.lab.course.methods import interval
 from nanoprune.nn import Dense, Network, ReLU, Sequential
 from nanoprune.schedule import Schedule
 from nanoprune.train import train
@@ -110,11 +110,6 @@ def played(lam):
         game.h = small_adversary()
     train(net, room.records, room.members, Schedule(50, batch=32, lr=0.05), room.generators(1), game=game)
     return net, game
-
-
-def interval(values):
-    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return np.mean(values), half
 
 
 runs = {lam: played(lam) for lam in (0.0, 0.3, 1.0, 3.0)}
@@ -157,8 +152,8 @@ inner = game.history[-1][1]
 say(
     f"""
     At λ = {lam:g} the adversary in the game ends with an accuracy of {inner.mean():.1%}, and a loss of {ends[lam]:.3f}
-    where chance is {np.log(2):.3f}. The threshold attack is right in **{leak[lam].mean():.1%}** of the cases on the same
-    networks.
+    where chance is {np.log(2):.3f}. The threshold attack is right in **{leak[lam].mean():.1%}** of the cases on the
+    same networks.
     """
 )
 
