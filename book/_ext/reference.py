@@ -8,9 +8,9 @@ import inspect
 from types import ModuleType
 
 import click
-from annotated import markdown
 from docutils import nodes
 from docutils.statemachine import StringList
+from sections import markdown
 from sphinx.util.docutils import SphinxDirective
 
 

@@ -3,6 +3,6 @@
 An answer is compared with what shares no code with it: central differences, enumeration, loops, or a closed form.
 """
 
-from nanoprune.lab.exercises.grade import Result, find_file, grade, report
+from nanoprune.lab.exercises.grading import Result, find_file, grade, report
 
 __all__ = ["Result", "find_file", "grade", "report"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.lab.exercises.compare import same, untouched
-from nanoprune.lab.exercises.grade import Exercise
+from nanoprune.lab.exercises.grading import Exercise
 
 
 def windows(X: np.ndarray, k: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.lab.exercises.compare import Wrong, same, untouched
-from nanoprune.lab.exercises.grade import Exercise
+from nanoprune.lab.exercises.grading import Exercise
 
 
 def yeom_advantage(answer: Callable) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.lab.exercises.compare import same, untouched
-from nanoprune.lab.exercises.grade import Exercise
+from nanoprune.lab.exercises.grading import Exercise
 
 
 def nearest(W: np.ndarray, k: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from nanoprune.lab.exercises.chapters.ch06 import nearest
 from nanoprune.lab.exercises.compare import Wrong, same, untouched
-from nanoprune.lab.exercises.grade import Exercise
+from nanoprune.lab.exercises.grading import Exercise
 
 
 def admm_round(answer: Callable) -> None:

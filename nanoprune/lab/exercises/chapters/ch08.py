@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import ttest_rel
 
 from nanoprune.lab.exercises.compare import Wrong, same, untouched
-from nanoprune.lab.exercises.grade import Exercise
+from nanoprune.lab.exercises.grading import Exercise
 
 
 def masked_step(answer: Callable) -> None:

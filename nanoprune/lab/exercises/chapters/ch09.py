@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from nanoprune.lab.exercises.compare import Wrong, derivative, same, untouched
-from nanoprune.lab.exercises.grade import Exercise
+from nanoprune.lab.exercises.grading import Exercise
 
 
 def pair(found: object, what: str) -> tuple:

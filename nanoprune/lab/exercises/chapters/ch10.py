@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from nanoprune.lab.exercises.compare import Wrong, same, untouched
-from nanoprune.lab.exercises.grade import Exercise
+from nanoprune.lab.exercises.grading import Exercise
 
 
 def records() -> tuple[np.ndarray, np.ndarray, list]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.lab.exercises.compare import same
-from nanoprune.lab.exercises.grade import Exercise
+from nanoprune.lab.exercises.grading import Exercise
 
 
 def nearest_subset(answer: Callable) -> None:
