@@ -4,11 +4,12 @@ VENV := .venv
 BENCH := .venv-bench
 MUTANTS := .venv-mutants
 RELEASE := .venv-release
+BOOK := .venv-book
 PYTHONS ?=
 ONLY ?=
 N ?=
 
-.PHONY: demo test lint bench kill fuzz mutants lock release-check clean
+.PHONY: demo test lint book bench kill fuzz mutants lock release-check clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python cli.py reproduce digits --out results/digits --overwrite
@@ -21,6 +22,11 @@ lint: $(VENV)/installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python tools/core_size.py
+
+# The course as a folder of pages, book/_build/html; REPOSITORY=address-of-a-file links line numbers to it.
+book: $(BOOK)/installed
+	REPOSITORY='$(REPOSITORY)' $(BOOK)/bin/sphinx-build -W --keep-going -q -j 2 -c book . book/_build/html
+	$(BOOK)/bin/python tools/check_book.py book/_build/html
 
 bench: $(BENCH)/installed
 	PYTHONPATH=. $(BENCH)/bin/python benchmarks/run.py $(ONLY)
@@ -54,6 +60,11 @@ $(VENV)/installed: pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
+$(BOOK)/installed: pyproject.toml
+	$(PYTHON) -m venv $(BOOK)
+	$(BOOK)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[book]'
+	touch $@
+
 $(BENCH)/installed: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
@@ -70,4 +81,4 @@ $(RELEASE)/installed:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(MUTANTS) $(RELEASE) results demo mutants
+	rm -rf $(VENV) $(BENCH) $(MUTANTS) $(RELEASE) $(BOOK) book/_build book/source results demo mutants

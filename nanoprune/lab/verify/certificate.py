@@ -14,7 +14,7 @@ from nanoprune.attack.threshold import Thresholds
 from nanoprune.backend import to_device, to_host
 from nanoprune.defend import MinMax
 from nanoprune.lab.layers import BatchNorm
-from nanoprune.lab.verify import bounds, layers, reference
+from nanoprune.lab.verify import bounds, layers, reference, theory
 from nanoprune.lab.verify.gradient import apart, difference, direction, gradients, network, normal
 from nanoprune.lab.verify.layers import Pair, R, networks, rng
 from nanoprune.lab.zoo.erk import erk
@@ -117,6 +117,14 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     yield "Gaussian bound of one guess, closed form", 1e-8, bounds.gaussian_one_guess
     yield "delta of the Gaussian mechanism at epsilon 0, erf", EXACT, bounds.gaussian_at_zero
     yield "epsilon bound of many models, all right, closed form", 1e-9, bounds.many_models
+    yield "ADMM in the order Z, W, U, short of the descent lemma", EXACT, theory.admm_descent
+    yield "ADMM at rest, rho U, the negative gradient", 1e-9, theory.admm_dual
+    yield "ADMM at rest, fixed points of hard thresholding, all", 1e-9, theory.admm_fixed_points
+    yield "advantage of a uniform threshold on the loss, gap / B", EXACT, theory.yeom
+    yield "advantage within (epsilon, delta), linear programme", 1e-9, theory.dp_bound
+    yield "advantage on randomised response, all rules", EXACT, theory.dp_randomised_response
+    yield "advantage on models of one bit, above the bound", EXACT, theory.compression
+    yield "log odds in a Gibbs posterior, threshold on the loss", 1e-9, theory.gibbs
 
 
 # Gradients
