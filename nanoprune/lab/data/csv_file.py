@@ -48,8 +48,12 @@ def parse_csv(file: BinaryIO, source: str, names: list[str] | None = None, comme
         delimiter = max(DELIMITERS, key=first.count)
         lines = (line for line in _chain(first, text) if not (comment and line.startswith(comment)))
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-        names = check_names(next(reader, []) if names is None else names, source)
-        return _columns(reader, names, source)
+        names = next(reader, []) if names is None else names
+        if not 2 <= len(names) <= MOST_COLUMNS:
+            raise DataError(
+                f"{source}: the first line has {len(names):,} fields, expected the names of 2 to {MOST_COLUMNS:,} columns"
+            )
+        return _columns(reader, check_names(names, source), source)
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: not UTF-8 text; save it as UTF-8") from error
     except csv.Error as error:
@@ -65,10 +69,6 @@ def _chain(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
 
 def _columns(reader: Iterator[list[str]], names: list[str], source: str) -> list[Column]:
     width = len(names)
-    if not 2 <= width <= MOST_COLUMNS:
-        raise DataError(
-            f"{source}: the first line has {width:,} fields, expected the names of 2 to {MOST_COLUMNS:,} columns"
-        )
     found: list[defaultdict] = [defaultdict() for _ in names]  # text -> its code, in the order of appearance
     for texts in found:
         texts.default_factory = texts.__len__
