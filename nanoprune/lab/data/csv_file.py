@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -46,12 +47,13 @@ def parse_csv(file: BinaryIO, source: str, names: list[str] | None = None, comme
     try:
         first = text.readline(LONGEST_LINE)
         delimiter = max(DELIMITERS, key=first.count)
-        lines = (line for line in _chain(first, text) if not (comment and line.startswith(comment)))
+        lines = (line for line in itertools.chain([first], text) if not (comment and line.startswith(comment)))
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
         names = next(reader, []) if names is None else names
         if not 2 <= len(names) <= MOST_COLUMNS:
             raise DataError(
-                f"{source}: the first line has {len(names):,} fields, expected the names of 2 to {MOST_COLUMNS:,} columns"
+                f"{source}: the first line has {len(names):,} fields, expected the names of 2 to {MOST_COLUMNS:,} "
+                "columns"
             )
         return _columns(reader, check_names(names, source), source)
     except UnicodeDecodeError as error:
@@ -60,11 +62,6 @@ def parse_csv(file: BinaryIO, source: str, names: list[str] | None = None, comme
         raise DataError(f"{source}: line {reader.line_num}: {first_line(error)}; write it again") from error
     finally:
         text.detach()  # the file is its opener's
-
-
-def _chain(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
-    yield first
-    yield from rest
 
 
 def _columns(reader: Iterator[list[str]], names: list[str], source: str) -> list[Column]:
