@@ -8,7 +8,9 @@ import dataclasses
 import functools
 import gzip
 import hashlib
+import io
 import json
+import lzma
 import pathlib
 import tarfile
 import tempfile
@@ -233,6 +235,30 @@ def read_part(folder: pathlib.Path) -> Any:
     return pack(pack_source(folder), folder / "images.h5")
 
 
+def read_table(name: str, folder: pathlib.Path) -> Any:
+    """A table of one's own, and its first records gathered."""
+    from nanoprune.lab.data.table_file import Reading, load_table
+
+    dataset = load_table(folder / name, Reading("y", "who"))
+    return dataset.x[np.arange(len(dataset.y))[:64]]
+
+
+def table_csv() -> bytes:
+    rows = (f"{i / 7},{'ab?'[i % 3]},p{i // 2},{'ny'[i % 2]}" for i in range(40))
+    return "\n".join(["age,ward,who,y", *rows]).encode()
+
+
+def table_parquet() -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [line.split(",") for line in table_csv().decode().splitlines()[1:]]
+    age, ward, who, y = map(list, zip(*rows, strict=True))
+    file = io.BytesIO()
+    pq.write_table(pa.table({"age": [float(a) for a in age], "ward": ward, "who": who, "y": y}), file)
+    return file.getvalue()
+
+
 LARGE = formats.gzip_bomb
 READERS = {
     reader.name: reader
@@ -319,6 +345,17 @@ READERS = {
                (lambda: forged_shadows("inside", np.zeros((6, 9), bool)),
                 lambda: forged_shadows("logits/prune", np.full((6, 8, 3), np.nan, np.float32)), shadow_promise,
                 lambda: odd_type(shadow_file(), "inside"), lambda: long_text(shadow_file(), "content"))),
+        Reader("table csv", "t.csv", table_csv, functools.partial(read_table, "t.csv"), (),
+               (*(lambda of=of: of * (1 << 22) for of in (b",", b'"', b"\n", b"\0")),
+                lambda: b"y,who\n" + b"0,1\n" * (1 << 20), lambda: b"y," + b"a," * 9000 + b"who\n",
+                lambda: table_csv().replace(b"3.0", b"1e999"), lambda: table_csv().replace(b"3.0", b"9" * 100_000))),
+        Reader("table csv.gz", "t.csv.gz", lambda: gzip.compress(table_csv(), mtime=0),
+               functools.partial(read_table, "t.csv.gz"), (formats.gzipped(),),
+               (lambda: LARGE(2000), lambda: LARGE(300, table_csv(), b"\n"))),
+        Reader("table csv.xz", "t.csv.xz", lambda: lzma.compress(table_csv()),
+               functools.partial(read_table, "t.csv.xz"), (),
+               (lambda: lzma.compress(bytes(1 << 29), preset=0),)),
+        Reader("table parquet", "t.parquet", table_parquet, functools.partial(read_table, "t.parquet")),
         Reader("results", "results.json", results_file, read_texts, (formats.as_json,),
                (lambda: b"[" * 100_000, lambda: results_file(recipe=nested(500)), lambda: results_file(seconds=1e308),
                 lambda: results_file(methods={str(i): {} for i in range(5000)}),

@@ -286,8 +286,10 @@ RECIPES = {
     # Epochs for about an hour on two cores. cifar100 has not been run.
     "cifar10": _cifar((15, 15, 8)),
     "cifar100": _cifar((15, 15, 8)),
-    "diabetes130": _table(3000, (15, 15, 5), 0.02, widths=(256, 128)),
-    "thyroid": _table(2000, (40, 40, 10), 0.05, widths=(256, 128)),
+    "diabetes130": _table(
+        3000, (20, 15, 5), 0.02, widths=(256, 128), dense=Schedule(epochs=20, lr=0.02, decay="cosine"), minmax=0.0
+    ),
+    "thyroid": _table(2000, (40, 40, 10), 0.05, widths=(256, 128), minmax=0.0),
     "adult": _table(3000, (20, 20, 5), 0.02, widths=(256, 128)),
     "pneumonia": Recipe(
         network="lenet-5",
