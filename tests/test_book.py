@@ -52,7 +52,8 @@ def test_a_chapter_has_its_parts(chapter):
     text = chapter.read_text("utf-8")
     number = int(chapter.stem[:2])
     assert text.startswith(f"# %% [markdown]\n# # {number}. ")
-    assert re.search(r"\*\*[^*]*\?", text.split("## ")[1 if "## " in text else 0] + text[:1500]), "no question"
+    opening = text.split("\n# ## ")[0].replace("\n# ", " ")
+    assert re.search(r"\*\*[^*]+\?[^*]*\*\*", opening), "no question in bold"
     for part in ("## What this does not show", "## Exercises", f"book/exercises/{chapter.name}", "source(", "assert "):
         assert part in text, part
     assert f"`python cli.py learn check {number}`" in text
