@@ -101,8 +101,10 @@ def test_a_definition_stands_beside_its_own_docstring():
     ]
 
 
-def test_a_product_is_no_emphasis():
-    assert sections.markdown("k*C*k and (O, kh*in*kw), not *this*") == [r"k\*C\*k and (O, kh\*in\*kw), not *this*"]
+def test_a_product_is_no_emphasis_and_a_formula_a_paragraph():
+    assert sections.markdown("k*C*k, (O, kh*in*kw), not *this*") == [r"k\*C\*k, (O, kh\*in\*kw), not *this*"]
+    assert sections.markdown("with $a*b*c$ and `d*e*f`") == ["with $a*b*c$ and `d*e*f`"]
+    assert sections.markdown("so\n$$x*y*z\n  = 1.$$ And") == ["so", "", "", "$$", "x*y*z = 1.", "$$", "", " And"]
 
 
 def test_a_figure_without_a_text_is_refused(capsys):
