@@ -41,5 +41,6 @@ html_js_files = ["book.js"]
 templates_path = ["_templates"]
 html_copy_source = False
 html_show_sourcelink = False
+html_show_search_summary = False  # it is fetched from the pages, which a browser forbids where they are files
 html_additional_pages = {"index": "start.html"}
 repository = os.environ.get("REPOSITORY", "")  # address of a file there, such as https://HOST/OWNER/NAME/blob/main

@@ -52,7 +52,8 @@ def test_a_chapter_has_its_parts(chapter):
     text = chapter.read_text("utf-8")
     number = int(chapter.stem[:2])
     assert text.startswith(f"# %% [markdown]\n# # {number}. ")
-    assert re.search(r"\*\*[^*]*\?", text.split("## ")[1 if "## " in text else 0] + text[:1500]), "no question"
+    opening = text.split("\n# ## ")[0].replace("\n# ", " ")
+    assert re.search(r"\*\*[^*]+\?[^*]*\*\*", opening), "no question in bold"
     for part in ("## What this does not show", "## Exercises", f"book/exercises/{chapter.name}", "source(", "assert "):
         assert part in text, part
     assert f"`python cli.py learn check {number}`" in text
@@ -100,8 +101,10 @@ def test_a_definition_stands_beside_its_own_docstring():
     ]
 
 
-def test_a_product_is_no_emphasis():
-    assert sections.markdown("k*C*k and (O, kh*in*kw), not *this*") == [r"k\*C\*k and (O, kh\*in\*kw), not *this*"]
+def test_a_product_is_no_emphasis_and_a_formula_a_paragraph():
+    assert sections.markdown("k*C*k, (O, kh*in*kw), not *this*") == [r"k\*C\*k, (O, kh\*in\*kw), not *this*"]
+    assert sections.markdown("with $a*b*c$ and `d*e*f`") == ["with $a*b*c$ and `d*e*f`"]
+    assert sections.markdown("so\n$$x*y*z\n  = 1.$$ And") == ["so", "", "", "$$", "x*y*z = 1.", "$$", "", " And"]
 
 
 def test_a_figure_without_a_text_is_refused(capsys):

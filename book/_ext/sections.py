@@ -70,5 +70,12 @@ def _comments(source: str) -> list[tuple[int, list[str]]]:
 
 
 def markdown(text: str) -> list[str]:
-    """A docstring as Markdown: a product such as k*C*k is no emphasis."""
-    return re.sub(r"(?<=[\w)])\*(?=[\w(])", r"\\*", text).splitlines()
+    """A docstring as Markdown: displayed formulas are paragraphs of their own, a product such as k*C*k no emphasis."""
+    parts = re.split(r"(\$\$.*?\$\$|\$[^$]+\$|`[^`]*`)", text, flags=re.DOTALL)
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            parts[i] = re.sub(r"(?<=[\w)])\*(?=[\w(])", r"\\*", part)
+        elif part.startswith("$$"):
+            formula = " ".join(part.strip("$").split())
+            parts[i] = f"\n\n$$\n{formula}\n$$\n\n"
+    return "".join(parts).splitlines()

@@ -28,7 +28,7 @@ from nanoprune.lab.course.methods import (
     verdict,
     with_admm,
 )
-from nanoprune.lab.course.show import axes, figure, say, table
+from nanoprune.lab.course.show import axes, figure, say, source, table
 from nanoprune.nn import Dense, Network, ReLU, Sequential
 from nanoprune.run import Run
 
@@ -98,6 +98,7 @@ for name, net in nets.items():
         change = leak[name] - leak[control[name]]
         row += [control[name], points(change), verdict(change)]
     rows.append(row + [""] * (7 - len(row)))
+source(verdict, interval)
 table(["method", "weights", "test %", "strongest attack %", "against", "change, points", "verdict"], rows)
 optimism = np.mean([cheat[name] - leak[name] for name in nets])
 say(f"Choosing the attack by the scored records would have added {100 * optimism:.1f} points to it, on average.")

@@ -14,14 +14,14 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-WIDTH, HEIGHT = 5.6, 3.2  # inches of a figure: at 390 pixels its text is still read
+WIDTH, HEIGHT = 5.0, 3.1  # inches of a figure: at 390 pixels its text is still read
 INK = "#010203"  # stands for the page's own text colour, light or dark
 COLOURS = ("#3b7dd8", "#d9822b", "#2f9e6e", "#b95fc4", "#c94f4f", "#8a8a2f")  # seen on white and on black
 STYLE = {
     "svg.fonttype": "none",  # text stays text: it is read aloud, found, and has the page's font
     "svg.hashsalt": "nanoprune",  # the same figure, the same bytes
     "font.family": "sans-serif",
-    "font.size": 10,
+    "font.size": 11,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,

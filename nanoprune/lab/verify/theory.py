@@ -46,13 +46,13 @@ def admm_descent() -> Pair:
 
 
 def converged() -> tuple[list[np.ndarray], ADMM, list[tuple]]:
-    """W of each replica after 3,000 rounds of the package's own solver with exact W-steps, rho = 4 l; the problems."""
+    """W of each replica after 800 rounds of the package's own solver with exact W-steps, rho = 4 l; the problems."""
     problems = [least_squares(seed) for seed in range(R)]
     net = Network(Dense(SIZE, 1), (SIZE,), R, np.float64)
     admm = ADMM(net, Budget(net, KEPT / SIZE), ADMMSettings(rho=1.0))
     admm.rho = np.array([TIMES * l for _, _, l in problems])
     inverses = [np.linalg.inv(A.T @ A + rho * np.eye(SIZE)) for (A, _, _), rho in zip(problems, admm.rho, strict=True)]
-    for _ in range(3000):
+    for _ in range(800):
         target = to_host(admm.Z - admm.U)
         for r, ((A, b, _), inverse) in enumerate(zip(problems, inverses, strict=True)):
             net.W[r] = to_device(inverse @ (A.T @ b + admm.rho[r] * target[r]))
