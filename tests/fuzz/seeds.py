@@ -219,6 +219,7 @@ def predictions() -> dict[str, np.ndarray]:
         found[f"{of}_probs"] = p / p.sum(axis=1, keepdims=True)
         found[f"{of}_labels"] = np.arange(RECORDS) % 3
         found[f"{of}_member"] = np.arange(RECORDS) % 2
+        found[f"{of}_group"] = np.array([f"p{i}" for i in range(RECORDS)]).astype("S")
     return found
 
 
@@ -239,8 +240,8 @@ def predictions_h5() -> bytes:
 def predictions_csv() -> bytes:
     arrays = predictions()
     rows = zip(arrays["target_labels"], arrays["target_member"], arrays["target_probs"], strict=True)
-    text = "".join(f"{y},{m},{','.join(f'{v:.6f}' for v in p)}\n" for y, m, p in rows)
-    return ("label,member,p0,p1,p2\n" + text).encode()
+    text = "".join(f"{y},{m},p{i},{','.join(f'{v:.6f}' for v in p)}\n" for i, (y, m, p) in enumerate(rows))
+    return ("label,member,group,p0,p1,p2\n" + text).encode()
 
 
 MADE_BY = {"recipe": "of the test"}
