@@ -26,6 +26,7 @@ from nanoprune.lab.audit.attacks import ATTACKS, SCORES, Fold, folds, run_attack
 from nanoprune.lab.audit.audit import summarise
 from nanoprune.lab.audit.choice import choose, scored_rows
 from nanoprune.lab.audit.log_space import log_odds
+from nanoprune.lab.audit.verdict import conclude
 from nanoprune.lab.report.audit_verdict import signs
 
 
@@ -1070,6 +1071,8 @@ def null_audits(monkeypatch, members, nonmembers, audits, alpha, seed, with_shad
         results = summarise(target, run_attacks(target, parts, 0, 1), alpha, scored_rows(parts))
         found = [told for told, _ in signs(results)]
         assert results["looks"] == len(found)
+        degree = conclude(results | {"validity": [], "alpha": alpha})["degree"]
+        assert (degree != "no leak detected") == any(found)
         alarms += any(found)
         accuracies.append(results["strongest"]["accuracy"]["value"])
     return alarms / audits, np.array(accuracies)
