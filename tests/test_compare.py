@@ -55,7 +55,7 @@ def test_models_that_leak_equally_are_told_apart_no_more_often_than_alpha():
 
 
 def test_what_thresholds_owe_to_the_records_they_are_fitted_on_is_in_the_interval():
-    """Scores of two models, equally good, attacked by thresholds alone: without that part the interval errs too often."""
+    """Scores of two models that are equally good, attacked by thresholds alone."""
     rng, alpha, draws, n, errors = np.random.default_rng(1), 0.05, 300, 400, np.zeros(2, int)
     member = np.arange(n) < n // 2
     half = np.arange(n) % 2 == 0
