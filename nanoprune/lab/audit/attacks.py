@@ -29,7 +29,7 @@ from nanoprune.lab.audit import log_space
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.shards import Advance, train_shards
-from nanoprune.lab.experiment.validation import validated_decisions
+from nanoprune.lab.experiment.validation import QUARTERS, cross_validated
 from nanoprune.lab.statistics.units import Units, attack_name
 from nanoprune.nn import Network, Passes
 from nanoprune.nn.passes import Objective
@@ -55,6 +55,8 @@ class Attacked:
     parts: index arrays whose scores come from the model alone, or from the membership of other units than their own.
     own: for each fold the accuracy on the attacker's records by one threshold and by one per class, (folds, 2);
     None for an attack that is no candidate for the strongest.
+    refitted: the decisions, by one threshold and by one per class, where each quarter of the attacker's records is left
+    out, (2, QUARTERS, n); None where that is not known. They tell how much decisions owe to the fit.
     """
 
     scores: np.ndarray
@@ -62,6 +64,7 @@ class Attacked:
     said_per_class: np.ndarray | None
     parts: list[np.ndarray]
     own: np.ndarray | None = None
+    refitted: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -152,22 +155,19 @@ def _threshold_attack(
 ) -> Attacked:
     """Scores (n,) of the units, decided by the thresholds that are best for the scores `fitted` of each fold."""
     said = [np.zeros(len(scores), bool) for _ in range(2)]
+    refitted = np.zeros((2, QUARTERS, len(scores)), bool)
     own = np.full((len(parts), 2), NO_RANK)
     for i, (fold, known_scores) in enumerate(zip(parts, fitted, strict=True)):
         known, rows = fold.known.units, fold.scored
         for per_class in rules:
             rule = Thresholds.fit(known_scores, known.y, known.member, units.classes, per_class)
             said[per_class][rows] = rule.says(scores[rows], units.y[rows])
-            own[i, int(per_class)] = validated_accuracy(
-                known_scores, known, per_class, np.random.default_rng([seed, i])
-            )
-    return Attacked(scores, said[0], said[1] if True in rules else None, [np.arange(len(scores))], own)
-
-
-def validated_accuracy(scores: np.ndarray, known: Units, per_class: bool, rng: np.random.Generator) -> float:
-    """The balanced accuracy of thresholds on the attacker's units by cross-validation."""
-    said = validated_decisions(scores, known, per_class, rng)
-    return balanced_accuracy(said[known.member], said[~known.member])
+            trial, fits = cross_validated(known_scores, known, per_class, np.random.default_rng([seed, i]))
+            own[i, int(per_class)] = balanced_accuracy(trial[known.member], trial[~known.member])
+            for q, fit in enumerate(fits):
+                refitted[int(per_class), q, rows] = fit.says(scores[rows], units.y[rows])
+    by_class = said[1] if True in rules else None
+    return Attacked(scores, said[0], by_class, [np.arange(len(scores))], own, refitted)
 
 
 def _network_scores(
@@ -210,7 +210,7 @@ def _network_attack(units: Units, found: NetworkScores, way: str, parts: list[Fo
         rule, trial = Thresholds(np.zeros(units.classes)), known >= 0
         if way:
             rule = Thresholds.fit(known, of.y, of.member, of.classes, per_class=False)
-            trial = validated_decisions(known, of, False, np.random.default_rng(i))
+            trial, _ = cross_validated(known, of, False, np.random.default_rng(i))
         said[fold.scored] = rule.says(scores[fold.scored], units.y[fold.scored])
         own[i, 0] = _cautious_accuracy(trial, of.member)
     return Attacked(scores, said, None, [fold.scored for fold in parts], own)

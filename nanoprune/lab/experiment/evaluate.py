@@ -14,7 +14,7 @@ from nanoprune.attack.network import attack_scores, fit_attack_network, held_out
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.lab.engine.shards import Advance, train_shards
 from nanoprune.lab.experiment.label_only import Logistic
-from nanoprune.lab.experiment.validation import validated_decisions
+from nanoprune.lab.experiment.validation import cross_validated
 from nanoprune.lab.statistics.units import Units, attack_name, units_of
 from nanoprune.lab.storage.checkpoint import Slot
 
@@ -162,7 +162,7 @@ def _decided(
             if way:
                 of = units.part(part)
                 rule = Thresholds.fit(s[part], of.y, of.member, of.classes, per_class=False)
-                trial[part] = validated_decisions(s[part], of, False, np.random.default_rng(0))
+                trial[part], _ = cross_validated(s[part], of, False, np.random.default_rng(0))
             rules.append(rule)
             said.append(trial)
         others_of = _combined(others, scored, way)
