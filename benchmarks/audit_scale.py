@@ -1,6 +1,6 @@
 """The command `audit` on 100,000 records of 100 classes: its time and its peak memory, file, report and all.
 
-python benchmarks/audit_scale.py [RECORDS CLASSES]
+python benchmarks/audit_scale.py [RECORDS CLASSES [OPTION OF audit ...]]
 """
 
 import pathlib
@@ -25,12 +25,13 @@ def predictions(records: int, classes: int) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    records, classes = map(int, sys.argv[1:]) if len(sys.argv) > 1 else (100_000, 100)
+    records, classes = map(int, sys.argv[1:3]) if len(sys.argv) > 1 else (100_000, 100)
     with tempfile.TemporaryDirectory() as folder:
         scores = f"{folder}/scores.npz"
         np.savez(scores, **predictions(records, classes))
         began = time.perf_counter()
-        subprocess.run([sys.executable, CLI, "audit", scores, "--report", f"{folder}/audit.html"], check=True)
+        report = ["--report", f"{folder}/audit.html", *sys.argv[3:]]
+        subprocess.run([sys.executable, CLI, "audit", scores, *report], check=True)
         seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # kB on Linux
     print(f"audit of {records:,} records, {classes} classes: {seconds:.1f} s, peak memory of a process {peak:.2f} GB")

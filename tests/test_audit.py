@@ -26,6 +26,7 @@ from nanoprune.lab.audit.attacks import ATTACKS, SCORES, Fold, folds, run_attack
 from nanoprune.lab.audit.audit import summarise
 from nanoprune.lab.audit.choice import choose, scored_rows
 from nanoprune.lab.audit.log_space import log_odds
+from nanoprune.lab.audit.verdict import conclude
 from nanoprune.lab.report.audit_verdict import signs
 
 
@@ -787,15 +788,15 @@ def test_the_strongest_attack_its_classes_and_the_most_exposed():
     own = {(of, bool(k)): attacked[of].own[0, k] for of in attacked for k in (0, 1)}
     assert own[name, per_class] == max(own.values())  # on the shadow's records
     said = attacked[name].said_per_class if per_class else attacked[name].said
-    # chosen on other records: not divided by ten; epsilon and the classes are evidence too
-    check_interval(best["accuracy"], said[m], said[~m], 0.1 / 3)
+    # chosen on other records: not divided by ten; epsilon, classes and few false positives are evidence too
+    check_interval(best["accuracy"], said[m], said[~m], 0.1 / 4)
 
     scores = attacked[name].scores
     assert set(results["per_class"]) == {"0", "1", "2"}
     for c, entry in results["per_class"].items():
         inside, outside = scores[m & (target.y == int(c))], scores[~m & (target.y == int(c))]
         assert (entry["members"], entry["nonmembers"]) == (len(inside), len(outside))
-        check_interval(entry["auc"], inside, outside, 0.1 / 3 / 3)
+        check_interval(entry["auc"], inside, outside, 0.1 / 4 / 3)
     aucs = {c: entry["auc"]["value"] for c, entry in results["per_class"].items()}
     assert aucs[results["worst_class"]] == max(aucs.values())
 
@@ -1070,6 +1071,8 @@ def null_audits(monkeypatch, members, nonmembers, audits, alpha, seed, with_shad
         results = summarise(target, run_attacks(target, parts, 0, 1), alpha, scored_rows(parts))
         found = [told for told, _ in signs(results)]
         assert results["looks"] == len(found)
+        degree = conclude(results | {"validity": [], "alpha": alpha})["degree"]
+        assert (degree != "no leak detected") == any(found)
         alarms += any(found)
         accuracies.append(results["strongest"]["accuracy"]["value"])
     return alarms / audits, np.array(accuracies)

@@ -6,8 +6,10 @@ import math
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import click
 import numpy as np
@@ -372,3 +374,22 @@ def test_where_there_is_no_terminal_progress_is_a_line_every_30_seconds(monkeypa
     lines = capsys.readouterr().err.splitlines()
     assert 1 <= len(lines) <= 3
     assert all(line.startswith("train mlp: ") and " of 100, " in line and line.endswith(" left") for line in lines)
+
+
+def test_a_step_that_takes_long_is_seen_to_go_on(monkeypatch, capsys):
+    """A line by the timer, though the work says nothing; and none once the bars are gone."""
+    from nanoprune.lab.engine import progress as bars
+
+    monkeypatch.setattr(bars, "PERIOD", 0.1)
+    with bars.ProgressBars() as progress:
+        progress.start("measure", 5)
+        progress.advance()
+        until = time.monotonic() + 10
+        while time.monotonic() < until and len(lines := capsys.readouterr().err.splitlines()) < 1:
+            time.sleep(0.25)
+    assert lines
+    assert all(line.startswith("measure: 1 of 5, 0:0") for line in lines)
+    capsys.readouterr()
+    time.sleep(0.3)
+    assert capsys.readouterr().err == ""
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL

@@ -16,11 +16,10 @@ import numpy as np
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit import measure
 from nanoprune.lab.audit.audit import Audited, audit_predictions
+from nanoprune.lab.audit.choice import Chosen
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.statistics import accuracy_difference, auc_difference, tpr_difference
 from nanoprune.lab.statistics.proportion import check_alpha
-
-Interval = dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +62,8 @@ def compare(audited: Mapping[str, Audited], alpha: float = 0.05) -> Comparison:
                 f"{name}: attacks fitted on {of.results['fitted_on']} (seed {of.results['seed']}), those of {first} on "
                 f"{base.results['fitted_on']} (seed {base.results['seed']}); fit both alike"
             )
-        differences[name] = _difference(base, of, each)
+        accuracies = {key: of.results[key] - base.results[key] for key in ("train_accuracy", "test_accuracy")}
+        differences[name] = paired(base.chosen, of.chosen, base.target.member, each) | accuracies
     curves = {}
     for name, of in audited.items():
         member, scores = of.target.member, of.chosen.scores
@@ -111,12 +111,12 @@ def check_same_records(base: Predictions, other: Predictions, first: str, name: 
             )
 
 
-def _difference(base: Audited, other: Audited, alpha: float) -> dict[str, Any]:
-    """The figures of one model less those of the first; intervals of confidence 1 - alpha."""
-    member = base.target.member
-    scores, said = ([of.chosen.scores for of in (base, other)], [of.chosen.said for of in (base, other)])
+def paired(base: Chosen, other: Chosen, member: np.ndarray, alpha: float) -> dict[str, Any]:
+    """What the strongest attack on one model finds, less what that on the first finds: {"accuracy": I, "auc": I,
+    "tpr_at_fpr": {RATE: I or None}}, each interval of confidence 1 - alpha."""
+    scores = base.scores, other.scores
     return {
-        "accuracy": accuracy_difference(*said, member, alpha),
+        "accuracy": accuracy_difference(base.said, other.said, member, alpha),
         "auc": auc_difference(*scores, member, alpha),
         "tpr_at_fpr": {f"{rate:g}": tpr_difference(*scores, member, rate, alpha) for rate in measure.RATES},
-    } | {key: other.results[key] - base.results[key] for key in ("train_accuracy", "test_accuracy")}
+    }

@@ -58,8 +58,8 @@ def evidence(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield _entry("advantage", None, 2 * strongest["accuracy"]["low"] - 1)
     for rate, found in strongest["tail"].items():
         yield _entry("odds", rate, found["odds"])
-    bounds = [a["epsilon_lower_bound"] for a in results["attacks"].values() if a["epsilon_lower_bound"] is not None]
-    if bounds:
+    on_the_model = (of for name, of in results["attacks"].items() if name not in results.get("aside", ()))
+    if bounds := [of["epsilon_lower_bound"] for of in on_the_model if of["epsilon_lower_bound"] is not None]:
         yield _entry("epsilon", None, math.floor(HUNDREDTHS * max(bounds)) / HUNDREDTHS)
     if classes:
         most = max(classes, key=lambda name: classes[name]["auc"]["low"])

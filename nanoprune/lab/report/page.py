@@ -32,6 +32,7 @@ def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
     svg = plots.drawing(figure, "svg").decode()
     svg = svg[svg.index("<svg") :]  # the XML declaration and the document type belong to a file of its own
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r"(?<=: )#([0-9a-f]{6})(?=[;\"])", r"var(--c\1, #\1)", svg)  # the page has others for the dark
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt)}" ', 1))
 
 

@@ -1,0 +1,96 @@
+"""What a browser makes of the pages: on a phone nothing is off the screen, plots follow the dark mode, paper is filled."""
+
+import html
+import re
+import shutil
+import subprocess
+
+import h5py
+import numpy as np
+import pytest
+from test_audit_report import BROWSERS, make_curves
+from test_audit_report import make_results as audit_results
+from test_report import make_curves as write_curves
+from test_report import make_results
+
+from nanoprune.lab.audit import Predictions, compare_predictions
+from nanoprune.lab.report import plots, render_html, write_audit_page, write_comparison_page
+
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser: install Chromium ({', '.join(BROWSERS)})")
+PHONE = """[d.documentElement.scrollWidth, [...d.querySelectorAll('td[data-label]')].length,
+[...d.querySelectorAll('td[data-label], td[data-label] span')].filter(e => e.getBoundingClientRect().right > 390 ||
+e.getBoundingClientRect().left < 0).length, [...new Set([...d.querySelectorAll('td[data-label]')].map(
+e => e.dataset.label))].join(';')]"""
+DARK = """[getComputedStyle(d.body).backgroundColor, getComputedStyle(d.querySelector('figure .card')).backgroundColor,
+[...new Set([...d.querySelectorAll('figure svg path')].map(e => getComputedStyle(e).fill + getComputedStyle(e).stroke)
+.filter(c => c.includes('rgb(255, 255, 255)') || c.includes('rgb(0, 0, 0)')))].length]"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """An audit, a comparison and the report of `reproduce`, by name."""
+    folder = tmp_path_factory.mktemp("pages")
+    write_audit_page(audit_results(), make_curves(), folder / "audit.html")
+    rng, n = np.random.default_rng(0), 240
+    y, member = rng.integers(0, 3, n), np.arange(n) % 2 == 0
+    models = {
+        f"{name}.npz": (Predictions(rng.dirichlet(np.ones(3), n), y, member), None) for name in ("dense", "pruned")
+    }
+    compared = compare_predictions(models, quick=True)
+    write_comparison_page(compared.to_dict(), compared.curves, folder / "comparison.html")
+    write_curves(folder / "curves.h5")
+    with h5py.File(folder / "curves.h5") as curves:
+        results = make_results()
+        (folder / "report.html").write_text(render_html(results, plots.all_plots(results, curves)), encoding="utf-8")
+    return folder
+
+
+def browse(folder, *arguments):
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def measured(page, folder, script, *arguments):
+    """What a script says of the page in a frame as wide as a phone: a window cannot be made so narrow."""
+    frame = (
+        '<!DOCTYPE html><html><body><iframe style="border:0;width:390px;height:844px" srcdoc="'
+        f'{html.escape(page.read_text("utf-8"))}"></iframe><script>onload = () => {{ const d = frames[0].document;'
+        f"const getComputedStyle = frames[0].getComputedStyle; document.title = {script}.join('|') }}</script></body></html>"
+    )
+    (folder / "frame.html").write_text(frame, encoding="utf-8")
+    dom = browse(folder, "--window-size=800,900", *arguments, "--dump-dom", (folder / "frame.html").as_uri())
+    return html.unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]).split("|")
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("audit", ("accuracy %", "AUC", "epsilon >=")),
+        ("comparison", ("attack %", "change, points", "degree")),
+        ("report", ("strongest attack %", "change, points", "test, points")),
+    ],
+)
+def test_a_phone_shows_every_column_of_the_tables_that_matter(name, columns, pages, tmp_path):
+    width, cells, outside, labels = measured(pages / f"{name}.html", tmp_path, PHONE)
+    assert int(width) <= 390
+    assert int(cells) > 0
+    assert int(outside) == 0
+    assert set(columns) <= set(labels.split(";"))
+
+
+@pytest.mark.parametrize("name", ["audit", "comparison", "report"])
+def test_plots_are_dark_where_the_page_is(name, pages, tmp_path):
+    body, card, light = measured(pages / f"{name}.html", tmp_path, DARK, "--blink-settings=preferredColorScheme=0")
+    assert body == card == "rgb(21, 24, 27)"
+    assert int(light) == 0  # nothing is white, nothing black
+    body, card, light = measured(pages / f"{name}.html", tmp_path, DARK, "--blink-settings=preferredColorScheme=1")
+    assert body == card == "rgb(255, 255, 255)"
+    assert int(light) > 0
+
+
+def test_paper_is_filled(pages, tmp_path):
+    """The figure and the table of attacks share a page: with a figure as wide as the paper it was one page more."""
+    out = tmp_path / "audit.pdf"
+    browse(tmp_path, f"--print-to-pdf={out}", "--no-pdf-header-footer", (pages / "audit.html").as_uri())
+    assert len(re.findall(rb"/Type ?/Page\b", out.read_bytes())) <= 4
