@@ -378,10 +378,10 @@ def test_where_there_is_no_terminal_progress_is_a_line_every_30_seconds(monkeypa
 
 def test_a_step_that_takes_long_is_seen_to_go_on(monkeypatch, capsys):
     """A line by the timer, though the work says nothing; and none once the bars are gone."""
-    from nanoprune.lab.commands import console
+    from nanoprune.lab.engine import progress as bars
 
-    monkeypatch.setattr(console, "PERIOD", 0.1)
-    with console.ProgressBars() as progress:
+    monkeypatch.setattr(bars, "PERIOD", 0.1)
+    with bars.ProgressBars() as progress:
         progress.start("measure", 5)
         progress.advance()
         until = time.monotonic() + 10

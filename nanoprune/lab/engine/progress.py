@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -28,7 +31,10 @@ def can_draw_in_notebook(console: Console) -> bool:
 
 class ProgressBars:
     """Progress on standard error: bars with the time left on a terminal or in a notebook, elsewhere a line every PERIOD
-    seconds."""
+    seconds.
+
+    The lines come by a timer too, so that a long step is seen to go on. Forked processes do not inherit it.
+    """
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -44,12 +50,20 @@ class ProgressBars:
         self.task: Any = None
         self.stage, self.total, self.done = "", 0, 0
         self.began = self.told = time.monotonic()
+        self.before: Any = None  # the handler of the timer's signal
 
     def __enter__(self) -> ProgressBars:
         self.bars.start()
+        in_main = threading.current_thread() is threading.main_thread()
+        if self.bars.disable and in_main and hasattr(signal, "setitimer"):
+            self.before = signal.signal(signal.SIGALRM, lambda *_: self._tell())
+            signal.setitimer(signal.ITIMER_REAL, PERIOD, PERIOD)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self.before)
         self.bars.stop()
 
     def start(self, stage: str, total: int | None) -> None:
@@ -74,12 +88,13 @@ class ProgressBars:
     def _tell(self) -> None:
         """Where there are no bars, a line now and then: what is done, how long it took, how long the rest will take."""
         now = time.monotonic()
-        if not self.bars.disable or now - self.told < PERIOD:
+        if not self.bars.disable or not self.stage or now - self.told < 0.9 * PERIOD:
             return
         self.told, spent = now, now - self.began
         share = f"{self.done:,} of {self.total:,}" if self.total else f"{self.done:,}"
         left = f", about {_minutes(spent * (self.total / self.done - 1))} left" if self.done and self.total else ""
-        print(f"{self.stage}: {share}, {_minutes(spent)}{left}", file=sys.stderr, flush=True)
+        with contextlib.suppress(RuntimeError):  # the timer came while another line was being written
+            print(f"{self.stage}: {share}, {_minutes(spent)}{left}", file=sys.stderr, flush=True)
 
 
 def _minutes(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,5 +44,6 @@ def comparison_fragment(compared: Results, curves: Mapping[str, Mapping[str, Any
 
 
 def _fragment(figure: Figure | None, alt: str, **about: Any) -> str:
-    plot = "" if figure is None else inline_svg(figure, "roc", alt)
+    name = f"roc-{hashlib.sha256(alt.encode()).hexdigest()[:8]}"  # a notebook is one page with many plots
+    plot = "" if figure is None else inline_svg(figure, name, alt)
     return environment().get_template("notebook.html.j2").render(plot=plot, **about)
