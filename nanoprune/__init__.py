@@ -1,3 +1,3 @@
-"""nanoprune: weight pruning as a defence against membership inference, by hand, on NumPy or CuPy."""
+"""nanoprune: weight pruning as a defence against membership inference, on NumPy or CuPy, without a framework."""
 
 __version__ = "0.1.0"

@@ -37,7 +37,7 @@ def train(
     """Train `net` in place on its members (R, M), indices into `records`; return the mean loss L_D, (R, epochs).
 
     Replica r draws the order of its batches from generators[r]. ADMM's iterations are spread evenly over the epochs.
-    run: makes what is not mathematics, such as batches, DP-SGD's sampling and noise, processes and resuming. Raises
+    run: makes the `Run`, which handles batches, DP-SGD's sampling and noise, processes and resuming. Raises
     DivergenceError at the end of an epoch in which a loss was not finite, ArgumentError where arguments do not fit.
     """
     sgd = SGD(plan.momentum, plan.weight_decay)

@@ -367,7 +367,7 @@ def test_a_history_of_more_iterations_than_are_made_is_refused():
     net = two_layers(2, np.random.default_rng(0))
     long, short = (ADMM(net, Budget(net, 0.4), ADMMSettings(iterations=i)) for i in (2, 1))
     solved(net, np.ones((2, 2, 18)), long)
-    with pytest.raises(DataError, match="one row a replica"):
+    with pytest.raises(DataError, match="one row per replica"):
         restore(short, Saved(state_of(long), 2, "here"), net)
 
 

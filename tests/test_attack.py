@@ -293,7 +293,7 @@ def test_the_attack_network_is_kept_at_its_best_and_stops_when_it_stops_improvin
     held_out = np.arange(80) % 4 == 0
     epochs = max(5, int(np.ceil(patience / np.ceil(60 / batch))))  # of patience, in each stage
     for r in range(2):
-        h, history = fit(known, r, held_out, batch, gain=gain)
+        h, history = fit(known, r, held_out, batch, min_improvement=gain)
         assert history[0] == pytest.approx(np.log(2))  # undecided at the start
         assert losses_of(h, known, r, held_out) == pytest.approx(history.min(), rel=1e-4)
         mark, stale, ends = history[0], 0, []
@@ -309,7 +309,7 @@ def test_a_network_that_separates_the_records_ends_where_nothing_is_left_to_gain
     """Members are certain and right, the others are not: the loss falls towards 0, and without a bound for ever."""
     member, y = np.arange(80) % 2 == 0, np.arange(80) // 2 % 4
     p = np.where(member[:, None], 0.97 * np.eye(4)[y] + 0.01, 0.25)
-    _, history = fit_attack_network(p, y, member, held_out_share(member), np.random.default_rng(0), enough=1e-3)
+    _, history = fit_attack_network(p, y, member, held_out_share(member), np.random.default_rng(0), target_loss=1e-3)
     assert history[-1] <= 1e-3 < min(history[:-1])
 
 
@@ -321,7 +321,7 @@ def test_no_training_takes_more_epochs_than_the_loss_left_to_gain_allows(monkeyp
     monkeypatch.setattr(network, "held_out_loss", lambda z, member: next(losses))
     member, y = np.arange(40) % 2 == 0, np.zeros(40, int)
     p, held_out = np.full((40, 2), 0.5), held_out_share(member)
-    _, history = fit_attack_network(p, y, member, held_out, np.random.default_rng(0), gain=1e-3)
+    _, history = fit_attack_network(p, y, member, held_out, np.random.default_rng(0), min_improvement=1e-3)
     assert len(history) == 1 + 3 * 4
 
 

@@ -80,4 +80,4 @@ def test_the_release_without_audit_says_so(released):
 def test_the_users_learn_what_int8_changes_and_that_model_files_name_members(released):
     _, said, attacked = released
     assert re.search(r"int8 weights; [\d.]+% of 256 random records are in the same class as before", said)
-    assert attacked.splitlines()[-1].startswith("int8.h5 names its members")
+    assert attacked.splitlines()[-1].startswith("int8.h5 identifies its members")

@@ -85,7 +85,7 @@ def test_a_file_that_lies_about_its_architecture_is_refused(tmp_path, change):
 def test_a_file_without_architecture_or_of_other_bytes_is_refused(tmp_path):
     net, path = written("mlp", tmp_path)
     path.write_bytes(to_safetensors(net, {}))
-    with pytest.raises(DataError, match="name its --network"):
+    with pytest.raises(DataError, match="give --network"):
         read_safetensors(path)
     path.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00garbage!")
     with pytest.raises(DataError, match="cannot be read as safetensors"):

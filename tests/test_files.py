@@ -167,7 +167,7 @@ def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path):
         check_output(path)
         write_json(1, path)
         assert read_json(path, "") == 1
-    with pytest.raises(ArgumentError, match="names of files have at most 255 bytes"):
+    with pytest.raises(ArgumentError, match="file names have at most 255 bytes"):
         check_output(tmp_path / ("é" * 126 + ".json"))  # 131 characters, 257 bytes
 
 

@@ -75,7 +75,7 @@ def pool_cases(draw):
 
 @st.composite
 def norm_cases(draw):
-    """Images or features with at least two values a channel."""
+    """Images or features with at least two values per channel."""
     R, C, N = draw(SMALL), draw(SMALL), draw(st.integers(2, 6))
     return BatchNorm(C), draw(st.sampled_from([(R, C, N), (R, draw(SMALL), C, draw(SMALL), N)]))
 
@@ -372,7 +372,7 @@ def test_running_statistics_are_those_of_pytorch():
 
 def test_a_single_value_a_channel_cannot_be_normalised():
     net = Network(BatchNorm(3), (3,), 2)
-    with pytest.raises(ArgumentError, match=r"BatchNorm\(3\) needs at least 2 values a channel in training, got 1"):
+    with pytest.raises(ArgumentError, match=r"BatchNorm\(3\) needs at least 2 values per channel in training, got 1"):
         net.forward(np.ones((2, 3, 1), np.float32), Workspace())
     net.forward(np.ones((2, 3, 1), np.float32), Workspace(training=False))
 

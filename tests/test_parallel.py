@@ -201,7 +201,7 @@ def test_a_step_on_columns_touches_those_alone_and_on_all_in_turn_it_is_the_whol
     step = PARTS[part](cut)
     for start, stop in zip([0, *cuts], [*cuts, cut.size], strict=True):
         before, own = (cut.theta.copy(), cut.grad.copy()), OwnColumns(cut, slice(start, stop))
-        copy.deepcopy(step)(own) if part in ("Adam", "noise") else step(own)  # which count, or draw: one a process
+        copy.deepcopy(step)(own) if part in ("Adam", "noise") else step(own)  # which count, or draw: one per process
         for array, was in zip((cut.theta, cut.grad), before, strict=True):
             np.testing.assert_array_equal(
                 np.delete(array, slice(start, stop), 1), np.delete(was, slice(start, stop), 1)

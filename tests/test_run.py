@@ -287,11 +287,11 @@ def test_results_that_changed_since_the_run_finished_are_refused(tmp_path):
     for name in ("results.json", "curves.h5"):
         text = (tmp_path / name).read_text()
         (tmp_path / name).write_text(text + " ")
-        with pytest.raises(DataError, match=f"{name}: is not what the finished run wrote; give --overwrite"):
+        with pytest.raises(DataError, match=f"{name}: differs from what the finished run wrote; give --overwrite"):
             begun(tmp_path, {}, resume=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "curves.h5").unlink()
-    with pytest.raises(DataError, match="is not what the finished run wrote"):
+    with pytest.raises(DataError, match="differs from what the finished run wrote"):
         begun(tmp_path, {}, resume=True)
 
 
@@ -299,7 +299,7 @@ def test_results_that_changed_since_the_run_finished_are_refused(tmp_path):
 def test_a_run_json_that_says_nothing_of_the_results_is_refused(results, tmp_path):
     content = {"format": 1, "finished": True, "identity": {}, "results": results}
     (tmp_path / "run.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="does not say what the finished run wrote"):
+    with pytest.raises(DataError, match="does not list the files of the finished run"):
         begun(tmp_path, {}, resume=True)
 
 
@@ -322,7 +322,7 @@ def test_resume_of_a_finished_model_reads_it_and_of_another_is_refused(tmp_path)
 def test_files_that_a_run_would_write_over_are_refused_without_overwrite(tmp_path):
     (tmp_path / "report.html").write_text("mine")
     options = {"outputs": ("report.html", "roc.svg")}
-    with pytest.raises(ArgumentError, match=r"has report\.html in it; --overwrite writes over it"):
+    with pytest.raises(ArgumentError, match=r"has report\.html in it; --overwrite replaces it"):
         begun(tmp_path, {}, **options)
     begun(tmp_path, {}, overwrite=True, **options)
     begun(tmp_path, {}, resume=True, **options)
@@ -348,7 +348,7 @@ def test_two_runs_cannot_be_in_one_folder_and_the_lock_dies_with_its_holder(tmp_
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=ENV) as holder:
         assert holder.stdout.readline() == "locked\n"
         for options in ({"resume": True}, {"overwrite": True}, {}):
-            with pytest.raises(DataError, match="another run is at work"):
+            with pytest.raises(DataError, match="another run is using it"):
                 begun(tmp_path, {}, **options)
         holder.kill()
     monkeypatch.setattr("nanoprune.lab.engine.lock.PATIENCE", 5)
@@ -442,8 +442,8 @@ def test_a_signal_stops_at_the_end_of_an_epoch_and_says_how_to_go_on(number, sta
     assert process.returncode == status
     first, last = said.splitlines()
     assert first == "stopping at the end of the epoch; send the signal again to stop at once"
-    assert last.startswith(f"error: stopped by {number.name}; what was done is in {out}.run: ")
-    assert last.endswith("the same command and --resume go on")
+    assert last.startswith(f"error: stopped by {number.name}; the progress is saved in {out}.run: ")
+    assert last.endswith("the same command with --resume continues")
     assert not out.exists()
     assert "--resume" in run(*TRAIN, "--out", out).stderr  # and not begun again by mistake
     resumed = run(*TRAIN, "--out", out, "--resume")

@@ -140,7 +140,7 @@ BAD = {
     "N:M by way of": (["--scheme", "2:4", "--via", 0.7], "via must be empty"),
     "unknown exempt layer": (["--keep", 0.1, "--exempt", "conv1"], "layers of dense1, dense2, dense3; got 'conv1'"),
     "unknown layer in the file": (["--keep-file", "KEEP"], "no layer 'conv1'; its layers are dense1, dense2, dense3"),
-    "exempt beside one a layer": (["--keep", "0.1,0.2,0.3", "--exempt", "last"], "exempt is for one ratio"),
+    "exempt beside one per layer": (["--keep", "0.1,0.2,0.3", "--exempt", "last"], "exempt is for one ratio"),
     "table over the model": (["--keep", 0.1, "--json", "OUT"], "is named twice"),
 }
 

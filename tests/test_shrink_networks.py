@@ -58,7 +58,7 @@ def test_a_block_that_would_get_a_shortcut_is_refused():
     """Where widths end up alike by chance, the network that they describe would be another."""
     net = paper_net("mobilenetv2", 8, np.random.default_rng(0))
     prune(net, "channel", 0.5)
-    words = r"mobilenetv2 has no widths for what is left of it; prune a little more .* ends as wide as it begins$"
+    words = r"mobilenetv2 cannot have the remaining widths: .* ends as wide as it begins; prune a little more or less$"
     with pytest.raises(ArgumentError, match=words):
         shrink(net)
 

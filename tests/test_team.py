@@ -233,7 +233,7 @@ def test_where_the_system_forgets_who_ends_nobody_asks_for_it():
 def test_outside_of_its_body_a_team_of_several_has_no_totals():
     team = ProcessGroup(2)
     for ask in (lambda: team.all_reduce(1), team.barrier, lambda: team.broadcast(lambda: 1)):
-        with pytest.raises(WorkerError, match="a group of 2 processes has not begun, or has ended"):
+        with pytest.raises(WorkerError, match="a group of 2 processes is not running"):
             ask()
 
 

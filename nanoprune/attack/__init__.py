@@ -1,4 +1,4 @@
-"""Membership inference: attacks see probabilities and labels, nothing else."""
+"""Membership inference: attacks use probabilities and labels, nothing else."""
 
 from nanoprune.attack.metrics import auc as auc
 from nanoprune.attack.metrics import balanced_accuracy as balanced_accuracy

@@ -79,7 +79,7 @@ class Network:
         return self.grad[:, : self.weight_count]
 
     def blocks(self, scalar: Any, *arrays: Any) -> Iterator[tuple]:
-        """Blocks of arrays (R, P) or (R, n) that lie like theta or W, see `nn.blocks`; what an update loops over."""
+        """Blocks of arrays (R, P) or (R, n) shaped like theta or W, for the loops of updates; see `nn.blocks`."""
         return blocks(scalar, *arrays)
 
     def initialise(self, generators: list[np.random.Generator]) -> Network:
@@ -94,7 +94,7 @@ class Network:
         return self
 
     def reset_statistics(self) -> None:
-        """Every running statistic back to its value before the first batch."""
+        """Reset every running statistic to its value before the first batch."""
         for s in self.statistics:
             s.value[...] = s.start
 
@@ -104,7 +104,7 @@ class Network:
         self.state += MOMENTUM * self.batch_state
 
     def forward(self, X: Any, ws: Workspace) -> Any:
-        """Logits (R, classes, N) of samples X (R, *input_shape, N). Refuses another device, dtype or shape."""
+        """Logits (R, classes, N) of samples X (R, *input_shape, N). Raises on another device, dtype or shape."""
         require(X, "X")
         if X.dtype != self.theta.dtype:
             raise ArgumentError(f"X must be {self.theta.dtype} like the parameters, got {X.dtype}")
@@ -119,7 +119,7 @@ class Network:
         return self.body.backward(dY, ws, need_dX=need_dX, need_dW=need_dW)
 
     def over(self, theta: Any, grad: Any = None, state: Any = None) -> Network:
-        """The same layers over other arrays; a gradient that is not given is a new one."""
+        """The same layers over other arrays, with a new gradient if none is given."""
         return Network(self.template, self.input_shape, 0, None, self.description, theta, grad, state)
 
     def shard(self, replicas: slice) -> Network:

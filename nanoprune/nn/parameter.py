@@ -1,4 +1,4 @@
-"""What a layer trains, and what it measures: both are views into the network's flat arrays."""
+"""Parameters and running statistics of a layer: views into the network's flat arrays."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def _threshold_attack(name: str, target: Predictions, parts: list[Fold], seed: i
         fitted = SCORES[name](known.log_odds, known.y)
         for per_class in rules:
             rule = Thresholds.fit(fitted, known.y, known.member, target.classes, per_class)
-            said[per_class][rows] = rule.says(scores[rows], target.y[rows])
+            said[per_class][rows] = rule.predict(scores[rows], target.y[rows])
             own[i, int(per_class)] = validated_accuracy(fitted, known, per_class, np.random.default_rng([seed, i]))
     return Attacked(scores, said[0], said[1] if True in rules else None, [np.arange(len(scores))], own)
 
@@ -134,7 +134,7 @@ def validated_accuracy(scores: np.ndarray, known: Predictions, per_class: bool, 
     for q in range(QUARTERS):
         rest, rows = quarter != q, quarter == q
         rule = Thresholds.fit(scores[rest], known.y[rest], known.member[rest], known.classes, per_class)
-        said[rows] = rule.says(scores[rows], known.y[rows])
+        said[rows] = rule.predict(scores[rows], known.y[rows])
     return balanced_accuracy(said[known.member], said[~known.member])
 
 
@@ -150,7 +150,7 @@ def _network_scores(
         held_out = held_out_share(known.member)
         batch = _batch(len(known.y))
         h, losses = fit_attack_network(
-            known.p, known.y, known.member, held_out, generator, batch, enough=ENOUGH, gain=GAIN
+            known.p, known.y, known.member, held_out, generator, batch, target_loss=ENOUGH, min_improvement=GAIN
         )
         own = attack_scores(h, known.p[held_out], known.y[held_out])
         advance(1)

@@ -102,6 +102,6 @@ def attack_target(attack: Attack, views: Views) -> Attacked:
     classes = next(iter(views.logits.values())).shape[2]
     scores = attack(K, np.arange(K))
     rules = [Thresholds.fit(own, labels, inside, classes, per_class) for per_class in (False, True)]
-    said = [rule.says(scores, views.y) for rule in rules]
+    said = [rule.predict(scores, views.y) for rule in rules]
     accuracies = [rule.accuracy(own, labels, inside) for rule in rules]
     return Attacked(scores, *said, [np.arange(n)], np.array([accuracies]))

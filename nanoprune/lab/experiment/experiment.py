@@ -114,7 +114,7 @@ class Experiment:
         self._check(drawn=not splits)
 
     def _check(self, drawn: bool) -> None:
-        """Refuse now what would fail after hours of training."""
+        """Raise errors now that would otherwise appear after hours of training."""
         net = build(self.description, replicas=1)
         for keep in self.recipe.keep:
             self.recipe.budget(net, keep)
@@ -264,7 +264,7 @@ class Experiment:
     def attack(self, trained: dict[str, Trained]) -> dict[str, dict[str, Outcome]]:
         """Every attack on the outputs of every method: fitted on the known records, measured on the scored ones.
 
-        Every method meets the same attacker: the same generators, seed by seed, and the same label-only queries.
+        Every method is attacked in the same way: the same generators, seed by seed, and the same label-only queries.
         """
         S = len(self.seeds)
         self.progress.start("attack", S * len(trained))

@@ -1,4 +1,4 @@
-"""The results of a run, as results.json and curves.h5 have them."""
+"""The results of a run, for results.json and curves.h5."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, O
 def _bound(experiment: Experiment, outcomes: dict[str, Outcome], delta: float) -> float | None:
     """The largest epsilon at `delta` that any attack on any seed excludes, at 95% confidence for all of them together.
 
-    None where the members are an official training set: chance did not decide who is a member.
+    None where the members are an official training set: membership was not drawn at random.
     """
     if experiment.recipe.members is None:
         return None
@@ -202,7 +202,7 @@ def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarra
 
 
 def read_results(folder: str | os.PathLike) -> dict[str, Any]:
-    """The results.json of a folder. Raises DataError, naming the file, where it is missing or no JSON object."""
+    """The results.json of a folder. Raises DataError, naming the file, where it is missing or not a JSON object."""
     path = pathlib.Path(folder) / "results.json"
     results = read_json(path, "name a folder that `reproduce` wrote")
     if not isinstance(results, dict):

@@ -114,8 +114,8 @@ def chosen_sweeps(recipe: Recipe, names: Sequence[str] | None, keeps: Sequence[f
 
 
 def measured(experiment: Experiment, trained: Trained) -> dict[str, Any]:
-    """One point as plain data: accuracies (seeds,) on members, non-members and of the attack that is strongest on the
-    attacker's own records, all attacks' accuracies beside it, and the weights that are left."""
+    """One point as plain data: accuracies (seeds,) on members and non-members and of the attack that is strongest on
+    the attacker's own records, the accuracies of all attacks, and the number of remaining weights."""
     outcomes = experiment.attack({"point": trained})["point"]
     name = strongest(outcomes)
     train, test = (experiment.accuracies(trained.net, part).tolist() for part in ("members", "nonmembers"))

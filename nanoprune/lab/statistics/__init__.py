@@ -1,4 +1,4 @@
-"""Intervals, tests and bounds. They take numbers and know nothing of networks."""
+"""Confidence intervals, tests and bounds, from numbers alone."""
 
 from nanoprune.lab.statistics.delong import auc_interval, balanced_accuracy_interval
 from nanoprune.lab.statistics.epsilon import epsilon_lower_bound, epsilon_of_runs, gaussian_lower_bound

@@ -1,4 +1,4 @@
-"""From a name or a description (plain data, as models are stored) to a network."""
+"""Builds a network from its name, or from its description: plain data that model files store."""
 
 import dataclasses
 import reprlib
@@ -18,7 +18,7 @@ from nanoprune.nn import Dense, Layer, Network, Sequential
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """layers(input_shape, classes, widths) builds the layers; size: the possible sizes; input_shape: the usual one."""
+    """layers(input_shape, classes, widths) builds the layers; size: the possible sizes; input_shape: the default."""
 
     layers: Callable[[tuple[int, ...], int, list[int]], Sequential]
     size: Widths | Multiplier
@@ -56,8 +56,8 @@ def describe(
 
     size: the widths of the hidden layers; for vgg16, mobilenetv2 and resnet18 the width multiplier, or the widths of
     all layers with weights but the last (shortcuts and depthwise convolutions included), in their order. standardise:
-    mean and standard deviation of each channel, where the network is to see standardised images. dropout: the rate of
-    the layers that `with_dropout` puts in. Raises ArgumentError on an unknown name, on a size that does not fit it, on
+    mean and standard deviation of each channel, for networks that take standardised images. dropout: the rate of the
+    layers that `with_dropout` inserts. Raises ArgumentError on an unknown name, on a size that does not fit it, on
     inputs that it cannot take, and on a rate outside [0, 1).
     """
     found = architecture(name)
@@ -79,7 +79,7 @@ def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
 
 
 def widths_of(description: dict[str, Any]) -> list[int]:
-    """The widths of all layers with weights but the last, in their order, also where the size is a multiplier."""
+    """The widths of all layers with weights but the last, in order, also where the size is a multiplier."""
     found = architecture(description["network"])
     return found.size.widths(tuple(description["input_shape"]), size_of(description))
 
