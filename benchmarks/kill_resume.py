@@ -1,12 +1,12 @@
-"""Kill a small `reproduce` with SIGKILL at random moments, resume it each time, and compare it with one left alone.
+"""Kill a small `reproduce` with SIGKILL at random times, resume it each time, and compare it with an uninterrupted one.
 
-    python benchmarks/kill_resume.py 200            so many kills; a seed of the moments may follow: 200 7
+    python benchmarks/kill_resume.py 200            the number of kills; a seed for the times may follow: 200 7
 
-results.json (but for its times) and every byte of the other files must be the same. Exit status 1 if they are not. The
+results.json (except for its times) and every byte of the other files must be equal. Exit status 1 if they are not. The
 run is that of `python cli.py reproduce digits` with all methods, with a smaller network, fewer epochs and less patience
-of the attack network, no plots, and a checkpoint after every epoch: more to be caught at in less time. Of its two seeds
-each has a worker process, and that one a second process for half of its samples, though so small a network would have
-none.
+of the attack network, no plots, and a checkpoint after every epoch: so more points are hit in less time. Each of its
+two seeds has a worker process, which has a second process for half of its samples, although so small a network would
+normally have none.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZES = ["--seeds", "2", "--members", "60", "--reference", "60", "--nonmembers", "60", "--threads", "4"]
-HANGS = 1200.0  # seconds after which a run that nobody kills hangs
+HANGS = 1200.0  # seconds after which a run that is not killed counts as hanging
 
 
 def main() -> None:
-    """Print one line for each kill, and what came of them."""
+    """Print one line per kill, and the result."""
     kills, seed = map(int, [*sys.argv[1:], *("200", "0")[len(sys.argv) - 1 :]])
     with tempfile.TemporaryDirectory() as folder:
         different = kill_and_compare(pathlib.Path(folder), kills, random.Random(seed), print)
@@ -38,11 +38,11 @@ def main() -> None:
 
 
 def kill_and_compare(folder: pathlib.Path, kills: int, rng: random.Random, tell: Callable[[str], None]) -> str:
-    """What differs between runs that are killed, so many times in all, and one that is not; "" where nothing does."""
+    """The differences between runs with `kills` kills in all and an uninterrupted one; "" if there are none."""
     began = time.monotonic()
     _ended(start(folder / "alone").wait(HANGS))
     seconds = time.monotonic() - began
-    tell(f"left alone: {seconds:.1f} s")
+    tell(f"uninterrupted: {seconds:.1f} s")
     done, runs, at = 0, 0, collections.Counter()
     while done < kills:
         out = folder / "killed"
@@ -60,11 +60,11 @@ def kill_and_compare(folder: pathlib.Path, kills: int, rng: random.Random, tell:
 def one_run(
     out: pathlib.Path, rng: random.Random, most: int, seconds: float, at: collections.Counter, tell: Callable
 ) -> int:
-    """One run, killed at random moments, at most so often, and resumed until it ends; returns how often it was."""
+    """One run, killed at random times, at most `most` times, and resumed until it ends; returns the number of kills."""
     kills = 0
     while True:
         process = start(out)
-        wait = rng.expovariate(2 / seconds) if kills < most else HANGS  # now and then long enough to end
+        wait = rng.expovariate(2 / seconds) if kills < most else HANGS  # sometimes long enough for the run to end
         try:
             _ended(process.wait(wait))
             return kills
@@ -86,7 +86,7 @@ def _ended(status: int) -> None:
 
 
 def start(out: pathlib.Path) -> subprocess.Popen:
-    """The small `reproduce` as a process, to begin or to go on."""
+    """The small `reproduce` as a process, which begins or resumes the run."""
     options = [*SIZES, "--checkpoint-every", "0", "--resume", "--out", out]
     program = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from benchmarks.kill_resume import small; small()"
     words = [sys.executable, "-c", program, "reproduce", "digits", *options]
@@ -94,7 +94,7 @@ def start(out: pathlib.Path) -> subprocess.Popen:
 
 
 def small() -> None:
-    """The command line with a smaller recipe, inside of that process."""
+    """The command line with a smaller recipe, called in that process."""
     import nanoprune.attack.network as attack
     import nanoprune.lab.engine.shards as shards
     import nanoprune.lab.experiment.recipes as recipes
@@ -120,7 +120,7 @@ def differences(one: pathlib.Path, other: pathlib.Path) -> str:
 
 
 def _content(path: pathlib.Path) -> object:
-    """What of a file must be the same: all of it, but for the time that it took."""
+    """The content of a file that must be equal: everything except its times."""
     if not path.is_file():
         return path.exists()
     if path.name == "run.json":  # which has the hash of results.json
