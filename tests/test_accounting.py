@@ -62,7 +62,7 @@ def test_the_noise_for_a_target_never_spends_more(target, phases):
     assert 0.998 * target <= spent <= target
 
 
-def test_a_statement_has_what_an_epsilon_means_nothing_without():
+def test_a_statement_has_everything_that_an_epsilon_must_be_stated_with():
     phases = [Phase(0.1, 2.0, 10)]
     found = json.loads(json.dumps(statement(phases, DELTA, 1.0, "flat", False, "reference")))
     assert found["epsilon"] == epsilon(phases, DELTA)
@@ -133,7 +133,7 @@ def run(*arguments):
     return CliRunner().invoke(cli.main, ["epsilon", *map(str, arguments)])
 
 
-def test_the_command_ends_with_the_number_alone_and_says_what_it_covers():
+def test_the_command_prints_the_epsilon_last_and_what_it_covers():
     sizes = ("--records", 100, "--batch", 10, "--epochs", 3)
     result = run(*sizes, "--noise", 2, "--delta", 1e-6)
     assert result.exit_code == 0

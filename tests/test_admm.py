@@ -319,7 +319,7 @@ def solved(net, W_steps, admm):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("made", [0, 1, 3])
-def test_a_solver_that_was_saved_goes_on_with_the_same_bits(made, dtype, tmp_path):
+def test_a_saved_solver_resumes_with_the_same_bits(made, dtype, tmp_path):
     rng, s = np.random.default_rng(made), ADMMSettings(rho=0.3, iterations=5, adaptive=True, ratio=1.2)
     net = two_layers(2, rng, dtype)
     budget, W_steps = Budget(net, 0.4), rng.standard_normal((5, 2, 18))

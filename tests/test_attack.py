@@ -96,7 +96,7 @@ def test_certain_predictions():
     np.testing.assert_allclose(modified_entropy(p, wrong), 2 * np.log(1e-30))  # the worst there is, and finite
 
 
-def test_modified_entropy_tells_nearly_certain_predictions_apart():
+def test_modified_entropy_distinguishes_nearly_certain_predictions():
     """p_y = 1 - e, two classes: about -2 e^2, which a term of size log e must not wash out."""
     e = 10.0 ** -np.arange(3, 12)
     p = np.stack([1 - e, e], axis=-1)
@@ -192,7 +192,7 @@ def test_attacks_come_near_the_optimum():
     assert strongest(found) != "correctness"
 
 
-def test_outputs_that_say_nothing_give_chance():
+def test_uninformative_outputs_give_chance():
     """Within four standard errors of 1/2, for 1,000 members and as many non-members."""
     rng = np.random.default_rng(8)
     found = evaluate(outputs(rng, 2, 60, 0.0), outputs(rng, 2, 1000, 0.0), seeded(2))
@@ -325,7 +325,7 @@ def test_no_training_takes_more_epochs_than_the_loss_left_to_gain_allows(monkeyp
     assert len(history) == 1 + 3 * 4
 
 
-def test_many_more_of_one_side_do_not_drown_the_other():
+def test_unbalanced_members_and_non_members_weigh_the_same():
     """One member to eight: the network, too, says "member" where that is the better guess for one of either side."""
     rng = np.random.default_rng(12)
     member = np.arange(1800) % 9 == 0
@@ -340,7 +340,7 @@ def test_many_more_of_one_side_do_not_drown_the_other():
 
 
 @pytest.mark.parametrize(("members", "others"), [(3, 8), (8, 3), (5, 5), (1, 4)])
-def test_every_record_of_the_smaller_side_comes_as_often(members, others):
+def test_every_record_of_the_smaller_side_is_repeated_equally_often(members, others):
     member = np.random.default_rng(1).permutation(np.arange(members + others) < members)
     counts = np.bincount(balanced(np.arange(len(member)), member))
     assert counts[member].sum() == counts[~member].sum() == max(members, others)

@@ -50,7 +50,7 @@ def test_a_file_is_refused_if_and_only_if_an_array_of_it_is_virtual(
 
 @settings(max_examples=60)
 @given(st.data())
-def test_whatever_is_done_to_its_heap_a_virtual_array_is_not_opened(tmp_path_factory, data):
+def test_a_virtual_array_is_not_opened_whatever_its_heap(tmp_path_factory, data):
     """What libhdf5 would read to open it: the bytes in the heap, of which some make it hang and others crash."""
     path = tmp_path_factory.getbasetemp() / "y.h5"
     write(path, ["a", "b"], True, "earliest", [])
@@ -65,7 +65,7 @@ def test_whatever_is_done_to_its_heap_a_virtual_array_is_not_opened(tmp_path_fac
 
 @settings(max_examples=200)
 @given(st.lists(st.integers(0, 6), max_size=5), st.sampled_from((0, 512)))
-def test_a_list_of_free_space_is_refused_if_and_only_if_it_comes_back(tmp_path_factory, hops, userblock):
+def test_a_free_list_is_refused_if_and_only_if_it_is_cyclic(tmp_path_factory, hops, userblock):
     """The heap of names of a group, whose list of free space is drawn; the oracle walks it by Floyd's two paces."""
     path = tmp_path_factory.getbasetemp() / "w.h5"
     write(path, [], False, "earliest", [], userblock)
@@ -118,7 +118,7 @@ def test_a_chunk_is_read_if_and_only_if_it_unpacks_to_no_more_than_it_is(
                 bounded.stored_array(file, "x", path)
 
 
-def test_a_file_of_more_heaps_than_any_is_not_looked_through_to_its_end(tmp_path, monkeypatch):
+def test_a_file_with_too_many_heaps_is_refused_without_a_full_search(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         for name in "abcde":
             file.create_group(f"{name}/inside")

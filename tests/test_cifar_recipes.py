@@ -58,7 +58,7 @@ def test_another_network_takes_the_recipes_multiplier_unless_one_is_given(member
 
 
 @pytest.mark.parametrize("members", [None, "all"])
-def test_vgg16_learns_at_lower_rates_and_what_is_asked_for_is_done(members):
+def test_vgg16_has_lower_learning_rates_by_default(members):
     data, phases = images(), ("dense", "prune", "retrain")
     usual, slower = (recipe_for(data, members, network=network) for network in ("resnet18", "vgg16"))
     for plan, other in ((getattr(recipe, phase) for recipe in (slower, usual)) for phase in phases):
@@ -68,7 +68,7 @@ def test_vgg16_learns_at_lower_rates_and_what_is_asked_for_is_done(members):
 
 
 @pytest.mark.parametrize("members", [None, "all"])
-def test_mobilenetv2_has_its_weights_dealt_out_to_its_layers_unless_told_otherwise(members):
+def test_mobilenetv2_is_pruned_with_erk_by_default(members):
     data = images()
     recipe = recipe_for(data, members, network="mobilenetv2")
     assert recipe.scope == "erk"

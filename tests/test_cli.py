@@ -53,7 +53,7 @@ def reproduced(tmp_path_factory):
         (["--methods", "memguard", "--reference", "3", "--minmax", "0"], "got 'memguard'"),
     ],
 )
-def test_methods_that_cannot_be_are_refused_before_anything_is_trained(options, message, tmp_path, monkeypatch):
+def test_invalid_methods_are_refused_before_anything_is_trained(options, message, tmp_path, monkeypatch):
     monkeypatch.setattr(Experiment, "dense", None)
     result = run("reproduce", "digits", "--out", tmp_path, *SMALL, *options)
     assert result.exit_code == 2
@@ -219,7 +219,7 @@ def test_prune_with_a_ratio_for_each_layer_the_game_and_a_global_budget(dense_mo
     assert "nonzero 5,043 of" in whole.output
 
 
-def test_prune_prunes_a_network_by_what_the_recipe_says_of_it(tmp_path, monkeypatch):
+def test_prune_uses_the_recipe_of_the_network(tmp_path, monkeypatch):
     monkeypatch.setitem(OF_NETWORK, "lenet-300-100", {"scope": "erk", "rates": 0.5})
     path, pruned = tmp_path / "model.h5", tmp_path / "pruned.h5"
     sizes = ["--members", 100, "--epochs", 1, "--network", "lenet-300-100"]
@@ -231,7 +231,7 @@ def test_prune_prunes_a_network_by_what_the_recipe_says_of_it(tmp_path, monkeypa
     assert step["prune"]["lr"] == RECIPES["digits"].prune.lr / 2
 
 
-def test_prune_by_way_of_a_larger_ratio_makes_the_iterations_twice(dense_model, tmp_path):
+def test_prune_via_a_larger_ratio_makes_the_iterations_twice(dense_model, tmp_path):
     path, _ = dense_model
     short = ["--epochs", 2, "--iterations", 2, "--retrain-epochs", 1]
     result = run("prune", path, "--keep", 0.1, "--via", 0.5, "--scope", "global", "--out", tmp_path / "a.h5", *short)

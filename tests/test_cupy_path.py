@@ -554,7 +554,7 @@ def test_training_with_game_admm_and_mask():
     both(body)
 
 
-def test_noise_on_answers(monkeypatch):
+def test_noise_on_outputs(monkeypatch):
     monkeypatch.setattr(memguard, "STEPS", 3)
     z = 3 * draw(R, 3, 20)
 

@@ -43,7 +43,7 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", CURRENT, ids=name_of)
-def test_files_that_are_named_are_there(page):
+def test_named_files_exist(page):
     for name in set(re.findall(NAMED, page.read_text("utf-8"))) - MADE:
         where = ROOT / "data" / name if page.parent.name == "data" else ROOT / name
         assert list(ROOT.glob(name)) or where.exists(), f"{name_of(page)} names {name}"

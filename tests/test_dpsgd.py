@@ -246,7 +246,7 @@ def test_one_record_moves_the_sum_by_at_most_the_clip(kind, scale, clipping, see
     assert (np.linalg.norm(whole - without, axis=1) <= C / L * (1 + 1e-9)).all()
 
 
-def test_a_place_without_a_record_has_no_gradient():
+def test_padding_without_a_record_has_no_gradient():
     rng, (body, shape) = np.random.default_rng(0), feature_network()
     net = network(body, shape, rng, 1)
     ws = Workspace(defer=True)
@@ -275,7 +275,7 @@ def sampler(M, batch, replicas=2):
     return private
 
 
-def test_every_record_is_in_a_sample_by_a_coin_of_its_own():
+def test_every_record_is_sampled_independently():
     """Inclusions are binomial for each record, sizes for each sample, and pairs are independent. One chance in 1e9."""
     M, batch, epochs = 40, 10, 200
     private, q = sampler(M, batch), 10 / 40
@@ -326,7 +326,7 @@ def test_noise_has_the_standard_deviation_sigma_c_over_l_in_each_replica():
     assert (np.abs(correlation) < 6 / np.sqrt(net.size)).all()
 
 
-def test_noise_on_some_columns_is_the_noise_of_all_there():
+def test_noise_on_some_columns_is_part_of_the_noise_of_all():
     """Each of two processes draws all of it, and adds its own columns: together the noise of one."""
     noise = []
     for columns in (slice(None), slice(0, 30), slice(30, None)):
@@ -353,7 +353,7 @@ def test_without_seeds_two_runs_differ_and_with_them_they_do_not():
     np.testing.assert_array_equal(run([3]), run([3]))
 
 
-def test_what_was_saved_draws_the_same_samples_and_noise(tmp_path):
+def test_a_restored_state_draws_the_same_samples_and_noise(tmp_path):
     private, again = sampler(40, 10), sampler(40, 10)
     net = network(*feature_network(), np.random.default_rng(0), 2)
     list(private.batches())
@@ -447,7 +447,7 @@ def test_dropout_and_augmentation_draw_in_secret():
     assert (thetas[0] != thetas[1]).any()
 
 
-def test_what_cannot_be_private_is_refused_by_name():
+def test_settings_that_cannot_be_private_are_refused_by_name():
     members, plan, records = np.arange(20)[None], Schedule(epochs=1, batch=5), problem()
     net = fresh(body=Sequential(Dense(6, 8), BatchNorm(8), ReLU(), Dense(8, CLASSES)))
     with pytest.raises(ArgumentError, match=r"BatchNorm\(8\) mixes the records .* use GroupNorm"):

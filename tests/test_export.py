@@ -55,7 +55,7 @@ def test_a_weight_that_is_zero_stays_zero_when_batchnorm_is_folded():
 
 
 @given(st.lists(st.tuples(st.integers(0, 700), FLOATS), max_size=30), st.integers(0, 600))
-def test_gaps_and_values_unfold_to_the_array(runs, tail):
+def test_gaps_and_values_expand_to_the_array(runs, tail):
     flat = np.array([x for zeros, value in runs for x in [0.0] * zeros + [value]] + [0.0] * tail, np.float32)
     gaps, values = gaps_and_values(flat)
     assert gaps.dtype == np.uint8
@@ -63,7 +63,7 @@ def test_gaps_and_values_unfold_to_the_array(runs, tail):
 
 
 @given(arrays(np.float32, array_shapes(min_dims=2, max_dims=4, max_side=6), elements=FLOATS))
-def test_int8_weights_are_as_near_as_127_levels_allow(weight):
+def test_int8_weights_are_as_close_as_127_levels_allow(weight):
     weight = weight.astype(np.float64)
     scale = channel_scales(weight).reshape(-1, *[1] * (weight.ndim - 1))
     again = integers(weight, scale.ravel()) * scale
@@ -92,7 +92,7 @@ def test_int8_export_has_the_integers_of_the_quantised_network(name):
         assert (integers(ours.weight, ours.scale) == integers(theirs.weight, channel_scales(theirs.weight))).all()
 
 
-def test_folding_waits_where_another_step_reads_the_convolution():
+def test_batchnorm_is_not_folded_where_another_step_reads_the_convolution():
     body = nn.Sequential(
         lab_layers.Pointwise(2, 2),
         lab_layers.Residual(lab_layers.BatchNorm(2)),

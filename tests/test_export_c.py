@@ -104,7 +104,7 @@ def test_packed_source_has_only_the_weights_that_are_not_zero():
     assert sum(float(v.strip().removesuffix("f")) != 0 for v in values) == int(net.nonzero()[0])
 
 
-def test_source_says_nothing_of_the_members(tmp_path):
+def test_source_reveals_nothing_about_the_members(tmp_path):
     model = model_of(network("lenet-5", "float32", keep=0.1))
     for form in ("dense", "packed", "int8"):
         files, _ = export_model(model.net, "c", form, about(model, form, licence="MIT"), tmp_path / "net.c")

@@ -56,7 +56,7 @@ def test_a_file_appears_whole_with_the_usual_permissions(tmp_path, mask, private
     assert names(path.parent) == ["file.txt"]
 
 
-def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
 
@@ -145,7 +145,7 @@ def special(kind: str, path: pathlib.Path) -> None:
         ("loop", "is a symbolic link to itself"),
     ],
 )
-def test_what_is_no_file_is_neither_replaced_nor_read(tmp_path, kind, found):
+def test_only_regular_files_are_replaced_or_read(tmp_path, kind, found):
     path = tmp_path / "out.h5"
     special(kind, path)
     before = os.lstat(path)
@@ -200,7 +200,7 @@ def leave_half_written(folder: pathlib.Path) -> None:
     assert killed.returncode == -9
 
 
-def test_what_a_killed_process_left_is_removed_and_no_file_of_a_users(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_and_no_other_files(tmp_path):
     leave_half_written(tmp_path)
     assert len(names(tmp_path)) == 1
     users = [".notes.txt.abcdefgh.txt", ".nanoprune", ".nanoprune-notes", ".results.json.a1b2c3d4.json", "results.json"]
@@ -210,7 +210,7 @@ def test_what_a_killed_process_left_is_removed_and_no_file_of_a_users(tmp_path):
     assert names(tmp_path) == sorted(users)
 
 
-def test_what_another_process_is_writing_is_not_removed(tmp_path):
+def test_a_file_that_another_process_is_writing_is_not_removed(tmp_path):
     with atomic_path(tmp_path / "out.txt") as temporary:
         temporary.write_text("whole")
         other = multiprocessing.get_context("spawn").Process(target=remove_temporaries, args=(tmp_path,))

@@ -26,7 +26,7 @@ train_shards(lambda shard, advance: time.sleep(60), 4, 4)
 """
 GROUP = """
 from nanoprune.lab.engine.process_group import ProcessGroup
-with ProcessGroup(4) as team:
+with ProcessGroup(4) as group:
     time.sleep(60)
 """
 
@@ -84,7 +84,7 @@ def test_no_semaphores_and_no_threads_are_needed(monkeypatch):
 
 @pytest.mark.parametrize("body", [POOL, GROUP], ids=["pool", "group"])
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_a_worker_forked_in_the_moment_its_parent_dies_ends_too(body, nth, tmp_path):
+def test_a_worker_forked_while_its_parent_dies_ends_too(body, nth, tmp_path):
     """The death signal is asked for after the fork: a parent that is dead by then will never cause it."""
     pids = tmp_path / "pids"
     program = f"""
@@ -134,8 +134,8 @@ class Locked(io.StringIO):
 def _both(work):
     """Run it in workers of either kind; raise what they raise."""
     train_shards(lambda shard, advance: work(), 2, 2)
-    with ProcessGroup(2) as team:
-        if team.rank:
+    with ProcessGroup(2) as group:
+        if group.rank:
             work()
 
 

@@ -46,7 +46,7 @@ def test_another_error_is_not_hidden_by_the_signal(number, status):
 
 
 @both
-def test_former_handlers_come_back(number, status):
+def test_previous_handlers_are_restored(number, status):
     caught, before = [], signal.getsignal(number)
     try:
         signal.signal(number, lambda *_: caught.append(number))
@@ -60,7 +60,7 @@ def test_former_handlers_come_back(number, status):
 
 
 @both
-def test_a_handler_set_by_c_code_comes_back(number, status):
+def test_a_handler_set_by_c_code_is_restored(number, status):
     """Python knows nothing of it where it was there before Python (None), or came after."""
     program = """
         import ctypes, os, signal, sys

@@ -175,7 +175,7 @@ def test_depthwise_convolution_equals_nested_loops(case, dtype, seed):
     close(Y, reference.depthwise(X, W, b, layer.size, layer.stride, layer.padding), dtype)
 
 
-def test_depthwise_convolution_is_a_product_of_bands_where_that_form_goes():
+def test_depthwise_convolution_uses_banded_products_where_possible():
     assert type(depthwise_convolution(3, 3, 1, 1, bias=False)) is BandedDepthwise
     assert type(depthwise_convolution(3, 3, 2, 1)) is DepthwiseConv2D
     assert type(depthwise_convolution(3, 3, 1, 3)) is DepthwiseConv2D
@@ -370,7 +370,7 @@ def test_running_statistics_are_those_of_pytorch():
     close(net.state, np.array([[mean, var]]))
 
 
-def test_a_single_value_a_channel_cannot_be_normalised():
+def test_a_single_value_per_channel_cannot_be_normalised():
     net = Network(BatchNorm(3), (3,), 2)
     with pytest.raises(ArgumentError, match=r"BatchNorm\(3\) needs at least 2 values per channel in training, got 1"):
         net.forward(np.ones((2, 3, 1), np.float32), Workspace())
@@ -438,7 +438,7 @@ def test_gradient_of_layers_without_parameters(layer, R, side, N, seed):
     check_gradients(Sequential(layer), (R, side, 2, side, N), seed)
 
 
-def test_only_what_is_asked_for_is_computed():
+def test_only_requested_gradients_are_computed():
     rng = np.random.default_rng(0)
     body = Sequential(Flatten(), Dense(12, 4), Tanh(), Dense(4, 3))
     X, dY = rng.standard_normal((2, 2, 3, 2, 5)), rng.standard_normal((2, 3, 5))

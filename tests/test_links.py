@@ -71,7 +71,7 @@ def test_no_reader_follows_a_link(folder, reader, place, link):
         read(path)
 
 
-def test_groups_that_hold_themselves_are_gone_through_once(tmp_path):
+def test_cyclic_groups_are_visited_once(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["a/b/values"] = np.arange(3)
         file["a/again"] = file["a"]
@@ -89,7 +89,7 @@ def test_a_link_behind_a_loop_of_groups_is_found(tmp_path):
         open_hdf5(tmp_path / "x.h5")
 
 
-def test_names_without_an_end_are_not_gone_through(tmp_path, monkeypatch):
+def test_endless_names_are_not_visited(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         for n in range(11):
             file.create_group(str(n))

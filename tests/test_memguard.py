@@ -57,7 +57,7 @@ def test_memguard_keeps_label_and_budget_and_fools_its_attack_network(rows):
     np.testing.assert_array_equal(GUARD(logits), answers)  # the same query, the same answer
 
 
-def test_memguard_finds_noise_where_there_is_any_and_tosses_fair_coins():
+def test_memguard_finds_noise_where_some_exists_and_applies_it_with_the_right_probability():
     """For three quarters or more of the answers for which one of 20,000 random ones does what the noise is to do."""
     logits = 4 * np.random.default_rng(3).standard_normal((2, 400, 4)).astype(np.float32)
     p, q, odds = GUARD.perturbed(logits)

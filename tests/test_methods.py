@@ -61,7 +61,7 @@ def test_a_stopped_network_keeps_the_statistics_of_its_epoch():
 
 
 @pytest.mark.parametrize("scope", ["layer", "global", "erk"])
-def test_each_ratio_on_the_way_is_a_constraint_of_its_own(scope, monkeypatch):
+def test_each_intermediate_ratio_is_a_constraint(scope, monkeypatch):
     kept = []
 
     def spy(net, budget, real=methods.hard_prune):
@@ -84,7 +84,7 @@ def test_each_ratio_on_the_way_is_a_constraint_of_its_own(scope, monkeypatch):
     assert len(shard.curves["primal_residual"]) == 3 * 2
 
 
-def test_weights_that_were_pruned_on_the_way_may_come_back(monkeypatch):
+def test_weights_pruned_in_an_intermediate_stage_may_return(monkeypatch):
     supports = []
 
     def spy(net, budget, real=methods.hard_prune):
@@ -98,7 +98,7 @@ def test_weights_that_were_pruned_on_the_way_may_come_back(monkeypatch):
     assert (second & ~first).any()
 
 
-def test_a_model_records_the_ratios_on_the_way_and_its_shadows_take_it_too(monkeypatch):
+def test_a_model_records_the_intermediate_ratios_and_its_shadow_models_repeat_them(monkeypatch):
     data = load("digits")
     recipe = small(via=(0.5,))
     pruned = prune_model(train_model(data, recipe, 0, 1), data, recipe, 0.2, 1)
@@ -125,7 +125,7 @@ def test_a_model_records_the_ratios_on_the_way_and_its_shadows_take_it_too(monke
         ({"scope": "global", "keep": ((0.1, 0.2, 0.3),)}, "keep must be one ratio where scope is global"),
     ],
 )
-def test_a_recipe_that_cannot_be_is_refused(changes, message):
+def test_an_invalid_recipe_is_refused(changes, message):
     with pytest.raises(ArgumentError, match=message):
         small(**changes)
 
@@ -147,7 +147,7 @@ def private_experiment(seeds=(0, 1), **changes):
 
 
 @pytest.mark.parametrize("variant", ["dense", "mask", "synflow", "random", "admm", "magnitude"])
-def test_every_variant_takes_the_steps_that_its_statement_counts_and_keeps_what_it_may(variant, monkeypatch):
+def test_every_variant_takes_the_steps_of_its_statement_and_keeps_its_ratio(variant, monkeypatch):
     """Every step of DP-SGD on the members adds noise; nothing else is trained on them."""
     taken, trained_on = [], []
 
@@ -195,7 +195,7 @@ def test_a_private_network_whose_steps_differ_from_the_plan_of_its_epsilon_is_re
         train_model(load("digits"), small(private=QUICK), 0, 1, epsilon=4.0)
 
 
-def test_masks_that_see_no_record_do_not_depend_on_the_records():
+def test_data_free_masks_do_not_depend_on_the_records():
     """Other records, the same seeds and initial weights: the same support; another seed, another one."""
     data = load("digits")
     other = dataclasses.replace(data, x=data.x[::-1].copy(), y=data.y[::-1].copy())
@@ -261,7 +261,7 @@ def test_the_control_that_prunes_nothing_keeps_every_weight_under_every_scheme()
         assert trained.curves["loss"].shape == (1, experiment.recipe.pruning_epochs)
 
 
-def test_a_private_model_file_says_what_was_spent_and_is_pruned_by_nobody(tmp_path):
+def test_a_private_model_file_has_its_budget_and_cannot_be_pruned(tmp_path):
     recipe = small(private=QUICK)
     model = train_model(load("digits"), recipe, 0, 1, epsilon=4.0)
     save_model(model, tmp_path / "private.h5")

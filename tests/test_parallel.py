@@ -75,19 +75,19 @@ def test_the_same_number_of_threads_gives_the_same_bits(threads):
 def test_each_process_gets_its_own_part_of_the_samples(threads):
     """Every sample is somebody's, once, in order, with its weight; with more processes than samples some get none."""
     net, *_ = problem()
-    team = ProcessGroup(threads)
-    doer, times, weights = (team.zeros((R, N), np.float64) for _ in range(3))
+    group = ProcessGroup(threads)
+    doer, times, weights = (group.zeros((R, N), np.float64) for _ in range(3))
 
     def objective(net, ws, index, weight, count):
         assert count == N
         net.grad[...] = 0
-        doer[np.arange(R)[:, None], index] = team.rank
+        doer[np.arange(R)[:, None], index] = group.rank
         times[np.arange(R)[:, None], index] += 1
         weights[np.arange(R)[:, None], index] = weight
         return len(index[0])
 
     index, weight = np.stack([np.arange(N), np.arange(N)[::-1]]), np.arange(R * N).reshape(R, N) / 2
-    with SharedPasses(net, team) as passes:
+    with SharedPasses(net, group) as passes:
         assert passes.run(objective, index, weight) == N
     assert (times == 1).all()
     for r in range(R):
@@ -101,14 +101,14 @@ def test_each_process_gets_its_own_part_of_the_samples(threads):
 def test_processes_share_theta_and_state_and_each_updates_its_columns(threads):
     """What all columns are in the end, each was written by the process whose it is."""
     net = Network(Sequential(BatchNorm(2), Flatten(), Dense(24, 4)), (3, 2, 4), R, np.float64)
-    before, team = net.theta.copy(), ProcessGroup(threads)
-    passes = SharedPasses(net, team)
+    before, group = net.theta.copy(), ProcessGroup(threads)
+    passes = SharedPasses(net, group)
     with passes:
-        net.theta[:, passes.columns] += 1 + team.rank
-        team.barrier()
+        net.theta[:, passes.columns] += 1 + group.rank
+        group.barrier()
         seen = net.theta - before  # in rank 0, what all have written
-        net.state[...] = 5 if team.rank == threads - 1 else net.state
-        team.barrier()
+        net.state[...] = 5 if group.rank == threads - 1 else net.state
+        group.barrier()
     added = np.empty(net.size)
     for rank in range(threads):
         added[rank * net.size // threads : (rank + 1) * net.size // threads] = 1 + rank
@@ -189,7 +189,7 @@ def with_noise(net):
 @pytest.mark.parametrize("part", PARTS)
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 23), max_size=3).map(sorted))
-def test_a_step_on_columns_touches_those_alone_and_on_all_in_turn_it_is_the_whole_step(part, seed, cuts):
+def test_steps_on_all_columns_in_turn_are_the_whole_step(part, seed, cuts):
     """To the last bit. The cuts fall anywhere: before the biases, between them, and where nothing is in between."""
     whole, cut = (Network(Sequential(Dense(5, 3), ReLU(), Dense(3, 1)), (5,), 2) for _ in range(2))
     rng = np.random.default_rng(seed)
@@ -211,7 +211,7 @@ def test_a_step_on_columns_touches_those_alone_and_on_all_in_turn_it_is_the_whol
     assert (whole.theta != theta).any() or (whole.grad != grad).any()
 
 
-def test_blas_is_held_at_one_thread():
+def test_blas_is_limited_to_one_thread():
     with single_threaded_blas():
         limits = {info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"}
     assert limits == {1}

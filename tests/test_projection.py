@@ -119,7 +119,7 @@ def test_out_may_be_another_array_or_the_argument(problem):
 
 @quick
 @given(vectors_and_k(), st.data(), st.sampled_from([math.nan, math.inf, -math.inf]))
-def test_what_is_no_number_is_refused(problem, data, value):
+def test_nan_and_infinity_are_refused(problem, data, value):
     W, k = problem
     W[data.draw(st.integers(0, len(W) - 1))] = value
     with pytest.raises(ArgumentError, match="the training has diverged"):

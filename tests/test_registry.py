@@ -76,7 +76,7 @@ def test_layers_with_parameters_are_registered_or_refused_by_name(function, kind
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_containers_tell_the_shapes_of_their_parts(name):
+def test_containers_return_the_shapes_of_their_parts(name):
     (kind,) = [kind for kind in LAYERS if kind.__name__ == name]
     assert parts.dispatch(kind) is not parts.dispatch(object)
 

@@ -97,8 +97,8 @@ def a_shard(network, recipe, advance, slot=None, saved=None, solved=lambda row: 
     x = data.x[:80].reshape(80, -1) if network != "vgg16" else np.resize(data.x[:80], (80, 32 * 3 * 32))
     net = build(NETWORKS[network], 2).initialise([np.random.default_rng(r) for r in range(2)])
     rows = np.tile(np.arange(40), (2, 1))
-    records, team = Records(x.reshape(80, *shape), data.y[:80]), ProcessGroup(threads)
-    arguments = (records, rows, rows + 40, rows + 40, recipe, team, advance, solved)
+    records, group = Records(x.reshape(80, *shape), data.y[:80]), ProcessGroup(threads)
+    arguments = (records, rows, rows + 40, rows + 40, recipe, group, advance, solved)
     return Shard("test", net, [0, 1], *arguments, slot=slot, saved=saved)
 
 
@@ -129,7 +129,7 @@ def go(network, method, recipe, slot=None, until=None, threads=1):
     threads=st.sampled_from([1, 2, 3]),
 )
 @settings(max_examples=8)
-def test_cut_after_any_epochs_it_ends_with_the_same_bits(method, cuts, every, threads, tmp_path_factory):
+def test_interrupted_after_any_epochs_it_ends_with_the_same_bits(method, cuts, every, threads, tmp_path_factory):
     recipe = quick()
     undisturbed, epochs, rows = go("mlp", method, recipe, threads=threads)
     slot = Slot(tmp_path_factory.mktemp("c"), "s", {}, every)  # every: after each epoch, or never: from the start again
@@ -143,7 +143,7 @@ def test_cut_after_any_epochs_it_ends_with_the_same_bits(method, cuts, every, th
 
 
 @pytest.mark.parametrize(("network", "method"), [("resnet18", "stopped"), ("resnet18", "pruned"), ("vgg16", "dense")])
-def test_running_statistics_and_dropout_go_on_too(network, method, tmp_path):
+def test_running_statistics_and_dropout_are_resumed_too(network, method, tmp_path):
     plan = Schedule(epochs=2, batch=16)
     recipe = quick(dense=plan, prune=plan, retrain=plan, via=())
     threads = 1 if network == "vgg16" else 2  # dropout draws for whole batches
@@ -160,7 +160,7 @@ def test_running_statistics_and_dropout_go_on_too(network, method, tmp_path):
     assert made <= epochs  # of which the first two were not trained again
 
 
-def test_an_epoch_that_was_saved_is_not_trained_again(tmp_path, monkeypatch):
+def test_a_saved_epoch_is_not_trained_again(tmp_path, monkeypatch):
     trained = []
     accuracy = nanoprune.lab.experiment.shard.accuracy
     monkeypatch.setattr(nanoprune.lab.experiment.shard, "accuracy", lambda *a: trained.append(1) or accuracy(*a))
@@ -229,7 +229,7 @@ def told(results):
     return {name: value for name, value in results.items() if name != "seconds"}
 
 
-def test_a_comparison_cut_in_every_stage_has_the_same_results(tmp_path):
+def test_a_comparison_interrupted_in_every_stage_has_the_same_results(tmp_path):
     """Every method, curve and attack of `reproduce`, cut again and again, each life a few epochs long."""
     data, recipe = load("digits"), quick(via=(), keep=(0.3,))
     methods = "default,relaxloss,validation-stop,temperature"
@@ -253,7 +253,7 @@ def test_a_comparison_cut_in_every_stage_has_the_same_results(tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_models_that_were_cut_are_the_same(tmp_path):
+def test_interrupted_models_are_the_same(tmp_path):
     data, recipe = load("digits"), quick()
     dense = train_model(data, recipe, 3, 1)
     pruned = prune_model(dense, data, recipe, 0.1, 1)
@@ -278,7 +278,7 @@ def test_models_that_were_cut_are_the_same(tmp_path):
         prune_model(other, data, recipe, 0.1, 1, run=run)
 
 
-def test_shadow_models_go_on_in_the_middle_of_their_training(tmp_path):
+def test_shadow_models_resume_in_the_middle_of_their_training(tmp_path):
     data, recipe = load("digits"), quick(via=())
     dense = train_model(data, recipe, 0, 1)
     pruned = prune_model(dense, data, recipe, 0.1, 1)
@@ -334,7 +334,7 @@ def test_a_seed_that_diverges_is_dropped_from_all_methods_and_the_others_are_as_
     assert told(again) == told(found)
 
 
-def test_where_a_later_method_loses_a_seed_the_earlier_ones_do_without_it_too(monkeypatch):
+def test_a_seed_that_a_later_method_loses_is_dropped_from_earlier_ones_too(monkeypatch):
     data, recipe = load("digits"), quick(keep=(0.3,))
     expected, _ = reproduce(data, recipe, [4, 6], 1)
     train = nanoprune.lab.experiment.shard.train
@@ -358,7 +358,7 @@ def test_where_every_seed_diverges_the_run_fails_and_says_why(monkeypatch):
         train_model(load("digits"), recipe, 0, 1)
 
 
-def test_shadow_models_cannot_spare_one(monkeypatch):
+def test_divergence_of_one_shadow_model_ends_the_attack(monkeypatch):
     data = load("digits")
     model = train_model(data, quick(minmax=0.0), 0, 1)
     poison(monkeypatch, 2, 6)

@@ -57,7 +57,7 @@ def test_pruning_is_iterative_and_each_step_removes_the_least_flow(seed, keep, s
 
 
 @pytest.mark.parametrize("name", ["mlp", "lenet-5"])
-def test_flow_is_conserved_and_no_layer_is_cut_off(name):
+def test_flow_is_conserved_and_no_layer_is_disconnected(name):
     """The scores of every layer add up to R; at 1% of all weights an output can still be reached in every replica."""
     shape = (64,) if name == "mlp" else (28, 1, 28)
     net = build(describe(name, shape, 10, None), 2).initialise([np.random.default_rng(r) for r in range(2)])

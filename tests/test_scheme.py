@@ -162,7 +162,7 @@ def test_schemes_by_example():
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_what_is_no_number_is_refused(scheme):
+def test_nan_and_infinity_are_refused(scheme):
     for value in (np.nan, np.inf):
         with pytest.raises(ArgumentError, match=r"^W holds NaN or infinity, .* the training has diverged$"):
             parse_scheme(scheme).grouping(parameter(2, 1, 4, 1)).support(np.array([1.0] * 7 + [value]), 1)
@@ -303,7 +303,7 @@ def test_groups_of_float32_are_compared_though_their_squares_are_no_float32(larg
     np.testing.assert_array_equal(found.reshape(2, 4), [[False] * 4, [True] * 4])
 
 
-def test_the_ratio_of_a_scheme_is_its_own():
+def test_a_scheme_with_a_fixed_ratio_refuses_others():
     net = small_net(1, np.random.default_rng(0))
     assert Budget(net, 0.5, scheme="2:4").k == [[2, 2]]
     assert Budget(net, [1, 0.5], scheme="2:4").k == [[4, 2]]

@@ -72,7 +72,7 @@ def test_pairing_removes_what_the_seeds_share():
     assert S["high"] - S["low"] < 1e-9
 
 
-def test_intervals_cover_as_often_as_they_say():
+def test_intervals_have_the_nominal_coverage():
     draws = np.random.default_rng(1).normal(0.6, 0.1, (2000, 5))
     intervals = [summary(row) for row in draws]
     covered = np.mean([S["low"] <= 0.6 <= S["high"] for S in intervals])
@@ -112,7 +112,7 @@ def test_clopper_pearson_is_scipys_exact_interval(trials, data, alpha):
 
 @pytest.mark.parametrize("alpha", [0.05, 0.3])
 @pytest.mark.parametrize("trials", [1, 2, 7, 30])
-def test_clopper_pearson_misses_no_more_than_it_says_on_either_side(trials, alpha):
+def test_clopper_pearson_misses_at_most_half_of_alpha_on_either_side(trials, alpha):
     """Exactly: over all outcomes, with their binomial probabilities, for many p."""
     intervals = [clopper_pearson(k, trials, alpha) for k in range(trials + 1)]
     for p in np.linspace(0.005, 0.995, 199):
@@ -210,7 +210,7 @@ def reject(n, m, alpha):
 
 @pytest.mark.parametrize(("n", "m"), [(10, 10), (33, 10), (60, 10), (10, 60), (40, 40)])
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 30, 0.05 / 300])
-def test_decisions_at_chance_are_called_better_no_more_often_than_alpha(n, m, alpha):
+def test_decisions_at_chance_count_as_better_at_most_as_often_as_alpha(n, m, alpha):
     """Exactly, over all outcomes, for rates near 0 and 1 too: there DeLong's variance is 0 by chance."""
     above = reject(n, m, alpha)
     for p in np.linspace(0.005, 0.995, 100):
@@ -220,7 +220,7 @@ def test_decisions_at_chance_are_called_better_no_more_often_than_alpha(n, m, al
 
 @pytest.mark.parametrize(("n", "m"), [(100, 10), (10, 100), (300, 30)])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
-def test_the_auc_of_scores_at_chance_is_seldom_told_from_a_half(n, m, share):
+def test_the_auc_of_scores_at_chance_is_seldom_significant(n, m, share):
     """At the small alphas of many classes, also where most scores tie: as probabilities that round to 1 do."""
     rng, alpha, draws = np.random.default_rng([17, n, m]), 0.01, 3000
     at = -np.inf if not share else stats.norm.ppf(share)
@@ -266,7 +266,7 @@ def test_balanced_accuracy_intervals_cover():
     st.sampled_from([0.0, 0.0, 1.0, 3.0]),
     st.sampled_from([0.01, 0.05, 0.3]),
 )
-def test_epsilon_bound_is_the_recipe_by_counting(members, nonmembers, gap, alpha):
+def test_epsilon_bound_equals_counting(members, nonmembers, gap, alpha):
     expected = epsilon_bound(members + gap, nonmembers, alpha)
     assert epsilon_lower_bound(members + gap, nonmembers, alpha) == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
@@ -333,7 +333,7 @@ def test_epsilon_bound_comes_near_the_truth_with_many_records():
         assert epsilon - 0.1 < bounds[-1] < epsilon
 
 
-def test_epsilon_bound_of_scores_that_say_nothing_is_mostly_zero():
+def test_epsilon_bound_of_uninformative_scores_is_mostly_zero():
     rng = np.random.default_rng(7)
     bounds = [epsilon_lower_bound(rng.normal(size=60), rng.normal(size=60)) for _ in range(400)]
     assert np.mean(np.array(bounds) == 0) >= 0.95 - sampling_error(0.95, 400)
@@ -388,7 +388,7 @@ def test_gaussian_bound_is_above_the_other_where_the_mechanism_is_gaussian():
 
 
 @pytest.mark.parametrize("alpha", [0.6, 0.9])
-def test_one_right_guess_excludes_what_makes_it_less_likely_than_alpha(alpha):
+def test_one_right_guess_excludes_a_mu_that_makes_it_less_likely_than_alpha(alpha):
     """The best guess of one record is right with probability Phi(mu / 2)."""
     assert stats.norm.cdf(gaussian_mu_bound(1, 1, 1, alpha) / 2) == pytest.approx(alpha)
 
@@ -469,7 +469,7 @@ def test_the_interval_of_the_share_covers_it(P, positive, negative, size):
 
 @pytest.mark.parametrize("kind", ["one measurement off", "all measurements off"])
 @pytest.mark.parametrize("P", [4, 8])
-def test_what_the_records_of_a_measurement_share_is_no_effect(P, kind):
+def test_an_error_that_records_share_is_not_an_effect(P, kind):
     """No record has an effect, but one measurement moves all records by 3 standard deviations, or each by some."""
     rng, n, draws, alpha, missed = np.random.default_rng([18, P]), 300, 300, 0.1, 0
     for _ in range(draws):
@@ -551,7 +551,7 @@ TWO, NONE = np.array([0.0, 1.0]), np.zeros(0)
         lambda alpha: epsilon_lower_bound(TWO, TWO, alpha),
     ],
 )
-def test_an_alpha_that_is_none_is_refused(call, alpha):
+def test_an_invalid_alpha_is_refused(call, alpha):
     with pytest.raises(ArgumentError, match=rf"^alpha must lie between 0 and 1, got {alpha}$"):
         call(alpha)
 

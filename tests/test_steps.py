@@ -94,7 +94,7 @@ def changed(value, path, new):
 
 @settings(max_examples=600, deadline=None)
 @given(st.data())
-def test_whatever_is_in_the_steps_their_readers_get_clean_data_or_a_data_error(data):
+def test_readers_of_steps_get_valid_data_or_a_data_error(data):
     """Every value of every step, by every hostile one: what passes the schema is a recipe, or refused in one line."""
     steps = plain(data.draw(st.sampled_from([s for n, s in WRITTEN.items() if n not in ("shrunk", "imported")])))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -136,7 +136,7 @@ def test_whatever_is_in_the_steps_their_readers_get_clean_data_or_a_data_error(d
         ((), {}, r"model\.steps is \{\}, expected a list of at most 100"),
     ],
 )
-def test_the_field_and_what_would_do_are_named(path, new, message):
+def test_errors_name_the_field_and_valid_values(path, new, message):
     steps = changed(
         plain(WRITTEN["pruned"]) if len(path) != 3 else [WRITTEN["trained"][0], WRITTEN["pruned"][1]], path, new
     )
@@ -151,7 +151,7 @@ def test_the_split_is_checked_too(name):
             check_about(changed(about([]), (name,), new), "m.h5")
 
 
-def test_files_of_before_there_were_schemes_and_losses_are_read():
+def test_older_files_without_schemes_and_losses_are_read():
     steps = plain(WRITTEN["pruned"])
     for name in ("scheme", "exempt", "status", "adversary"):
         del steps[1][name]

@@ -79,7 +79,7 @@ def _safetensors():
 
 
 @pytest.mark.usefixtures("_safetensors")
-def test_every_tensor_arrives_where_it_belongs(tensors, tmp_path):
+def test_every_tensor_is_assigned_to_its_parameter(tensors, tmp_path):
     """Element by element; the names are sorted, as safetensors does, so that the order in the file says nothing."""
     path = write(tmp_path / "w.safetensors", dict(sorted(tensors.items())))
     net = import_model(path, "resnet18", 64, WIDTH).net
@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_refused_by_name(tensors, tmp_path, change, words):
 
 
 @pytest.mark.usefixtures("_safetensors")
-def test_names_and_shapes_of_a_stranger_reach_no_terminal_as_they_are(tensors, tmp_path):
+def test_untrusted_names_and_shapes_are_escaped(tensors, tmp_path):
     """A name with escapes, thousands of names, a shape of thousands of axes."""
     name = "\x1b]0;pwn\x07\x1b[31m"
     many = {f"{name}{i}{'x' * 100}": np.zeros(1, np.float32) for i in range(2000)}
