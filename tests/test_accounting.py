@@ -1,4 +1,4 @@
-"""The budget of DP-SGD against closed forms, published figures and each other."""
+"""Privacy accounting of DP-SGD against closed forms, published figures and each other."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Scores and thresholds against counting; the attacks where the best answer is known."""
+"""Scores and thresholds against counting; attacks where the optimal attack is known."""
 
 import math
 from fractions import Fraction
@@ -97,7 +97,7 @@ def test_certain_predictions():
 
 
 def test_modified_entropy_distinguishes_nearly_certain_predictions():
-    """p_y = 1 - e, two classes: about -2 e^2, which a term of size log e must not wash out."""
+    """p_y = 1 - e, two classes: about -2 e^2, which a term of size log e must not cancel."""
     e = 10.0 ** -np.arange(3, 12)
     p = np.stack([1 - e, e], axis=-1)
     score = modified_entropy(p, np.zeros(len(e), int))
@@ -149,7 +149,7 @@ def guesses(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> t
 
 
 def outputs(rng: np.random.Generator, replicas: int, each: int, share: float, classes: int = 4) -> Outputs:
-    """`each` members and non-members with random outputs, but a `share` of the members is confidently right."""
+    """`each` members and non-members with random outputs; a `share` of the members is predicted confidently right."""
     p, y = guesses(rng, (replicas, 2 * each), classes)
     member = np.arange(2 * each) < each
     sure = 0.995 * np.eye(classes)[y] + 0.005 * p
@@ -163,14 +163,14 @@ def seeded(replicas: int) -> list[np.random.Generator]:
 
 @pytest.fixture
 def few_epochs(monkeypatch):
-    """For tests that do not ask how good the attack network is."""
+    """For tests that do not depend on the quality of the attack network."""
     monkeypatch.setattr(network, "RATES", (1e-3,))
     monkeypatch.setattr(network, "PATIENCE", 1)
     monkeypatch.setattr(network, "MIN_PATIENCE", 1)
 
 
 def test_attacks_come_near_the_optimum():
-    """80% of the members are given away: the best rule calls these members, and is right 90% of the time."""
+    """80% of the members are revealed: the optimal rule calls these members, and is right 90% of the time."""
     rng = np.random.default_rng(4)
     found = evaluate(outputs(rng, 1, 150, 0.8), outputs(rng, 1, 1000, 0.8), seeded(1))
     assert list(found) == [
@@ -314,7 +314,7 @@ def test_a_network_that_separates_the_records_ends_where_nothing_is_left_to_gain
 
 
 def test_no_training_takes_more_epochs_than_the_loss_left_to_gain_allows(monkeypatch):
-    """A loss that falls a little in every epoch, as one does that creeps towards its limit, ends each stage."""
+    """A loss that falls only a little in every epoch ends each stage."""
     monkeypatch.setattr(network, "PATIENCE", 1)
     monkeypatch.setattr(network, "MIN_PATIENCE", 4)
     losses = iter(0.6 + 0.05 * 0.9999 ** np.arange(10**6))
@@ -326,7 +326,7 @@ def test_no_training_takes_more_epochs_than_the_loss_left_to_gain_allows(monkeyp
 
 
 def test_unbalanced_members_and_non_members_weigh_the_same():
-    """One member to eight: the network, too, says "member" where that is the better guess for one of either side."""
+    """One member to eight non-members: the network too predicts "member" where that is better for balanced classes."""
     rng = np.random.default_rng(12)
     member = np.arange(1800) % 9 == 0
     confidence = np.where(member, rng.beta(6, 2, 1800), rng.beta(2, 2, 1800))
@@ -349,7 +349,7 @@ def test_every_record_of_the_smaller_side_is_repeated_equally_often(members, oth
 
 
 def test_held_out_records_train_no_network(monkeypatch):
-    """With the held-out loss said to fall once, the network is that of the first epoch, whatever was held out."""
+    """With a held-out loss that falls once, the network is that of the first epoch, whatever was held out."""
     monkeypatch.setattr(network, "RATES", (1e-3,))
     monkeypatch.setattr(network, "PATIENCE", 1)
     monkeypatch.setattr(network, "MIN_PATIENCE", 1)

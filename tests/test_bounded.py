@@ -1,4 +1,4 @@
-"""What is known of an HDF5 file before an array of it is opened."""
+"""The checks of an HDF5 file before an array of it is opened."""
 
 import zlib
 
@@ -16,12 +16,12 @@ PARTS = st.lists(st.text("abc\x03\x04", min_size=1, max_size=40), min_size=1, ma
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """So that a layout lies across the end of a block now and then."""
+    """So that a layout sometimes crosses the end of a block."""
     monkeypatch.setattr(libhdf5, "BLOCK", 251)
 
 
 def write(path, parts, virtual, version, texts, userblock=0):
-    """A file with arrays, texts of any length, and maybe an array that is made of `parts`."""
+    """A file with arrays, texts of any length, and, with `parts`, a virtual array."""
     with h5py.File(path, "w", libver=version, userblock_size=userblock) as file:
         file["numbers"] = np.full(300, 0x0304, np.uint16)
         for number, text in enumerate(texts):
@@ -51,7 +51,7 @@ def test_a_file_is_refused_if_and_only_if_an_array_of_it_is_virtual(
 @settings(max_examples=60)
 @given(st.data())
 def test_a_virtual_array_is_not_opened_whatever_its_heap(tmp_path_factory, data):
-    """What libhdf5 would read to open it: the bytes in the heap, of which some make it hang and others crash."""
+    """libhdf5 would read the bytes in the heap to open it: some make it hang, others crash."""
     path = tmp_path_factory.getbasetemp() / "y.h5"
     write(path, ["a", "b"], True, "earliest", [])
     content = bytearray(path.read_bytes())
@@ -66,7 +66,7 @@ def test_a_virtual_array_is_not_opened_whatever_its_heap(tmp_path_factory, data)
 @settings(max_examples=200)
 @given(st.lists(st.integers(0, 6), max_size=5), st.sampled_from((0, 512)))
 def test_a_free_list_is_refused_if_and_only_if_it_is_cyclic(tmp_path_factory, hops, userblock):
-    """The heap of names of a group, whose list of free space is drawn; the oracle walks it by Floyd's two paces."""
+    """A group's local heap with a random free list; the oracle is Floyd's cycle detection."""
     path = tmp_path_factory.getbasetemp() / "w.h5"
     write(path, [], False, "earliest", [], userblock)
     content = bytearray(path.read_bytes())
@@ -99,7 +99,7 @@ def test_a_free_list_is_refused_if_and_only_if_it_is_cyclic(tmp_path_factory, ho
 def test_a_chunk_is_read_if_and_only_if_it_unpacks_to_no_more_than_it_is(
     tmp_path_factory, more, noise, shuffle, fletcher, level
 ):
-    """Chunks of 400,000 numbers, some of noise that deflate leaves as it is, and some with more behind them."""
+    """Chunks of 400,000 numbers, some of incompressible noise, and some with more data after them."""
     path, n = tmp_path_factory.getbasetemp() / "z.h5", 400_000
     values = np.random.default_rng(0).random(n, np.float32)
     values[round(noise * n) :] = 0

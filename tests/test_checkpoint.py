@@ -1,4 +1,4 @@
-"""Checkpoint files: what is written comes back to the bit; what is hostile is refused before it costs much."""
+"""Checkpoint files: states are restored to the bit; hostile files are refused before they cost much."""
 
 import contextlib
 import json
@@ -53,7 +53,7 @@ def test_an_array_comes_back_to_the_bit_dense_or_sparse(array, tmp_path_factory)
 
 
 def test_others_can_read_a_sparse_array_with_scipy():
-    """The documented form, by a library that knows nothing of ours; more than one row of 65,536, two bytes an index."""
+    """The documented format, by an independent library; more than one row of 65,536, two bytes per index."""
     rng = np.random.default_rng(0)
     array = np.where(rng.random(150_000) < 0.05, rng.standard_normal(150_000), 0).astype(np.float32)
     of = sparse(array)
@@ -261,7 +261,7 @@ def test_another_format_is_refused_with_the_version_that_wrote_it(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
 def test_only_its_owner_may_read_a_checkpoint(tmp_path):
-    """It has the state of DP-SGD's noise: who reads that can take the noise away."""
+    """It has the state of DP-SGD's noise, with which the noise could be removed."""
     before = os.umask(0)
     try:
         slot = Slot(tmp_path, "c", {})
@@ -379,11 +379,11 @@ def test_no_jump_of_the_clock_makes_a_checkpoint_due_or_keeps_it_from_it(tmp_pat
 
 
 def test_a_file_and_its_name_are_flushed_before_the_previous_one_is_removed(tmp_path, monkeypatch):
-    """What the disk is told, in order: the new content, its name, and only then the renames."""
-    slot, told = Slot(tmp_path, "s", {}), []
+    """The order of writes: the new content, its name, and only then the renames."""
+    slot, calls = Slot(tmp_path, "s", {}), []
     slot.save(numbered(0))
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (told.append("flush"), fsync(handle)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (told.append(os.path.basename(b)), replace(a, b)))
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("flush"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append(os.path.basename(b)), replace(a, b)))
     slot.save(numbered(1))
-    assert told == ["flush", "s.new.h5", "flush", "s.before.h5", "s.h5", "flush"]
+    assert calls == ["flush", "s.new.h5", "flush", "s.before.h5", "s.h5", "flush"]

@@ -36,7 +36,7 @@ def small(data: Dataset, network: str, width: float, **changes):
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_the_recipes_fit_two_cores_and_a_gpu(name):
-    """What the issue asks for: few members in a narrow network; all of them in the full width."""
+    """Few members and a narrow network on a CPU; all members and the full width on a GPU."""
     narrow, full = RECIPES[name], FULL[name]
     assert (narrow.members, narrow.reference, narrow.nonmembers, narrow.seeds) == (5000, 5000, 5000, 2)
     assert (narrow.network, narrow.widths, narrow.dense.batch, narrow.keep, narrow.scope) == (
@@ -110,7 +110,7 @@ def test_every_method_trains_every_network(network, scheme, threads):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_pruned_network_and_its_shadows(network, tmp_path):
-    """Statistics go into the file, move while the survivors are retrained, and shadows have their own."""
+    """Running statistics are stored, updated in retraining, and separate in shadow models."""
     data = images(network)
     recipe = small(data, network, 0.03, keep=(0.3,), minmax=0.0)
     dense = train_model(data, recipe, 0, 1)

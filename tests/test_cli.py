@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, what it writes, how it fails."""
+"""The command line: its output, its files, its errors."""
 
 import functools
 import gzip
@@ -35,7 +35,7 @@ def run(*arguments, env=None):
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory):
-    """The folder of a small `reproduce digits` with two keep ratios and all methods, and what it printed."""
+    """The folder of a small `reproduce digits` with two keep ratios and all methods, and its output."""
     out = tmp_path_factory.mktemp("reproduce") / "digits"
     result = run("reproduce", "digits", "--out", out, "--keep", 0.3, "--keep", 0.1, *SMALL)
     assert result.exit_code == 0, result.output
@@ -242,7 +242,7 @@ def test_prune_via_a_larger_ratio_makes_the_iterations_twice(dense_model, tmp_pa
 
 
 def test_reproduce_with_full_attacks_and_one_budget_for_all_layers(tmp_path):
-    """Shadow models against every method, as the results, the page and the format have them."""
+    """Shadow models against every method, in the results, the page and the documented format."""
     options = ["--keep", 0.1, "--scope", "global", "--minmax", 0, "--attacks", "full", "--shadows", 6]
     result = run("reproduce", "digits", "--out", tmp_path, *options, *SMALL)
     assert result.exit_code == 0, result.output
@@ -403,7 +403,7 @@ def test_a_diverging_run_names_method_and_iteration_and_writes_nothing(tmp_path)
 
 
 def test_one_line_even_as_a_process_of_its_own(tmp_path):
-    """Started as a user starts it, from a shell, with another working folder."""
+    """Started from a shell, in another working folder."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, ROOT / "cli.py", "train", "digits"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)

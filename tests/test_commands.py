@@ -1,4 +1,4 @@
-"""Commands in bad places and with odd arguments: errors are one line, and nothing of others is written over."""
+"""Commands with unusable folders and arguments: errors are one line, and other files are not overwritten."""
 
 import itertools
 import json

@@ -131,7 +131,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(text):
 
 
 def test_a_method_has_the_same_bits_alone_and_among_others():
-    """Nothing that is trained depends on what else is."""
+    """Training does not depend on the other methods of a run."""
     recipe = small(keep=(0.3, 0.1))
     together = train_methods(Experiment(load("digits"), recipe, [0, 1], 1))
     for text in ("minmax", "prune-0.1", "small-dense-0.1", "early-stop", "prune-1", "magnitude-0.3"):

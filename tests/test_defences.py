@@ -154,7 +154,7 @@ def test_relaxloss_of_the_authors_code_is_the_gradient_of_its_loss(case, alpha, 
 
 
 def test_relaxloss_depends_on_the_whole_batch_for_any_number_of_workers():
-    """One half of the batch is far above alpha, the other far below, the mean above: all descend."""
+    """Half of the batch is far above alpha, the other half far below, the mean above: all records descend."""
     rng = np.random.default_rng(0)
     X = np.concatenate([np.full((1, 2, 8), 0.1), rng.standard_normal((1, 2, 8))], axis=2)
     y = np.repeat([[0, 1]], 8, axis=1)

@@ -1,4 +1,4 @@
-"""The intermediate form, packing and int8, and the command `export`."""
+"""The intermediate representation, packing and int8, and the command `export`."""
 
 import json
 
@@ -83,7 +83,7 @@ def test_quantising_twice_changes_nothing(name):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_int8_export_has_the_integers_of_the_quantised_network(name):
-    """What `attack` sees of a quantised model file is what ships: BatchNorm only changes the scales."""
+    """`attack` sees the exported integers in a quantised model file: BatchNorm only changes the scales."""
     net = network(name, "float32")
     shipped = [s.operation for s in program_of(net, "int8").steps if isinstance(s.operation, Conv | Linear)]
     plain = lower_layers(quantised_network(net).body, net.input_shape)

@@ -1,4 +1,4 @@
-"""ONNX files compute what the network does, by onnx's own reference evaluator in float64 and by onnxruntime."""
+"""ONNX files compute the network's outputs, by onnx's reference evaluator in float64 and by onnxruntime."""
 
 import json
 
@@ -74,8 +74,8 @@ def test_onnxruntime_runs_it_at_any_batch_size(name):
 def test_metadata_is_complete_and_reveals_nothing_about_the_members(tmp_path):
     model = model_of(network("lenet-5", "float32", keep=0.05))
     labels = list("abcdefg")
-    told = about(model, "int8", {"strongest_attack": "lira"}, labels, "MIT")
-    files, _ = export_model(model.net, "onnx", "int8", told, tmp_path / "net.onnx")
+    metadata = about(model, "int8", {"strongest_attack": "lira"}, labels, "MIT")
+    files, _ = export_model(model.net, "onnx", "int8", metadata, tmp_path / "net.onnx")
     (data,) = files.values()
     found = {entry.key: entry.value for entry in onnx.load_from_string(data).metadata_props}
     assert json.loads(found["labels"]) == labels

@@ -1,4 +1,4 @@
-"""From training to a release: what leaves the laboratory was audited, and does not name its members."""
+"""From training to a release: exported models were audited and do not identify their members."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""safetensors and PyTorch code: bitwise the network's weights, by the names and in the layout of PyTorch."""
+"""safetensors and PyTorch code: exactly the network's weights, with PyTorch's names and layout."""
 
 import json
 import runpy
@@ -53,7 +53,7 @@ def test_a_shrunk_network_comes_back_too(tmp_path):
 
 
 def test_weights_have_pytorchs_layout(tmp_path):
-    """A convolution and a dense layer behind Flatten, written out as PyTorch defines them."""
+    """A convolution and a dense layer after Flatten, written out as PyTorch defines them."""
     net = network("lenet-5", "float64")
     tensors = {name: tensor.astype(np.float64) for name, tensor in state_dict(net).items()}
     assert list(tensors) == [

@@ -111,8 +111,8 @@ def test_page_refers_to_nothing_outside_of_it():
 
 def test_untrusted_text_cannot_become_markup():
     net = network("mlp", "float32", keep=0.1)
-    told = about(model_of(net), "packed", labels=["</script><b>"] * 7, licence="<b>free</b>")
-    page = to_html([("<i>", program_of(net, "packed"), "packed", told)])
+    metadata = about(model_of(net), "packed", labels=["</script><b>"] * 7, licence="<b>free</b>")
+    page = to_html([("<i>", program_of(net, "packed"), "packed", metadata)])
     assert page.count("</script>") == 1
     assert "<b>" not in page
     assert "<i>" not in page

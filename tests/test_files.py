@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and what was there is replaced only where it is a file."""
+"""Files appear whole or not at all, and only regular files are replaced."""
 
 import contextlib
 import hashlib
@@ -87,7 +87,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 @pytest.mark.parametrize("before", [0o600, 0o640, 0o664])
 def test_a_file_keeps_its_permissions_whatever_the_umask(tmp_path, before):
-    """The report of an audit names members: what its owner had closed stays closed."""
+    """The report of an audit identifies members, so restricted permissions must be kept."""
     path = tmp_path / "a.json"
     path.write_text("{}")
     path.chmod(before)
@@ -228,13 +228,13 @@ def test_a_link_with_the_name_of_a_temporary_file_is_left_alone(tmp_path):
 
 
 def test_a_file_and_then_its_name_are_flushed(tmp_path, monkeypatch):
-    told, fsync, replace = [], os.fsync, os.replace
+    calls, fsync, replace = [], os.fsync, os.replace
 
     def flush(handle: int) -> None:
-        told.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", flush)
-    monkeypatch.setattr(os, "replace", lambda a, b: (told.append("rename"), replace(a, b)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
     write_json(1, tmp_path / "x.json")
-    assert told == ["file", "rename", "folder"]
+    assert calls == ["file", "rename", "folder"]

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: never lost, never a traceback; ignored ones stay ignored, former handlers come back."""
+"""SIGINT and SIGTERM: never lost, never a traceback; ignored ones stay ignored, previous handlers are restored."""
 
 import os
 import pathlib
@@ -61,7 +61,7 @@ def test_previous_handlers_are_restored(number, status):
 
 @both
 def test_a_handler_set_by_c_code_is_restored(number, status):
-    """Python knows nothing of it where it was there before Python (None), or came after."""
+    """Python does not know a handler that was set before it started (None), or later by C code."""
     program = """
         import ctypes, os, signal, sys
         from nanoprune.errors import Stopped
@@ -162,7 +162,7 @@ def test_a_command_without_a_run_ends_at_once_with_one_line(number, status):
 
 @both
 def test_a_signal_while_python_shuts_down_is_not_lost(number, status):
-    """After the last bytecode no Python handler runs any more: the system's own action has to be back."""
+    """After the last bytecode no Python handler runs: the system's default action must be restored."""
     program = """
         import atexit, ctypes, os, runpy, sys
 

@@ -1,4 +1,4 @@
-"""The label-only attack: its queries pixel by pixel, its model against another optimiser, what it sees and what not."""
+"""The label-only attack: its queries pixel by pixel, its model against another optimiser, and what it can detect."""
 
 import dataclasses
 import itertools

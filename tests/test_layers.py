@@ -34,7 +34,7 @@ SMALL = st.integers(1, 3)
 
 @st.composite
 def conv_cases(draw):
-    """A layer of either form and an input shape (R, H, C, W, N); often the last rows or columns fill no window."""
+    """A layer, plain or Winograd, and an input shape (R, H, C, W, N); often the last rows or columns fill no window."""
     size, padding = draw(st.integers(1, 4)), draw(st.integers(0, 3))
     sides = st.integers(max(1, size - 2 * padding), 6)
     R, C, N = draw(SMALL), draw(SMALL), draw(SMALL)
@@ -47,7 +47,7 @@ def conv_cases(draw):
 
 @st.composite
 def depthwise_cases(draw):
-    """A layer of either form; images of up to 6 rows, more than one tile of the banded form and often a part of one."""
+    """A layer, plain or banded; images of up to 6 rows: more than one tile of the banded one, often a partial one."""
     size, padding, C = draw(st.integers(1, 4)), draw(st.integers(0, 3)), draw(SMALL)
     sides = st.integers(max(1, size - 2 * padding), 6)
     if draw(st.booleans()):
@@ -66,7 +66,7 @@ def pointwise_cases(draw):
 
 @st.composite
 def pool_cases(draw):
-    """Windows that touch, overlap, or leave gaps, in a frame or without."""
+    """Windows that touch, overlap, or leave gaps, with and without padding."""
     size = draw(st.integers(1, 4))
     padding, sides = draw(st.integers(0, size // 2)), st.integers(size, 9)
     layer = MaxPool(size, draw(st.one_of(st.none(), st.integers(1, 5))), padding)
@@ -133,7 +133,7 @@ def test_minimal_filter_equals_the_sum_over_the_taps(m, k, seed):
 
 
 def test_nested_loops_equal_scipy():
-    """The reference itself, against a library that knows nothing of our layout."""
+    """The reference itself, against an independent library."""
     rng = np.random.default_rng(0)
     X, W, b = rng.standard_normal((1, 7, 2, 8, 1)), rng.standard_normal((1, 1, 3, 2, 3)), rng.standard_normal((1, 1, 1))
     image, kernel = X[0, ..., 0].transpose(1, 0, 2), W[0, 0].transpose(1, 0, 2)  # (C, H, W), (C, kh, kw)
@@ -315,7 +315,7 @@ def test_batch_norm_in_training_equals_loops(case, dtype, seed):
     assert Y.dtype == dtype
     close(Y, expected, dtype)
     close(net.batch_state, np.concatenate(statistics, axis=1), dtype)
-    np.testing.assert_array_equal(net.state, state)  # a forward pass alone remembers nothing
+    np.testing.assert_array_equal(net.state, state)  # a forward pass alone updates no running statistic
 
 
 @settings(deadline=None, max_examples=30)
@@ -487,7 +487,7 @@ def test_replicas_together_equal_replicas_alone(dtype):
 
 
 def test_a_workspace_serves_batches_of_changing_size_and_dtype():
-    """The last batch of an epoch is smaller; what a larger one left in the buffers must not show."""
+    """The last batch of an epoch is smaller; remains of a larger one in the buffers must have no effect."""
     rng = np.random.default_rng(0)
     nets, ws = {dtype: everything(dtype) for dtype in (np.float64, np.float32)}, Workspace()
     for N, dtype in ((7, np.float64), (3, np.float64), (8, np.float32), (1, np.float32), (7, np.float64)):

@@ -1,4 +1,4 @@
-"""Masked retraining: what was pruned stays exactly zero, the rest learns."""
+"""Masked retraining: pruned weights stay exactly zero, the others are trained."""
 
 import numpy as np
 import pytest

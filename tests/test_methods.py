@@ -1,4 +1,4 @@
-"""The methods as a shard trains them: pruning by way of larger ratios, and what a recipe refuses."""
+"""The training of methods by a shard: pruning in stages, and the checks of a recipe."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def shard_of(recipe, replicas=2):
 
 
 def test_a_stopped_network_keeps_the_statistics_of_its_epoch():
-    """Replica r stopped after e epochs is what e epochs of training make, parameters and running statistics."""
+    """Replica r stopped after e epochs equals e epochs of training, parameters and running statistics."""
     data = load("digits")
     images = data.x.reshape(-1, 8, 1, 8)
     rows = np.tile(np.arange(40), (2, 1))
@@ -187,7 +187,7 @@ def test_every_variant_takes_the_steps_of_its_statement_and_keeps_its_ratio(vari
 
 @pytest.mark.parametrize("epochs", [lambda batches: batches[:-1], lambda batches: [*batches, batches[0]]])
 def test_a_private_network_whose_steps_differ_from_the_plan_of_its_epsilon_is_refused(epochs, monkeypatch):
-    """One step fewer or more in each epoch: what is told of epsilon would be of another training."""
+    """One step fewer or more in each epoch: the stated epsilon would not hold."""
     monkeypatch.setattr(DPSGD, "batches", lambda self, real=DPSGD.batches: iter(epochs(list(real(self)))))
     with pytest.raises(DataError, match=r"^dp: DP-SGD took \d+ steps, epsilon was computed for 24; the network is not"):
         private_experiment().private("dp", 8.0)
@@ -210,7 +210,7 @@ def test_data_free_masks_do_not_depend_on_the_records():
 
 
 def test_old_files_name_the_variant_way():
-    """Model files of before the key was renamed can still be attacked with shadow models of their own kind."""
+    """Model files from before the key was renamed can still be attacked with shadow models of their variant."""
     model = train_model(load("digits"), small(private=QUICK), 0, 1, epsilon=4.0)
     found = train_shadows(model, load("digits"), 6, 1, Progress()).inside
     step = dict(model.steps[0])

@@ -56,7 +56,7 @@ def smooth_attacker(classes: int, replicas: int) -> Network:
 
 @pytest.fixture
 def small_adversary(monkeypatch):
-    """A game starts with a small adversary: for tests that do not ask how good it is."""
+    """A small adversary: for tests that do not depend on its quality."""
 
     def small(classes: int, replicas: int = 1) -> Network:
         branches = Branches((classes, Dense(classes, 5)), (classes, Dense(classes, 5)))

@@ -160,7 +160,7 @@ def test_families_are_of_the_recipe_and_an_unknown_one_is_refused():
 
 
 def test_the_command_measures_resumes_and_draws(tmp_path):
-    """A small sweep, then one more family: what was measured is not measured again, and another sweep is refused."""
+    """A small sweep, then one more family: existing results are not measured again, and another sweep is refused."""
     small = ["--members", "40", "--reference", "12", "--nonmembers", "40", "--threads", "1", "--out", str(tmp_path)]
     command = [sys.executable, "benchmarks/pareto.py", "digits", "--seeds", "2", "--keep", "0.2", *small]
 

@@ -26,7 +26,7 @@ def network(replicas: int, dtype: str = "float64") -> Network:
 
 
 def elements(dtype: str) -> st.SearchStrategy:
-    """Any finite number, subnormal and huge ones included; few distinct ones half of the time, so that ties occur."""
+    """Any finite numbers, including subnormal and huge ones; few distinct ones half of the time, so that ties occur."""
     width, info = (32, np.finfo(np.float32)) if dtype == "float32" else (64, np.finfo(np.float64))
     edges = [0.0, -0.0, float(info.smallest_subnormal), -float(info.smallest_subnormal), float(info.max)]
     return st.one_of(

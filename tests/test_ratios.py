@@ -1,4 +1,4 @@
-"""Which layer keeps how much: exempt layers, ratios from a file, what recipes refuse, and what is left in the end."""
+"""Keep ratios of layers: exempt layers, ratios from a file, the checks of recipes, and the costs after pruning."""
 
 import io
 import json
@@ -87,11 +87,11 @@ def test_erk_keeps_something_of_each_layer_where_the_largest_weights_are_elsewhe
     net = build(describe("mobilenetv2", (32, 3, 32), 10, 0.25)).initialise([np.random.default_rng(0)])
     net.weights[0].value[...] *= 1e-3
     of_all = Budget(net, layer_ratios(net, 0.1, "global"), "global").project(net.W)
-    dealt = Budget(net, layer_ratios(net, 0.1, "erk"), "erk")
-    kept = dealt.project(net.W)
+    budget = Budget(net, layer_ratios(net, 0.1, "erk"), "erk")
+    kept = budget.project(net.W)
     first = net.weights[0].size
     assert (of_all[0, :first] == 0).all()  # a dead network
-    assert sum(dealt.most()) == (kept != 0).sum() <= 24_025
+    assert sum(budget.most()) == (kept != 0).sum() <= 24_025
     assert (kept != 0).sum() > 24_025 - len(net.weights)
     # a depthwise kernel reads one channel: 48 + 1 + 3 + 3 to 96 + 16 + 1 + 1 of a 1x1 convolution
     ratios = dict(zip(layer_names(net), layer_ratios(net, 0.1, "erk"), strict=True))
@@ -290,7 +290,7 @@ def test_costs_of_odd_sizes_without_a_budget():
 
 
 def test_the_table_cuts_no_number_at_80_columns():
-    """As of VGG16 at 224x224, whose numbers are the longest."""
+    """As for VGG16 at 224x224, whose numbers are the longest."""
     pair = [15_470_264_320, 1_547_026_432]
     row = {
         "layer": "dense1",

@@ -1,4 +1,4 @@
-"""Training that is interrupted anywhere ends with the bits of training that is not; what diverges is dropped."""
+"""Interrupted training ends with the bits of uninterrupted training; diverged replicas are dropped."""
 
 import contextlib
 import dataclasses
@@ -37,11 +37,11 @@ from nanoprune.schedule import Schedule
 
 
 class Cut(Exception):
-    """The power goes."""
+    """Stands for a power cut."""
 
 
 def quick(**changes):
-    """A recipe that takes a moment: cosine rates, weight decay, momentum, an adaptive rho, a ratio on the way."""
+    """A quick recipe: cosine rates, weight decay, momentum, an adaptive rho, an intermediate ratio."""
     plan = Schedule(epochs=3, batch=16, lr=0.05, decay="cosine", weight_decay=1e-3)
     recipe = recipe_for(load("digits"), members=40, reference=10, nonmembers=40)
     admm = ADMMSettings(rho=0.1, iterations=2, adaptive=True, ratio=1.0)
@@ -52,7 +52,7 @@ def quick(**changes):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_attackers():
-    """Attack networks of a hundredth of the size that stop soon: how well they attack is not tested here."""
+    """Attack networks of a hundredth of the size that stop early: their quality is not tested here."""
 
     def small(classes, replicas=1, dtype="float32"):
         body = Sequential(Dense(2 * classes, 12), ReLU(), Dense(12, 1))
@@ -108,7 +108,7 @@ def outcome(shard, status):
 
 
 def go(network, method, recipe, slot=None, until=None, threads=1):
-    """Run a method to its end, or until so many epochs are done in this life; its outcome and how many were."""
+    """Run a method to its end, or for at most so many epochs; return its outcome and the number of epochs."""
     steps, rows = itertools.count(1), []
 
     def advance(replicas):
@@ -214,7 +214,7 @@ def thawed(value):
 
 
 class After(Progress):
-    """Raises Cut after so many steps, which are what an earlier life has not made."""
+    """Raises Cut after so many new steps, which no earlier attempt has made."""
 
     def __init__(self, steps):
         self.left = steps
@@ -225,12 +225,12 @@ class After(Progress):
             raise Cut
 
 
-def told(results):
+def comparable(results):
     return {name: value for name, value in results.items() if name != "seconds"}
 
 
 def test_a_comparison_interrupted_in_every_stage_has_the_same_results(tmp_path):
-    """Every method, curve and attack of `reproduce`, cut again and again, each life a few epochs long."""
+    """Every method, curve and attack of `reproduce`, interrupted repeatedly, after a few epochs each time."""
     data, recipe = load("digits"), quick(via=(), keep=(0.3,))
     methods = "default,relaxloss,validation-stop,temperature"
     results, curves = reproduce(data, recipe, [0, 1], 1, methods=methods)
@@ -239,13 +239,13 @@ def test_a_comparison_interrupted_in_every_stage_has_the_same_results(tmp_path):
         with contextlib.suppress(Cut), Run(tmp_path / "run", resume=True, every=0) as run:
             lives += 1
             assert lives < 20
-            # more steps than one stage has: a life first makes up for those of the stage that it comes back to
+            # more steps than one stage has: an attempt first repeats those of the stage that it resumes
             found = reproduce(data, recipe, [0, 1], 1, After(30), run=run, methods=methods)
             run.finish(functools.partial(write_results, *found))
             finished = True
     assert lives > 3
     again, curves_again = found
-    assert told(again) == told(results)
+    assert comparable(again) == comparable(results)
     for method, arrays in curves.items():
         assert set(arrays) == set(curves_again[method])
         for name, values in arrays.items():
@@ -297,7 +297,7 @@ def test_shadow_models_resume_in_the_middle_of_their_training(tmp_path):
 
 
 def poison(monkeypatch, seed_place, replicas):
-    """Make the initial weights of one replica of fleets of so many so large that its loss is no number."""
+    """Make the initial weights of one replica so large that its loss is not finite, in fleets of `replicas`."""
     initialise = Network.initialise
 
     def spoilt(self, generators):
@@ -331,7 +331,7 @@ def test_a_seed_that_diverges_is_dropped_from_all_methods_and_the_others_are_as_
             assert values.tobytes() == curves_found[method][name].tobytes(), (method, name)
     with Run(tmp_path, resume=True) as run:  # what was dropped stays so
         again, _ = reproduce(data, recipe, [4, 5, 6], threads, run=run, methods=methods)
-    assert told(again) == told(found)
+    assert comparable(again) == comparable(found)
 
 
 def test_a_seed_that_a_later_method_loses_is_dropped_from_earlier_ones_too(monkeypatch):

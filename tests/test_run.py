@@ -1,4 +1,4 @@
-"""A run's folder as a user meets it: refused, gone on with, locked, killed, stopped by signals, and in bad places."""
+"""The folder of a run: refused, resumed, locked, killed, stopped by signals, and in unusable places."""
 
 import contextlib
 import dataclasses
@@ -47,7 +47,7 @@ def as_process(*arguments, program="cli.main()", **options):
 
 
 def wait_until(true, process=None):
-    """Until it is; fails where the process ends first."""
+    """Wait until the condition holds; fail where the process ends first."""
     until = time.monotonic() + 120
     while not true():
         assert process is None or process.poll() is None, process.stderr.read()
@@ -155,7 +155,7 @@ def test_half_written_files_of_a_killed_run_are_removed(tmp_path):
 
 
 class Killed(BaseException):
-    """The process ends here: nothing that comes after is done."""
+    """Stands for the end of the process: no later code runs."""
 
 
 def kill(*_, **__):
@@ -196,7 +196,7 @@ PLACES = ["write_json", "remove_noted", "atomic_path", "remove", "os.replace"]
 @pytest.mark.parametrize("nth", range(4))
 @pytest.mark.parametrize("place", PLACES)
 def test_a_finished_model_is_final_wherever_its_clean_up_is_killed(place, nth, tmp_path, monkeypatch):
-    """One budget of DP-SGD, one model: what was once under the final name is what is there after --resume."""
+    """One budget of DP-SGD, one model: a file under the final name is unchanged after --resume."""
     out, trained, seen = tmp_path / "m.h5", [], set()
 
     def train(resume):
@@ -238,7 +238,7 @@ def test_a_finished_model_is_final_wherever_its_clean_up_is_killed(place, nth, t
 
 
 def test_a_model_is_not_released_where_a_checkpoint_cannot_be_removed(tmp_path, monkeypatch):
-    """It holds what DP-SGD's noise is drawn from: with that the noise could be taken away from the model."""
+    """It has the generators of DP-SGD's noise, with which the noise could be removed from the model."""
     out, unlink = tmp_path / "m.h5", pathlib.Path.unlink
 
     def busy(path, missing_ok=False):
@@ -266,7 +266,7 @@ def finish_after_a_checkpoint(run, out):
 
 @linux
 def test_checkpoints_behind_a_symbolic_link_are_removed_too(tmp_path):
-    """To a larger disk, as users do it."""
+    """Such as a link to a larger disk."""
     out, scratch = tmp_path / "m.h5", tmp_path / "scratch"
     scratch.mkdir()
     (tmp_path / "m.h5.run").mkdir()
@@ -357,7 +357,7 @@ def test_two_runs_cannot_use_one_folder_and_the_lock_ends_with_its_holder(tmp_pa
 
 @linux
 def test_a_waiting_run_finds_the_results_of_the_one_that_ended(tmp_path):
-    """The run removes the folder that the other one has opened and waits to lock."""
+    """The run removes the folder that the other one has opened and is waiting to lock."""
     out = tmp_path / "m.h5"
     program = """
         import pathlib, sys, time
@@ -388,7 +388,7 @@ def test_a_waiting_run_finds_the_results_of_the_one_that_ended(tmp_path):
 
 @linux
 def test_a_folder_removed_before_it_is_locked_is_not_locked(tmp_path, monkeypatch):
-    """Its name may belong to another folder by then, which nobody would have locked."""
+    """Its name may belong to another folder by then, which would not be locked."""
     folder, flock, removed = tmp_path / "o", fcntl.flock, []
 
     def slow(handle, how):
@@ -408,7 +408,7 @@ def test_a_folder_removed_before_it_is_locked_is_not_locked(tmp_path, monkeypatc
 
 @linux
 def test_the_lock_is_kept_while_a_worker_of_a_killed_run_lives(tmp_path, monkeypatch):
-    """A worker may still write: the next run waits for its end."""
+    """A worker may still write, so the next run waits for its end."""
     monkeypatch.setattr("nanoprune.lab.engine.lock.PATIENCE", 0.1)
     with Run(tmp_path) as run:
         run.begin({})
@@ -459,7 +459,7 @@ def test_a_signal_stops_at_the_end_of_an_epoch_and_prints_how_to_resume(number, 
 
 @linux
 def test_a_second_signal_ends_the_run_and_its_workers_at_once(tmp_path):
-    """In epochs that take a minute: a callback of the program sleeps in every worker."""
+    """Within epochs of a minute: a callback sleeps in every worker."""
     program = """
 import time
 import nanoprune.lab.experiment.shard as m

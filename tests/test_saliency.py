@@ -1,4 +1,4 @@
-"""Masks that see no record: SynFlow against the sum over all paths, random ones against counting."""
+"""Data-free masks: SynFlow against the sum over all paths, random ones against counting."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Every scheme is the Euclidean projection onto its set, against all supports enumerated; ADMM ends inside of it."""
+"""Every scheme is the Euclidean projection onto its set, checked by enumerating supports; ADMM ends in the set."""
 
 import functools
 import itertools
@@ -29,7 +29,7 @@ def parameter(O: int, kh: int, C: int, kw: int) -> Parameter:
 
 @functools.cache
 def cells_of_groups(scheme: str, O: int, kh: int, C: int, kw: int) -> list[list[list[int]]]:
-    """The cells of a scheme, each a list of groups, each a list of places in W: by loops over kernels and windows."""
+    """The cells of a scheme, each a list of groups, each a list of indices in W: by loops over kernels and windows."""
     cells: dict = {}
     for o, h, c, w in itertools.product(range(O), range(kh), range(C), range(kw)):
         column = (h * C + c) * kw + w
@@ -51,7 +51,7 @@ def square(W: np.ndarray, places: list[int]) -> Fraction:
 
 
 def first(W: np.ndarray, cells: list, k: int) -> np.ndarray:
-    """The support that the definition names: in each cell the k groups of largest norm, then of lowest index."""
+    """The support by definition: in each cell the k groups of largest norm, ties to the lowest index."""
     keep = np.zeros(len(W), bool)
     for groups in cells:
         for g in sorted(range(len(groups)), key=lambda g: (-square(W, groups[g]), g))[:k]:
@@ -98,7 +98,7 @@ def test_the_support_is_the_nearest_of_all(problem):
     assert keep.shape == W.shape
     for groups in cells_of_groups(scheme, *geometry):
         kept = [keep[group] for group in groups]
-        assert all(of.all() or not of.any() for of in kept)  # groups live or die together
+        assert all(of.all() or not of.any() for of in kept)  # groups are kept or pruned as a whole
         chosen = [g for g, of in enumerate(kept) if of.all()]
         assert len(chosen) == min(k, len(groups))  # the budget, exactly
         # the nearest point on a given support is W there, and a larger support is never farther

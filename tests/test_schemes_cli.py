@@ -1,4 +1,4 @@
-"""Schemes, exempt layers, ratios from a file and shrink, as a user meets them."""
+"""Schemes, exempt layers, ratios from a file and shrink, on the command line."""
 
 import dataclasses
 import json

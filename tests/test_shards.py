@@ -1,4 +1,4 @@
-"""Replicas in shards: all of them, in order, at once; progress, failures and the death of a worker are told."""
+"""Replicas in shards: all of them, in order, in parallel; progress, failures and the death of a worker are reported."""
 
 import os
 import signal
@@ -104,7 +104,7 @@ def test_threads_below_one_are_refused():
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("size", [1, 2, 9])
 def test_training_shards_return_in_order_and_report_every_step(threads, size):
-    told = []
+    steps_reported = []
 
     def work(shard, advance):
         time.sleep(0.01 * (5 - shard.start))  # the first finish last
@@ -112,9 +112,9 @@ def test_training_shards_return_in_order_and_report_every_step(threads, size):
             advance(2)
         return np.arange(5)[shard]
 
-    results = train_shards(work, 5, threads, size, told.append)
+    results = train_shards(work, 5, threads, size, steps_reported.append)
     np.testing.assert_array_equal(np.concatenate(results), np.arange(5))
-    assert sum(told) == 6 * len(results)
+    assert sum(steps_reported) == 6 * len(results)
 
 
 @linux
@@ -174,21 +174,21 @@ def test_workers_end_with_their_parent():
 
 def test_without_fork_shards_run_in_threads(monkeypatch):
     monkeypatch.setattr(sys, "platform", "elsewhere")
-    told, together = [], threading.Barrier(2, timeout=10)
+    steps_reported, together = [], threading.Barrier(2, timeout=10)
 
     def work(shard, advance):
         together.wait()
         advance(1)
         return os.getpid()
 
-    assert train_shards(work, 4, 2, advance=told.append) == [os.getpid()] * 4
-    assert sum(told) == 4
+    assert train_shards(work, 4, 2, advance=steps_reported.append) == [os.getpid()] * 4
+    assert sum(steps_reported) == 4
 
     def fail(shard, advance):
         together.wait()
         if shard.start == 0:
             raise ZeroDivisionError
-        while True:  # until it is told that another shard has failed
+        while True:  # until it learns that another shard has failed
             time.sleep(0.01)
             try:
                 advance(1)

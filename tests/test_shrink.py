@@ -1,4 +1,4 @@
-"""A network without the units that it does not need is smaller and says the same."""
+"""`shrink` makes a network smaller and keeps its outputs."""
 
 import numpy as np
 import pytest
@@ -181,7 +181,7 @@ def test_an_unregistered_layer_is_refused_by_name():
 
 
 def test_a_layer_takes_part_by_registering_three_functions():
-    """A sum of two branches, as a residual block is: three registered functions, no change in `shrink`."""
+    """A sum of two branches, like a residual block: three registered functions, no change in `shrink`."""
 
     class Sum(Layer):
         def __init__(self, left, right):

@@ -55,7 +55,7 @@ def prune(net: Network, scheme: str, keep: float) -> None:
 
 
 def test_a_block_that_would_get_a_shortcut_is_refused():
-    """Where widths end up alike by chance, the network that they describe would be another."""
+    """Where widths become equal by chance, they would describe a different network."""
     net = paper_net("mobilenetv2", 8, np.random.default_rng(0))
     prune(net, "channel", 0.5)
     words = r"mobilenetv2 cannot have the remaining widths: .* ends as wide as it begins; prune a little more or less$"
@@ -66,7 +66,7 @@ def test_a_block_that_would_get_a_shortcut_is_refused():
 @pytest.mark.parametrize("scheme", ["filter", "channel"])
 @pytest.mark.parametrize(("name", "side"), PAPER)
 def test_the_papers_networks_are_smaller_with_the_same_outputs(name, side, scheme, tmp_path):
-    """Before and after a file: a shrunk network is an ordinary model with a width for each layer."""
+    """Also after saving and loading: a shrunk network is an ordinary model with a width for each layer."""
     rng = np.random.default_rng(0)
     net = paper_net(name, side, rng, dtype="float32")
     prune(net, scheme, 0.6)
@@ -108,7 +108,7 @@ def test_in_a_resnet_only_units_inside_of_blocks_are_removed():
 
 @pytest.mark.parametrize("shift", [-1.0, 1.0])
 def test_a_filter_before_normalisation_is_removed_where_the_rectifier_zeroes_its_shift(shift):
-    """0 in all of the image becomes beta - gamma mean / sigma, and a constant that zeros surround must be 0."""
+    """A zero channel becomes beta - gamma mean / sigma; before zero padding only the constant 0 can be folded."""
     rng = np.random.default_rng(3)
     layers = [Conv2D(2, 4, 3, padding=1, bias=False), BatchNorm(4), ReLU(), Conv2D(4, 3, 3, padding=1, bias=False)]
     net = random_net([*layers, BatchNorm(3), GlobalAvgPool(), Dense(3, 2)], (5, 2, 5), rng)
@@ -158,7 +158,7 @@ def test_every_replica_brings_its_own_statistics():
 
 @st.composite
 def blocks(draw):
-    """A convolution, then blocks of any kind beside a shortcut or not, then pooling and a dense layer."""
+    """A convolution, then blocks of any kind with or without a shortcut, then pooling and a dense layer."""
     rng, channels, side = np.random.default_rng(draw(seeds)), draw(st.integers(1, 4)), 6
     layers: list[Layer] = [Conv2D(2, channels, 3, padding=1, bias=draw(st.booleans())), BatchNorm(channels)]
     for _ in range(draw(st.integers(1, 3))):

@@ -1,4 +1,4 @@
-"""The split: disjoint, of the asked sizes, the same for the same seed, and what the attacker knows is not scored."""
+"""The split: disjoint, of the requested sizes, the same for the same seed; the attacker's records are not scored."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Intervals, tests and bounds: against scipy, counting and formulas written out, and against what each promises."""
+"""Intervals, tests and bounds: against scipy, counting and formulas, and against their nominal error rates."""
 
 import itertools
 import math
@@ -301,7 +301,7 @@ def test_epsilon_bound_knows_no_order_of_the_records(members, nonmembers, random
 
 
 def randomised_response(rng, n, m, epsilon, jitter):
-    """Scores that are epsilon-private record by record, the worst that there are: likelihood ratio e^epsilon."""
+    """Scores that are epsilon-private for each record, in the worst case: likelihood ratio e^epsilon."""
     truth = np.exp(epsilon) / (1 + np.exp(epsilon))
     members, nonmembers = (rng.random(n) < truth) * 1.0, (rng.random(m) > truth) * 1.0
     return members + jitter * rng.random(n), nonmembers + jitter * rng.random(m)
@@ -312,7 +312,7 @@ def randomised_response(rng, n, m, epsilon, jitter):
 @pytest.mark.parametrize(("n", "m"), [(80, 80), (120, 40), (30, 150)])
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])
 def test_epsilon_bound_is_seldom_above_the_truth(epsilon, n, m, jitter, coins):
-    """Also where members and non-members are not as many, and who is a member was tossed for."""
+    """Also with unequal numbers of members and non-members, and with random membership."""
     rng, alpha, draws = np.random.default_rng([5, n, m, int(epsilon)]), 0.2, 250
     bounds = []
     for _ in range(draws):
@@ -371,7 +371,7 @@ def test_a_delta_never_raises_the_bound(members, nonmembers):
 @pytest.mark.parametrize(("n", "m"), [(80, 80), (120, 40), (30, 150)])
 @pytest.mark.parametrize("mu", [0.0, 1.0])
 def test_gaussian_bound_is_seldom_above_the_truth(mu, n, m):
-    """Record by record the Gaussian mechanism of mu, the worst that its trade-off curve allows."""
+    """The Gaussian mechanism of mu for each record: the worst case of its trade-off curve."""
     rng, alpha, draws, above = np.random.default_rng([19, n, m]), 0.2, 200, 0
     for _ in range(draws):
         inside = rng.binomial(n + m, n / (n + m))
@@ -404,7 +404,7 @@ def test_the_gaussian_delta_is_the_integral(mu, epsilon):
 
 
 def test_the_bound_of_many_models_by_hand():
-    """All models that trained on the record are named, and no other: the limit of the error is 1 - (alpha/2)^(1/n)."""
+    """All models are classified right: the limit of the error is 1 - (alpha/2)^(1/n)."""
     wrong = 1 - 0.025 ** (1 / 50)
     assert epsilon_of_runs(50, 50, 0, 50) == pytest.approx(math.log((1 - wrong) / wrong))
     assert epsilon_of_runs(50, 50, 0, 50, delta=0.1) == pytest.approx(math.log((1 - wrong - 0.1) / wrong))
@@ -453,7 +453,7 @@ def test_the_share_of_positive_effects_by_counting(P, n, size, alpha, seed):
 @pytest.mark.parametrize("P", [3, 8])
 @pytest.mark.parametrize(("positive", "negative", "size"), [(0, 0, 0), (0.3, 0.7, 0.7), (0.1, 0, 3), (0.6, 0.4, 3)])
 def test_the_interval_of_the_share_covers_it(P, positive, negative, size):
-    """Also where there is no effect at all: half of the records look positive, and none is."""
+    """Also without any effect: half of the records appear positive, and none is."""
     rng, n, draws, alpha, covered, looks = np.random.default_rng([8, P]), 200, 400, 0.2, 0, []
     truth = np.repeat(
         [1.0, -1.0, 0.0], [round(positive * n), round(negative * n), n - round((positive + negative) * n)]

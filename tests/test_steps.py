@@ -1,4 +1,4 @@
-"""The steps of a model: what the package writes is accepted, and whatever else is in a file ends in one line."""
+"""The steps of a model: those that the package writes are accepted, all others are refused in one line."""
 
 import copy
 import dataclasses
@@ -57,7 +57,7 @@ def test_every_recipe_of_the_package_fits(recipe):
 
 
 def test_the_schema_names_every_setting():
-    """A setting that is added to a recipe and not to the schema would reach `attack` unchecked."""
+    """A setting of a recipe that the schema does not have would reach `attack` unchecked."""
     for schema, of in ((SCHEDULE, Schedule), (ADMM, ADMMSettings), (PRIVATE, Private)):
         assert set(schema) == {field.name for field in dataclasses.fields(of)}
     for steps in WRITTEN.values():
@@ -71,7 +71,7 @@ HOSTILE = (-1, 0, float("nan"), float("inf"), 1e300, -1e300, 10**30, 10**400, No
 
 
 def places(value, path=()):
-    """The way to every value in plain data."""
+    """The path to every value in plain data."""
     yield path
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, entry in inside:
@@ -95,7 +95,7 @@ def changed(value, path, new):
 @settings(max_examples=600, deadline=None)
 @given(st.data())
 def test_readers_of_steps_get_valid_data_or_a_data_error(data):
-    """Every value of every step, by every hostile one: what passes the schema is a recipe, or refused in one line."""
+    """Every value of every step replaced by every hostile one: the result is a valid recipe, or refused in one line."""
     steps = plain(data.draw(st.sampled_from([s for n, s in WRITTEN.items() if n not in ("shrunk", "imported")])))
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from([p for p in places(steps) if p] or [()]))

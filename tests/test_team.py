@@ -1,4 +1,4 @@
-"""Teams: the same sums everywhere and every time, one process at the end, and an end of all where one ends."""
+"""Process groups: equal sums in every process, one process at the end, and an error in all where one fails."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ def test_broadcast_returns_the_value_of_rank_0_in_all(threads):
 
 
 def test_all_reduce_over_the_first_ranks_only():
-    """The others do not wait for it, and are at the next meeting before them."""
+    """The other processes do not wait for it, and reach the next barrier first."""
     group = ProcessGroup(4)
     found = group.zeros((4,), int)
     with group:
@@ -122,7 +122,7 @@ def test_a_group_can_begin_again():
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_an_error_in_one_ends_all(failing):
-    """Those that wait for it do not wait for ever; rank 0 raises its own, or says what the other one had."""
+    """Processes that wait for it do not hang; rank 0 raises its own error, or reports that of the other process."""
     group = ProcessGroup(3)
     pids = group.zeros((3,), int)
     expected = (ZeroDivisionError, "in one") if failing == 0 else (WorkerError, "ZeroDivisionError: in one")
@@ -185,14 +185,14 @@ def test_the_first_reason_counts():
 
 
 def ended(program: str) -> tuple[int, str]:
-    """The status of a program that begins teams, and what it printed."""
+    """The exit status and the output of a program that begins groups."""
     command = [sys.executable, "-c", textwrap.dedent(program)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, start_new_session=True, timeout=60)
     return done.returncode, done.stdout
 
 
 def test_no_failure_lets_another_process_leave_the_body():
-    """Neither words that cannot be written, nor an interrupt before it has joined: what follows is done once."""
+    """Neither an error message that cannot be encoded, nor an interrupt before the start: later code runs once."""
     program = r"""
         import os
         import nanoprune.lab.engine.process_group as module

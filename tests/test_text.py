@@ -1,4 +1,4 @@
-"""Foreign text in messages: on one line, within its length, with nothing in it that a terminal obeys."""
+"""Untrusted text in messages: on one line, of bounded length, without control characters."""
 
 import unicodedata
 

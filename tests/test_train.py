@@ -1,4 +1,4 @@
-"""Algorithm 1: against training by hand, the same twice, alone and in a fleet, and all of its parts together."""
+"""Algorithm 1: against training by hand, repeated, alone and in a fleet, and all of its parts together."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ class Spy(Records):
 
 @pytest.fixture
 def small_adversary(monkeypatch):
-    """A game starts with a small adversary: for tests that do not ask how good it is."""
+    """A small adversary: for tests that do not depend on its quality."""
 
     def small(classes: int, replicas: int = 1) -> Network:
         branches = Branches((classes, Dense(classes, 8)), (classes, Dense(classes, 8)))
@@ -184,7 +184,7 @@ def test_each_member_is_used_once_in_each_epoch(replicas, count, batch, epochs, 
 
 
 def run(part: str, replicas: slice = slice(0, 3), threads: int = 1, epochs: int = 4):
-    """One small training of some of three replicas: theta, losses, and what the parts kept."""
+    """One small training of some of three replicas: theta, losses, and the states of the parts."""
     x, y = blobs(60)
     records, members = Records(x, y), np.stack([np.arange(60)[r::2][:25] for r in range(3)])[replicas]
     reference = np.stack([np.arange(60)[1 - r % 2 :: 2] for r in range(3)])[replicas]
@@ -362,7 +362,7 @@ def test_a_loss_that_is_nan_names_method_replica_and_iteration():
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_learning_rate_that_is_too_high_ends_in_an_error(threads):
-    """In a group all see it, and rank 0 raises it."""
+    """In a group all processes see the error, and rank 0 raises it."""
     (x, y), members, plan = blobs(40), np.arange(40).reshape(2, 20), Schedule(3, lr=1e20)
     with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=r"unprotected: the loss of replica [01] is"):
         train(mlp(2), Records(x, y), members, plan, seeded(2), name="unprotected", group=ProcessGroup(threads))

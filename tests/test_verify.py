@@ -1,4 +1,4 @@
-"""The certificate passes, and a package with a mistake in it does not."""
+"""The certificate passes, and fails for a package with a mistake."""
 
 import dataclasses
 import math
@@ -133,7 +133,7 @@ def test_compare(ours, oracle, passed):
 
 
 def test_references_by_hand():
-    """The oracles themselves, on cases small enough to do in the head."""
+    """The oracles themselves, on cases that are easy to compute by hand."""
     image, kernel = np.arange(9.0).reshape(1, 3, 1, 3, 1), np.array([[[1.0, 0, 0, -1]]])  # 1 0 / 0 -1
     np.testing.assert_array_equal(
         reference.convolution(image, kernel, np.ones((1, 1, 1)), 2, 1, 0).ravel(), [0 - 4 + 1, 1 - 5 + 1, 3 - 7 + 1, -3]

@@ -1,4 +1,4 @@
-"""Some mutated files into every reader; the long run is `make fuzz`. And the fuzzer itself: it finds what there is."""
+"""Some mutated files for every reader; the long run is `make fuzz`. And the fuzzer itself: it finds known faults."""
 
 import random
 
