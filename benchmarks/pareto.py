@@ -81,8 +81,8 @@ def main(words: list[str]) -> None:
     }
     given.out.mkdir(parents=True, exist_ok=True)
     found = earlier(path, about)
-    measure(data, recipe, seeds, given.threads, wanted, found, lambda: write_json(summed_up(about, found), path))
-    show(summed_up(about, found), path, given.show)
+    measure(data, recipe, seeds, given.threads, wanted, found, lambda: write_json(summary_line(about, found), path))
+    show(summary_line(about, found), path, given.show)
 
 
 def plain(value: Any) -> Any:
@@ -137,7 +137,7 @@ def measure(
             )
 
 
-def summed_up(about: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def summary_line(about: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The content of the file: the measurements, the front of each family and the differences of all pairs."""
     families = []
     for of in found.values():

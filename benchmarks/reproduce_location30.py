@@ -124,7 +124,7 @@ class Game:
         self.optimizer = adam(self.h, 1e-3)
         self.is_member = torch.cat([torch.ones(BATCH), torch.zeros(BATCH)])
 
-    def strengthen(self, f: torch.nn.Module) -> None:
+    def maximise(self, f: torch.nn.Module) -> None:
         index = torch.cat([rows[torch.randint(len(rows), (BATCH,))] for rows in (self.members, self.reference)])
         with torch.no_grad():
             p = f(x[index]).softmax(dim=1)

@@ -50,8 +50,8 @@ def main(dataset: str) -> None:
     show("validation-stop", experiment, defences.validation_stop(experiment, baseline))
     for field, (defence, strengths) in STRENGTHS.items():
         for strength in strengths:
-            told = dataclasses.replace(recipe.defences, **{field: strength})
-            changed = experiment.by(dataclasses.replace(recipe, defences=told))
+            changed_settings = dataclasses.replace(recipe.defences, **{field: strength})
+            changed = experiment.with_recipe(dataclasses.replace(recipe, defences=changed_settings))
             show(f"{field} {strength:g}", changed, defence(changed, baseline))
 
 

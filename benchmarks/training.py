@@ -37,7 +37,7 @@ def training_step(
 
     def step() -> None:
         passes.run(objective, index)
-        optimizer.step(passes.own, 1e-3)
+        optimizer.step(passes.local, 1e-3)
 
     return side_by_side(passes, step)
 
@@ -114,8 +114,8 @@ def lenet5_private_step(batch: int, threads: int) -> Callable[[], None]:
 
     def step() -> None:
         passes.run(objective, index)
-        private.add_noise(passes.own)
-        optimizer.step(passes.own, 1e-3)
+        private.add_noise(passes.local)
+        optimizer.step(passes.local, 1e-3)
 
     return side_by_side(passes, step)
 

@@ -85,7 +85,7 @@ class Run:
             return loss
 
         loss = self.passes.run(clipped, index, *columns)
-        self.estimate.add_noise(self.passes.own)
+        self.estimate.add_noise(self.passes.local)
         self._steps.append((loss, self.estimate.size(index)))
 
     def end_epoch(self) -> np.ndarray:

@@ -53,17 +53,17 @@ def train(
         return loss  # (R,)
 
     with run:
-        own = run.passes.own  # the network, or the part of it that this process updates
+        local = run.passes.local  # the network, or the part of it that this process updates
         for epoch in run.epochs():
             for index in run.batches():  # (R, B)
                 if game:
                     game.maximise(net)  # h <- argmax_h G_W(h), some steps towards it
                 run.gradient(objective, index)  # dW of L_D(W) + lambda max_h G_W(h)
                 if admm:
-                    admm.add_penalty_gradient(own)  # + rho (W - Z + U)
+                    admm.add_penalty_gradient(local)  # + rho (W - Z + U)
                 if mask:
-                    mask.apply(own)  # pruned weights stay zero
-                sgd.step(own, run.rate(epoch))  # W-step
+                    mask.apply(local)  # pruned weights stay zero
+                sgd.step(local, run.rate(epoch))  # W-step
             loss = run.end_epoch()  # (R,)
             if epoch in run.updates:
                 admm.update(net, loss)  # Z-step, U-step, residuals

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 import cli
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.privacy.accounting import Phase, epsilon, epsilon_rdp, noise_for, phase, statement, summed_up
+from nanoprune.lab.privacy.accounting import Phase, epsilon, epsilon_rdp, noise_for, phase, statement, summary_line
 
 DELTA = 1e-5
 
@@ -90,7 +90,7 @@ def test_a_statement_has_everything_that_an_epsilon_must_be_stated_with():
 def test_a_statement_in_one_line_has_all_its_numbers(noise, seeded, mask, spent, end):
     phases = [Phase(0.1, noise, 1010)] if mask == "private" else [Phase(0.1, noise, 10), Phase(0.1, noise, 1000)]
     of = [spent.format(measure(phases, DELTA)) for measure in (epsilon, epsilon_rdp)]
-    line = summed_up(statement(phases, DELTA, 0.5, "flat", seeded, mask))
+    line = summary_line(statement(phases, DELTA, 0.5, "flat", seeded, mask))
     steps = f"1,010 steps on Poisson samples, noise {noise:g} x clip 0.5; "
     assert line.startswith(f"epsilon {of[0]} at delta 1e-05 (add or remove one record; by RDP {of[1]}), {steps}the")
     assert line.endswith(end)

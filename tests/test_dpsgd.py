@@ -16,7 +16,7 @@ from nanoprune.defend.dpsgd import trained_layers
 from nanoprune.defend.place_norms import record_blocks, records_first
 from nanoprune.defend.record_norms import record_norms
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.engine.passes import OwnColumns, SharedPasses, single_threaded_blas
+from nanoprune.lab.engine.passes import LocalColumns, SharedPasses, single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.states import restore, state_of
 from nanoprune.lab.kernels import WinogradConv2D
@@ -333,7 +333,7 @@ def test_noise_on_some_columns_is_part_of_the_noise_of_all():
         net = Network(Dense(7, 9), (7,), 2)
         private = DPSGD(1.5, 0.8, seeds=[0, 1])
         begin(private, net, np.zeros((2, 100), int), 10)
-        private.add_noise(OwnColumns(net, columns))
+        private.add_noise(LocalColumns(net, columns))
         noise.append(net.grad)
     whole, left, right = noise
     np.testing.assert_array_equal(left + right, whole)

@@ -30,7 +30,7 @@ def test_a_signal_after_the_last_check_is_not_lost(number, status):
     with pytest.raises(Stopped) as stopped, interrupt.graceful():
         os.kill(os.getpid(), number)  # and nobody looks again
     assert stopped.value.signal == number
-    assert not interrupt.asked()  # the next run is not stopped by it
+    assert not interrupt.stop_requested()  # the next run is not stopped by it
 
 
 def fail_after(number):
@@ -42,7 +42,7 @@ def fail_after(number):
 def test_another_error_is_not_hidden_by_the_signal(number, status):
     with pytest.raises(ZeroDivisionError), interrupt.graceful():
         fail_after(number)
-    assert not interrupt.asked()
+    assert not interrupt.stop_requested()
 
 
 @both
@@ -98,7 +98,7 @@ def test_an_ignored_signal_stays_ignored(number, status, how):
         with interrupt.at_once():
             with interrupt.graceful():
                 os.kill(os.getpid(), number)
-                interrupt.refuse_if_asked()
+                interrupt.raise_if_stopping()
             os.kill(os.getpid(), number)
         print("done")
     """

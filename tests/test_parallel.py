@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.defend import DPSGD
-from nanoprune.lab.engine.passes import OwnColumns, SharedPasses, default_threads, single_threaded_blas
+from nanoprune.lab.engine.passes import LocalColumns, SharedPasses, default_threads, single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.layers import BatchNorm, Residual
 from nanoprune.nn import SGD, Adam, Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
@@ -200,7 +200,7 @@ def test_steps_on_all_columns_in_turn_are_the_whole_step(part, seed, cuts):
     PARTS[part](whole)(whole)
     step = PARTS[part](cut)
     for start, stop in zip([0, *cuts], [*cuts, cut.size], strict=True):
-        before, own = (cut.theta.copy(), cut.grad.copy()), OwnColumns(cut, slice(start, stop))
+        before, own = (cut.theta.copy(), cut.grad.copy()), LocalColumns(cut, slice(start, stop))
         copy.deepcopy(step)(own) if part in ("Adam", "noise") else step(own)  # which count, or draw: one per process
         for array, was in zip((cut.theta, cut.grad), before, strict=True):
             np.testing.assert_array_equal(

@@ -108,7 +108,7 @@ def test_the_support_is_the_nearest_of_all(problem):
         assert most - found <= most * Fraction(1, 10**14)  # energies are rounded to float64 before they are compared
     Z = W * keep
     np.testing.assert_array_equal(Z * grouping.support(Z, k), Z)
-    assert np.count_nonzero(Z) <= grouping.most(k)
+    assert np.count_nonzero(Z) <= grouping.max_nonzero(k)
 
 
 @quick
@@ -125,8 +125,8 @@ def test_the_largest_number_of_weights_is_that_of_the_largest_groups(geometry, s
     k = data.draw(st.integers(1, grouping.groups))
     cells = cells_of_groups(scheme, *geometry)
     assert grouping.size == np.prod(geometry)
-    assert isinstance(grouping.most(k), int)
-    assert grouping.most(k) == sum(sum(sorted(map(len, groups))[-k:]) for groups in cells)
+    assert isinstance(grouping.max_nonzero(k), int)
+    assert grouping.max_nonzero(k) == sum(sum(sorted(map(len, groups))[-k:]) for groups in cells)
     assert grouping.groups == max(max(map(len, cells)), int(scheme[2]) if scheme[0].isdigit() else 0)
 
 
@@ -224,7 +224,7 @@ def test_each_replica_and_layer_is_projected_by_its_own_ratio(scheme, seed, repl
         keep = np.concatenate([first(part, cells_of_groups(scheme, *geometry), k_i) for part, geometry, k_i in parts])
         np.testing.assert_array_equal(net.W[r], W[r] * keep)
         assert in_the_set(scheme, net.W[r], ratios[r])
-        assert np.count_nonzero(net.W[r]) <= sum(budget.most(r))
+        assert np.count_nonzero(net.W[r]) <= sum(budget.max_nonzero(r))
     assert budget.support(net.W).dtype == bool
     np.testing.assert_array_equal(net.theta[:, net.weight_count :], biases)  # biases are not pruned
     mask = Mask(net)

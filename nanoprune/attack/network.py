@@ -58,7 +58,7 @@ def fit_attack_network(
             while stale < patience and min(history) > target_loss:
                 for index in shuffled(training, batch, [generator]):  # (1, B)
                     run.run(objective, index)
-                    adam.step(run.own, rate)
+                    adam.step(run.local, rate)
                 loss = run.evaluate(loss_now)
                 if not np.isfinite(loss):
                     raise DivergenceError(f"attack network: held-out loss {loss} in epoch {len(history)}")

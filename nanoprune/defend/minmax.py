@@ -70,7 +70,7 @@ class MinMax:
             index = np.stack([members, reference], axis=-1).reshape(len(members), -1)  # (R, 2 B), alternating
             member = np.tile(np.float32([1, 0]), members.shape)  # (R, 2 B)
             self.steps.append(self.passes.run(objective, index, member))
-            self.adam.step(self.passes.own, self.lr)
+            self.adam.step(self.passes.local, self.lr)
 
     def gain_gradient(self, logits: Any, y: Any, ws: Workspace, count: int) -> Any:
         r"""$\partial/\partial z$ of $\tfrac12 E_D[\log h(\mathrm{softmax}(z), y)]$ for members; like the logits z.

@@ -24,7 +24,7 @@ class Passes:
         self.net, self.ws = net, Workspace(generators=generators, defer=defer)
 
     @property
-    def own(self) -> Network:
+    def local(self) -> Network:
         """The network as updates see it: `theta`, `grad`, `W`, `dW` and `blocks` of the part that is updated here."""
         return self.net
 

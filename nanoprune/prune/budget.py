@@ -58,9 +58,9 @@ class Budget:
         """Pi(W), the nearest point of the constraint set, replica by replica and part by part; (R, n), new."""
         return xp.where(self.support(W), W, 0)  # and not -0.0 where W < 0, which a product would leave
 
-    def most(self, r: int = 0) -> list[int]:
+    def max_nonzero(self, r: int = 0) -> list[int]:
         """The largest number of weights that each part of replica r can keep: k_i, where the scheme is unstructured."""
-        return [grouping.most(k) for grouping, k in zip(self.groupings, self.k[r], strict=True)]
+        return [grouping.max_nonzero(k) for grouping, k in zip(self.groupings, self.k[r], strict=True)]
 
 
 def check_scope(scope: str) -> None:

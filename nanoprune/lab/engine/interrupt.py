@@ -25,12 +25,12 @@ _asked = mmap.mmap(-1, 1)  # the number of the signal, 0 before the first; share
 _inside = False  # whether a `graceful` is active
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Whether a signal has asked the work to stop."""
     return _asked[0] != 0
 
 
-def refuse_if_asked() -> None:
+def raise_if_stopping() -> None:
     """Raise Stopped if a signal has asked the work to stop; called where stopping loses nothing."""
     if _asked[0]:
         raise _stopped(_asked[0])
@@ -38,7 +38,7 @@ def refuse_if_asked() -> None:
 
 @contextlib.contextmanager
 def graceful() -> Iterator[None]:
-    """A context in which a signal only asks the work to stop, see `refuse_if_asked`. It raises Stopped at its end if
+    """A context in which a signal only asks the work to stop, see `raise_if_stopping`. It raises Stopped at its end if
     nothing has reacted. Only the main thread can set signal handlers; in other threads, and nested, it does nothing.
     """
     global _inside

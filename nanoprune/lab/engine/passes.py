@@ -33,7 +33,7 @@ def single_threaded_blas() -> Iterator[None]:
         yield
 
 
-class OwnColumns:
+class LocalColumns:
     """The network as the updates of one process see it: `blocks` cover only the process's columns of theta."""
 
     def __init__(self, net: Network, columns: slice) -> None:
@@ -52,7 +52,7 @@ class SharedPasses(Passes):
 
     All processes share theta and the running statistics, and each has its own gradient: rank 0 that of the network, the
     others those of networks over the same theta. Each process sums the gradients, and updates theta, in its own columns
-    (`own`). With one process it is equal to `Passes`. As a context manager it enters the group.
+    (`local`). With one process it is equal to `Passes`. As a context manager it enters the group.
     """
 
     def __init__(self, net: Network, group: ProcessGroup, generators: list | None = None, defer: bool = False) -> None:
@@ -75,8 +75,8 @@ class SharedPasses(Passes):
         return self.group.shard(self.net.size)
 
     @property
-    def own(self) -> Any:
-        return self.net if self.group.size == 1 else OwnColumns(self.net, self.columns)
+    def local(self) -> Any:
+        return self.net if self.group.size == 1 else LocalColumns(self.net, self.columns)
 
     def run(self, objective: Objective, *columns: np.ndarray) -> Any:
         """As in `Passes`, for this process's shard of the samples; returns the sum over all shards.

@@ -60,11 +60,11 @@ def train_shards(
     where another shard has failed, Stopped where a signal asked for it. The first exception is raised here once the
     running shards are done. Raises WorkerError where the system kills a process.
     """
-    interrupt.refuse_if_asked()
+    interrupt.raise_if_stopping()
     shards = _shards(replicas, size)
     workers = _workers(threads, shards)
     if workers == 1:
-        return [function(shard, _until_asked(advance)) for shard in shards]
+        return [function(shard, _until_stopped(advance)) for shard in shards]
     return (_in_processes if can_fork() else _in_threads)(function, shards, workers, advance)
 
 
@@ -73,7 +73,7 @@ def _in_threads(function: Callable, shards: list[slice], workers: int, advance: 
 
     def advance_all(steps: int) -> None:
         _refuse_if(ended.is_set())
-        _until_asked(advance)(steps)
+        _until_stopped(advance)(steps)
 
     with ThreadPoolExecutor(workers) as pool:
         return _results([pool.submit(function, shard, advance_all) for shard in shards], ended)
@@ -90,7 +90,7 @@ def _in_processes(function: Callable, shards: list[slice], workers: int, advance
     def work(place: int) -> Any:
         def count(steps: int) -> None:
             _refuse_if(ended.is_set())
-            interrupt.refuse_if_asked()
+            interrupt.raise_if_stopping()
             board[place] += steps
 
         with ended.on_error():
@@ -141,12 +141,12 @@ def _results(futures: list[Future], ended: threading.Event) -> list:
         raise
 
 
-def _until_asked(advance: Advance) -> Advance:
+def _until_stopped(advance: Advance) -> Advance:
     """`advance` that then raises Stopped where a signal has asked for it."""
 
     def advance_or_stop(steps: int) -> None:
         advance(steps)
-        interrupt.refuse_if_asked()
+        interrupt.raise_if_stopping()
 
     return advance_or_stop
 

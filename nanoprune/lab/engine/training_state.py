@@ -58,9 +58,9 @@ class TrainingState:
 
     def end_epoch(self, epoch: int) -> None:
         """Write a checkpoint where one is due, or a signal asked to stop; in that case raise Stopped afterwards."""
-        if self.slot and (self.slot.due() or interrupt.asked()):
+        if self.slot and (self.slot.due() or interrupt.stop_requested()):
             self.slot.save(self.state(epoch + 1))
-        interrupt.refuse_if_asked()
+        interrupt.raise_if_stopping()
 
     def state(self, epoch: int) -> State:
         """Everything that the next epochs depend on after the first `epoch` of this phase, and the records so far."""

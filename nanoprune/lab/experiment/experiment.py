@@ -26,7 +26,7 @@ from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.queries import label_queries, queried
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
-from nanoprune.lab.privacy.accounting import summed_up
+from nanoprune.lab.privacy.accounting import summary_line
 from nanoprune.lab.storage.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Network
@@ -129,7 +129,7 @@ class Experiment:
         if self.recipe.minmax and self.recipe.reference < 2:
             raise ArgumentError(f"reference must be at least 2 for the Min-Max game, got {self.recipe.reference}")
 
-    def by(self, recipe: Recipe) -> Experiment:
+    def with_recipe(self, recipe: Recipe) -> Experiment:
         """The same records, splits and seeds with another recipe."""
         experiment = Experiment(
             self.dataset, recipe, self.seeds, self.threads, self.progress, self.splits, self.checkpoints
@@ -236,7 +236,7 @@ class Experiment:
             self.recipe.private.epochs,
             lambda shard, rows: shard.private(noise, variant, [[ratios] * shard.net.replicas for ratios in stages]),
         )
-        trained.privacy, trained.note = step["privacy"], f"{method}: {summed_up(step['privacy'])}"
+        trained.privacy, trained.note = step["privacy"], f"{method}: {summary_line(step['privacy'])}"
         return trained
 
     def _lost(self) -> np.ndarray:

@@ -213,7 +213,7 @@ def _prune_minmax(experiment: Experiment, done: dict[str, Trained], of: list[Any
 
 def _magnitude(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
     """The control for ADMM: the same epochs without a penalty, then one-shot magnitude pruning and the retraining."""
-    return experiment.by(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(done[BASELINE], of)
+    return experiment.with_recipe(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(done[BASELINE], of)
 
 
 def _private(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:

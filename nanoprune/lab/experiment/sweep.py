@@ -87,11 +87,13 @@ def _small(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
 
 
 def _magnitude(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
-    return experiment.by(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(baseline, [keep])[0]
+    return experiment.with_recipe(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(baseline, [keep])[
+        0
+    ]
 
 
 def _game(experiment: Experiment, lam: float) -> Experiment:
-    return experiment.by(dataclasses.replace(experiment.recipe, minmax=lam))
+    return experiment.with_recipe(dataclasses.replace(experiment.recipe, minmax=lam))
 
 
 def _simple(name: str, defence: Callable[[Experiment, Trained], Trained], field: str, strengths: tuple) -> Sweep:
@@ -99,7 +101,7 @@ def _simple(name: str, defence: Callable[[Experiment, Trained], Trained], field:
 
     def train(experiment: Experiment, baseline: Trained, strength: float) -> Trained:
         changed = dataclasses.replace(experiment.recipe.defences, **{field: strength})
-        return defence(experiment.by(dataclasses.replace(experiment.recipe, defences=changed)), baseline)
+        return defence(experiment.with_recipe(dataclasses.replace(experiment.recipe, defences=changed)), baseline)
 
     return Sweep(name, field, strengths, train)
 

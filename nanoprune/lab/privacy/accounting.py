@@ -167,7 +167,7 @@ def statement(
     }
 
 
-def summed_up(privacy: dict[str, Any]) -> str:
+def summary_line(privacy: dict[str, Any]) -> str:
     """A statement in one line, for tables."""
     (spent, by_rdp), phases = (privacy[name] for name in ("epsilon", "epsilon_rdp")), privacy["phases"]
     mask = privacy["covers"].removeprefix(f"{COVERED}; ")

@@ -20,7 +20,7 @@ import h5py
 
 from nanoprune.errors import DataError
 from nanoprune.lab.storage.files import open_regular
-from nanoprune.lab.storage.libhdf5 import look_through
+from nanoprune.lab.storage.libhdf5 import check_structure
 from nanoprune.lab.storage.text import printable
 
 DEFLATE_RATIO = 1032  # bytes that deflate can pack into one (zlib's technical details)
@@ -86,7 +86,7 @@ def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY, locking: bool | Non
     """
     if os.path.exists(path):
         open_regular(path).close()
-    look_through(path, remedy)
+    check_structure(path, remedy)
     file = h5py.File(path, "r", locking=locking)
     try:
         if file.id.get_create_plist().get_sizes() != (8, 8):

@@ -20,7 +20,7 @@ SCANNED = 1 << 30  # bytes of the largest file that is searched
 BLOCK = 1 << 22  # bytes that are searched at a time
 
 
-def look_through(path: str | os.PathLike, remedy: str) -> None:
+def check_structure(path: str | os.PathLike, remedy: str) -> None:
     """Raises DataError where an HDF5 file has a structure that libhdf5 must not read. Files above SCANNED are not
     searched: 190 GB of packed ImageNet would take minutes."""
     if not os.path.isfile(path) or not 0 < (size := os.path.getsize(path)) <= SCANNED:  # a new file does not exist yet
