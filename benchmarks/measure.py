@@ -67,7 +67,7 @@ def _contestant(pipe: Any, factory: Callable, arguments: list, warmup: int) -> N
         step()
     pipe.send("ready")
     time.sleep(0.3)
-    while steps := _asked(pipe):
+    while steps := _requested_steps(pipe):
         step()  # warms up threads and caches; not counted
         collected = []
         for _ in range(steps):
@@ -77,7 +77,7 @@ def _contestant(pipe: Any, factory: Callable, arguments: list, warmup: int) -> N
         pipe.send(collected)
 
 
-def _asked(pipe: Any) -> int:
+def _requested_steps(pipe: Any) -> int:
     """The requested number of steps; none where the benchmark itself has ended."""
     try:
         return pipe.recv()

@@ -1,6 +1,6 @@
 """The whole of `reproduce location30`, nanoprune against the same algorithm in PyTorch; many minutes.
 
-Both run once, one after the other, each in a process of its own. The PyTorch program below takes recipe, splits and
+Both run once, one after the other, each in a separate process. The PyTorch program below takes recipe, splits and
 data from nanoprune and does the same work: per seed the baseline, both controls of every ratio, the Min-Max game,
 ADMM pruning without and with it, test accuracy after every epoch, and an attack network against each of them. Its
 random streams differ, so the results agree only statistically; they are printed side by side. Both sides use

@@ -8,7 +8,7 @@ import signal
 
 
 def run() -> None:
-    """The command line as a process of its own; never returns."""
+    """Runs the command line as a separate process; never returns."""
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
     for number in numbers:
         signal.signal(number, _end)

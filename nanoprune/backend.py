@@ -40,7 +40,7 @@ def use_device(device: str) -> str:
 
     device: "cpu", "gpu" (float32), "gpu-tf32" (factors of the layers' products rounded to the 10 bits of mantissa of
     TF32, sums in float32: faster, coarser), or "auto", the "gpu" where one works, else the "cpu".
-    Raises DeviceError where a GPU is asked for and CuPy or a working GPU is missing, ArgumentError on any other name.
+    Raises DeviceError where a GPU is requested and CuPy or a working GPU is missing, ArgumentError on any other name.
     """
     if device not in DEVICES:
         raise ArgumentError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
@@ -66,7 +66,7 @@ def _why_no_gpu() -> str | None:
         ones = cupy.ones((8, 8), dtype=cupy.float32)
         if float((ones @ ones)[0, 0]) != 8.0:
             return "a product on the GPU gave a wrong result"
-    except Exception as error:  # the driver, cuBLAS and the runtime each raise classes of their own
+    except Exception as error:  # the driver, cuBLAS and the runtime each have their own exception classes
         return f"the GPU does not work ({type(error).__name__}: {error})"
     return None
 

@@ -20,7 +20,7 @@ MOMENTUM = 0.1  # share of the last batch in a running statistic, as in PyTorch
 class Network:
     """f_W for R independent replicas.
 
-    theta (R, P) holds every parameter of a replica in one row: first all weights (what pruning may touch), layer by
+    theta (R, P) holds every parameter of a replica in one row: first all weights (the prunable parameters), layer by
     layer, then all biases. grad (R, P) is the gradient in the same order. The parameters of the layers are views into
     both, so that an optimiser, a penalty or a mask is one line on theta, and a part of the fleet is a slice of it.
     state (R, S) holds the running statistics of BatchNorm, which no optimiser, penalty or mask touches; batch_state
@@ -123,7 +123,7 @@ class Network:
         return Network(self.template, self.input_shape, 0, None, self.description, theta, grad, state)
 
     def shard(self, replicas: slice) -> Network:
-        """The replicas of a slice as a network that shares their theta and state; its gradient is its own."""
+        """The replicas of a slice as a network that shares their theta and state, with its own gradient."""
         return self.over(self.theta[replicas], None, self.state[replicas])
 
     def copy(self, replicas: Any = slice(None)) -> Network:

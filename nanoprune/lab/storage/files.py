@@ -1,6 +1,6 @@
 """Files appear whole or not at all: written under a temporary name in the same folder, flushed to disk, renamed.
 
-Temporary names have a pattern of their own, and the file is locked while it is written. So files that a killed process
+Temporary names have a reserved pattern, and the file is locked while it is written. So files that a killed process
 left are distinguished from files that are being written, and no file of a user is ever removed.
 """
 
