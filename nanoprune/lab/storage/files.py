@@ -85,7 +85,7 @@ def output_target(path: str | os.PathLike) -> pathlib.Path:
     if stat.S_ISLNK(mode):
         raise ArgumentError(f"{shown}: is a symbolic link to itself; name a file")
     if not stat.S_ISREG(mode):
-        kind = next((words for check, words in KINDS.items() if check(mode)), "not a regular file")
+        kind = next((words for check, words in KINDS.items() if check(mode)), "a special file")
         raise ArgumentError(f"{shown}: is {kind}, which is not replaced; name a file")
     return target
 
