@@ -1,4 +1,4 @@
-# make demo and make test are the only set-up there is: each makes .venv, installs, and runs.
+# make demo and make test need no other set-up: each makes .venv, installs, and runs.
 PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
@@ -38,14 +38,14 @@ kill: $(VENV)/installed
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/fuzz/run.py --inputs $(or $(N),100000)
 
-# An hour on a busy processor; where it was stopped it goes on. It runs again what was changed, or what ONLY names, such as
+# An hour on a busy processor; it resumes where it was stopped. It runs changed code again, or what ONLY names, such as
 # ONLY='nanoprune.prune.budget*' or the name of a mutant; after a change of the tests, begin with rm -r mutants.
 # mutmut show NAME shows a mutant.
 mutants: $(MUTANTS)/installed
 	OPENBLAS_NUM_THREADS=1 $(MUTANTS)/bin/mutmut run $(foreach name,$(ONLY),'$(name)')
 	PATH="$(MUTANTS)/bin:$$PATH" python tests/mutation_score.py $(foreach name,$(ONLY),'$(name)')
 
-# The versions of requirements.lock anew: the newest, for every platform.
+# Updates requirements.lock to the newest versions, for every platform.
 lock: $(RELEASE)/installed
 	UV_PYTHON_DOWNLOADS=never $(RELEASE)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --extra images --extra import \

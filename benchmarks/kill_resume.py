@@ -276,7 +276,7 @@ def differences(one: pathlib.Path, other: pathlib.Path) -> str:
 
 
 def _content(path: pathlib.Path) -> object:
-    """What of a file must be the same: all of it, but for the time that it took."""
+    """The content of a file that must be equal: everything except its times."""
     if not path.is_file():
         return path.exists()
     if path.name == "run.json":  # which has the hash of results.json

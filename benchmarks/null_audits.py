@@ -1,4 +1,4 @@
-"""How often audits of models that leak nothing say that they leak: python benchmarks/null_audits.py [--audits N]
+"""False-positive rates of audits on models that leak nothing: python benchmarks/null_audits.py [--audits N]
 
 Every record's outputs are drawn alike, members and non-members, so every leak that is reported is a false one. Printed
 are, in percent, how often that happens over a grid of sides and classes, for an attack that is chosen on other records
@@ -6,7 +6,7 @@ than are scored (as audits do) and for the attack that is strongest on the score
 of this package and with DeLong's normal ones; then the same for groups of records that have something in common,
 counted as records and as groups, for the bounds on epsilon and for `more_exposed`. A cell is
 marked where it is above alpha by more than the sampling error (a one-sided binomial test, its level 0.01 divided by the
-number of cells of its table). The attack network is left out: it would take hours, and it is one more score.
+number of cells of its table). The attack network is left out: it would take hours, and it is just another score.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def null_groups(rng: np.random.Generator, groups: int, most: int, classes: int) 
 
 
 def delong(members: np.ndarray, nonmembers: np.ndarray, alpha: float) -> dict[str, float]:
-    """The interval that this package had: DeLong's variance, the normal quantile, on the logit scale."""
+    """The previous interval of this package: DeLong's variance, the normal quantile, on the logit scale."""
     V10, V01 = placements(members, nonmembers)
     A, variance = V10.mean(), V10.var(ddof=1) / len(V10) + V01.var(ddof=1) / len(V01)
     if variance <= 1e-15 or not 0 < A < 1:
@@ -152,7 +152,7 @@ def grouped(audits: int, seed: int) -> None:
 
 
 def tail(draws: int, seed: int) -> None:
-    """The tail of one interval at the alpha of 30 classes and three kinds of evidence: what the verdict rests on."""
+    """The tail of one interval at the alpha of 30 classes and three kinds of evidence, which the verdict depends on."""
     alpha = ALPHA / 3 / 30
     print(f"\nOne interval above chance, in percent of {draws:,} draws; meant is {100 * alpha / 2:.3f}%\n")
     print("| members | others | scores | ours | DeLong |\n| ---: | ---: | :--- | ---: | ---: |")
@@ -180,8 +180,8 @@ def mark_rare(errors: int, draws: int, alpha: float) -> str:
 
 
 def decisions() -> None:
-    """Exactly, over all outcomes: the largest probability that decisions at chance are called better."""
-    print("\nDecisions at chance: largest probability over all rates, in units of what is meant (exact)\n")
+    """The exact largest probability, over all rates, that decisions at chance count as better than chance."""
+    print("\nDecisions at chance: largest error probability over all rates, in units of the nominal one (exact)\n")
     print("| members | others | alpha | ours | DeLong |\n| ---: | ---: | ---: | ---: | ---: |")
     for (n, m), alpha in itertools.product(((100, 10), (40, 40), (10, 60)), (0.05, 0.05 / 90)):
         found = []
@@ -201,14 +201,14 @@ def decisions() -> None:
 
 
 def bounds(draws: int, seed: int) -> None:
-    """Bounds on epsilon above the true one: from mechanisms that are as bad as their epsilon, or curve, allows."""
+    """Bounds on epsilon above the true one, for mechanisms that leak as much as their epsilon, or curve, allows."""
     delta = 1e-3
     print(f"\nBounds on epsilon above the truth, in percent of {draws} draws, alpha {100 * ALPHA:g}%\n")
     print("| members | others | true | delta 0 | delta 0.001 | Gaussian |\n| ---: | ---: | ---: | ---: | ---: | ---: |")
     for number, ((n, m), epsilon) in enumerate(itertools.product(((200, 200), (200, 40), (100, 1000)), (0.0, 1.0))):
         rng, errors = np.random.default_rng([seed, 2, number]), np.zeros(3, int)
         for _ in range(draws):
-            inside = rng.binomial(n + m, n / (n + m))  # each record by a coin of its own
+            inside = rng.binomial(n + m, n / (n + m))  # each record independently
             sides = inside, n + m - inside
             pure = randomised_response(rng, sides, epsilon, 0.0)
             approximate = randomised_response(rng, sides, epsilon, delta)
@@ -230,8 +230,8 @@ def bounds(draws: int, seed: int) -> None:
 def randomised_response(
     rng: np.random.Generator, sides: tuple[int, int], epsilon: float, delta: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of members and of the others: the likelihood ratio is e^epsilon, and with probability delta the record is
-    given away."""
+    """Scores of members and non-members: the likelihood ratio is e^epsilon, and with probability delta the membership
+    is revealed."""
     truth = expit(epsilon)
     members, others = rng.random(sides[0]) < truth, rng.random(sides[1]) >= truth
     scores = members * 1.0, others * 1.0
@@ -241,7 +241,7 @@ def randomised_response(
 
 
 def more_exposed(draws: int, seed: int) -> None:
-    """Intervals of the share of records with an effect that miss it, where pairs have something in common."""
+    """The rate of intervals that miss the share of records with an effect, with errors that a pair's records share."""
     print(f"\nmore_exposed: intervals that miss the share, in percent of {draws} draws, alpha {100 * ALPHA:g}%\n")
     print("| pairs | records | true share | pairs have in common | missed |\n| ---: | ---: | ---: | :--- | ---: |")
     kinds = ("nothing", "one pair off by 3", "each off by N(0, 1)")

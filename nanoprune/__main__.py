@@ -1,6 +1,6 @@
 """`python -m nanoprune` and the command `nanoprune`.
 
-Signals are handled before the slow imports begin: a Ctrl-C in the first second is no traceback either.
+Signals are handled before the slow imports begin, so that an early Ctrl-C prints no traceback either.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ def handled_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number in numbers:  # while Python shuts down it runs no handler any more, and a signal would be lost
+        for number in numbers:  # Python runs no handlers while it shuts down, so a signal would be lost
             signal.signal(number, signal.SIG_DFL)
 
 

@@ -1304,7 +1304,7 @@ def test_results_that_are_no_numbers_are_not_written(tmp_path):
 
 
 @pytest.mark.parametrize("alpha", [0, 1, -0.5, 2, math.nan])
-def test_an_alpha_that_is_none_is_refused(alpha):
+def test_an_invalid_alpha_is_refused(alpha):
     with pytest.raises(ArgumentError, match=f"^alpha must lie between 0 and 1, got {alpha}$"):
         audit(predictions(61), alpha=alpha)
 

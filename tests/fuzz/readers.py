@@ -1,7 +1,7 @@
-"""Every reader of files that may come from a stranger, in one table.
+"""Every reader of untrusted files, in one table.
 
-`read(folder)` reads the input, `folder / file`, as the package does. Where a published file is known by its SHA-256,
-the reader is told that the input is the published one: else nothing behind the comparison would ever be reached.
+`read(folder)` reads the input, `folder / file`, as the package does. Where a published file is checked by its SHA-256,
+the hash of the input is used instead: otherwise no code after the comparison would be reached.
 """
 
 import dataclasses
@@ -93,7 +93,7 @@ from nanoprune.lab.storage.checkpoint import read_checkpoint
 
 
 def read_idx(folder: pathlib.Path) -> Any:
-    """MNIST's loader on four files, of which the input is the training images: whatever it is, it is the right one."""
+    """MNIST's loader on four files, with the input as the training images, whose hash is accepted."""
     shapes = {"train-labels": (4,), "t10k-images": (4, 5, 5), "t10k-labels": (4,)}
     (folder / "mnist").mkdir(exist_ok=True)
     data = (folder / "train-images").read_bytes()
@@ -150,7 +150,7 @@ def read_jpeg(folder: pathlib.Path) -> Any:
 
 
 def read_model(folder: pathlib.Path) -> Any:
-    """`load_model`, what `info` says of it, and what `attack` and `prune` read of its history."""
+    """`load_model`, the output of `info`, and the steps that `attack` and `prune` read."""
     from nanoprune.lab.audit.shadows import make_pool, recipe_steps
     from nanoprune.lab.models.inventory import inventory_of
 
@@ -162,7 +162,7 @@ def read_model(folder: pathlib.Path) -> Any:
 
 
 def read_run(folder: pathlib.Path) -> Any:
-    """A run's folder, as `--resume` takes it up."""
+    """A run's folder, as `--resume` reads it."""
     from nanoprune.lab.engine.folder import Run
 
     with Run(folder, resume=True) as run:
@@ -200,7 +200,7 @@ def read_shadows(folder: pathlib.Path) -> Any:
 
 
 def read_report(folder: pathlib.Path) -> Any:
-    """What `report` does: results, plots, page, and the tables."""
+    """As `report`: results, plots, page, and the tables."""
     found = read_results(folder)
     report.write_report(found, folder)
     report.results_table(found)
@@ -208,7 +208,7 @@ def read_report(folder: pathlib.Path) -> Any:
 
 
 def read_texts(folder: pathlib.Path) -> Any:
-    """The page and the tables without plots, which take a hundred times as long as all the rest."""
+    """The page and the tables without plots, which take a hundred times as long as everything else."""
     found = read_results(folder)
     report.check_results(found, folder)
     report.results_table(found)

@@ -161,11 +161,11 @@ def _threshold_attack(
         known, rows = fold.known.units, fold.scored
         for per_class in rules:
             rule = Thresholds.fit(known_scores, known.y, known.member, units.classes, per_class)
-            said[per_class][rows] = rule.says(scores[rows], units.y[rows])
+            said[per_class][rows] = rule.predict(scores[rows], units.y[rows])
             trial, fits = cross_validated(known_scores, known, per_class, np.random.default_rng([seed, i]))
             own[i, int(per_class)] = balanced_accuracy(trial[known.member], trial[~known.member])
             for q, fit in enumerate(fits):
-                refitted[int(per_class), q, rows] = fit.says(scores[rows], units.y[rows])
+                refitted[int(per_class), q, rows] = fit.predict(scores[rows], units.y[rows])
     by_class = said[1] if True in rules else None
     return Attacked(scores, said[0], by_class, [np.arange(len(scores))], own, refitted)
 
@@ -186,7 +186,7 @@ def _network_scores(
         held_out = known.units.rows(ended_by)
         batch, passes = _batch(len(known.y)), functools.partial(CountedPasses, advance)
         h, losses = fit_attack_network(
-            known.p, known.y, known.member, held_out, generator, batch, passes, enough=ENOUGH, gain=GAIN
+            known.p, known.y, known.member, held_out, generator, batch, passes, target_loss=ENOUGH, min_improvement=GAIN
         )
         own = attack_scores(h, known.p[held_out], known.y[held_out]), known.units.part(ended_by)
         scored = rows[shard.start]
@@ -211,7 +211,7 @@ def _network_attack(units: Units, found: NetworkScores, way: str, parts: list[Fo
         if way:
             rule = Thresholds.fit(known, of.y, of.member, of.classes, per_class=False)
             trial, _ = cross_validated(known, of, False, np.random.default_rng(i))
-        said[fold.scored] = rule.says(scores[fold.scored], units.y[fold.scored])
+        said[fold.scored] = rule.predict(scores[fold.scored], units.y[fold.scored])
         own[i, 0] = _cautious_accuracy(trial, of.member)
     return Attacked(scores, said, None, [fold.scored for fold in parts], own)
 

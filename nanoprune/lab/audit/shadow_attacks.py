@@ -105,6 +105,6 @@ def attack_target(attack: Attack, views: Views, way: str = "") -> Attacked:
     own = np.concatenate([units.combine(attack(k, others(k, K)), way) for k in range(K)])  # (K U,)
     labels, scores = np.tile(units.y, K), units.combine(attack(K, np.arange(K)), way)
     rules = [Thresholds.fit(own, labels, inside, classes, per_class) for per_class in (False, True)]
-    said = [rule.says(scores, units.y) for rule in rules]
+    said = [rule.predict(scores, units.y) for rule in rules]
     accuracies = [rule.accuracy(own, labels, inside) for rule in rules]
     return Attacked(scores, *said, [np.arange(len(scores))], np.array([accuracies]))

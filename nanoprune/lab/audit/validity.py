@@ -193,7 +193,7 @@ def sparsity(model: Model) -> Check:
 def _most(net: Network, step: dict[str, Any]) -> int:
     """The largest number of weights that a pruning step allows a network."""
     ratios = layer_ratios(net, step["keep"], step["scope"], step.get("exempt", ()))
-    return sum(Budget(net, ratios, step["scope"], step.get("scheme", "unstructured")).most())
+    return sum(Budget(net, ratios, step["scope"], step.get("scheme", "unstructured")).max_nonzero())
 
 
 def adversary(model: Model) -> Check:

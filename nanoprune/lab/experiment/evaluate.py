@@ -141,7 +141,7 @@ def _thresholded(
             ]
             for parts in ([~of for of in held_out], [np.ones_like(of) for of in held_out])
         )
-        said = [rule.says(s, units.y) for rule, s, units in zip(trial, own, known.units, strict=True)]
+        said = [rule.predict(s, units.y) for rule, s, units in zip(trial, own, known.units, strict=True)]
         key = attack_name(name, way) + (PER_CLASS if per_class else "")
         found[key] = _outcome(final, said, _combined(others, scored, way), known, scored, held_out)
     return found

@@ -27,7 +27,7 @@ from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.queries import label_queries, queried
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
-from nanoprune.lab.privacy.accounting import summed_up
+from nanoprune.lab.privacy.accounting import summary_line
 from nanoprune.lab.statistics.units import Units, units_of
 from nanoprune.lab.storage.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.lab.zoo import build
@@ -117,7 +117,7 @@ class Experiment:
         self._check(drawn=not splits)
 
     def _check(self, drawn: bool) -> None:
-        """Refuse now what would fail after hours of training."""
+        """Raise errors now that would otherwise appear after hours of training."""
         net = build(self.description, replicas=1)
         for keep in self.recipe.keep:
             self.recipe.budget(net, keep)
@@ -134,7 +134,7 @@ class Experiment:
         if self.recipe.minmax and self.recipe.reference < 2:
             raise ArgumentError(f"reference must be at least 2 for the Min-Max game, got {self.recipe.reference}")
 
-    def by(self, recipe: Recipe) -> Experiment:
+    def with_recipe(self, recipe: Recipe) -> Experiment:
         """The same records, splits and seeds with another recipe."""
         experiment = Experiment(
             self.dataset, recipe, self.seeds, self.threads, self.progress, self.splits, self.checkpoints
@@ -254,7 +254,7 @@ class Experiment:
             self.recipe.private.epochs,
             lambda shard, rows: shard.private(noise, variant, [[ratios] * shard.net.replicas for ratios in stages]),
         )
-        trained.privacy, trained.note = step["privacy"], f"{method}: {summed_up(step['privacy'])}"
+        trained.privacy, trained.note = step["privacy"], f"{method}: {summary_line(step['privacy'])}"
         return trained
 
     def _lost(self) -> np.ndarray:
@@ -282,7 +282,7 @@ class Experiment:
     def attack(self, trained: dict[str, Trained]) -> dict[str, dict[str, Outcome]]:
         """Every attack on the outputs of every method: fitted on the known records, measured on the scored ones.
 
-        Every method meets the same attacker: the same generators, seed by seed, and the same label-only queries.
+        Every method is attacked in the same way: the same generators, seed by seed, and the same label-only queries.
         """
         S = len(self.seeds)
         self.progress.start("attack", S * len(trained))

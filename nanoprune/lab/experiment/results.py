@@ -1,4 +1,4 @@
-"""The results of a run, as results.json and curves.h5 have them."""
+"""The results of a run, for results.json and curves.h5."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarra
 
 
 def read_results(folder: str | os.PathLike) -> dict[str, Any]:
-    """The results.json of a folder. Raises DataError, naming the file, where it is missing or no JSON object."""
+    """The results.json of a folder. Raises DataError, naming the file, where it is missing or not a JSON object."""
     path = pathlib.Path(folder) / "results.json"
     results = read_json(path, "name a folder that `reproduce` wrote")
     if not isinstance(results, dict):

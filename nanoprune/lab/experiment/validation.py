@@ -22,5 +22,5 @@ def cross_validated(
     for q in range(QUARTERS):
         rest, rows = quarter != q, quarter == q
         rules.append(Thresholds.fit(scores[rest], units.y[rest], units.member[rest], units.classes, per_class))
-        said[rows] = rules[q].says(scores[rows], units.y[rows])
+        said[rows] = rules[q].predict(scores[rows], units.y[rows])
     return said, rules

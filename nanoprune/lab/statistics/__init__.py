@@ -1,4 +1,4 @@
-"""Intervals, tests and bounds. They take numbers and know nothing of networks."""
+"""Confidence intervals, tests and bounds, from numbers alone."""
 
 from nanoprune.lab.statistics.advantage import compression_advantage, dp_advantage
 from nanoprune.lab.statistics.delong import auc_interval, balanced_accuracy_interval
