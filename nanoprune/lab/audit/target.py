@@ -25,6 +25,7 @@ from nanoprune.lab.audit.shadow_attacks import BOTH, Views, attack_target, shado
 from nanoprune.lab.audit.shadows import (
     Pool,
     Shadows,
+    as_trained,
     make_pool,
     outputs,
     path_margins,
@@ -64,6 +65,7 @@ def attack_model(
     check_alpha(alpha)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)
+    model, of_import = as_trained(model, dataset)
     recipe_steps(model, dataset)  # refused now, not after the training
     pool = make_pool(model, dataset)
     y = dataset.y[pool.scored]
@@ -72,7 +74,7 @@ def attack_model(
     attackers = {"": model} | ({PLAIN: plain} if made_by[PLAIN] != made_by[""] else {})
     logits = outputs(model.net, dataset, pool.scored, threads)[0]
     target = _predictions(logits, y, pool.member)
-    notes: list[str] = []
+    notes: list[str] = [] if of_import is None else [of_import]
     delta = _delta(model)
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}

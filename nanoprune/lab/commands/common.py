@@ -43,6 +43,42 @@ def prepare(name: str, device: str, threads: int | None, data_dir: pathlib.Path 
     return load(name, data_dir), threads or default_threads()
 
 
+def load_records(name: str, members: pathlib.Path | None, data_dir: pathlib.Path | None) -> Any:
+    """The data set `name`; where a file names its members, with those as its official training set."""
+    from nanoprune.lab.data import load
+    from nanoprune.lab.data.members import read_members, with_members
+
+    data = load(name, data_dir)
+    return data if members is None else with_members(data, read_members(members, len(data.y)), str(members))
+
+
+def model_and_records(
+    path: pathlib.Path,
+    data: str | None,
+    members: pathlib.Path | None,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+) -> tuple[Any, Any, int]:
+    """A model file, the records that it was trained on, and the number of threads; the device is chosen.
+
+    data, members: the options --data and --members-file; without the first, what the model file says.
+    """
+    from nanoprune.lab.engine.passes import default_threads
+    from nanoprune.lab.models.imported import UNKNOWN, on_records
+    from nanoprune.lab.models.model import load_model
+
+    use_device(device)
+    model = load_model(path)
+    if data is None and model.dataset == UNKNOWN:
+        raise ArgumentError(
+            f"{path}: was imported without its data; name them with --data, and those that it was trained on with "
+            "--members-file or an array `member` of the data file"
+        )
+    dataset = load_records(data or model.dataset, members, data_dir)
+    return on_records(model, dataset), dataset, threads or default_threads()
+
+
 def check_model_file(out: pathlib.Path) -> None:
     """Refuse, before the work, a model file that could not be written after it, or read under that name."""
     from nanoprune.lab.storage.files import check_output

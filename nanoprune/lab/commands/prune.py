@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from nanoprune.backend import use_device
-from nanoprune.lab.commands.common import changed, check_outputs, model_run, prepare
+from nanoprune.lab.commands.common import changed, check_outputs, model_and_records, model_run
 from nanoprune.lab.commands.console import Command, ProgressBars, show, shown
 from nanoprune.lab.commands.options import (
     EPILOG,
@@ -37,6 +36,7 @@ python cli.py prune model.h5 --keep 0.01 --via 0.05 --scope global --out pruned.
 python cli.py prune lenet5.h5 --keep 0.2,0.08,0.009,0.07 --out pruned.h5
 python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5
 python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
+python cli.py prune imported.h5 --data mine.npz --members-file ids.txt --keep 0.1 --out pruned.h5
 """
 
 
@@ -86,6 +86,7 @@ def prune(
     via: tuple[float, ...],
     minmax: float | None,
     data: str | None,
+    members_file: pathlib.Path | None,
     resume: bool,
     overwrite: bool,
     checkpoint_every: float,
@@ -94,27 +95,21 @@ def prune(
     data_dir: pathlib.Path | None,
 ) -> None:
     from nanoprune.lab.experiment.keep_file import read_keep_file
-    from nanoprune.lab.experiment.recipes import one_ratio, recipe_for
+    from nanoprune.lab.experiment.recipes import one_ratio, recipe_of
     from nanoprune.lab.export import write_files
     from nanoprune.lab.export.release import release_files
-    from nanoprune.lab.models.model import load_model, save_model
+    from nanoprune.lab.models.model import save_model
     from nanoprune.lab.report import cost_table
     from nanoprune.lab.storage.files import write_json
     from nanoprune.lab.workflow.single_model import prune_model, summary_line
-    from nanoprune.lab.zoo.build import size_of
     from nanoprune.lab.zoo.cost import costs
     from nanoprune.lab.zoo.ratios import layer_names
     from nanoprune.prune.admm import Iteration
 
-    use_device(device)
-    dense = load_model(model)
-    dataset, threads = prepare(data or dense.dataset, device, threads, data_dir)
-    members = "all" if dense.members is None else dense.members
+    dense, dataset, threads = model_and_records(model, data, members_file, device, threads, data_dir)
     ratios = one_ratio(keep, read_keep_file(keep_file, layer_names(dense.net)) if keep_file else None, scheme)
-    network, size = dense.net.description["network"], size_of(dense.net.description)
     changes = {"keep": (ratios,), "scope": scope, "scheme": scheme, "exempt": exempt, "via": via or None}
-    changes |= {"network": network, "widths": tuple(size) if isinstance(size, list) else size}
-    recipe = recipe_for(dataset, members, minmax=minmax or 0.0, **changes)
+    recipe = recipe_of(dense.net.description, dataset, dense.members, minmax=minmax or 0.0, **changes)
     recipe = dataclasses.replace(
         recipe,
         prune=changed(recipe.prune, epochs=epochs, lr=lr),

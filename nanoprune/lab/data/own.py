@@ -1,4 +1,4 @@
-"""A data set of the user's own: the arrays x and y of an .npz or HDF5 file."""
+"""A data set of the user's own: the arrays x and y, and perhaps member, of an .npz or HDF5 file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from nanoprune.errors import DataError
 from nanoprune.lab.data.dataset import Dataset
+from nanoprune.lab.data.members import checked_members, with_members
 from nanoprune.lab.storage.arrays import StoredArray, open_h5, open_npz
 from nanoprune.lab.storage.bounded import check_promise, first_line
 from nanoprune.lab.storage.text import printable
@@ -33,13 +34,15 @@ def load_own(path: str | os.PathLike) -> Dataset:
 
     x: (N, F) features, or images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; uint8, which is divided
     by 255, or numbers in [0, 1]. y: (N,) or (N, 1) labels of any type, text included; class c is the c-th of the
-    distinct labels in their order, and `Dataset.class_names` keeps them. There is no official split.
+    distinct labels in their order, and `Dataset.class_names` keeps them. member, if it is there: (N,), 1 for a record
+    of the training set, which comes first then; without it there is no official split.
     Raises DataError, naming the file and the array, on anything else. Nothing is unpickled.
     """
     shown = printable(path)
     try:
         with _opened(path) as arrays:
             x, y = (_values(arrays, name, kinds, shown) for name, kinds in (("x", "biuf"), ("y", "biufSU")))
+            member = _values(arrays, "member", "biuf", shown) if "member" in arrays else None
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -55,7 +58,8 @@ def load_own(path: str | os.PathLike) -> Dataset:
     class_names, y = classes_of(y, shown)
     x, name = _records(x, shown), printable(pathlib.Path(path).name)
     scale = 255.0 if x.dtype == np.uint8 else 1.0
-    return Dataset.of(name, x, y, len(class_names), scale, class_names=class_names)
+    dataset = Dataset.of(name, x, y, len(class_names), scale, class_names=class_names)
+    return dataset if member is None else with_members(dataset, checked_members(member, len(y), shown), shown)
 
 
 def classes_of(y: np.ndarray, source: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -92,7 +96,7 @@ def _text(label: Any) -> str:
 
 def _opened(path: str | os.PathLike) -> Any:
     suffix = pathlib.Path(path).suffix.lower()
-    return open_npz(path) if suffix == ".npz" else open_h5(path, lambda name: name in ("x", "y"))
+    return open_npz(path) if suffix == ".npz" else open_h5(path, lambda name: name in ("x", "y", "member"))
 
 
 def _values(arrays: dict[str, StoredArray | None], name: str, kinds: str, source: str) -> np.ndarray:
@@ -103,7 +107,7 @@ def _values(arrays: dict[str, StoredArray | None], name: str, kinds: str, source
     array = arrays[name]
     if array is None or array.dtype.kind not in kinds or not array.shape:
         what = "no array" if array is None else f"{array.dtype} of shape {array.shape}"
-        raise DataError(f"{source}: {name} is {what}, expected {'numbers' if name == 'x' else 'labels'}; {REMEDY}")
+        raise DataError(f"{source}: {name} is {what}, expected {'labels' if name == 'y' else 'numbers'}; {REMEDY}")
     check_promise(
         array.dtype.itemsize * math.prod(array.shape), array.stored, f"{source}: {name}", "write fewer records"
     )

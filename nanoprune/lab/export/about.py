@@ -19,7 +19,7 @@ from nanoprune.lab.shrink.shrink import shrink
 from nanoprune.lab.statistics import clopper_pearson
 from nanoprune.lab.storage.bounded import read_bounded, read_json
 
-ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise")  # of a description
+ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise", "sequence")  # of a description
 NAMES_MEMBERS = (
     "{path} names its members: data set, seed and sizes of the split in it draw the list again. Share what `export` or "
     "`prune --release` writes."

@@ -132,7 +132,7 @@ STEPS: dict[str, Mapping[str, Any]] = {
         "way": one_of("dense", "mask", "admm", "magnitude"),  # the name of `variant` in older model files
     },
     "shrink": {"widths": either(AMOUNT, several(COUNT))},
-    "import": {"file": text(1000), "sha256": TEXT},
+    "import": SCHEDULE | {"file": text(1000), "sha256": TEXT},  # and how it was trained, as far as its user says
 }
 SPLIT = {
     "dataset": TEXT,
