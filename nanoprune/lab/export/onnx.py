@@ -1,4 +1,4 @@
-"""ONNX: opset 13 or 15, IR version 8, any batch size. Reads `input` (N, C, H, W) or (N, F); writes `logits` (N, classes)."""
+"""ONNX: opset 13 or 15, IR version 8, any batch. Reads `input` (N, C, H, W) or (N, F); writes `logits` (N, classes)."""
 
 from __future__ import annotations
 
