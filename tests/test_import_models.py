@@ -339,9 +339,8 @@ def test_other_shapes_and_unknown_members_are_told(own):
         import_model("w.safetensors", "mlp", dataset=Dataset.of("d", np.ones((9, 3)), np.arange(9) % 2, 2, train=4))
     with pytest.raises(DataError, match="does not say which records"):
         import_model("w.safetensors", "mlp", dataset=digits)
-    assert (
-        "give --data" in run("import", "w.safetensors", "--members-file", "ids.txt", "--out", "m.h5", status=2).stderr
-    )
+    said = run("import", "w.safetensors", "--members-file", "ids.txt", "--out", "m.h5", status=2).stderr
+    assert "give --data" in said
     (own / "w.onnx").write_bytes(b"")
     said = run("import", "w.onnx", "--network", "mlp", "--out", "m.h5", status=2).stderr
     assert "says its layers itself" in said

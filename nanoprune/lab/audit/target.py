@@ -169,7 +169,7 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
 def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:
     """Everything that the predictions of the shadows of `model` depend on."""
     pool_sha256 = hashlib.sha256(b"".join(a.tobytes() for a in (pool.scored, pool.rest, pool.population))).hexdigest()
-    outcomes = ("adversary", "status", "privacy")  # the outcome of a step is not part of the recipe
+    outcomes = ("adversary", "status", "privacy", "accuracy")  # the outcome of a step is not part of the recipe
     return {
         "network": model.net.description,
         "steps": [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps],

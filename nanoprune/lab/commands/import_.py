@@ -73,7 +73,7 @@ def import_(
 ) -> None:
     from nanoprune.lab.models.model import save_model
     from nanoprune.lab.models.steps import check_steps
-    from nanoprune.lab.workflow.single_model import summary_line
+    from nanoprune.lab.workflow.single_model import summary_line, with_accuracy
 
     use_device("cpu")
     check_model_file(out)
@@ -89,6 +89,7 @@ def import_(
     training = {name: value for name, value in stated.items() if value is not None}
     model, notes = read_model(weights, network, side, width, standardise, data, training)
     check_steps(model.steps, str(weights))
+    model = model if data is None else with_accuracy(model, data)
     save_model(model, out)
     about = model.net.description
     click.echo(f"{out}: {about['network']}, {model.net.size:,} parameters, {model.net.output_shape[0]} classes")

@@ -16,7 +16,7 @@ from nanoprune.lab.report.controls import controls_table, markdown_controls
 from nanoprune.lab.report.cost_table import cost_table
 from nanoprune.lab.report.curves import open_curves
 from nanoprune.lab.report.html import render_html, write_html
-from nanoprune.lab.report.inventory import inventory_table
+from nanoprune.lab.report.inventory import inventory_lines, inventory_table
 from nanoprune.lab.report.page import write_page
 from nanoprune.lab.report.plots import all_plots, save
 from nanoprune.lab.report.schema import faults
@@ -28,6 +28,7 @@ __all__ = [
     "audit_verdict",
     "controls_table",
     "cost_table",
+    "inventory_lines",
     "inventory_table",
     "markdown_controls",
     "markdown_table",
