@@ -61,7 +61,7 @@ def read_safetensors(path: str | os.PathLike) -> Network:
             names = names_of(layers_of(description), description)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:  # ArgumentError too
             reason = first_line(error)
-            raise DataError(f"{state.shown}: does not say its architecture ({reason}); name its --network") from error
+            raise DataError(f"{state.shown}: has no architecture ({reason}); give --network") from error
         return network_from(state, description, names, "export it again")
 
 
