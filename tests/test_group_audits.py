@@ -302,7 +302,7 @@ def test_the_command_and_the_page_say_what_is_counted(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "a.json").read_text())
-    assert results["groups"] == {"members": 40, "nonmembers": 40}
+    assert (results["unit"], results["groups"]) == ("group", {"members": 40, "nonmembers": 40})
     said = "40 groups of members and 40 of non-members"
     assert said in " ".join(result.output.split())
     assert said in " ".join((tmp_path / "a.html").read_text().split())
@@ -311,7 +311,7 @@ def test_the_command_and_the_page_say_what_is_counted(tmp_path, monkeypatch):
     assert "over all groups an attacker classifies" in verdict
     assert "Of 100 groups" in verdict
     assert "40 groups of members" in audit_table(results).caption.plain
-    del results["groups"]
+    del results["unit"]
     assert "Of 100 records" in " ".join(audit_verdict(results))
 
 
