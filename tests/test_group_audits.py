@@ -15,7 +15,8 @@ from nanoprune.attack import network
 from nanoprune.attack.metrics import auc, balanced_accuracy
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.audit import Predictions, attacks, audit, measure, read_predictions, validity
+from nanoprune.lab.audit import Predictions, attack_model, attacks, audit, measure, read_predictions, validity
+from nanoprune.lab.audit import shadows as fleets
 from nanoprune.lab.audit.attacks import folds, run_attacks
 from nanoprune.lab.audit.choice import choose
 from nanoprune.lab.audit.exposure import exposure, fleet_change
@@ -26,10 +27,17 @@ from nanoprune.lab.audit.validity import privacy_checks
 from nanoprune.lab.commands import main
 from nanoprune.lab.data import Dataset, make_split
 from nanoprune.lab.experiment.evaluate import Outputs, evaluate
+from nanoprune.lab.experiment.experiment import Progress
+from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.report.audit import audit_table
 from nanoprune.lab.report.audit_verdict import audit_verdict
+from nanoprune.lab.report.schema import faults
+from nanoprune.lab.report.table import table_caption
 from nanoprune.lab.statistics.units import units_of
+from nanoprune.lab.workflow.reproduce import reproduce
+from nanoprune.lab.workflow.single_model import train_model
+from nanoprune.schedule import Schedule
 
 
 def of_groups(seed, groups=80, most=6, leak=0.0, classes=3, together=1.5):
@@ -302,7 +310,7 @@ def test_the_command_and_the_page_say_what_is_counted(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "a.json").read_text())
-    assert results["groups"] == {"members": 40, "nonmembers": 40}
+    assert (results["unit"], results["groups"]) == ("group", {"members": 40, "nonmembers": 40})
     said = "40 groups of members and 40 of non-members"
     assert said in " ".join(result.output.split())
     assert said in " ".join((tmp_path / "a.html").read_text().split())
@@ -311,7 +319,7 @@ def test_the_command_and_the_page_say_what_is_counted(tmp_path, monkeypatch):
     assert "over all groups an attacker classifies" in verdict
     assert "Of 100 groups" in verdict
     assert "40 groups of members" in audit_table(results).caption.plain
-    del results["groups"]
+    del results["unit"]
     assert "Of 100 records" in " ".join(audit_verdict(results))
 
 
@@ -439,3 +447,86 @@ def test_the_comparison_counts_groups(monkeypatch):
         f"{name} ({way})" for name in ("network", "correctness", "confidence", "entropy", "modified_entropy")
         for way in ("mean", "max")
     }  # fmt: skip
+
+
+# From the data to the report
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Small grouped data, a recipe of seconds, and an attack network of one epoch."""
+    for name, value in (("PATIENCE", 1), ("MIN_PATIENCE", 1), ("RATES", (1e-3,))):
+        monkeypatch.setattr(network, name, value)
+    rng = np.random.default_rng(0)
+    group = rng.permutation(np.repeat(np.arange(200), rng.integers(1, 5, 200)))
+    y = rng.integers(0, 2, 200)[group]
+    x = np.clip(0.5 + 0.1 * (2 * y[:, None] - 1) + 0.2 * rng.normal(size=(len(y), 6)), 0, 1)
+    data = Dataset.of("toy", x, y, classes=2, groups=group)
+    plan = Schedule(epochs=2, batch=16, lr=0.05)
+    sizes = {"members": 120, "reference": 20, "nonmembers": 150, "widths": (8,)}
+    return data, dataclasses.replace(recipe_for(data), **sizes, dense=plan, minmax=0.0)
+
+
+def test_a_model_is_attacked_by_group(quick):
+    data, recipe = quick
+    model = train_model(data, recipe, 0, 1)
+    results, curves = attack_model(model, data, shadows=6)
+    pool = make_pool(model, data)
+    groups = {side: len(set(data.groups[pool.scored[pool.member == of]])) for side, of in
+              (("members", True), ("nonmembers", False))}  # fmt: skip
+    assert results["groups"] == groups
+    assert {name.split(" (")[1] for name in results["attacks"]} == {"mean)", "max)"}
+    assert list(curves) == list(results["attacks"])
+    assert results["epsilon_of_runs"]["neighbours"].startswith("all records of one group")
+    for record in results["most_exposed"]:
+        rows = pool.scored[data.groups[pool.scored] == data.groups[record["row"]]]
+        assert record["records"] == len(rows)
+        assert record["row"] == rows[0]
+        assert record["row"] in pool.scored[pool.member]
+
+
+def test_shadows_train_on_as_many_records_and_never_on_the_other_half(quick, monkeypatch):
+    data, recipe = quick
+    model, trained = train_model(data, recipe, 0, 1), []
+    dense = fleets.Experiment.dense
+
+    def remember(experiment, *arguments, **options):
+        trained.append(experiment.splits)
+        return dense(experiment, *arguments, **options)
+
+    monkeypatch.setattr(fleets.Experiment, "dense", remember)
+    found = fleets.train_shadows(model, data, 6, 1, Progress())
+    pool, (splits,) = make_pool(model, data), trained
+    assert len({len(split.members) for split in splits}) == 1
+    for inside, split in zip(found.inside, splits, strict=True):
+        whose = set(data.groups[split.members])
+        assert whose == set(pool.group[inside]) | set(data.groups[pool.rest])
+        assert not whose & set(pool.group[~inside])
+        assert abs(len(split.members) - 120) <= 8
+
+
+def test_the_comparison_of_methods_counts_groups(quick):
+    data, recipe = quick
+    results, curves = reproduce(data, recipe, [0, 1], 1, methods="baseline")
+    splits = [make_split(data, 120, 20, 150, seed) for seed in (0, 1)]
+    for part in ("members", "nonmembers", "scored_members", "scored_nonmembers"):
+        assert results["groups"][part] == [len(set(data.groups[getattr(split, part)])) for split in splits]
+    few, many = sorted(results["groups"]["scored_nonmembers"])
+    assert few != many  # so that seeds are not of one size
+    assert any(f"groups of non-members, there are {few}" in note for note in results["notes"])
+    assert list(faults(results)) == []
+    assert "Attacks count groups" in table_caption(results)
+    assert results["splits"]["members"] == 120
+    for name in results["methods"]["baseline"]["attacks"]:
+        fpr = curves["baseline"][f"roc/{name}/fpr"]
+        assert fpr[1] >= 1 / few  # no rate below one group
+
+
+def test_too_few_groups_are_refused_before_the_training(quick):
+    data, recipe = quick
+    group = np.arange(len(data.y)) // 40
+    few = Dataset.of("toy", data.x, data.y, classes=2, groups=group)
+    with pytest.raises(ArgumentError, match="to know 4 groups of each"):
+        reproduce(few, recipe, [0], 1, methods="baseline")
+    with pytest.raises(ArgumentError, match="at least 4 each in groups for shadows, got 2"):
+        make_pool(Model(None, "toy", few.sha256, 80, 20, 80, 0, []), few)

@@ -142,7 +142,7 @@ def summarise(
     return {
         "members": int(member.sum()),
         "nonmembers": int((~member).sum()),
-        **({"groups": measure.sides(units)} if units.grouped else {}),
+        **({"unit": "group", "groups": measure.sides(units)} if units.grouped else {}),
         "classes": target.classes,
         "train_accuracy": float(right[member].mean()),
         "test_accuracy": float(right[~member].mean()),

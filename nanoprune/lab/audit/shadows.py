@@ -160,8 +160,7 @@ def train_shadows(
     units = pool_units(pool, dataset)
     inside = design(len(units.y), shadows, rng, units.sizes)[:, units.of]
     seeds = [FIRST_SEED + (model.seed << 8) + k for k in range(shadows)]
-    sizes = inside.sum(axis=1).max(), (~inside).sum(axis=1).max()
-    splits = [_split(pool, row, *sizes, rng) for row in inside]
+    splits = _of_one_size([_split(pool, row) for row in inside], rng)
     logits, population, paths = {}, {}, None
     trained: Trained | None = None
     for step, recipe in recipe_steps(model, dataset):
@@ -214,17 +213,27 @@ def path_margins(net: Network, dataset: Dataset, index: np.ndarray, threads: int
     return np.log(of_label + one) - np.log(paths.mean(axis=2) + one)
 
 
-def _split(pool: Pool, inside: np.ndarray, members: int, nonmembers: int, rng: np.random.Generator) -> Split:
-    """A shadow's own split, with so many of the pool. What an attacker knows of it plays no part here."""
+def _split(pool: Pool, inside: np.ndarray) -> Split:
+    """A shadow's own split. What an attacker knows of it plays no part here."""
     none = np.empty(0, np.int64)
-    trained = np.concatenate([_filled(pool.scored[inside], members, rng), pool.rest])
-    return Split(trained, pool.reference, _filled(pool.scored[~inside], nonmembers, rng), none, none, none, none)
+    members = np.concatenate([pool.scored[inside], pool.rest])
+    return Split(members, pool.reference, pool.scored[~inside], none, none, none, none)
 
 
-def _filled(records: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """The records and, where they are fewer than `size`, as many of them again, drawn at random."""
-    missing = size - len(records)
-    return records if not missing else np.concatenate([records, np.resize(rng.permutation(records), missing)])
+def _of_one_size(splits: list[Split], rng: np.random.Generator) -> list[Split]:
+    """The splits, where some have fewer records than others with some of theirs twice, drawn at random: a fleet trains
+    on as many in each."""
+    parts = ("members", "nonmembers")
+    most = {part: max(len(getattr(split, part)) for split in splits) for part in parts}
+
+    def filled(records: np.ndarray, size: int) -> np.ndarray:
+        missing = size - len(records)
+        return np.concatenate([records, np.resize(rng.permutation(records), missing)]) if missing else records
+
+    return [
+        dataclasses.replace(split, **{part: filled(getattr(split, part), most[part]) for part in parts})
+        for split in splits
+    ]
 
 
 def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recipe]]:

@@ -146,11 +146,12 @@ def _losses(experiment: Experiment) -> list[str]:
 
 
 def _groups(experiment: Experiment) -> dict[str, Any]:
-    """{"groups": {part: how many groups it has, one number a seed}} where the attacks count groups, else {}."""
+    """{"unit": "group", "groups": {part: how many groups it has, one number a seed}} where the attacks count groups,
+    else {}."""
     if experiment.dataset.groups is None:
         return {}
     seeds, parts = range(len(experiment.seeds)), ("members", "nonmembers", "scored_members", "scored_nonmembers")
-    return {"groups": {part: [len(experiment.units(r, part).y) for r in seeds] for part in parts}}
+    return {"unit": "group", "groups": {part: [len(experiment.units(r, part).y) for r in seeds] for part in parts}}
 
 
 def _notes(experiment: Experiment, methods: Collection[str]) -> list[str]:

@@ -86,7 +86,7 @@ def audit_caption(results: Results) -> str:
         f"of {confidence(results)} confidence for each figure on its own. TPR at FPR: members found while that share "
         f'of the non-members is taken for members; "{REFUSED}": too few non-members. "{UNKNOWN}": not defined. '
         f"epsilon >=: a lower bound; 0 excludes nothing."
-        + (f" {groups_text(results)}" if "groups" in results else "")
+        + (f" {groups_text(results)}" if unit(results) == "group" else "")
         + (" (plain): the attacker does not know of the defence." if _plain(results) else "")
     )
 

@@ -51,14 +51,14 @@ def found_by(results: Results, outcome: str) -> list[str]:
 
 def unit(results: Results) -> str:
     """What is counted: "record", or "group" where several records belong to one person."""
-    return "group" if "groups" in results else "record"
+    return "group" if results.get("unit") == "group" else "record"
 
 
 def groups_text(results: Results) -> str:
     """That groups are counted and not records, and how many there are; "" where it is records."""
-    groups = results.get("groups")
-    if not groups:
+    if unit(results) == "record":
         return ""
+    groups = results["groups"]
     return (
         f"Attacks, intervals and bounds count groups (all records of one person), not records: {groups['members']:,} "
         f"groups of members and {groups['nonmembers']:,} of non-members. A group's score is the mean or the largest of "

@@ -98,10 +98,9 @@ def table_caption(results: Mapping[str, Any]) -> str:
 
 def groups_text(results: Mapping[str, Any]) -> str:
     """That attacks count groups and not records, and how many groups are scored; "" where they count records."""
-    groups = results.get("groups")
-    if not groups:
+    if results.get("unit") != "group" or not results.get("groups"):
         return ""
-    members, others = (_range(groups[f"scored_{side}"]) for side in ("members", "nonmembers"))
+    members, others = (_range(results["groups"][f"scored_{side}"]) for side in ("members", "nonmembers"))
     return (
         f"Attacks count groups, all records of one person, and not records: {members} groups of members and {others} "
         "of non-members are scored. "
@@ -109,7 +108,7 @@ def groups_text(results: Mapping[str, Any]) -> str:
 
 
 def _range(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
+    low, high = min(counts, default=0), max(counts, default=0)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
