@@ -59,6 +59,11 @@ def make_results():
             {"row": 4321, "label": 7, "score": 12.5, "false_positive_rate": 0.0},
             {"row": 17, "label": 2, "score": 11.5, "false_positive_rate": 0.002},
         ],
+        "to_look_at": {
+            "fdr": 0.05,
+            "count": 1201,
+            "records": [{"row": row, "label": 1, "p_value": 0.002} for row in range(5000, 6000)],
+        },
         "refused": [REFUSAL],
         "validity": [
             {"name": "duplicates", "outcome": "passed", "found": "no record is both"},
@@ -370,6 +375,9 @@ def test_the_page_has_the_verdict_first_and_every_attack_and_class(page):
     cells = parsed.words
     for c in range(10):
         assert f"{c} (the most exposed)" if c == 9 else str(c) in cells
+    assert "5000, 5001, " in parsed.text
+    assert "5199 and 1,001 more, which are in the JSON" in parsed.text
+    assert "at most 5% of the records named so" in parsed.text
     for word in ("4321", "scores.npz", "cd" * 32, results["command"], "no record is both", "0.2.0", "shadow", REFUSAL):
         assert word in parsed.text
     order = (
@@ -446,11 +454,19 @@ def test_hostile_text_is_escaped(tmp_path):
 
 def test_what_is_not_there_is_left_out(tmp_path):
     results = make_results() | {"per_class": {}, "worst_class": None, "most_exposed": [], "refused": [], "validity": []}
+    results["to_look_at"] = {"fdr": 0.05, "count": 0, "records": []}
     for key in ("source", "command"):
         del results[key]
     parsed = Page(write(results, tmp_path / "audit.html", {}))
     assert "svg" not in parsed.tags
-    for heading in ("Each class", "The most exposed records", "Notes and refusals", "Is this audit valid?", "None"):
+    for heading in (
+        "Records to look at",
+        "Each class",
+        "The most exposed records",
+        "Notes and refusals",
+        "Is this audit valid?",
+        "None",
+    ):
         assert heading not in parsed.text
     assert "lira online" in parsed.text
 

@@ -82,7 +82,10 @@ def test_a_void_audit_has_no_degree_and_fails_every_pipeline():
 def test_attacks_that_hold_more_than_the_model_do_not_decide_its_degree():
     of = results()
     of["attacks"]["lira_dense_and_pruned"] = {"epsilon_lower_bound": 6.0}
-    assert conclude(of | {"aside": {"lira_dense_and_pruned": {}}})["degree"] == "no leak detected"
+    for low, told in ((0.6, True), (0.5, False)):
+        verdict = conclude(of | {"aside": {"lira_dense_and_pruned": {"low": low}}})
+        assert verdict["degree"] == "no leak detected"
+        assert ("keep it as safe as the training data" in " ".join(verdict["sentences"])) == told
     assert conclude(of)["degree"] == "severe"
 
 

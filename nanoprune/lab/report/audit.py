@@ -39,6 +39,7 @@ from nanoprune.lab.report.table import UNKNOWN, attack_title, known, number
 COLOURS = ("#D55E00", "#009E73", "#AA5C88", "#C98500", "#555555")  # of the attacks that are not the strongest
 STRONGEST = "#0072B2"
 DRAWN = 5  # ROC curves beside the strongest: those of the highest AUC
+NAMED = 200  # records to look at on the page
 ROC_CAPTION = (
     "Members found against non-members taken for members, on logarithmic axes; the strongest attack is the thick line. "
     "The left edge matters for an attacker who must not be wrong."
@@ -249,6 +250,7 @@ def render_audit(results: Results, figure: Figure | None) -> str:
         strongest=attack_title(results["strongest"]["attack"]),
         exposed=exposed_rows(results),
         unit=unit(results),
+        named=[str(record["row"]) for record in results["to_look_at"]["records"][:NAMED]],
         rows_of=results.get("rows_of", "predictions"),
         risen=risen_rows(results),
         changes=change_rows(results),

@@ -53,7 +53,7 @@ def sentences(results: Results, verdict: Mapping[str, Any]) -> list[str]:
     """The degree with its reason, what an attacker gains, records to look at, what is not known, what can be done."""
     texts = [degree_text(verdict)]
     if verdict["degree"] != "void":
-        texts += [gain_text(results, verdict), records_text(results), unknown_text(results)]
+        texts += [gain_text(results, verdict), dense_text(results), records_text(results), unknown_text(results)]
     return [*filter(None, texts), f"What can be done next: {'; '.join(NEXT[verdict['degree']])}."]
 
 
@@ -94,6 +94,13 @@ def gain_text(results: Results, verdict: Mapping[str, Any]) -> str:
 
 def _range(interval: Mapping[str, float]) -> str:
     return f"{number(100 * interval['low'], 0)} to {number(100 * interval['high'], 0)}"
+
+
+def dense_text(results: Results) -> str:
+    """Whether the dense network gives away what the model alone does not."""
+    if not any(held["low"] > 0.5 for held in results.get("aside", {}).values()):
+        return ""
+    return "Who has the dense network too infers more: keep it as safe as the training data."
 
 
 def records_text(results: Results) -> str:
