@@ -9,24 +9,41 @@ import click
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.console import Commands, ProgressBars
 from nanoprune.lab.commands.options import EPILOG, data_option, threads_option
+from nanoprune.lab.commands.types import DataSet
+
+FETCH_HELP = """Download data set NAME, check its SHA-256, or all of its records where that is not known.
+
+What is right is put in place.
+
+\b
+python cli.py data fetch mnist
+python cli.py data fetch cifar10 --data-dir ~/data
+"""
+
+
+PACK_HELP = """Pack the JPEG files of data set NAME (imagenet) into one file that is read a chunk at a time.
+
+DIR holds CLASS/*.JPEG, or train/CLASS/*.JPEG and val/CLASS/*.JPEG. The shorter side is resized to 256 pixels, the
+middle 224 x 224 are kept. Files that are not JPEG data, whatever their name, are skipped and named. Interrupted or
+killed, it resumes when it is run again. Needs the extra `images`.
+
+\b
+python cli.py data pack imagenet --src DIR --out data/imagenet/imagenet.h5
+"""
 
 
 @click.group(cls=Commands, help="Fetch and pack data sets.")
 def data() -> None:
-    """The data sets."""
+    pass
 
 
-@data.command(epilog=EPILOG)
-@click.argument("name")
+@data.command(help=FETCH_HELP, epilog=EPILOG)
+@click.argument("name", type=DataSet())
 @data_option
-@click.option("--mirror", multiple=True, metavar="URL", help="Download from here instead; may be repeated.")
+@click.option(
+    "--mirror", multiple=True, metavar="URL", help="Download from here; may be repeated.  [default: where it is]"
+)
 def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> None:
-    """Download data set NAME, check its SHA-256, or all of its records where that is not known, and put it in place.
-
-    \b
-    python cli.py data fetch mnist
-    python cli.py data fetch cifar10 --data-dir ~/data
-    """
     from nanoprune.lab.data import fetch as download
     from nanoprune.lab.data import find_data_dir
 
@@ -39,21 +56,12 @@ def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> 
         click.echo(f"{name} {place}")
 
 
-@data.command("pack", epilog=EPILOG)
+@data.command("pack", help=PACK_HELP, epilog=EPILOG)
 @click.argument("name")
 @click.option("--src", required=True, type=click.Path(path_type=pathlib.Path), help="The folder of the class folders.")
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The HDF5 file to write.")
 @threads_option
 def pack_images(name: str, src: pathlib.Path, out: pathlib.Path, threads: int | None) -> None:
-    """Pack the JPEG files of data set NAME (imagenet) into one file that is read a chunk at a time.
-
-    DIR holds CLASS/*.JPEG, or train/CLASS/*.JPEG and val/CLASS/*.JPEG. The shorter side is resized to 256 pixels, the
-    middle 224 x 224 are kept. Files that are not JPEG data, whatever their name, are skipped and named. Interrupted or
-    killed, it resumes when it is run again. Needs the extra `images`.
-
-    \b
-    python cli.py data pack imagenet --src DIR --out data/imagenet/imagenet.h5
-    """
     from nanoprune.lab.data.pack import find_images, pack
     from nanoprune.lab.engine.passes import default_threads
     from nanoprune.lab.storage.text import printable
