@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 
-import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -308,21 +307,71 @@ def test_means_that_no_image_in_0_to_1_has_are_refused(mean, std, tmp_path):
     assert refused(run(*words, "--out", tmp_path / "m.h5"), "images are in [0, 1]")
 
 
-@pytest.mark.parametrize("command", list(cli.main.commands.values()), ids=lambda command: command.name)
-def test_every_help_shows_defaults_and_the_name_that_was_called(command, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/nanoprune", command.name])
-    shown = run(command.name, "--help").stdout
-    assert "{datasets}" not in shown
-    assert "cli.py" not in shown
-    assert command.get_short_help_str()
-    for option in command.params:
-        optional = isinstance(option.type, (click.Path, type(click.STRING)))  # a file or a text that is left out: none
-        if option.param_type_name == "argument" or option.required or option.is_flag or optional:
-            continue
-        shows_itself = option.default not in (None, ()) and "UNSET" not in repr(option.default)
-        assert shows_itself or re.search(r"\[(default:|this or)", option.help), option
-    if command.name in ("train", "reproduce"):
-        assert all(name in shown for name in NAMES)
+def every_command(command=cli.main, words=()):
+    """Each command with the words that call it; those of groups too."""
+    yield list(words)
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from every_command(inner, (*words, name))
+
+
+@pytest.mark.parametrize("words", list(every_command()), ids=" ".join)
+@pytest.mark.parametrize(
+    ("called", "shown"),
+    [
+        ("/usr/bin/nanoprune", "nanoprune"),
+        ("cli.py", "python cli.py"),
+        ("nanoprune/__main__.py", "python -m nanoprune"),
+    ],
+)
+def test_every_help_shows_defaults_and_the_name_that_was_called(words, called, shown, monkeypatch):
+    """What a reader sees: a default or [required] for each option with a value, and no other name of the program."""
+    monkeypatch.setattr(sys, "argv", [called])
+    monkeypatch.setenv("COLUMNS", "120")
+    text = CliRunner().invoke(cli.main, [*words, "--help"], prog_name=shown).stdout
+    assert text.startswith(f"Usage: {' '.join([shown, *words])} ")
+    assert shown == "python cli.py" or "cli.py" not in text
+    assert "{datasets}" not in text
+    options = text.partition("\nOptions:\n")[2].partition("\n\n")[0]
+    for option in re.split(r"\n(?=  -)", options):
+        takes_value = re.match(r"  (-\w, )?--[\w-]+ [^ ]", option)
+        assert not takes_value or re.search(r"\[(default:|this or|.*required)", option.replace("\n", " ")), option
+    if words and words[-1] in ("train", "reproduce"):
+        assert all(name in text for name in NAMES)
+
+
+def test_no_help_is_lost_where_docstrings_are():
+    for words in every_command():
+        command = cli.main
+        for word in words:
+            command = command.commands[word]
+        assert command.get_short_help_str()
+        assert not command.callback.__doc__, f"{words}: its help is a docstring, which python -OO drops"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data", "fetch", "mnits"], "did you mean mnist"),
+        (["data", "fecth", "mnist"], "did you mean fetch"),
+        (["reproduce", "dgits"], "did you mean digits"),
+        (["prune", "m.h5", "--data", "location3", "--keep", "0.1", "--out", "p.h5"], "did you mean location30"),
+        (["attack", "m.h5", "--data", "cifar11"], "did you mean cifar10"),
+        (["import", "w.safetensors", "--network", "resnet81", "--out", "m.h5"], "did you mean resnet18"),
+        (["import", "w.safetensors", "--data", "minst", "--out", "m.h5"], "did you mean mnist"),
+        (["train", "mnist", "--network", "lenet5", "--out", "m.h5"], "did you mean lenet-5"),
+        (["export", "m.h5", "--to", "onxx", "--out", "m.onnx"], "did you mean onnx"),
+        (["export", "m.h5", "--to", "onnx", "--weights", "pakced", "--out", "m.onnx"], "did you mean packed"),
+    ],
+)
+def test_mistyped_names_are_told_what_they_may_mean(words, said):
+    assert refused(run(*words), said)
+
+
+def test_errors_say_the_name_that_was_called(tmp_path):
+    program = "import sys; sys.argv[0] = '/usr/bin/nanoprune'; import cli; cli.main()"
+    done = as_process("train", "mnist", "--data-dir", tmp_path, "--out", tmp_path / "m.h5", program=program)
+    assert b"run 'nanoprune data fetch mnist'" in done.stderr
+    assert b"cli.py" not in done.stderr
 
 
 def test_help_needs_no_docstrings():
@@ -340,6 +389,13 @@ def test_completion_knows_the_names_of_data_sets_and_networks(shell):
         ("nanoprune train m", "mnist"),
         ("nanoprune info resn", "resnet18"),
         ("nanoprune tra", "train"),
+        ("nanoprune reproduce loc", "location30"),
+        ("nanoprune data fetch cifar1", "cifar100"),
+        ("nanoprune prune m.h5 --data dig", "digits"),
+        ("nanoprune import w.safetensors --network mob", "mobilenetv2"),
+        ("nanoprune train mnist --network len", "lenet-300-100"),
+        ("nanoprune export m.h5 --to saf", "safetensors"),
+        ("nanoprune train mine.n", "file"),  # a data set may be a file: the shell completes it
     ):
         asked = {"_NANOPRUNE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
         assert names in as_process(program=program, env=asked).stdout.decode()

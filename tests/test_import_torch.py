@@ -217,7 +217,7 @@ def test_a_resnet18_of_ones_own(torch):
     for options, name in (
         ({"dynamo": False}, "sequential"),
         ({"dynamo": True}, "sequential"),
-        ({"dynamo": True, "optimize": False}, "resnet18"),
+        ({"dynamo": False, "training": torch.onnx.TrainingMode.PRESERVE}, "resnet18"),
     ):
         export(torch, net, x[:2], **options)
         result = CliRunner().invoke(cli.main, ["import", "mine.onnx", "--overwrite", "--out", "o.h5"])

@@ -12,25 +12,47 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.columns import column_options, data_lines, data_record
 from nanoprune.lab.commands.console import Commands, ProgressBars
 from nanoprune.lab.commands.options import EPILOG, data_option, dataset_argument, threads_option
+from nanoprune.lab.commands.types import DataSet
+
+DESCRIBE_HELP = """Show what is understood of DATASET: records, classes, groups, and of a table the kind of each column.
+
+\b
+python cli.py data describe mine.npz
+python cli.py data describe patients.csv --label readmitted --group patient_nbr
+"""
+
+FETCH_HELP = """Download data set NAME, check its SHA-256, or all of its records where that is not known.
+
+What is right is put in place.
+
+\b
+python cli.py data fetch mnist
+python cli.py data fetch cifar10 --data-dir ~/data
+"""
+
+
+PACK_HELP = """Pack the JPEG files of data set NAME (imagenet) into one file that is read a chunk at a time.
+
+DIR holds CLASS/*.JPEG, or train/CLASS/*.JPEG and val/CLASS/*.JPEG. The shorter side is resized to 256 pixels, the
+middle 224 x 224 are kept. Files that are not JPEG data, whatever their name, are skipped and named. Interrupted or
+killed, it resumes when it is run again. Needs the extra `images`.
+
+\b
+python cli.py data pack imagenet --src DIR --out data/imagenet/imagenet.h5
+"""
 
 
 @click.group(cls=Commands, help="Describe, fetch and pack data sets.")
 def data() -> None:
-    """The data sets."""
+    pass
 
 
-@data.command(epilog=EPILOG)
+@data.command(help=DESCRIBE_HELP, epilog=EPILOG)
 @dataset_argument
 @column_options
 @data_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def describe(dataset: str, data_dir: pathlib.Path | None, as_json: bool, columns: dict[str, Any]) -> None:
-    """Show what is understood of DATASET: records, classes, groups, and of a table the kind of each column.
-
-    \b
-    python cli.py data describe mine.npz
-    python cli.py data describe patients.csv --label readmitted --group patient_nbr
-    """
     from nanoprune.lab.data import load
 
     found = load(dataset, data_dir, **columns)
@@ -41,17 +63,13 @@ def describe(dataset: str, data_dir: pathlib.Path | None, as_json: bool, columns
             click.echo(line)
 
 
-@data.command(epilog=EPILOG)
-@click.argument("name")
+@data.command(help=FETCH_HELP, epilog=EPILOG)
+@click.argument("name", type=DataSet())
 @data_option
-@click.option("--mirror", multiple=True, metavar="URL", help="Download from here instead; may be repeated.")
+@click.option(
+    "--mirror", multiple=True, metavar="URL", help="Download from here; may be repeated.  [default: where it is]"
+)
 def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> None:
-    """Download data set NAME, check its SHA-256, or all of its records where that is not known, and put it in place.
-
-    \b
-    python cli.py data fetch mnist
-    python cli.py data fetch cifar10 --data-dir ~/data
-    """
     from nanoprune.lab.data import fetch as download
     from nanoprune.lab.data import find_data_dir
 
@@ -64,21 +82,12 @@ def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> 
         click.echo(f"{name} {place}")
 
 
-@data.command("pack", epilog=EPILOG)
+@data.command("pack", help=PACK_HELP, epilog=EPILOG)
 @click.argument("name")
 @click.option("--src", required=True, type=click.Path(path_type=pathlib.Path), help="The folder of the class folders.")
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The HDF5 file to write.")
 @threads_option
 def pack_images(name: str, src: pathlib.Path, out: pathlib.Path, threads: int | None) -> None:
-    """Pack the JPEG files of data set NAME (imagenet) into one file that is read a chunk at a time.
-
-    DIR holds CLASS/*.JPEG, or train/CLASS/*.JPEG and val/CLASS/*.JPEG. The shorter side is resized to 256 pixels, the
-    middle 224 x 224 are kept. Files that are not JPEG data, whatever their name, are skipped and named. Interrupted or
-    killed, it resumes when it is run again. Needs the extra `images`.
-
-    \b
-    python cli.py data pack imagenet --src DIR --out data/imagenet/imagenet.h5
-    """
     from nanoprune.lab.data.pack import find_images, pack
     from nanoprune.lab.engine.passes import default_threads
     from nanoprune.lab.storage.text import printable

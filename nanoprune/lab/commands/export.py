@@ -10,26 +10,43 @@ from nanoprune.backend import use_device
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.common import check_outputs
 from nanoprune.lab.commands.console import Command
-from nanoprune.lab.commands.options import EPILOG
+from nanoprune.lab.commands.options import EPILOG, FILE, overwrite_option
+from nanoprune.lab.commands.types import ExportTarget, Form
+
+HELP = """Write the network of the model file MODEL in a format that needs no nanoprune.
+
+What is written says nothing of the members: no data set, hash, seed or size of the split. onnx needs the extra
+onnx, and is compared with the network before the file appears where onnxruntime is installed. --weights packed
+stores only weights that are not zero; int8 rounds them to 8 bits with a scale for each output channel. An audit
+goes with the weights that it was made of: for int8, `quantise` MODEL and `attack` the result first.
+
+\b
+python cli.py export pruned.h5 --to onnx --weights packed --out pruned.onnx
+python cli.py export pruned.h5 --to c --weights packed --out lenet.c
+python cli.py attack pruned.h5 --json audit.json
+python cli.py export pruned.h5 --to onnx --audit audit.json --licence MIT --out pruned.onnx
+"""
 
 
-@click.command(cls=Command, epilog=EPILOG)
-@click.argument("model", type=click.Path(path_type=pathlib.Path))
-@click.option("--to", "target", required=True, metavar="TARGET", help="onnx, c, safetensors, torch-code or web.")
-@click.option("--weights", "form", default="dense", show_default=True, help="dense, packed (no zeros) or int8.")
-@click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The file to write.")
+@click.command(cls=Command, help=HELP, epilog=EPILOG)
+@click.argument("model", type=FILE)
+@click.option("--to", "target", required=True, type=ExportTarget(), help="onnx, c, safetensors, torch-code or web.")
+@click.option("--weights", "form", type=Form(), default="dense", help="dense, packed (no zeros) or int8.")
+@click.option("--out", required=True, type=FILE, help="The file to write.")
+@click.option("--audit", type=FILE, help="What `attack MODEL --json` wrote: goes with it.  [default: none]")
 @click.option(
-    "--audit", type=click.Path(path_type=pathlib.Path), help="What `attack MODEL --json` wrote: goes with it."
+    "--labels",
+    type=FILE,
+    help="Text file with a name for each class, one a line.  [default: numbers]",
 )
+@click.option("--audited", type=FILE, help="The audited file that MODEL was shrunk from.  [default: MODEL]")
+@click.option("--licence", default="not stated", help="Of the weights, such as MIT.")
+@click.option("--beside", type=FILE, help="web: a model file to show beside it.  [default: none]")
+@click.option("--beside-audit", type=FILE, help="web: the audit of that one.  [default: none]")
 @click.option(
-    "--labels", type=click.Path(path_type=pathlib.Path), help="Text file with a name for each class, one a line."
+    "--card", metavar="DATA", help="Write OUT.card.md and .json too; DATA: the training data in words.  [default: not]"
 )
-@click.option("--audited", type=click.Path(path_type=pathlib.Path), help="The audited file that MODEL was shrunk from.")
-@click.option("--licence", default="not stated", show_default=True, help="Of the weights, such as MIT.")
-@click.option("--beside", type=click.Path(path_type=pathlib.Path), help="web: a model file to show beside it.")
-@click.option("--beside-audit", type=click.Path(path_type=pathlib.Path), help="web: the audit of that one.")
-@click.option("--card", metavar="DATA", help="Write OUT.card.md and .json too; DATA: the training data in words.")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@overwrite_option
 def export(
     model: pathlib.Path,
     target: str,
@@ -44,19 +61,6 @@ def export(
     card: str | None,
     overwrite: bool,
 ) -> None:
-    """Write the network of the model file MODEL in a format that needs no nanoprune.
-
-    What is written says nothing of the members: no data set, hash, seed or size of the split. onnx needs the extra
-    onnx, and is compared with the network before the file appears where onnxruntime is installed. --weights packed
-    stores only weights that are not zero; int8 rounds them to 8 bits with a scale for each output channel. An audit
-    goes with the weights that it was made of: for int8, `quantise` MODEL and `attack` the result first.
-
-    \b
-    python cli.py export pruned.h5 --to onnx --weights packed --out pruned.onnx
-    python cli.py export pruned.h5 --to c --weights packed --out lenet.c
-    python cli.py attack pruned.h5 --json audit.json
-    python cli.py export pruned.h5 --to onnx --audit audit.json --licence MIT --out pruned.onnx
-    """
     from nanoprune.lab.export import export_model, write_files
     from nanoprune.lab.export.about import about, check_shrunk, read_audit, read_labels
     from nanoprune.lab.export.export import web_page

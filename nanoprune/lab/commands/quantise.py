@@ -12,22 +12,23 @@ from nanoprune.lab.commands.common import check_outputs
 from nanoprune.lab.commands.console import Command
 from nanoprune.lab.commands.options import EPILOG
 
+HELP = """Round the weights of the model file MODEL to 8 bits, with a scale for each output channel.
 
-@click.command(cls=Command, epilog=EPILOG)
+No data is used: a scale is the channel's largest magnitude / 127. The result is a model file like any other:
+`attack` it, and `export --weights int8` ships exactly these weights together with that audit.
+
+\b
+python cli.py quantise pruned.h5 --out int8.h5
+python cli.py attack int8.h5 --json audit.json
+python cli.py export int8.h5 --to onnx --weights int8 --audit audit.json --out int8.onnx
+"""
+
+
+@click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("model", type=click.Path(path_type=pathlib.Path))
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
 def quantise(model: pathlib.Path, out: pathlib.Path, overwrite: bool) -> None:
-    """Round the weights of the model file MODEL to 8 bits, with a scale for each output channel, and write the result.
-
-    No data is used: a scale is the channel's largest magnitude / 127. The result is a model file like any other:
-    `attack` it, and `export --weights int8` ships exactly these weights together with that audit.
-
-    \b
-    python cli.py quantise pruned.h5 --out int8.h5
-    python cli.py attack int8.h5 --json audit.json
-    python cli.py export int8.h5 --to onnx --weights int8 --audit audit.json --out int8.onnx
-    """
     from nanoprune.lab.export.check import compare_classes, logits, probes
     from nanoprune.lab.export.quantise import quantised_model
     from nanoprune.lab.models.model import load_model, save_model

@@ -25,8 +25,9 @@ class Named(click.ParamType):
         raise NotImplementedError
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The names that begin so."""
-        return [CompletionItem(name) for name in self.names() if name.startswith(incomplete)]
+        """The names that begin so; where there is none, files."""
+        found = [CompletionItem(name) for name in self.names() if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """As it is, if it is a name or may be a file; otherwise an error with the names that it may be meant to be."""
@@ -70,6 +71,28 @@ class ImportedNetwork(Named):
         from nanoprune.lab.models.torchvision import READ
 
         return READ
+
+
+class ExportTarget(Named):
+    """What `export` writes."""
+
+    name, what = "TARGET", "target of exports"
+
+    def names(self) -> Sequence[str]:
+        from nanoprune.lab.export.export import TARGETS
+
+        return tuple(TARGETS)
+
+
+class Form(Named):
+    """How an export stores weights."""
+
+    name, what = "FORM", "form of weights"
+
+    def names(self) -> Sequence[str]:
+        from nanoprune.lab.export.packing import FORMS
+
+        return FORMS
 
 
 class Threads(click.IntRange):
