@@ -13,6 +13,7 @@ from nanoprune.lab.data.table_file import Reading, dataset_of
 from nanoprune.lab.experiment.columns import fit_columns
 from nanoprune.lab.experiment.experiment import Experiment
 from nanoprune.lab.experiment.recipes import Private, Recipe
+from nanoprune.lab.export.sparse import SparseModel
 from nanoprune.lab.layers import BatchNorm, ColumnScaling
 from nanoprune.lab.shrink import shrink
 from nanoprune.lab.zoo import build, describe
@@ -194,6 +195,8 @@ def test_shrinking_keeps_scale_and_outputs(people):
     hidden[:, 2] = 0.0  # a filter that is pruned: its unit is a constant
     hidden[:, :, 1] = 0.0  # a channel that nothing reads
     small, x = shrink(net), people.x[np.arange(80)]
+    assert np.isnan(x).any()
+    np.testing.assert_allclose(SparseModel(net).logits(x), outputs(net, x)[0].T, atol=1e-5)
     assert small.description["widths"] == [5, 4]
     assert small.state.tobytes() == net.state.tobytes()
     np.testing.assert_allclose(outputs(small, x), outputs(net, x), atol=1e-5)
