@@ -13,7 +13,9 @@ from nanoprune.lab.data.table_file import Reading, dataset_of
 from nanoprune.lab.experiment.columns import fit_columns
 from nanoprune.lab.experiment.experiment import Experiment
 from nanoprune.lab.experiment.recipes import Private, Recipe
+from nanoprune.lab.export.sparse import SparseModel
 from nanoprune.lab.layers import BatchNorm, ColumnScaling
+from nanoprune.lab.shrink import shrink
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Dense, Network, Sequential, Workspace
 from nanoprune.prune import ADMMSettings
@@ -178,3 +180,34 @@ def test_counts_that_cannot_be_are_refused(columns, numbers):
 def test_an_overflowing_number_is_refused_by_its_column():
     with pytest.raises(DataError, match="column c0 holds a number beyond float32"):
         table([(1e39, 0.0, "a", "b"), *FIXED])
+
+
+def outputs(net, x):
+    return net.forward(np.repeat(x.T[None], net.replicas, axis=0).copy(), Workspace(training=False))
+
+
+def test_shrinking_keeps_scale_and_outputs(people):
+    members = np.arange(20)[None]
+    net = build(describe("mlp", people.x.shape[1:], 2, (6, 5), numbers=2)).initialise([np.random.default_rng(0)])
+    fit_columns(net, people.x, members)
+    net.body.parts[0].std.value[0, -1] = 0.0  # a category that no member has
+    hidden = net.weights[1].value
+    hidden[:, 2] = 0.0  # a filter that is pruned: its unit is a constant
+    hidden[:, :, 1] = 0.0  # a channel that nothing reads
+    small, x = shrink(net), people.x[np.arange(80)]
+    assert np.isnan(x).any()
+    np.testing.assert_allclose(SparseModel(net).logits(x), outputs(net, x)[0].T, atol=1e-5)
+    assert small.description["widths"] == [5, 4]
+    assert small.state.tobytes() == net.state.tobytes()
+    np.testing.assert_allclose(outputs(small, x), outputs(net, x), atol=1e-5)
+
+
+def test_a_safetensors_file_has_the_scale(people, tmp_path):
+    pytest.importorskip("safetensors")
+    from nanoprune.lab.export.safetensors import read_safetensors, to_safetensors
+
+    net = build(describe("mlp", people.x.shape[1:], 2, (6,), numbers=2)).initialise([np.random.default_rng(0)])
+    fit_columns(net, people.x, np.arange(20)[None])
+    (tmp_path / "w.safetensors").write_bytes(to_safetensors(net, {"architecture": net.description}))
+    again, x = read_safetensors(tmp_path / "w.safetensors"), people.x[np.arange(80)]
+    assert outputs(again, x).tobytes() == outputs(net, x).tobytes()

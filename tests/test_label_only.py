@@ -14,7 +14,15 @@ from nanoprune.lab.data import Dataset, load
 from nanoprune.lab.experiment import defences
 from nanoprune.lab.experiment.evaluate import LABEL_ONLY, Outputs, evaluate
 from nanoprune.lab.experiment.experiment import Experiment
-from nanoprune.lab.experiment.label_only import DRAWS, FLIPS, NOISE, SHIFTS, Logistic, perturbations
+from nanoprune.lab.experiment.label_only import (
+    DRAWS,
+    FLIPS,
+    NOISE,
+    SHIFTS,
+    Logistic,
+    perturbations,
+    table_perturbations,
+)
 from nanoprune.lab.experiment.methods import train_methods
 from nanoprune.lab.experiment.queries import label_queries
 from nanoprune.lab.experiment.recipes import recipe_for
@@ -149,3 +157,26 @@ def test_defences_of_the_outputs_change_no_label_and_so_nothing_for_the_label_on
             np.testing.assert_array_equal(trained[name].outputs(z).argmax(axis=2), z.argmax(axis=2))
         np.testing.assert_array_equal(outcomes[name][LABEL_ONLY].scores, outcomes["baseline"][LABEL_ONLY].scores)
         assert (outcomes[name]["confidence"].scores != outcomes["baseline"]["confidence"].scores).any()
+
+
+def test_the_queries_of_a_table_move_numbers_and_take_categories_away():
+    """Two numbers of spread 10 and 0.1, then columns of two and of three categories."""
+    spread, column = np.array([10.0, 0.1, 0, 0, 0, 0, 0]), np.array([-1, -1, 0, 0, 1, 1, 1])
+    queries = table_perturbations(spread, column, np.random.default_rng(0))
+    assert len(queries) == 1 + DRAWS * len(NOISE)
+    X = np.array([[5.0, 1.0, 0, 1, 1, 0, 0], [np.nan, 2.0, 1, 0, 0, 0, 1]], np.float32).T[None]  # (1, F, 2)
+    moved, gone = [], []
+    for k, query in enumerate(queries):
+        Y = query(X)
+        assert Y.dtype == np.float32
+        assert np.isnan(Y[0, 0, 1])  # no value stays none
+        by = (Y - X)[0, :2, 0] / spread[:2]
+        if k == 0:
+            np.testing.assert_array_equal(Y, X)
+            continue
+        moved.append(by / NOISE[(k - 1) // DRAWS])
+        for part in (slice(2, 4), slice(4, 7)):
+            assert (Y[0, part] == X[0, part]).all() or (Y[0, part] == 0).all()  # a column goes as a whole
+            gone.append((Y[0, part] == 0).all())
+    assert 0.6 < np.std(moved) < 1.5  # 36 draws of a standard normal variable
+    assert 0 < np.mean(gone) < 0.4

@@ -393,4 +393,4 @@ def test_memory_is_a_small_multiple_of_the_text(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(columns) == 300
-    assert peak < 12 * len(content)
+    assert peak < 24 * len(content)

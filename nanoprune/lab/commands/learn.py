@@ -23,11 +23,13 @@ def learn() -> None:
     pass
 
 
-@learn.command(cls=Command, epilog="Exit status 1 unless everything is right. " + EPILOG)
+CHECK_HELP = "Grade the answers to one chapter: what is right, and what is wrong where. FILE is run as Python."
+
+
+@learn.command(cls=Command, help=CHECK_HELP, epilog="Exit status 1 unless everything is right. " + EPILOG)
 @click.argument("chapter", type=click.IntRange(1, 12))
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=pathlib.Path))
 def check(chapter: int, file: pathlib.Path | None) -> None:
-    """Grade the answers to one chapter: what is right, and what is wrong where. FILE is run as Python."""
     from nanoprune.lab.exercises import report
 
     lines, passed = report(chapter, file)

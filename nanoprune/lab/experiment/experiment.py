@@ -256,7 +256,8 @@ class Experiment:
             self.recipe.private.epochs,
             lambda shard, rows: shard.private(noise, variant, [[ratios] * shard.net.replicas for ratios in stages]),
         )
-        trained.privacy, trained.note = step["privacy"], f"{method}: {summary_line(step['privacy'])}"
+        by = "; columns scaled by the reference set, which is public" if self.dataset.table else ""
+        trained.privacy, trained.note = step["privacy"], f"{method}: {summary_line(step['privacy'])}{by}"
         return trained
 
     def _lost(self) -> np.ndarray:

@@ -10,10 +10,13 @@ import numpy as np
 import scipy.sparse
 from numpy.lib.stride_tricks import sliding_window_view
 
+from nanoprune.backend import to_host
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.export import steps
 from nanoprune.lab.export.packing import program_of
+from nanoprune.lab.layers import ColumnScaling
 from nanoprune.nn import Network
+from nanoprune.nn.layer import leaves
 
 PAYS_BELOW = 0.1  # density below which a product with CSR was faster than a dense one (benchmarks/deploy.py density)
 Call = Callable[..., np.ndarray]
@@ -29,6 +32,8 @@ class SparseModel:
     def __init__(self, net: Network, pays_below: float = PAYS_BELOW) -> None:
         self.program = program_of(net, "packed")
         self.calls = [compiled(step.operation, pays_below) for step in self.program.steps]
+        scaling = [layer for layer in leaves(net.body) if isinstance(layer, ColumnScaling)]
+        self.fill = to_host(scaling[0].mean.value)[0, :, 0] if scaling else None  # what stands for a missing number
         self.last = [0] * (len(self.calls) + 1)
         for k, step in enumerate(self.program.steps, 1):
             for i in step.inputs:
@@ -40,6 +45,7 @@ class SparseModel:
             raise ArgumentError(
                 f"x must have the shape (N, {', '.join(map(str, self.program.input_shape))}), got {x.shape}"
             )
+        x = x if self.fill is None else np.where(np.isnan(x), self.fill, x)
         values: dict[int, np.ndarray] = {0: np.ascontiguousarray(np.moveaxis(x, 0, -1), np.float32)}  # samples last
         for k, (step, call) in enumerate(zip(self.program.steps, self.calls, strict=True), 1):
             values[k] = call(*(values[i] for i in step.inputs))
