@@ -157,6 +157,37 @@ def test_the_command_line_makes_the_same_model(digits, tmp_path):
     assert model.model_.steps == json.loads(json.dumps(theirs.steps))
 
 
+def test_a_table_with_missing_numbers_and_categories(tmp_path):
+    rng = np.random.default_rng(3)
+    ages = [f"{age:.1f}" if age > 30 else "" for age in rng.uniform(20, 80, 90)]
+    cities = rng.choice(["Bern", "Oslo", "Rome"], 90)
+    ill = ["yes" if city == "Oslo" else "no" for city in cities]
+    rows = "\n".join(",".join(row) for row in zip(ages, cities, ill, strict=True))
+    (tmp_path / "t.csv").write_text(f"age,city,ill\n{rows}\n", encoding="utf-8")
+    data = npr.load(tmp_path / "t.csv", label="ill")
+    assert isinstance(data, npr.Dataset)
+    model = npr.Classifier(epochs=20, random_state=1).fit(data)
+    everything = data.x[np.arange(90)]
+    assert np.isnan(everything).any()
+    assert (model.predict(everything) == ill).mean() > 0.9
+    assert model.score(data) == (model.predict(everything) == ill).mean()
+    with pytest.raises(ArgumentError, match="Input X contains NaN"):
+        npr.Classifier(**SMALL).fit(everything, ill)
+
+
+@pytest.mark.parametrize("verbose", [True, False, None])
+def test_progress_is_shown_where_it_is_asked_for_or_in_a_notebook(verbose, monkeypatch, capsys):
+    from nanoprune.lab.api import progress
+
+    for notebook in (False, True):
+        monkeypatch.setattr(progress, "in_notebook", lambda of=notebook: of)
+        with progress.progress_for(verbose) as shown:
+            assert isinstance(shown, progress.ProgressBars) == (notebook if verbose is None else verbose)
+    X, y = blobs(30)
+    npr.Classifier(**SMALL, verbose=False).fit(X, y)
+    assert capsys.readouterr() == ("", "")
+
+
 # Pruning
 
 
@@ -422,3 +453,17 @@ def test_bad_arguments_raise_one_line_that_names_them(call, message):
         call()
     assert "\n" not in str(caught.value)
     assert "target_" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["network", "widths", "epochs", "lr", "keep", "scheme", "members", "recipe", "n_jobs"])
+@pytest.mark.parametrize("value", [{}, b"x", ("a", "b"), np.nan], ids=repr)
+def test_parameters_of_another_type_are_named(name, value):
+    with pytest.raises(ArgumentError, match=name):
+        npr.Classifier(**SMALL | {name: value}).fit(X_, Y_)
+
+
+@pytest.mark.parametrize("name", ["alpha", "prior", "delta", "seed", "split", "shadow", "verbose"])
+@pytest.mark.parametrize("value", [{}, b"x", ("a", "b"), "x"], ids=repr)
+def test_options_of_an_audit_of_another_type_are_named(name, value):
+    with pytest.raises(ArgumentError, match=name):
+        npr.audit(LOGITS, LABELS, MEMBER, quick=True, **{name: value})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.api.arguments import expect
 from nanoprune.lab.api.inputs import plain
 from nanoprune.lab.api.progress import progress_for, threads_for
 from nanoprune.lab.api.results import Audit, Comparison
@@ -50,7 +51,11 @@ def audit(
     default in notebooks. Raises ArgumentError or DataError, in one line, on arrays, a file or numbers that cannot be
     used.
     """
-    if split not in SPLITS:
+    for name, value in (("alpha", alpha), ("prior", prior), ("delta", delta)):
+        expect(name, value, "a number")
+    if expect("seed", seed, "an integer") < 0:
+        raise ArgumentError(f"seed must be at least 0, got {seed}")
+    if expect("split", split, "a text") not in SPLITS:
         raise ArgumentError(f"split must be {' or '.join(SPLITS)}, got {split!r}")
     if isinstance(logits, (str, os.PathLike)):
         if labels is not None or member is not None or shadow is not None:
@@ -73,7 +78,8 @@ def compare(audits: Mapping[str, Audit] | None = None, /, *, alpha: float = 0.05
     audits, DataError where they are not of the same records in the same order.
     """
     given: dict[str, Audited] = {}
-    for name, of in {**(audits or {}), **named}.items():
+    expect("alpha", alpha, "a number")
+    for name, of in {**(expect("audits", audits, "audits by name", "None") or {}), **named}.items():
         if not isinstance(of, Audit):
             raise ArgumentError(f"{name} must be an Audit, got {type(of).__name__}; make it with audit(...)")
         if of.audited is None:
@@ -97,8 +103,7 @@ def from_arrays(
     logits: Any, labels: Any, member: Any, shadow: tuple[Any, Any, Any] | None
 ) -> tuple[Predictions, Predictions | None]:
     """The target's predictions, and the shadow's where there are some, checked. Raises ArgumentError."""
-    if shadow is not None and (not isinstance(shadow, tuple) or len(shadow) != 3):
-        raise ArgumentError(f"shadow must be three arrays (logits, labels, member), got {type(shadow).__name__}")
+    expect("shadow", shadow, "three arrays (logits, labels, member)", "None")
     try:
         target = one_model("", logits, labels, member)
         fitted_on = None if shadow is None else one_model("shadow ", *shadow)

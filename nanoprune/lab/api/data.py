@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.api.arguments import expect
 from nanoprune.lab.api.inputs import classes_of, feature_names, features, labels
 from nanoprune.lab.data import Dataset as Records
 from nanoprune.lab.data import load as load_records
@@ -53,6 +55,16 @@ class Dataset(Records):
         made._fill("arrays", records, distinct, places, columns)
         return made
 
+    @classmethod
+    def of_read(cls, found: Records) -> Dataset:
+        """A data set that was read. Its labels are numbers where the names of all classes are whole numbers."""
+        if isinstance(found, cls):
+            return found
+        made = cls.__new__(cls)
+        Records.__init__(made, **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
+        object.__setattr__(made, "labels", from_names(found.class_names, found.classes))
+        return made
+
     def _fill(
         self, name: str, records: np.ndarray, distinct: np.ndarray, places: np.ndarray, columns: np.ndarray | None
     ) -> None:
@@ -81,14 +93,6 @@ def table_of(x: np.ndarray, columns: np.ndarray | None) -> Table:
     return Table(x, np.empty((count, 0), np.int32), np.empty(0, np.int64), about)
 
 
-def labels_of(data: Records) -> np.ndarray:
-    """The labels of the classes of any data set: as they were given; of a file or a built-in set the numbers or text
-    that it has. Texts that are all whole numbers are numbers."""
-    if isinstance(data, Dataset):
-        return data.labels
-    return from_names(data.class_names, data.classes)
-
-
 def from_names(names: Any, classes: int) -> np.ndarray:
     """Labels from the names of classes as a file keeps them; 0, 1, ... where it has none."""
     if names is None:
@@ -108,7 +112,7 @@ def load(
     group: str | None = None,
     categorical: Sequence[str] = (),
     drop: Sequence[str] = (),
-) -> Records:
+) -> Dataset:
     """A data set by its name, such as "digits", which is embedded; or a file of your own (docs/data.md).
 
     name: "digits", "mnist", "location30", ...; or the path of an .npz or HDF5 file with arrays x and y, or of a table,
@@ -117,4 +121,6 @@ def load(
     numbers that are categories; drop, columns to leave out.
     Raises ArgumentError on another name, DataError where a file is missing, damaged or not what it should be.
     """
-    return load_records(os.fspath(name), data_dir, label=label, group=group, categorical=categorical, drop=drop)
+    expect("name", name, "a path")
+    columns: dict[str, Any] = {"label": label, "group": group, "categorical": categorical, "drop": drop}
+    return Dataset.of_read(load_records(os.fspath(name), data_dir, **columns))
