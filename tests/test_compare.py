@@ -8,12 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.audit import audit_predictions, compare, compare_predictions, read_predictions
+from nanoprune.lab.audit import Predictions, audit_predictions, compare, compare_predictions, read_predictions
 from nanoprune.lab.audit.attacks import folds, run_attacks
 from nanoprune.lab.audit.choice import choose, scored_rows
 from nanoprune.lab.audit.compare import paired
 from nanoprune.lab.report import compare_table, compare_verdict, leakage_line, write_comparison_page
+from nanoprune.lab.statistics import accuracy_difference
 
 
 def model_files(folder, leaks, n=400, classes=4, seed=0):
@@ -52,10 +54,32 @@ def test_models_that_leak_equally_are_told_apart_no_more_often_than_alpha():
     assert max(errors.values()) <= draws * alpha + 4 * math.sqrt(draws * alpha * (1 - alpha)), errors
 
 
+def test_what_thresholds_owe_to_the_records_they_are_fitted_on_is_in_the_interval():
+    """Scores of two models that are equally good, attacked by thresholds alone."""
+    rng, alpha, draws, n, errors = np.random.default_rng(1), 0.05, 300, 400, np.zeros(2, int)
+    member = np.arange(n) < n // 2
+    half = np.arange(n) % 2 == 0
+    quarter = np.arange(n) // 2 % 4
+    for _ in range(draws):
+        common, said, refitted = rng.normal(size=n), [], []
+        for _ in range(2):
+            s = common + rng.normal(size=n) + member * rng.exponential(1, n)
+            decided = np.zeros((5, n), bool)  # by all records of the other half, and without each quarter of them
+            for known in (half, ~half):
+                for q in range(5):
+                    rows = known & (quarter != q - 1)
+                    decided[q, ~known] = s[~known] >= best_threshold(s[rows & member], s[rows & ~member])
+            said.append(decided[0])
+            refitted.append(decided[1:])
+        for i, given in enumerate((None, tuple(refitted))):
+            entry = accuracy_difference(*said, member, alpha, given)
+            errors[i] += entry["low"] > 0 or entry["high"] < 0
+    assert errors[1] <= draws * alpha + 4 * math.sqrt(draws * alpha * (1 - alpha)) < 31
+    assert errors[0] > errors[1]
+
+
 def predictions(z, y, member):
     p = np.exp(z - z.max(axis=1, keepdims=True))
-    from nanoprune.lab.audit import Predictions
-
     return Predictions(p / p.sum(axis=1, keepdims=True), y, member, logits=z)
 
 

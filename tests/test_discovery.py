@@ -1,5 +1,7 @@
 """Records that score higher than chance allows: ranks counted one by one, and the false discovery rate simulated."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -53,7 +55,7 @@ def test_a_model_that_leaks_nothing_has_no_records_to_look_at(scored_apart):
         parts = folds(target, None, rng)
         chosen = choose(run_attacks(target, parts, 0, 1, quick=True), scored_rows(parts))
         if scored_apart:  # as by two attack networks: ranks within each half
-            chosen = Chosen(chosen.rules, 1, rng.normal(size=n), chosen.said, scored_rows(parts))
+            chosen = dataclasses.replace(chosen, scores=rng.normal(size=n), comparable=scored_rows(parts))
         errors += bool(measure.to_look_at(target, chosen, q)["count"])
     assert errors <= draws * q + 4 * np.sqrt(draws * q * (1 - q))
 
@@ -65,7 +67,8 @@ def test_the_records_are_named_by_their_rows():
     scores = rng.normal(size=n)
     scores[exposed] += 20 + np.arange(6)
     target = Predictions(np.full((n, 2), 0.5), np.arange(n) % 2, member)
-    found = measure.to_look_at(target, Chosen([], 1, scores, scores > 0, [np.arange(n)]), 0.1)
+    chosen = Chosen([], 1, scores, scores > 0, [np.arange(n)], scores > np.zeros((1, 1)))
+    found = measure.to_look_at(target, chosen, 0.1)
     named = found["records"][:6]
     assert found["count"] == len(found["records"]) >= 6
     assert [record["row"] for record in named] == exposed[::-1].tolist()  # the highest scores first

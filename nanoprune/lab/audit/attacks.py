@@ -50,6 +50,8 @@ class Attacked:
     parts: index arrays whose scores come from the model alone, or from the membership of other records than their own.
     own: for each fold the accuracy on the attacker's records by one threshold and by one per class, (folds, 2);
     None for an attack that is no candidate for the strongest.
+    refitted: the decisions, by one threshold and by one per class, where each quarter of the attacker's records is left
+    out, (2, QUARTERS, n); None where that is not known. They tell how much decisions owe to the fit.
     """
 
     scores: np.ndarray
@@ -57,6 +59,7 @@ class Attacked:
     said_per_class: np.ndarray | None
     parts: list[np.ndarray]
     own: np.ndarray | None = None
+    refitted: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -126,6 +129,7 @@ def _threshold_attack(name: str, target: Predictions, parts: list[Fold], seed: i
     """One score, with the thresholds that are best on the known records of each fold."""
     scores = SCORES[name](target.log_odds, target.y)
     said = [np.zeros(len(scores), bool) for _ in range(2)]
+    refitted = np.zeros((2, QUARTERS, len(scores)), bool)
     rules = (False,) if name == "correctness" else (False, True)
     own = np.full((len(parts), 2), NO_RANK)
     for i, fold in enumerate(parts):
@@ -134,22 +138,27 @@ def _threshold_attack(name: str, target: Predictions, parts: list[Fold], seed: i
         for per_class in rules:
             rule = Thresholds.fit(fitted, known.y, known.member, target.classes, per_class)
             said[per_class][rows] = rule.says(scores[rows], target.y[rows])
-            own[i, int(per_class)] = validated_accuracy(fitted, known, per_class, np.random.default_rng([seed, i]))
-    return Attacked(scores, said[0], said[1] if True in rules else None, [np.arange(len(scores))], own)
+            own[i, int(per_class)], fits = cross_validated(fitted, known, per_class, np.random.default_rng([seed, i]))
+            for q, fit in enumerate(fits):
+                refitted[int(per_class), q, rows] = fit.says(scores[rows], target.y[rows])
+    by_class = said[1] if True in rules else None
+    return Attacked(scores, said[0], by_class, [np.arange(len(scores))], own, refitted)
 
 
-def validated_accuracy(scores: np.ndarray, known: Predictions, per_class: bool, rng: np.random.Generator) -> float:
-    """The balanced accuracy of thresholds on the attacker's records by cross-validation: each quarter of the members
-    and of the non-members is decided by thresholds that are fitted on the other three."""
+def cross_validated(
+    scores: np.ndarray, known: Predictions, per_class: bool, rng: np.random.Generator
+) -> tuple[float, list[Thresholds]]:
+    """The balanced accuracy of thresholds on the attacker's records by cross-validation, and the thresholds: each
+    quarter of the members and of the non-members is decided by what is fitted on the other three."""
     quarter = np.empty(len(scores), int)
     for kind in (known.member, ~known.member):
         quarter[rng.permutation(np.flatnonzero(kind))] = np.arange(kind.sum()) % QUARTERS
-    said = np.zeros(len(scores), bool)
+    said, fits = np.zeros(len(scores), bool), []
     for q in range(QUARTERS):
         rest, rows = quarter != q, quarter == q
-        rule = Thresholds.fit(scores[rest], known.y[rest], known.member[rest], known.classes, per_class)
-        said[rows] = rule.says(scores[rows], known.y[rows])
-    return balanced_accuracy(said[known.member], said[~known.member])
+        fits.append(Thresholds.fit(scores[rest], known.y[rest], known.member[rest], known.classes, per_class))
+        said[rows] = fits[q].says(scores[rows], known.y[rows])
+    return balanced_accuracy(said[known.member], said[~known.member]), fits
 
 
 def _network_scores(

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 from scipy.stats import rankdata
 
-from nanoprune.lab.audit.attacks import Attacked, Fold
+from nanoprune.lab.audit.attacks import QUARTERS, Attacked, Fold
 
 Rule = tuple[str, bool]  # the name of an attack, and whether it has one threshold per class
 
@@ -20,7 +20,8 @@ Rule = tuple[str, bool]  # the name of an attack, and whether it has one thresho
 class Chosen:
     """rules: the one that was chosen for each fold; scores, said (n,): of each record by the rule of its fold.
 
-    comparable: index arrays of the records whose scores come from one rule that was fitted alike.
+    comparable: index arrays of the records whose scores come from one rule that was fitted alike. refitted (Q, n): what
+    is said where a quarter of the attacker's records is left out; `said` itself where that is not known.
     """
 
     rules: list[Rule]
@@ -28,6 +29,7 @@ class Chosen:
     scores: np.ndarray
     said: np.ndarray
     comparable: list[np.ndarray]
+    refitted: np.ndarray
 
     @property
     def main(self) -> Rule:
@@ -44,14 +46,15 @@ def choose(attacked: dict[str, Attacked], scored: list[np.ndarray]) -> Chosen:
     rules = [(name, per_class) for name, of in candidates for per_class in (False, True) if _exists(of, per_class)]
     chosen = [max(rules, key=lambda rule: attacked[rule[0]].own[i, int(rule[1])]) for i in range(len(scored))]
     n = sum(map(len, scored))
-    scores, said = np.empty(n), np.empty(n, bool)
+    scores, said, refitted = np.empty(n), np.empty(n, bool), np.empty((QUARTERS, n), bool)
     fitted_apart = len({name for name, _ in chosen}) > 1 or len(attacked[chosen[0][0]].parts) > 1
     ranked = len(scored) > 1 and fitted_apart
     for (name, per_class), rows in zip(chosen, scored, strict=True):
         of = attacked[name]
         scores[rows] = rankdata(of.scores[rows]) / (len(rows) + 1) if ranked else of.scores[rows]
         said[rows] = (of.said_per_class if per_class else of.said)[rows]
-    return Chosen(chosen, len(rules), scores, said, list(scored) if ranked else [np.arange(n)])
+        refitted[:, rows] = said[rows] if of.refitted is None else of.refitted[int(per_class)][:, rows]
+    return Chosen(chosen, len(rules), scores, said, list(scored) if ranked else [np.arange(n)], refitted)
 
 
 def scored_rows(parts: list[Fold]) -> list[np.ndarray]:

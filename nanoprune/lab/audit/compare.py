@@ -116,7 +116,7 @@ def paired(base: Chosen, other: Chosen, member: np.ndarray, alpha: float) -> dic
     "tpr_at_fpr": {RATE: I or None}}, each interval of confidence 1 - alpha."""
     scores = base.scores, other.scores
     return {
-        "accuracy": accuracy_difference(base.said, other.said, member, alpha),
+        "accuracy": accuracy_difference(base.said, other.said, member, alpha, (base.refitted, other.refitted)),
         "auc": auc_difference(*scores, member, alpha),
         "tpr_at_fpr": {f"{rate:g}": tpr_difference(*scores, member, rate, alpha) for rate in measure.RATES},
     }

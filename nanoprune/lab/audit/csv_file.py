@@ -34,6 +34,7 @@ OUTPUT = re.compile(r"(?:(p|probs?|proba|probability)|(z|logits?))[ _]?(\d{0,7})
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 FORM = "label,member,p0,p1,... (or logits z0,z1,...)"
 LONGEST_LINE = 1 << 22  # characters: 100,000 classes with 17 digits each are less
+MOST_EMPTY = 1000  # lines
 PART = 1 << 18  # values that are held as text at a time
 NUMBER_CLASSES = "number the classes from 0, in the order of the columns"
 
@@ -73,8 +74,14 @@ def _read(rows: Iterator[list[str]], names: list[str], path: str | os.PathLike) 
     """The columns that are needed, as numbers."""
     label, member, outputs, kind = _columns(names, path)
     wanted, parts, part = [label, member, *outputs], [], []
-    at = done = 0
-    for at, row in enumerate(filter(None, rows), 1):
+    at = done = empty = 0
+    for row in rows:
+        if not row:
+            empty += 1
+            if empty > MOST_EMPTY:
+                raise DataError(f"{path}: more than {MOST_EMPTY:,} empty lines; leave them out")
+            continue
+        at += 1
         if len(row) != len(names):
             hint = "; separate the columns by commas, and write decimals with a point" if ";" in "".join(row) else ""
             raise DataError(f"{path}: row {at - 1} has {len(row)} values, the first line names {len(names)}{hint}")
