@@ -1,14 +1,15 @@
-# make demo and make test are the only set-up there is: each makes .venv, installs, and runs.
+# make demo and make test need no other set-up: each makes .venv, installs, and runs.
 PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
 MUTANTS := .venv-mutants
 RELEASE := .venv-release
+BOOK := .venv-book
 PYTHONS ?=
 ONLY ?=
 N ?=
 
-.PHONY: demo test lint bench kill fuzz mutants lock release-check clean
+.PHONY: demo test lint book bench kill fuzz mutants lock release-check clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python cli.py reproduce digits --out results/digits --overwrite
@@ -22,23 +23,29 @@ lint: $(VENV)/installed
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python tools/core_size.py
 
+# The course as a folder of pages, book/_build/html; REPOSITORY=address-of-a-file links line numbers to it.
+book: $(BOOK)/installed
+	REPOSITORY='$(REPOSITORY)' $(BOOK)/bin/sphinx-build -W --keep-going -q -j 2 -c book . book/_build/html
+	$(BOOK)/bin/python tools/check_book.py book/_build/html
+
 bench: $(BENCH)/installed
 	PYTHONPATH=. $(BENCH)/bin/python benchmarks/run.py $(ONLY)
 
 kill: $(VENV)/installed
-	$(VENV)/bin/python benchmarks/kill_resume.py $(or $(N),200)
+	$(VENV)/bin/python benchmarks/kill_resume.py --signals KILL --times $(or $(N),200)
+	$(VENV)/bin/python benchmarks/kill_resume.py --signals INT TERM --times $(or $(N),200)
 
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/fuzz/run.py --inputs $(or $(N),100000)
 
-# An hour on a busy processor; where it was stopped it goes on. It runs again what was changed, or what ONLY names, such as
+# An hour on a busy processor; it resumes where it was stopped. It runs changed code again, or what ONLY names, such as
 # ONLY='nanoprune.prune.budget*' or the name of a mutant; after a change of the tests, begin with rm -r mutants.
 # mutmut show NAME shows a mutant.
 mutants: $(MUTANTS)/installed
 	OPENBLAS_NUM_THREADS=1 $(MUTANTS)/bin/mutmut run $(foreach name,$(ONLY),'$(name)')
 	PATH="$(MUTANTS)/bin:$$PATH" python tests/mutation_score.py $(foreach name,$(ONLY),'$(name)')
 
-# The versions of requirements.lock anew: the newest, for every platform.
+# Updates requirements.lock to the newest versions, for every platform.
 lock: $(RELEASE)/installed
 	UV_PYTHON_DOWNLOADS=never $(RELEASE)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --extra images --extra import \
@@ -51,6 +58,11 @@ release-check: $(RELEASE)/installed
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(BOOK)/installed: pyproject.toml
+	$(PYTHON) -m venv $(BOOK)
+	$(BOOK)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[book]'
 	touch $@
 
 $(BENCH)/installed: pyproject.toml
@@ -69,4 +81,4 @@ $(RELEASE)/installed:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(MUTANTS) $(RELEASE) results demo mutants
+	rm -rf $(VENV) $(BENCH) $(MUTANTS) $(RELEASE) $(BOOK) book/_build book/source results demo mutants

@@ -1,13 +1,13 @@
-"""What ADMM buys: the order of its steps and rho, against the churn of the support and one-shot magnitude pruning.
+"""The effect of ADMM's step order and rho on the churn of the support, compared with one-shot magnitude pruning.
 
     python benchmarks/admm_order.py digits                  seeds 0 to 4, the recipe's schedule and first keep ratio
     python benchmarks/admm_order.py location30 --keep 0.05 --rho 0.001 0.01 0.05 0.1 1
 
 NANOPRUNE_DATA names the folder above the data. For each order and rho, means over the seeds with 95% intervals:
 
-    churn       share of the support that is replaced in an iteration: entries that came or went / (2 x support); in the
-                first, in the middle and in the last iteration
-    residual    ||W - Pi(W)|| / ||W|| before the hard prune: what that cuts off
+    churn       share of the support that is replaced in an iteration: entries that entered or left / (2 x support); in
+                the first, in the middle and in the last iteration
+    residual    ||W - Pi(W)|| / ||W|| before the hard prune: the part that it cuts off
     agreement   share of the final support that is also in that of one-shot magnitude pruning of the same dense network
                 ("dense"), and of the network after the same epochs without a penalty ("schedule", which is magnitude-K)
     test        accuracy after the masked retraining; "less magnitude" is the paired difference from magnitude-K, in
@@ -15,8 +15,8 @@ NANOPRUNE_DATA names the folder above the data. For each order and rho, means ov
 
 Order W, Z, U is Boyd et al.'s and the package's: each round of epochs (W) is followed by the Z- and the U-step. Order
 Z, W, U updates U with the Z that W was pulled to, before the next Z: for that order and an exact W-step the augmented
-Lagrangian is known to fall where rho > 2 l, l the Lipschitz constant of the gradient. The settings are no part of a
-recipe and were chosen on no test record.
+Lagrangian decreases where rho > 2 l, l the Lipschitz constant of the gradient. The settings are not part of a recipe,
+and no test record was used to choose them.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The command `audit` on 100,000 records of 100 classes: its time and its peak memory, file, report and all.
+"""The command `audit` on 100,000 records of 100 classes: total time and peak memory, with reading and report.
 
 python benchmarks/audit_scale.py [RECORDS CLASSES [OPTION OF audit ...]]
 """
@@ -16,7 +16,7 @@ CLI = pathlib.Path(__file__).parents[1] / "cli.py"
 
 
 def predictions(records: int, classes: int) -> dict[str, np.ndarray]:
-    """Logits of which the members' are surer, by an exponential amount."""
+    """Logits that are more confident for members, by an exponentially distributed amount."""
     rng = np.random.default_rng(0)
     y, member = rng.integers(0, classes, records), np.arange(records) < records // 2
     z = rng.normal(0, 1, (records, classes)).astype(np.float32)  # (n, classes)

@@ -29,7 +29,7 @@ def our_pass(H: int, C: int, threads: int, layer: Callable = convolution) -> Cal
     rng = np.random.default_rng(0)
     net = Network(layer(C, C, 3, padding=1), (H, C, H)).initialise([rng])
     passes, parts = SharedPasses(net, ProcessGroup(threads)), np.array_split(np.arange(BATCH), threads)
-    arrays = {  # each worker's part of X and dY, as the layers around the convolution leave them
+    arrays = {  # each worker's part of X and dY, in the layout of the neighbouring layers
         part[0]: [rng.standard_normal((1, H, C, H, len(part))).astype(np.float32) for _ in range(2)] for part in parts
     }
 

@@ -1,12 +1,12 @@
-"""What the exports reach: bytes, latency and agreement of every target, in one run, one thread each.
+"""Size, latency and agreement of every export target, in one run, one thread each.
 
     python benchmarks/deploy.py [PART ...]        latency size agreement python browser density large
 
 LeNet-5 is trained here on MNIST (NANOPRUNE_DATA) for two epochs, pruned to 6,050 of its 430,500 weights by magnitude
-with the ratios per layer of docs/results.md, and retrained for two epochs: the same sparsity, made in a minute, not the
-network that is reported there. The MLP is trained alike on Location-30, and pruned to a twentieth. Contestants are
-timed in this process by turns, A B C A B C ..., with the cost of a call from Python in each, buffers
-bound beforehand; a ratio is of medians.
+with the ratios per layer of docs/results.md, and retrained for two epochs: it has the sparsity of the network that is
+reported there, but is trained in a minute. The MLP is trained in the same way on Location-30, and pruned to a
+twentieth. Contestants are timed in this process, interleaved (A B C A B C ...), including the cost of a call from
+Python, with buffers bound beforehand; a ratio is of medians.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from nanoprune.nn import Network, Workspace, cross_entropy
 
 LENET_KEEP = (0.2, 0.08, 0.009, 0.07)  # of conv1, conv2, dense1, dense2; docs/results.md
 FILTERS = (0.4, 0.3, 0.12)  # of the units of conv1, conv2, dense1 that are kept before `shrink`
-ROUNDS, SECONDS = 30, 0.02  # turns, and what each contestant has in a turn
+ROUNDS, SECONDS = 30, 0.02  # rounds, and the time of each contestant in a round
 
 
 def train(net: Network, x: np.ndarray, y: np.ndarray, epochs: int, rate: float, batch: int = 64) -> None:
-    """SGD with momentum 0.9; weights that are zero at the start stay zero, if any of a layer's are."""
+    """SGD with momentum 0.9; weights that are zero at the start stay zero."""
     ws, velocity, rng = Workspace(), np.zeros_like(net.theta), np.random.default_rng(0)
     mask = np.ones_like(net.theta)
     mask[:, : net.weight_count] = (net.W != 0) | (int(net.nonzero()[0]) == net.weight_count)
@@ -113,7 +113,7 @@ def records(name: str, count: int) -> np.ndarray:
 
 
 def ort(net: Network, form: str, x: np.ndarray) -> Callable[[], np.ndarray]:
-    """onnxruntime with one thread, inputs and outputs bound beforehand, so that a call costs as little as it can."""
+    """onnxruntime with one thread, inputs and outputs bound beforehand, for the least overhead per call."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -157,7 +157,7 @@ def compiled(net: Network, form: str, x: np.ndarray, flags: tuple[str, ...] = ("
 
 
 def medians(contestants: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Seconds a call, by turns."""
+    """Seconds per call, interleaved."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
@@ -219,7 +219,7 @@ def python() -> None:
 
 
 def size() -> None:
-    """Bytes of every form, and what int8 does to the predictions on the official test set."""
+    """Bytes of every form, and the effect of int8 on the predictions for the official test set."""
     for title, net in (
         ("LeNet-5 dense", lenets()["dense"]),
         ("LeNet-5 71x", lenets()["71x"]),
@@ -271,7 +271,7 @@ def agreement() -> None:
 
 
 def with_statistics(net: Network, keep: float = 1.0) -> Network:
-    """Random weights, of which a share is kept, and running statistics as training leaves them: neither 0 nor 1."""
+    """Random weights, of which a share is kept, and running statistics that are neither 0 nor 1, as after training."""
     rng = np.random.default_rng(0)
     net.initialise([rng])
     for statistic in net.statistics:
@@ -283,7 +283,7 @@ def with_statistics(net: Network, keep: float = 1.0) -> Network:
 
 
 def density() -> None:
-    """At which density sparse kernels pay, by layer and batch: emitted C, and SciPy beside a dense product."""
+    """The density below which sparse kernels are faster, by layer and batch: emitted C, and SciPy."""
     print("\nemitted C, one record: microseconds dense, and times that for each density")
     shares = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
     print(" " * 34 + "dense" + "".join(f"{100 * share:8.0f}%" for share in shares))
@@ -315,7 +315,7 @@ def density() -> None:
 
 
 def ratios(name: str, found: dict[str, float], shares: tuple[float, ...]) -> list[float]:
-    """Print and return how many times as fast as dense each density is."""
+    """Print and return the speedup over dense at each density."""
     times = [found["dense"] / found[str(share)] for share in shares]
     print(f"  {name:<30}{1e6 * found['dense']:7.1f}" + "".join(f"{of:8.2f}x" for of in times), flush=True)
     return times
@@ -335,7 +335,7 @@ def plot(curves: dict[str, list[float]], shares: tuple[float, ...]) -> None:
             [100 * share for share in shares], times, "--" if name.startswith("SciPy") else "-", marker="o", label=name
         )
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set(xlabel="weights that are left, %", ylabel="times as fast as the dense kernel")
+    axes.set(xlabel="weights kept, %", ylabel="speedup over the dense kernel")
     axes.legend(fontsize="small")
     path = pathlib.Path(__file__).parents[1] / "docs" / "export_density.svg"
     figure.savefig(path, metadata={"Date": None})
@@ -363,7 +363,7 @@ def large() -> None:
 
 
 def browser() -> None:
-    """The page of LeNet-5 at 71x in headless Chromium: milliseconds a record, and bytes in all."""
+    """The page of LeNet-5 at 71x in headless Chromium: milliseconds per record, and bytes of the page."""
     program = next(
         (path for of in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(of))), None
     )

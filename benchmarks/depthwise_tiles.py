@@ -1,6 +1,6 @@
-"""The two forms of a depthwise convolution, and by how many rows: why `lab.kernels.banded.TILE` is 4.
+"""The two implementations of a depthwise convolution, by tile height: why `lab.kernels.banded.TILE` is 4.
 
-Forward and backward of kernels of 3 x 3 over images as a narrow MobileNetV2 has them, 64 samples, one thread.
+Forward and backward of 3 x 3 kernels over images of the sizes in a narrow MobileNetV2, 64 samples, one thread.
 
     python benchmarks/depthwise_tiles.py
 """
@@ -20,7 +20,7 @@ TILES = (2, 4, 8)
 
 
 def both_passes(side: int, channels: int, tile: int) -> Callable[[], None]:
-    """tile: of the banded form; 0 for the plain one."""
+    """tile: of `BandedDepthwise`; 0 for `DepthwiseConv2D`."""
     threadpoolctl.threadpool_limits(1, user_api="blas")
     banded.TILE = tile
     layer = BandedDepthwise(channels, 3, 1, bias=False) if tile else DepthwiseConv2D(channels, 3, 1, 1, bias=False)

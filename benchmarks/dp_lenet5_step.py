@@ -1,8 +1,8 @@
 """One step of DP-SGD of LeNet-5, nanoprune against Opacus in the fastest of its modes, and against an ordinary step.
 
-All train the same network on the same random batch with the same number of threads, by turns, each in a process of its
-own: the gradient of each record clipped to 1.5, noise for every parameter, SGD with momentum. How a batch is drawn is
-not in it.
+All train the same network on the same random batch with the same number of threads, interleaved, each in a separate
+process: the gradient of each record clipped to 1.5, noise for every parameter, SGD with momentum. The time to draw a
+batch is not included.
 
     python benchmarks/dp_lenet5_step.py [BATCH ...]
 """

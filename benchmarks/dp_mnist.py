@@ -1,8 +1,8 @@
-"""LeNet-5 on MNIST by DP-SGD, in the two settings of Opacus' MNIST example: accuracy at their epsilon.
+"""LeNet-5 on MNIST with DP-SGD, in the two settings of Opacus' MNIST example: accuracy at their epsilon.
 
 60,000 members, samples of 240, clip 1.5, delta 1e-5: noise 1.3 for 15 epochs, and 0.7 for 45. Opacus prints 94.6% and
 97.1% for them (its README, where an older conversion makes epsilon 1.16 and 6.86), with a network of 26,000 parameters;
-ours has widths 16, 32, 32: 29,000. The official test set chooses nothing here.
+ours has widths 16, 32, 32: 29,000. Nothing was chosen on the official test set.
 
     python benchmarks/dp_mnist.py [1|2 ...]      NANOPRUNE_DATA names the folder above mnist/
 """

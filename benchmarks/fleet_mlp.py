@@ -1,8 +1,8 @@
 """One training step of 16 networks 446-512-256-128-30, batch 64: a fleet, against PyTorch in three ways.
 
-All use every processor, each network has members of its own, SGD with momentum. PyTorch trains them one by one, or all
-at once by torch.func.vmap, or one by one in as many processes of one thread as there are processors. Each contestant
-takes STEPS steps of all networks at a time, in the order that suits it; the figures are for one step of all.
+All use every processor; each network has its own members; SGD with momentum. PyTorch trains them one by one, or all at
+once by torch.func.vmap, or one by one in one single-threaded process per processor. Each contestant takes STEPS steps
+of all networks at a time, in its fastest order; the figures are for one step of all.
 
 `fleet-growth-R`: nanoprune alone, the time of one step of one network in a fleet of R = 1, 4, 16, 64.
 

@@ -1,8 +1,8 @@
 """One LeNet-5 training step, nanoprune against PyTorch in the faster of its two memory formats.
 
 Both train the same network (conv, pool, ReLU, conv, pool, ReLU, dense, ReLU, dense; SGD with momentum) on the same
-random batch with the same number of threads, by turns: A B A B ... , each in a process of its own. `lenet5-apart-N` is
-the bound of nanoprune's way to use several processors: processes that share the samples for nothing.
+random batch with the same number of threads, interleaved (A B A B ...), each in a separate process. `lenet5-apart-N` is
+a lower bound for nanoprune's data parallelism: two processes with half of the samples each, without communication.
 
     python benchmarks/lenet5_step.py [BATCH ...]
 """

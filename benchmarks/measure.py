@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing in turn, the machine's limits, and the rows of results.json."""
+"""Shared by the benchmarks: interleaved timing, the machine's limits, and the rows of results.json."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Times:
 
 
 def in_turn(*contestants: tuple, rounds: int = 20, steps: int = 5, warmup: int = 5) -> list[Times]:
-    """Time contestants (factory, *arguments) by turns: A B A B ..., so that a drift of the machine meets all of them.
+    """Time contestants (factory, *arguments) interleaved: A B A B ..., so that drifts of the machine affect all alike.
 
-    Each contestant lives in a process of its own, where factory(*arguments) makes the step that is timed: the idle
-    threads of one library (OpenMP's spin for a while after each product) must not steal the processors of another.
+    Each contestant runs in a separate process, where factory(*arguments) makes the step that is timed: the idle threads
+    of one library (OpenMP's spin for a while after each product) must not take processor time from another.
     """
     context = multiprocessing.get_context("spawn")
     workers = []
@@ -47,7 +47,7 @@ def in_turn(*contestants: tuple, rounds: int = 20, steps: int = 5, warmup: int =
         ours, theirs = context.Pipe()
         process = context.Process(target=_contestant, args=(theirs, factory, arguments, warmup))
         process.start()
-        theirs.close()  # so that the end of a contestant that fails is seen
+        theirs.close()  # so that the failure of a contestant is noticed
         ours.recv()
         workers.append((process, ours))
     seconds: list[list[float]] = [[] for _ in workers]
@@ -67,8 +67,8 @@ def _contestant(pipe: Any, factory: Callable, arguments: list, warmup: int) -> N
         step()
     pipe.send("ready")
     time.sleep(0.3)
-    while steps := _asked(pipe):
-        step()  # wakes the threads and the cache; not counted
+    while steps := _requested_steps(pipe):
+        step()  # warms up threads and caches; not counted
         collected = []
         for _ in range(steps):
             began = time.perf_counter()
@@ -77,8 +77,8 @@ def _contestant(pipe: Any, factory: Callable, arguments: list, warmup: int) -> N
         pipe.send(collected)
 
 
-def _asked(pipe: Any) -> int:
-    """The number of steps that are asked for; none where the benchmark itself has ended."""
+def _requested_steps(pipe: Any) -> int:
+    """The requested number of steps; none where the benchmark itself has ended."""
     try:
         return pipe.recv()
     except EOFError:
@@ -86,7 +86,7 @@ def _asked(pipe: Any) -> int:
 
 
 def sgemm_rate(threads: int, n: int = 1024) -> float:
-    """FLOP/s of float32 matrix products on `threads` threads, each with a product of its own."""
+    """FLOP/s of float32 matrix products on `threads` threads, one product per thread."""
     (times,) = in_turn((_products, threads, n))
     return threads * 2 * n**3 / times.median
 
@@ -100,7 +100,7 @@ def _products(threads: int, n: int) -> Callable[[], Any]:
 
 
 def copy_rate(threads: int, megabytes: int = 64) -> float:
-    """Bytes read and written a second by copies on `threads` threads, of arrays that no cache holds."""
+    """Bytes read and written per second by copies on `threads` threads, of arrays larger than the caches."""
     (times,) = in_turn((_copies, threads, megabytes))
     return threads * 2 * megabytes * 1e6 / times.median
 
@@ -114,10 +114,10 @@ def _copies(threads: int, megabytes: int) -> Callable[[], Any]:
 
 
 def report(measure: str, ours: Times, peer: Times | None, peer_name: str | None, limit: float | None) -> None:
-    """Print one measure and keep it in results.json, in the place of an older one of the same name.
+    """Print one measure and store it in results.json, replacing an older one of the same name.
 
-    peer: the fastest of the others, where there is one. limit: seconds that the machine's arithmetic or copying alone
-    takes.
+    peer: the fastest of the others, if there are any. limit: the seconds that the arithmetic or the copying alone takes
+    on this machine.
     """
     row = {
         "measure": measure,
@@ -140,7 +140,7 @@ def report(measure: str, ours: Times, peer: Times | None, peer_name: str | None,
 def peak_memory(module: str, factory: str, *arguments: Any, steps: int = 10) -> int:
     """Peak resident set, in bytes, of a process that imports benchmarks/MODULE.py and does steps of factory(...).
 
-    Added to it is what its worker processes have for themselves at the end: what all share is counted once.
+    The private memory of its worker processes at the end is added, so shared memory is counted once.
     """
     program = f"""
 import pathlib, sys
@@ -158,7 +158,7 @@ print(sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("VmH
 
 
 def report_memory(measure: str, ours: int, peer: str, theirs: int) -> None:
-    """Print a measure of memory, in bytes, and keep it in results.json."""
+    """Print a measure of memory, in bytes, and store it in results.json."""
     print(f"{measure:18} nanoprune {ours / 1e6:.0f} MB   {peer} {theirs / 1e6:.0f} MB   ratio {ours / theirs:.2f}")
     keep({"measure": measure, "ours_bytes": ours, "peer": peer, "peer_bytes": theirs, "ratio": ours / theirs})
 
@@ -171,7 +171,7 @@ def keep(row: dict[str, Any]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on beside the code."""
+    """The machine and versions that a figure depends on."""
     return {
         "processor": _processor(),
         "processors": len(os.sched_getaffinity(0)),
@@ -181,7 +181,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's name, as Linux tells it."""
+    """The processor's name, from /proc/cpuinfo on Linux."""
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 

@@ -1,8 +1,8 @@
 """One training step of a narrow MobileNetV2 (its form for 32x32, width 0.25) on 64 images, against PyTorch.
 
-Most of its time goes to what is no matrix product: depthwise convolutions, normalisation, rectifiers. The peer is
+Most of its time is spent outside of matrix products: depthwise convolutions, normalisation, rectifiers. The peer is
 torchvision's network with the strides and widths of ours, written out below, in the faster of PyTorch's two memory
-formats, with the same number of threads; by turns, A B A B ... , each in a process of its own.
+formats, with the same number of threads; interleaved (A B A B ...), each in a separate process.
 
     python benchmarks/mobilenetv2_step.py
 """
@@ -68,7 +68,7 @@ def main() -> None:
     seconds, layout = min(zip(theirs, LAYOUTS, strict=True), key=lambda pair: pair[0].median)
     net = build(describe("mobilenetv2", SHAPE, CLASSES, WIDTH), replicas=0)
     if sum(p.numel() for p in peer().parameters()) != net.size:
-        raise SystemExit("error: the peer is another network")
+        raise SystemExit("error: the peer is a different network")
     limit = 6 * macs(net.body, SHAPE) * BATCH / sgemm_rate(threads)
     report(
         "mobilenetv2-step-64",

@@ -1,16 +1,18 @@
-"""How often audits of models that leak nothing say that they leak: python benchmarks/null_audits.py [--audits N]
+"""False-positive rates of audits on models that leak nothing: python benchmarks/null_audits.py [--audits N]
 
 Every record's outputs are drawn alike, members and non-members, so every leak that is reported is a false one. Printed
 are, in percent, how often that happens over a grid of sides and classes, for an attack that is chosen on other records
 than are scored (as audits do) and for the attack that is strongest on the scored records themselves, with the intervals
-of this package and with DeLong's normal ones; then the same for the bounds on epsilon and for `more_exposed`. A cell is
+of this package and with DeLong's normal ones; then the same for groups of records that have something in common,
+counted as records and as groups, for the bounds on epsilon and for `more_exposed`. A cell is
 marked where it is above alpha by more than the sampling error (a one-sided binomial test, its level 0.01 divided by the
-number of cells of its table). The attack network is left out: it would take hours, and it is one more score.
+number of cells of its table). The attack network is left out: it would take hours, and it is just another score.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable
@@ -21,8 +23,8 @@ from scipy.special import expit, logit, softmax
 
 from nanoprune.attack.metrics import balanced_accuracy
 from nanoprune.lab.audit import measure
-from nanoprune.lab.audit.attacks import SCORES, Attacked, _threshold_attack, folds
-from nanoprune.lab.audit.choice import choose, scored_rows
+from nanoprune.lab.audit.attacks import SCORES, Attacked, folds, threshold_attacks
+from nanoprune.lab.audit.choice import Chosen, choose, scored_rows
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.statistics import (
     auc_interval,
@@ -39,7 +41,9 @@ SIDES = ((200, 200), (200, 10), (3000, 300), (6000, 300), (100, 1000))
 CLASSES = (2, 10, 30, 100)
 ALPHA = 0.05
 LEVEL = 0.01  # of the test that marks cells
+TABLES = ("grid", "groups", "tail", "decisions", "bounds", "more_exposed")
 ATTACKS = ("confidence", "modified_entropy")
+GROUPS = ((60, 2), (60, 8), (200, 2), (200, 8), (200, 30))  # how many, and the most records that one has
 SHARES = {"none": 0.0, "half": 0.5, "most": 0.97}  # of the records of which the model is certain: their scores tie
 
 
@@ -54,8 +58,20 @@ def null_predictions(rng: np.random.Generator, sides: tuple[int, int], classes: 
     return Predictions(p, y, np.arange(n) < sides[0])
 
 
+def null_groups(rng: np.random.Generator, groups: int, most: int, classes: int) -> Predictions:
+    """Outputs that do not depend on membership, of groups of 1 to `most` records: a group's records have most labels in
+    common, and a shift of their log odds. Half of the groups are members."""
+    group = np.repeat(np.arange(groups), rng.integers(1, most + 1, groups))
+    n = len(group)
+    y = np.where(rng.random(n) < 0.9, rng.integers(0, classes, groups)[group], rng.integers(0, classes, n))
+    z = rng.normal(size=(n, classes))
+    z[np.arange(n), y] += 1 + 1.5 * rng.normal(size=groups)[group]
+    member = (rng.permutation(groups) < groups // 2)[group]
+    return Predictions(softmax(z, axis=1), y, member, group=group)
+
+
 def delong(members: np.ndarray, nonmembers: np.ndarray, alpha: float) -> dict[str, float]:
-    """The interval that this package had: DeLong's variance, the normal quantile, on the logit scale."""
+    """The previous interval of this package: DeLong's variance, the normal quantile, on the logit scale."""
     V10, V01 = placements(members, nonmembers)
     A, variance = V10.mean(), V10.var(ddof=1) / len(V10) + V01.var(ddof=1) / len(V01)
     if variance <= 1e-15 or not 0 < A < 1:
@@ -66,23 +82,30 @@ def delong(members: np.ndarray, nonmembers: np.ndarray, alpha: float) -> dict[st
 
 def leaks(target: Predictions, scores: np.ndarray, said: np.ndarray, alpha: float, interval: Callable) -> bool:
     """Whether the accuracy, or the AUC of a class, lies above chance at `alpha` for both together."""
-    member = target.member
-    enough = measure.class_counts(target)[1]
+    units = target.units
+    member = units.member
+    enough = measure.class_counts(units)[1]
     looks = 1 + bool(len(enough))
     if interval(said[member].astype(float), said[~member].astype(float), alpha / looks)["low"] > 0.5:
         return True
     for c in enough:
-        inside, outside = (scores[(target.y == c) & of] for of in (member, ~member))
+        inside, outside = (scores[(units.y == c) & of] for of in (member, ~member))
         if interval(inside, outside, alpha / looks / len(enough))["low"] > 0.5:
             return True
     return False
 
 
+def chosen_attack(rng: np.random.Generator, target: Predictions) -> tuple[dict[str, Attacked], Chosen]:
+    """The attacks on the target, and the one that cross-fitting chooses."""
+    parts, attacked = folds(target, None, rng), {}
+    for name in ATTACKS:
+        attacked |= threshold_attacks(name, target, parts, 0)
+    return attacked, choose(attacked, scored_rows(parts))
+
+
 def audit(rng: np.random.Generator, target: Predictions) -> list[bool]:
     """False leaks of one audit: chosen on other records or on the same, by our interval or by DeLong's."""
-    parts = folds(target, None, rng)
-    attacked: dict[str, Attacked] = {name: _threshold_attack(name, target, parts, 0) for name in ATTACKS}
-    chosen, member = choose(attacked, scored_rows(parts)), target.member
+    (attacked, chosen), member = chosen_attack(rng, target), target.member
     rules = [(of.scores, said) for of in attacked.values() for said in (of.said, of.said_per_class)]
     best = max(rules, key=lambda rule: balanced_accuracy(rule[1][member], rule[1][~member]))
     return [
@@ -112,8 +135,24 @@ def grid(audits: int, seed: int) -> None:
         print(f"| {sides[0]:,} | {sides[1]:,} | {classes} | {tied} | {shown} |", flush=True)
 
 
+def grouped(audits: int, seed: int) -> None:
+    """The table of verdicts where records come in groups: records counted as if they were independent, and groups."""
+    print(f"\nRecords of groups: false leaks in percent of {audits} audits, alpha {100 * ALPHA:g}%; * above alpha\n")
+    print("| groups | records of each | classes | by record | by group |\n| ---: | :--- | ---: | ---: | ---: |")
+    cells = list(itertools.product(GROUPS, (2, 10)))
+    for number, ((groups, most), classes) in enumerate(cells):
+        rng, errors = np.random.default_rng([seed, 5, number]), np.zeros(2, int)
+        for _ in range(audits):
+            target = null_groups(rng, groups, most, classes)
+            for unit, of in enumerate((dataclasses.replace(target, group=None), target)):
+                chosen = chosen_attack(rng, of)[1]
+                errors[unit] += leaks(of, chosen.scores, chosen.said, ALPHA, auc_interval)
+        shown = " | ".join(mark(int(e), audits, 2 * len(cells)) for e in errors)
+        print(f"| {groups} | 1 to {most} | {classes} | {shown} |", flush=True)
+
+
 def tail(draws: int, seed: int) -> None:
-    """The tail of one interval at the alpha of 30 classes and three kinds of evidence: what the verdict rests on."""
+    """The tail of one interval at the alpha of 30 classes and three kinds of evidence, which the verdict depends on."""
     alpha = ALPHA / 3 / 30
     print(f"\nOne interval above chance, in percent of {draws:,} draws; meant is {100 * alpha / 2:.3f}%\n")
     print("| members | others | scores | ours | DeLong |\n| ---: | ---: | :--- | ---: | ---: |")
@@ -141,8 +180,8 @@ def mark_rare(errors: int, draws: int, alpha: float) -> str:
 
 
 def decisions() -> None:
-    """Exactly, over all outcomes: the largest probability that decisions at chance are called better."""
-    print("\nDecisions at chance: largest probability over all rates, in units of what is meant (exact)\n")
+    """The exact largest probability, over all rates, that decisions at chance count as better than chance."""
+    print("\nDecisions at chance: largest error probability over all rates, in units of the nominal one (exact)\n")
     print("| members | others | alpha | ours | DeLong |\n| ---: | ---: | ---: | ---: | ---: |")
     for (n, m), alpha in itertools.product(((100, 10), (40, 40), (10, 60)), (0.05, 0.05 / 90)):
         found = []
@@ -162,14 +201,14 @@ def decisions() -> None:
 
 
 def bounds(draws: int, seed: int) -> None:
-    """Bounds on epsilon above the true one: from mechanisms that are as bad as their epsilon, or curve, allows."""
+    """Bounds on epsilon above the true one, for mechanisms that leak as much as their epsilon, or curve, allows."""
     delta = 1e-3
     print(f"\nBounds on epsilon above the truth, in percent of {draws} draws, alpha {100 * ALPHA:g}%\n")
     print("| members | others | true | delta 0 | delta 0.001 | Gaussian |\n| ---: | ---: | ---: | ---: | ---: | ---: |")
     for number, ((n, m), epsilon) in enumerate(itertools.product(((200, 200), (200, 40), (100, 1000)), (0.0, 1.0))):
         rng, errors = np.random.default_rng([seed, 2, number]), np.zeros(3, int)
         for _ in range(draws):
-            inside = rng.binomial(n + m, n / (n + m))  # each record by a coin of its own
+            inside = rng.binomial(n + m, n / (n + m))  # each record independently
             sides = inside, n + m - inside
             pure = randomised_response(rng, sides, epsilon, 0.0)
             approximate = randomised_response(rng, sides, epsilon, delta)
@@ -191,8 +230,8 @@ def bounds(draws: int, seed: int) -> None:
 def randomised_response(
     rng: np.random.Generator, sides: tuple[int, int], epsilon: float, delta: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of members and of the others: the likelihood ratio is e^epsilon, and with probability delta the record is
-    given away."""
+    """Scores of members and non-members: the likelihood ratio is e^epsilon, and with probability delta the membership
+    is revealed."""
     truth = expit(epsilon)
     members, others = rng.random(sides[0]) < truth, rng.random(sides[1]) >= truth
     scores = members * 1.0, others * 1.0
@@ -202,7 +241,7 @@ def randomised_response(
 
 
 def more_exposed(draws: int, seed: int) -> None:
-    """Intervals of the share of records with an effect that miss it, where pairs have something in common."""
+    """The rate of intervals that miss the share of records with an effect, with errors that a pair's records share."""
     print(f"\nmore_exposed: intervals that miss the share, in percent of {draws} draws, alpha {100 * ALPHA:g}%\n")
     print("| pairs | records | true share | pairs have in common | missed |\n| ---: | ---: | ---: | :--- | ---: |")
     kinds = ("nothing", "one pair off by 3", "each off by N(0, 1)")
@@ -222,14 +261,20 @@ def main() -> None:
     parser.add_argument("--audits", type=int, default=100, help="of each cell of the grid")
     parser.add_argument("--draws", type=int, default=500, help="of each row of the other tables")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, help="only these; default: all")
     options = parser.parse_args()
     began = time.perf_counter()
     print(f"seed {options.seed}; attacks: {', '.join(ATTACKS)} of {', '.join(SCORES)}")
-    grid(options.audits, options.seed)
-    tail(20 * options.draws, options.seed)
-    decisions()
-    bounds(options.draws, options.seed)
-    more_exposed(options.draws, options.seed)
+    tables = {
+        "grid": lambda: grid(options.audits, options.seed),
+        "groups": lambda: grouped(options.audits, options.seed),
+        "tail": lambda: tail(20 * options.draws, options.seed),
+        "decisions": decisions,
+        "bounds": lambda: bounds(options.draws, options.seed),
+        "more_exposed": lambda: more_exposed(options.draws, options.seed),
+    }
+    for name in options.tables or tables:
+        tables[name]()
     print(f"\n{time.perf_counter() - began:.0f} seconds")
 
 

@@ -1,4 +1,4 @@
-"""One Adam step of the attack network by block size: why `nanoprune.nn.blocks.BLOCK` is what it is.
+"""One Adam step of the attack network by block size: the measurement behind `nanoprune.nn.blocks.BLOCK`.
 
 python benchmarks/optimizer_block.py
 """

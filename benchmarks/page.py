@@ -13,14 +13,14 @@ PAGE = pathlib.Path(__file__).parents[1] / "docs" / "benchmarks.md"
 NOTES = pathlib.Path(__file__).with_name("notes.md")
 HEAD = """# Benchmarks
 
-`python benchmarks/page.py` makes this page of `benchmarks/results.json`, which `make bench` makes: all rows but
-`reproduce-location30`, `make bench ONLY=lenet5-step` the rows of one program, `make bench ONLY=reproduce-location30`
-that one, which takes many minutes and is measured once on each side.
+`python benchmarks/page.py` writes this page from `benchmarks/results.json`. `make bench` measures all rows except
+`reproduce-location30`, `make bench ONLY=lenet5-step` the rows of one program. `make bench ONLY=reproduce-location30`
+takes many minutes and is measured once on each side.
 
-Two sides are interleaved (A B A B ...), each in a process of its own: medians, and in brackets the 10th to 90th
-percentile. Ratios are nanoprune / peer: smaller is better. The limit is the time that the arithmetic takes at the
-machine's sgemm rate, or the traffic at its copy rate; Winograd's convolution needs less arithmetic than is counted.
-Nothing is measured on a GPU yet: none was at hand. That path is tested against a strict stand-in for CuPy 14.
+The two sides are interleaved (A B A B ...), each in a separate process: medians, and in brackets the 10th to 90th
+percentile. Ratios are nanoprune / peer: smaller is better. The limit is the time of the arithmetic at the machine's
+sgemm rate, or of the memory traffic at its copy rate; Winograd's convolution needs less arithmetic than is counted.
+Nothing was measured on a GPU, since none was available. That path is tested against a strict stand-in for CuPy 14.
 
 """
 COLUMNS = ("measure", "nanoprune", "peer", "", "ratio", "target", "share of the limit")
@@ -56,7 +56,7 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def amount(row: dict[str, Any], side: str) -> str:
-    """Bytes or seconds of one side, in the unit that gives the least zeros."""
+    """Bytes or seconds of one side, in the unit with the fewest zeros."""
     if f"{side}_bytes" in row:
         return f"{row[f'{side}_bytes'] / 1e6:.0f} MB"
     seconds = row[f"{side}_seconds"]
@@ -68,7 +68,7 @@ def amount(row: dict[str, Any], side: str) -> str:
 
 
 def machines(rows: list[dict[str, Any]]) -> str:
-    """On what the rows were measured, one line for each that differs."""
+    """The machines and versions of the rows, one line for each."""
     found = {json.dumps(row["machine"], sort_keys=True): row["machine"] for row in rows}
     lines = [
         f"{m['processor']}, {m['processors']} processors; Python {m['python']}, NumPy {m['numpy']}, torch {m['torch']}."

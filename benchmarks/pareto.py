@@ -5,14 +5,14 @@
     python benchmarks/pareto.py cifar10 --network resnet18 --width 0.125 --seeds 3 --families early-stop,prune,minmax
     python benchmarks/pareto.py location30 --draw                 the table and the figure again, nothing is trained
 
-NANOPRUNE_DATA names the folder above the data. Writes OUT/pareto-DATASET.json after each setting and resumes from it
-when it is run again: every setting seed by seed, the fronts, and the differences of all pairs of methods with
-intervals. Then it draws OUT/pareto-DATASET.svg and .png and prints the tables. A setting in which a seed diverges is
-left out and named.
+NANOPRUNE_DATA names the folder above the data. The program writes OUT/pareto-DATASET.json after each setting and
+resumes from it when it is run again: every setting seed by seed, the fronts, and the differences of all pairs of
+methods with intervals. Then it draws OUT/pareto-DATASET.svg and .png and prints the tables. A setting in which a seed
+diverges is left out and listed.
 
 The strongest attack is chosen on the attacker's own records and measured on others, early stopping stops at fixed
 epochs, and all methods share the splits of each seed. A front is the best of several settings on the scored records, so
-that a method with more settings looks slightly better than it is.
+a method with more settings looks slightly better than it is.
 """
 
 import argparse
@@ -81,19 +81,19 @@ def main(words: list[str]) -> None:
     }
     given.out.mkdir(parents=True, exist_ok=True)
     found = earlier(path, about)
-    measure(data, recipe, seeds, given.threads, wanted, found, lambda: write_json(summed_up(about, found), path))
-    show(summed_up(about, found), path, given.show)
+    measure(data, recipe, seeds, given.threads, wanted, found, lambda: write_json(summary_line(about, found), path))
+    show(summary_line(about, found), path, given.show)
 
 
 def plain(value: Any) -> Any:
-    """Tuples as lists, as JSON has them."""
+    """Plain data with lists instead of tuples, as read from JSON."""
     if isinstance(value, dict):
         return {key: plain(of) for key, of in value.items()}
     return [plain(of) for of in value] if isinstance(value, (list, tuple)) else value
 
 
 def earlier(path: pathlib.Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What an interrupted sweep has measured: family -> its record. A file of another sweep is refused."""
+    """The results of an interrupted sweep, family -> record. A file of another sweep is refused."""
     if not path.exists():
         return {}
     content = read_json(path, "name another --out")
@@ -106,7 +106,7 @@ def earlier(path: pathlib.Path, about: dict[str, Any]) -> dict[str, dict[str, An
 def measure(
     data: Dataset, recipe: Recipe, seeds: list[int], threads: int, wanted: list[Sweep], found: dict, write: Any
 ) -> None:
-    """Train and attack every setting of `wanted` that is not in `found`, and put it there; write() after each."""
+    """Train and attack every setting of `wanted` that is not in `found`, and add it; write() after each."""
     start, first = time.monotonic(), Experiment(data, recipe, seeds, threads)
     baseline = None
     for sweep in wanted:
@@ -137,8 +137,8 @@ def measure(
             )
 
 
-def summed_up(about: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The content of the file: what was measured, with the front of each family and the differences of all pairs."""
+def summary_line(about: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The content of the file: the measurements, the front of each family and the differences of all pairs."""
     families = []
     for of in found.values():
         if of["points"]:
@@ -158,7 +158,7 @@ def show(sweep: dict[str, Any], path: pathlib.Path, shown: str | None) -> None:
         for setting, reason in family["left_out"].items():
             print(f"left out: {family['name']} {setting} ({reason})")
     if len(sweep["seeds"]) < 5:
-        print(f"{len(sweep['seeds'])} seeds: intervals are wide, and a difference within its interval cannot be told")
+        print(f"{len(sweep['seeds'])} seeds: intervals are wide; an interval that contains zero shows no difference")
     figure = pareto_plot(sweep, shown.split(",") if shown else SHOWN)
     if figure:
         for kind in ("svg", "png"):

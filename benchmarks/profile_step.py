@@ -1,8 +1,8 @@
-"""Where the processor time of a training step goes: one network on one thread, layer by layer, beside the limit.
+"""Profile of a training step: the processor time of each layer on one thread, compared with the limit.
 
-The networks that `reproduce` trains: LeNet-5, the one of Location-30, and the attack network, whose training is most of
-the time there. Medians of the thread's own clock, so that other work on the machine matters little; the limit is the
-arithmetic of the plain algorithms at the rate of a matrix product on one thread.
+The networks are those of `reproduce`: LeNet-5, the MLP of Location-30, and the attack network, whose training takes
+most of its time. Times are medians of the thread's own clock, so other work on the machine matters little. The limit is
+the arithmetic of the plain algorithms at the rate of a matrix product on one thread.
 
     python benchmarks/profile_step.py
 """
@@ -51,7 +51,7 @@ def profile(title: str, net: Network, samples: int, optimizer: SGD | Adam, rate:
 
 
 def step(net: Network, X: np.ndarray, y: np.ndarray, ws: Workspace, optimizer: SGD | Adam, spent: dict) -> None:
-    """One training step; the time of each of its parts goes into `spent`."""
+    """One training step; the time of each part is added to `spent`."""
 
     def timed(name: str, part: Callable, *arguments: object, **options: object) -> np.ndarray:
         began = time.thread_time()

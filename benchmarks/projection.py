@@ -1,7 +1,7 @@
-"""The projection of 138 million weights, as many as VGG16 has, to the largest 5%, against PyTorch.
+"""The projection of 138 million weights, the number in VGG16, to the largest 5%, against PyTorch.
 
-PyTorch finds the threshold by the faster of torch.topk and torch.kthvalue; all then zero what lies below it. The limit
-is reading the weights once and writing them once at the machine's copy rate.
+PyTorch finds the threshold by the faster of torch.topk and torch.kthvalue; both sides then zero the weights below it.
+The limit is reading the weights once and writing them once at the machine's copy rate.
 
     python benchmarks/projection.py [WEIGHTS]
 """

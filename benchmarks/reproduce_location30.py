@@ -1,18 +1,18 @@
 """The whole of `reproduce location30`, nanoprune against the same algorithm in PyTorch; many minutes.
 
-Both run once, one after the other, each in a process of its own. The PyTorch program below takes recipe, splits and
+Both run once, one after the other, each in a separate process. The PyTorch program below takes recipe, splits and
 data from nanoprune and does the same work: per seed the baseline, both controls of every ratio, the Min-Max game,
-ADMM pruning without and with it, test accuracy after every epoch, and an attack network against each of them. It has
-other random streams, so that the results agree but for chance: they are printed side by side. The threshold attacks and
-the scoring, which cost next to nothing, are nanoprune's own in both. Left out of PyTorch's work is what nanoprune only
-records (residuals, the adversary's loss), plots and report.
+ADMM pruning without and with it, test accuracy after every epoch, and an attack network against each of them. Its
+random streams differ, so the results agree only statistically; they are printed side by side. Both sides use
+nanoprune's threshold attacks and scoring, which take little time. PyTorch does not do what nanoprune only records
+(residuals, the adversary's loss), nor plots and report.
 
-The two do not run by turns, so the times compare only on a machine that does nothing else: the ratio of the processor
-seconds is printed too, and where it is far from that of the times, others were at work.
+The two are not interleaved, so their times are comparable only on an otherwise idle machine. The ratio of the processor
+seconds is printed too; where it differs much from the ratio of the times, the machine was not idle.
 
-How PyTorch is made fast: one process of one thread for each processor, networks one by one with the fused optimisers,
-longest jobs first, no barrier between methods. The other way, a fleet of networks in batched products (torch.baddbmm),
-took no less processor time a step, has two threads to synchronise, and its networks could not end when each is done.
+PyTorch runs in one single-threaded process per processor, networks one by one with the fused optimisers, longest jobs
+first, without a barrier between methods. A fleet of networks in batched products (torch.baddbmm) took no less processor
+time per step, needs two threads to be synchronised, and its networks cannot end independently.
 
     python benchmarks/reproduce_location30.py [--seeds N]
 """
@@ -52,14 +52,14 @@ BATCH = 64  # of the adversary's and the attack network's steps
 ROOT = pathlib.Path(__file__).parents[1]
 KEYS = ("train_accuracy", "test_accuracy", "network_accuracy", "strongest_attack_accuracy")
 SHARES = ("known", "scored")  # of the split's records, by the attacker
-data: Dataset  # each process has its own, from `begin`
+data: Dataset  # one per process, set by `begin`
 x: torch.Tensor  # (N, 446)
 y: torch.Tensor  # (N,)
 recipe: Recipe
 
 
 def begin() -> None:
-    """What a process does before its first job."""
+    """Set up a process before its first job."""
     global data, x, y, recipe
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -86,7 +86,7 @@ def classifier(widths: tuple[int, ...], theta: np.ndarray | None = None) -> torc
 
 
 def vector(f: torch.nn.Module) -> np.ndarray:
-    """A copy of the parameters, which `restore` puts back."""
+    """A copy of the parameters, for `restore`."""
     return torch.nn.utils.parameters_to_vector(f.parameters()).detach().numpy()
 
 
@@ -96,7 +96,7 @@ def restore(f: torch.nn.Module, theta: np.ndarray) -> torch.nn.Module:
 
 
 class Attacker(torch.nn.Module):
-    """h(p, y) of Nasr et al. 2018, as nanoprune/attack/attacker.py has it."""
+    """h(p, y) of Nasr et al. 2018, as in nanoprune/attack/attacker.py."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Game:
         self.optimizer = adam(self.h, 1e-3)
         self.is_member = torch.cat([torch.ones(BATCH), torch.zeros(BATCH)])
 
-    def strengthen(self, f: torch.nn.Module) -> None:
+    def maximise(self, f: torch.nn.Module) -> None:
         index = torch.cat([rows[torch.randint(len(rows), (BATCH,))] for rows in (self.members, self.reference)])
         with torch.no_grad():
             p = f(x[index]).softmax(dim=1)
@@ -143,7 +143,7 @@ class ADMM:
         self.offset = torch._foreach_sub(self.U, self.project(W))  # U - Z
 
     def project(self, W: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The k largest magnitudes of all layers together; the others zero."""
+        """Keep the k largest magnitudes of all layers together, and zero the others."""
         flat = torch.cat([layer.flatten() for layer in W])
         largest = flat.abs().topk(self.k, sorted=False).indices
         parts = torch.zeros_like(flat).index_copy_(0, largest, flat[largest]).split([layer.numel() for layer in W])
@@ -222,7 +222,7 @@ def game_of(split: Split, lam: float) -> Game | None:
 
 
 def dense(seed: int, widths: tuple[int, ...], lam: float = 0.0, epochs: int | None = None) -> tuple:
-    """Parameters and test accuracies of an ordinary network; the same seed, the same initial weights and batches."""
+    """Parameters and test accuracies of an ordinary network; equal seeds give equal initial weights and batches."""
     torch.manual_seed(seed)
     f, split = classifier(widths), split_of(seed)
     curve = train(f, split, recipe.dense, game_of(split, lam), epochs=epochs)
@@ -242,7 +242,7 @@ def pruned(seed: int, theta: np.ndarray, keep: Keep, lam: float = 0.0) -> tuple:
 
 
 def attack(seed: int, theta: np.ndarray, widths: tuple[int, ...]) -> dict[str, Any]:
-    """What the classifier says of the attacker's records and of the scored ones, and an attack network's logits."""
+    """The classifier's predictions for the attacker's records and the scored ones, and an attack network's logits."""
     torch.manual_seed(seed)
     f, split = classifier(widths, theta), split_of(seed)
     found = {part: accuracy(f, getattr(split, part)) for part in ("members", "nonmembers")}
@@ -260,7 +260,7 @@ def attack(seed: int, theta: np.ndarray, widths: tuple[int, ...]) -> dict[str, A
 
 
 def fit(p: np.ndarray, labels: np.ndarray, member: np.ndarray) -> Attacker:
-    """The attack network: in stages of falling rate, each from the best so far, until held-out loss stops falling."""
+    """The attack network: stages of decreasing rate, each from the best so far, until held-out loss stops falling."""
     held_out = torch.tensor(held_out_share(member))
     rows, t, own = torch.tensor(p).float(), torch.tensor(labels), torch.tensor(member).float()
     testing, testing_t, inside = rows[held_out], t[held_out], own[held_out] == 1
@@ -291,7 +291,7 @@ def fit(p: np.ndarray, labels: np.ndarray, member: np.ndarray) -> Attacker:
 
 
 def reproduce(seeds: range, threads: int) -> dict[str, dict[str, list[float]]]:
-    """Every method trained and attacked by PyTorch: method -> its accuracies, one a seed."""
+    """Every method trained and attacked by PyTorch: method -> its accuracies, one per seed."""
     begin()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(threads, context, initializer=begin) as pool:
@@ -352,7 +352,7 @@ def train_methods(seeds: range, submit: Callable[..., Future]) -> dict[tuple[str
 
 
 def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds that the command takes, and the processor seconds of it and its children."""
+    """The seconds of the command, and the processor seconds of it and its children."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL, env=environment)
@@ -361,7 +361,7 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 
 def compare(seeds: int) -> None:
-    load("location30")  # raises DataError, before the work, where it is not there
+    load("location30")  # raises DataError, before the work, where the data are missing
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder)
         ours, our_cpu = timed([str(ROOT / "cli.py"), "reproduce", "location30", "--seeds", str(seeds), "--out", folder])

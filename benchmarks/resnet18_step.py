@@ -1,7 +1,7 @@
 """One training step of ResNet18 (its form for 32x32) on 32 images, and the memory that it takes, against PyTorch.
 
 The peer is torchvision's network with the same stem, written out below, in the faster of PyTorch's two memory formats,
-with the same number of threads; by turns, A B A B ... , each in a process of its own. Memory is the peak resident set
+with the same number of threads; interleaved (A B A B ...), each in a separate process. Memory is the peak resident set
 of a process that imports what it needs and trains for some steps; PyTorch's is the smaller of its two formats'.
 
     python benchmarks/resnet18_step.py

@@ -1,12 +1,12 @@
-"""The same bits again with the same number of threads, the same within rounding with another one.
+"""Reproducibility: equal bits with equal numbers of threads, equal up to rounding with different ones.
 
     python benchmarks/same_bits.py
 
-Networks are trained on images that NumPy's generator makes, so that two machines can compare the hashes: they must be
-the same where versions, processor and threads are. Exit status 1 where two runs on this machine differ, or where the
-parameters after one step in float64 differ between numbers of threads by more than its rounding. In float32 the same
-step differs by float32's rounding, and many steps by more, since training enlarges differences: that is printed and not
-judged.
+Networks are trained on random images from NumPy's generator, so that hashes can be compared between machines: they must
+be equal where versions, processor and threads are. Exit status 1 where two runs on this machine differ, or where the
+parameters after one step in float64 differ between numbers of threads by more than rounding. In float32 the same step
+differs by the rounding of float32, and many steps by more, since training amplifies differences: these differences are
+printed only.
 """
 
 import functools
@@ -28,12 +28,12 @@ NETWORKS = {  # shape of a sample, widths, samples in an epoch
     "lenet-5": ((28, 1, 28), [20, 50, 500], 256),
     "resnet18": ((32, 3, 32), 0.125, 64),
 }
-ROUNDING = 1e-10  # of the largest parameter, in float64: 2^-53, enlarged by the layers and by normalisation
+ROUNDING = 1e-10  # relative to the largest parameter, in float64: 2^-53, amplified by the layers and normalisation
 THREADS = (1, 2, 4)
 
 
 def trained(network: str, threads: int, steps: int, dtype: type) -> np.ndarray:
-    """The parameters of two replicas after so many steps, (2, n)."""
+    """The parameters of two replicas after `steps` steps, (2, n)."""
     shape, widths, samples = NETWORKS[network]
     rng = np.random.default_rng(0)
     x, y = rng.random((samples, *shape)).astype(dtype), rng.integers(0, 10, samples)

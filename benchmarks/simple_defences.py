@@ -1,4 +1,4 @@
-"""What each simple defence does at several strengths, on seeds that no table reports: for choosing `DefenceSettings`.
+"""Each simple defence at several strengths, on seeds that no table reports: for choosing `DefenceSettings`.
 
     python benchmarks/simple_defences.py location30|digits|mnist      NANOPRUNE_DATA names the folder above the data
 
@@ -19,7 +19,7 @@ from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.recipes import recipe_for
 
 SEEDS = [200, 201]
-STRENGTHS = {  # a field of DefenceSettings, and the defence that it is told to
+STRENGTHS = {  # a field of DefenceSettings, and the defence that it sets
     "l2": (defences.l2, [1e-3, 5e-3, 1e-2, 2e-2]),
     "dropout": (defences.dropout, [0.3, 0.5, 0.7]),
     "smoothing": (defences.label_smoothing, [0.1, 0.3]),
@@ -50,8 +50,8 @@ def main(dataset: str) -> None:
     show("validation-stop", experiment, defences.validation_stop(experiment, baseline))
     for field, (defence, strengths) in STRENGTHS.items():
         for strength in strengths:
-            told = dataclasses.replace(recipe.defences, **{field: strength})
-            changed = experiment.by(dataclasses.replace(recipe, defences=told))
+            changed_settings = dataclasses.replace(recipe.defences, **{field: strength})
+            changed = experiment.with_recipe(dataclasses.replace(recipe, defences=changed_settings))
             show(f"{field} {strength:g}", changed, defence(changed, baseline))
 
 

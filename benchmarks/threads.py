@@ -1,4 +1,4 @@
-"""Whether a second process pays: training steps of one network with one process and with all, by the size of the step.
+"""Speedup by data parallelism: training steps of one network with one process and with all, by the size of the step.
 
 `threads-NAME`: the peer is nanoprune with one process. `lab.engine.shards.SMALL` lies between the sizes that gain
 and those that do not. `spin-NAME`: the peer is nanoprune whose processes sleep as soon as they wait for another
@@ -28,7 +28,7 @@ CASES = {  # name: network, input shape, classes, widths, batch
 
 
 def sleeping_step(*case: object) -> Callable[[], None]:
-    """The step of processes that do not poll for a message before they sleep."""
+    """The step, with processes that sleep without polling for a message first."""
     process_group.SPIN = 0.0
     return training_step(*case)
 

@@ -1,4 +1,4 @@
-"""PyTorch's training step as several benchmarks time it."""
+"""PyTorch's training step, shared by several benchmarks."""
 
 from collections.abc import Callable
 

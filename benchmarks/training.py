@@ -1,4 +1,4 @@
-"""nanoprune's training step as several benchmarks time it; this file imports no torch."""
+"""nanoprune's training step, shared by several benchmarks; this file does not import torch."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ from nanoprune.schedule import Schedule
 def training_step(
     network: str, shape: tuple[int, ...], classes: int, widths: list[int] | float, batch: int, threads: int
 ) -> Callable[[], None]:
-    """A step of SGD with momentum on one random batch, whose samples are shared out to so many processes."""
+    """A step of SGD with momentum on one random batch, whose samples are divided among `threads` processes."""
     threadpoolctl.threadpool_limits(1, user_api="blas")
     x, y = random_batch(batch, shape, classes)
     net = build(describe(network, shape, classes, widths)).initialise([np.random.default_rng(0)])
@@ -37,13 +37,13 @@ def training_step(
 
     def step() -> None:
         passes.run(objective, index)
-        optimizer.step(passes.own, 1e-3)
+        optimizer.step(passes.local, 1e-3)
 
     return side_by_side(passes, step)
 
 
 def side_by_side(passes: SharedPasses, step: Callable[[], Any]) -> Callable[[], Any]:
-    """The step for rank 0; the other processes of the group follow each one that it makes, until it ends."""
+    """The step for rank 0; the other processes of the group make the same steps, until rank 0 ends."""
     passes.__enter__()
     while passes.group.rank:
         try:
@@ -58,8 +58,8 @@ def lenet5_step(batch: int, threads: int) -> Callable[[], None]:
 
 
 def lenet5_apart(batch: int, processes: int) -> Callable[[], None]:
-    """The same step as processes would do it that share its samples for nothing: each does its part of the batch, and
-    no gradients are added. A lower bound of what `lenet5_step` can come to without a faster pass."""
+    """The same step without communication: each process does its part of the batch, and no gradients are added. This is
+    a lower bound for `lenet5_step` without a faster pass."""
     step = lenet5_step(batch // processes, 1)
     pipes = [_helper(step) for _ in range(processes - 1)]
 
@@ -74,7 +74,7 @@ def lenet5_apart(batch: int, processes: int) -> Callable[[], None]:
 
 
 def _helper(step: Callable[[], None]) -> Connection:
-    """A process that does `step` as often as it is told to, and says when it is done."""
+    """A process that runs `step` on request and reports when it is done."""
     ours, theirs = multiprocessing.Pipe()
 
     def serve() -> None:
@@ -89,7 +89,7 @@ def _helper(step: Callable[[], None]) -> Connection:
 
 
 def _told(pipe: Connection) -> bool:
-    """Whether there is another step to do; not where the benchmark has ended."""
+    """Whether another step is requested; False where the benchmark has ended."""
     try:
         return bool(pipe.recv_bytes())
     except EOFError:
@@ -114,8 +114,8 @@ def lenet5_private_step(batch: int, threads: int) -> Callable[[], None]:
 
     def step() -> None:
         passes.run(objective, index)
-        private.add_noise(passes.own)
-        optimizer.step(passes.own, 1e-3)
+        private.add_noise(passes.local)
+        optimizer.step(passes.local, 1e-3)
 
     return side_by_side(passes, step)
 

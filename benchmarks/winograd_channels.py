@@ -1,4 +1,4 @@
-"""From how many channels on Winograd's form of a convolution pays: why `lab.kernels.winograd.MANY` is 3.
+"""The number of channels from which `WinogradConv2D` is faster: why `lab.kernels.winograd.MANY` is 3.
 
 Forward and backward of 64 kernels over images of 32 x 32, 32 samples, one thread.
 

@@ -1,4 +1,4 @@
-"""nanoprune: weight pruning as a defence against membership inference, by hand, on NumPy or CuPy."""
+"""nanoprune: weight pruning as a defence against membership inference, on NumPy or CuPy, without a framework."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""NumPy or CuPy behind one name: the only file that knows there is a GPU.
+"""NumPy or CuPy behind one name: the only file that knows about the GPU.
 
 `from nanoprune.backend import xp` and write `xp.matmul(...)`. The device is chosen once, by `use_device`, before the
 first array is made. An array of the other library is refused by name and never copied silently.
@@ -40,7 +40,7 @@ def use_device(device: str) -> str:
 
     device: "cpu", "gpu" (float32), "gpu-tf32" (factors of the layers' products rounded to the 10 bits of mantissa of
     TF32, sums in float32: faster, coarser), or "auto", the "gpu" where one works, else the "cpu".
-    Raises DeviceError where a GPU is asked for and CuPy or a working GPU is missing, ArgumentError on any other name.
+    Raises DeviceError where a GPU is requested and CuPy or a working GPU is missing, ArgumentError on any other name.
     """
     if device not in DEVICES:
         raise ArgumentError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
@@ -65,8 +65,8 @@ def _why_no_gpu() -> str | None:
             return "CuPy finds no GPU"
         ones = cupy.ones((8, 8), dtype=cupy.float32)
         if float((ones @ ones)[0, 0]) != 8.0:
-            return "a product on the GPU gave a wrong answer"
-    except Exception as error:  # the driver, cuBLAS and the runtime each raise classes of their own
+            return "a product on the GPU gave a wrong result"
+    except Exception as error:  # the driver, cuBLAS and the runtime each have their own exception classes
         return f"the GPU does not work ({type(error).__name__}: {error})"
     return None
 
@@ -80,12 +80,12 @@ def device_name() -> str:
 
 
 def precision() -> str:
-    """Of the layers' matrix products, for the results: "float32" or "TF32"."""
+    """The precision of the layers' matrix products, for the results: "float32" or "TF32"."""
     return "TF32" if xp._tf32 else "float32"
 
 
 def free_memory() -> int | None:
-    """Bytes of the GPU's memory that are free, those that CuPy keeps for reuse included; None on a CPU."""
+    """Free bytes of the GPU's memory, including those that CuPy keeps for reuse; None on a CPU."""
     if xp._module is np:
         return None
     return int(xp.cuda.Device().mem_info[0]) + int(xp.get_default_memory_pool().free_bytes())
@@ -123,7 +123,7 @@ def product(A: Any, B: Any, out: Any) -> Any:
     """out = A @ B over the last two axes, batched over the one or two before them, for float32 and float64.
 
     A and B may be transposed views, repeat themselves along a batch axis (a length of 1) or overlap themselves, and are
-    not copied. The one place where the layers' matrix products meet the BLAS.
+    not copied. All matrix products of the layers go through this function.
     """
     return xp.matmul(A, B, out=out) if xp._module is np else _cublas_product(A, B, out)
 
@@ -155,12 +155,12 @@ def _cublas_product(A: Any, B: Any, out: Any) -> Any:
 
 
 def _matrices(M: Any, i: int, inner: int, outer: int) -> tuple[int, int, int, int]:
-    """How cuBLAS finds the matrices M[i, :] (M[:, i] where inner is 0): pointer, transposed or not, ld, stride."""
+    """The matrices M[i, :] (M[:, i] where inner is 0) for cuBLAS: pointer, transposed or not, ld, stride."""
     step = [0 if length == 1 else stride // M.itemsize for length, stride in zip(M.shape, M.strides, strict=True)]
     pointer = M.data.ptr + (i * step[outer]) * M.itemsize
     rows, columns = M.shape[2:]
-    if columns == 1 or step[3] == 1:  # rows lie in one piece
+    if columns == 1 or step[3] == 1:  # rows are contiguous
         return pointer, 0, max(step[2], columns), step[inner]
-    if rows == 1 or step[2] == 1:  # columns do: a transposed view
+    if rows == 1 or step[2] == 1:  # columns are contiguous: a transposed view
         return pointer, 1, max(step[3], rows), step[inner]
-    raise ArgumentError(f"a factor of the product must have rows or columns in one piece, got strides {M.strides}")
+    raise ArgumentError(f"a factor of the product must have contiguous rows or columns, got strides {M.strides}")

@@ -1,4 +1,4 @@
-"""The errors that nanoprune raises: one line each, naming what was wrong, what was found and what would do."""
+"""The errors that nanoprune raises: one line each, naming what is wrong, what was found and what to do instead."""
 
 
 class NanopruneError(Exception):
@@ -10,7 +10,7 @@ class ArgumentError(NanopruneError, ValueError):
 
 
 class DataError(NanopruneError):
-    """A data set, model or results file is missing, damaged or not what it should be."""
+    """A data set, model or results file is missing, damaged or of the wrong kind."""
 
 
 class VersionError(DataError):
@@ -18,15 +18,15 @@ class VersionError(DataError):
 
 
 class DeviceError(NanopruneError):
-    """The device that was asked for is not there, or an array lives on another one."""
+    """The requested device is not available, or an array is on another one."""
 
 
 class WorkspaceError(NanopruneError, RuntimeError):
-    """A backward pass was asked for without its forward pass, or twice."""
+    """A backward pass was run without its forward pass, or twice."""
 
 
 class Interrupted(NanopruneError):
-    """The work was ended because another part of it failed."""
+    """The work was stopped because another part of it failed."""
 
 
 class Stopped(NanopruneError):
@@ -36,10 +36,10 @@ class Stopped(NanopruneError):
 
 
 class WorkerError(NanopruneError):
-    """A worker process did not live to tell its result."""
+    """A worker process ended without returning its result."""
 
 
 class DivergenceError(NanopruneError, ArithmeticError):
-    """A loss stopped being a finite number. `replicas`: those of the fleet that it happened to, where that is known."""
+    """A loss is no longer finite. `replicas`: the diverged replicas of the fleet, where they are known."""
 
     replicas: tuple[int, ...] = ()

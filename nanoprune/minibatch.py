@@ -12,7 +12,7 @@ from nanoprune.records import shuffled
 
 
 class MiniBatch:
-    """Stochastic gradient descent: the members in random order, `batch` at a time, each with its whole gradient.
+    """Stochastic gradient descent: the members in random order, `batch` at a time, without clipping or noise.
 
     `nanoprune.defend.DPSGD` overrides each step: it samples, clips and adds noise.
     """
@@ -22,7 +22,7 @@ class MiniBatch:
     def begin(
         self, net: Network, members: np.ndarray, plan: Any, generators: list, L_D: Callable, mask: Any, game: Any
     ) -> None:
-        """Prepare a training of `net` on members (R, M) by a `Schedule`. generators: one a replica, for all draws."""
+        """Prepare a training of `net` on members (R, M) by a `Schedule`. generators: one per replica, for all draws."""
         self.members, self.batch, self.generators, self.L_D = members, plan.batch, generators, L_D
 
     def batches(self) -> Iterator[np.ndarray]:
@@ -34,11 +34,11 @@ class MiniBatch:
         return self.L_D(logits, y, count, ws, epoch)
 
     def clip(self, net: Network, ws: Workspace) -> None:
-        """Bound what each record contributes to net.grad, after a backward pass: here there is no bound."""
+        """Clip each record's contribution to net.grad, after a backward pass; here it is not clipped."""
 
     def add_noise(self, net: Network) -> None:
-        """Add noise to net.grad over the whole batch: here there is none."""
+        """Add noise to net.grad of the whole batch; here none is added."""
 
     def size(self, index: np.ndarray) -> int:
-        """What the loss of a batch (R, B) is divided by."""
+        """The number that the loss of a batch (R, B) is divided by."""
         return index.shape[1]

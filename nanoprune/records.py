@@ -12,7 +12,7 @@ EVALUATION_BATCH = 256  # records of an evaluation pass
 
 
 class Records:
-    """Features x (N, ...) and labels y (N,) on the chosen device; or x anything else that index arrays (R, N) index."""
+    """Features x (N, ...) and labels y (N,) on the chosen device; x may be any object that takes indices (R, N)."""
 
     def __init__(self, x: Any, y: np.ndarray) -> None:
         self.x, self.y = to_device(x) if isinstance(x, np.ndarray) else x, to_device(y)

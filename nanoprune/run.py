@@ -1,4 +1,4 @@
-"""What a training is besides its objective: epochs, batches, passes, the learning rate, recorded losses."""
+"""The parts of a training that are not its objective: epochs, batches, passes, learning rate, recorded losses."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nanoprune.schedule import Schedule, update_epochs
 class Run:
     """One training in one process. `nanoprune.lab.engine.run` has several processes, resuming and curves.
 
-    The arguments are those of `train`, and its SGD. estimate: of the gradient of L_D, `MiniBatch` or `DPSGD`. name: of
-    what is trained, for errors. As a context it surrounds the training.
+    The arguments are those of `train`, and its SGD. estimate: the estimator of the gradient of L_D, `MiniBatch` or
+    `DPSGD`. name: what is trained, for error messages. Used as a context manager around the training.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Run:
         self._steps: list[tuple[Any, int]] = []  # loss (R,) and size of each batch in this epoch
 
     def set_augmentation(self, name: str) -> None:
-        """Raises ArgumentError where this kind of run does not know it: here on all but "none"."""
+        """Raises ArgumentError on an augmentation that this kind of run does not have: here on all but "none"."""
         if name != "none":
             raise ArgumentError(f"augment must be none in the core, got {name!r}; train with lab.engine.LabRun")
 
@@ -79,8 +79,8 @@ class Run:
         return self.estimate.loss(logits, y, index, ws, count, self.epoch)
 
     def gradient(self, objective: Callable[..., Any], index: np.ndarray, *columns: np.ndarray) -> None:
-        """net.grad <- the gradient of the objective over the batch `index` (R, B), clipped and noised as `estimate`
-        says; its loss is recorded. columns: what else the objective takes of each sample, see `Passes.run`."""
+        """net.grad <- the gradient of the objective over the batch `index` (R, B), clipped and noised by `estimate`;
+        its loss is recorded. columns: further arguments of the objective for each sample, see `Passes.run`."""
 
         def clipped(net: Network, ws: Workspace, *batch: Any) -> Any:
             loss = objective(net, ws, *batch)
@@ -88,7 +88,7 @@ class Run:
             return loss
 
         loss = self.passes.run(clipped, index, *columns)
-        self.estimate.add_noise(self.passes.own)
+        self.estimate.add_noise(self.passes.local)
         self._steps.append((loss, self.estimate.size(index)))
 
     def end_epoch(self) -> np.ndarray:
@@ -100,7 +100,7 @@ class Run:
             step, r = np.argwhere(~finite)[0]
             where = f"is {losses[step, r]} at iteration {self.epoch * len(losses) + step + 1}"
             raise diverged(~finite.all(axis=0), f"{self.name}: the loss of replica {r} {where} {after}")
-        finite = to_host(xp.isfinite(self.net.theta).all(axis=1))  # (R,): no loss has seen the last step yet
+        finite = to_host(xp.isfinite(self.net.theta).all(axis=1))  # (R,): no loss was computed after the last step
         if not finite.all():
             where = f"a parameter is not finite after epoch {self.epoch + 1}"
             raise diverged(~finite, f"{self.name}: {where}; lower the learning rate")

@@ -1,4 +1,4 @@
-"""How long, how fast and on what loss a network is trained."""
+"""The training schedule: epochs, batch size, learning rate, momentum, weight decay and loss."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ DECAYS = ("constant", "step", "cosine")
 class Schedule:
     """Epochs of SGD in batches of `batch`, the last one smaller; see `learning_rate` for `lr` and `decay`.
 
-    lr: a number, or a tuple of one a replica. loss: L_D by name, see `loss_function`. augment: the augmentation of
-    training images by name; "none", or what `nanoprune.lab.data.augment` knows.
+    lr: a number, or a tuple of one per replica. loss: L_D by name, see `loss_function`. augment: the augmentation of
+    training images by name; "none", or one of `nanoprune.lab.data.augment`.
     """
 
     epochs: int
@@ -68,7 +68,7 @@ def learning_rate(decay: str, rate: Any, epochs: int) -> Callable[[float], Any]:
 
 
 def update_epochs(epochs: int, iterations: int) -> set[int]:
-    """The epochs after which ADMM's Z- and U-steps come: `iterations` of them, evenly spread, the last after the last.
+    """The epochs that are followed by ADMM's Z- and U-steps: `iterations` of them, evenly spread, up to the last.
 
     Raises ArgumentError where there are fewer epochs than iterations.
     """

@@ -37,7 +37,7 @@ def train(
     """Train `net` in place on its members (R, M), indices into `records`; return the mean loss L_D, (R, epochs).
 
     Replica r draws the order of its batches from generators[r]. ADMM's iterations are spread evenly over the epochs.
-    run: makes what is not mathematics, such as batches, DP-SGD's sampling and noise, processes and resuming. Raises
+    run: makes the `Run`, which handles batches, DP-SGD's sampling and noise, processes and resuming. Raises
     DivergenceError at the end of an epoch in which a loss was not finite, ArgumentError where arguments do not fit.
     """
     sgd = SGD(plan.momentum, plan.weight_decay)
@@ -53,17 +53,17 @@ def train(
         return loss  # (R,)
 
     with run:
-        own = run.passes.own  # the network, or the part of it that this process updates
+        local = run.passes.local  # the network, or the part of it that this process updates
         for epoch in run.epochs():
             for index in run.batches():  # (R, B)
                 if game:
                     game.maximise(net)  # h <- argmax_h G_W(h), some steps towards it
                 run.gradient(objective, index)  # dW of L_D(W) + lambda max_h G_W(h)
                 if admm:
-                    admm.add_penalty_gradient(own)  # + rho (W - Z + U)
+                    admm.add_penalty_gradient(local)  # + rho (W - Z + U)
                 if mask:
-                    mask.apply(own)  # pruned weights stay zero
-                sgd.step(own, run.rate(epoch))  # W-step
+                    mask.apply(local)  # pruned weights stay zero
+                sgd.step(local, run.rate(epoch))  # W-step
             loss = run.end_epoch()  # (R,)
             if epoch in run.updates:
                 admm.update(net, loss)  # Z-step, U-step, residuals

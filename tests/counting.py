@@ -1,4 +1,4 @@
-"""Oracles that tests share: statistics by counting, one record after the other."""
+"""Oracles that tests share: statistics by counting, record by record."""
 
 import itertools
 import math

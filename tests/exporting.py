@@ -33,7 +33,7 @@ SECRETS = {
 
 
 def randomised(net: Network, seed: int = 0, keep: float = 1.0) -> Network:
-    """Random weights, biases, scales and running statistics; a share `keep` of the weights is not zero."""
+    """Random weights, biases, scales and running statistics; a share `keep` of the weights is nonzero."""
     rng = np.random.default_rng(seed)
     net.initialise([rng])
     for parameter in net.biases:
@@ -53,7 +53,7 @@ def network(name: str, dtype: str = "float64", keep: float = 1.0, shape=None) ->
 
 
 def every_layer() -> Network:
-    """All layers that the zoo does not have, or has in no such place."""
+    """All layers that the networks of the zoo do not have, or only in other positions."""
     body = nn.Sequential(
         layers.Standardise([0.4, 0.5, 0.6], [0.2, 0.25, 0.3]),
         nn.Conv2D(3, 8, 3, stride=2, padding=1),
@@ -80,7 +80,7 @@ def every_layer() -> Network:
 
 
 def flat_group_norm() -> Network:
-    """Features whose order matters after Flatten: groups of neighbouring features, and none to take it up."""
+    """Features whose order matters after Flatten: groups of neighbouring features, without a dense layer to permute."""
     body = nn.Sequential(nn.MaxPool(2), nn.Flatten(), layers.GroupNorm(3, 12), layers.Tanh())
     return randomised(Network(body, (4, 3, 5), dtype="float64"))
 
@@ -99,9 +99,9 @@ def model_of(net: Network, **changes) -> Model:
 
 
 def secrets_in(data: bytes) -> list[str]:
-    """Which of the laboratory's secrets some bytes hold: as text, with thousands separators, or as binary integers.
+    """The laboratory's secrets that some bytes contain: as text, with thousands separators, or as binary integers.
 
-    A number counts where it stands alone, not as some digits of a weight.
+    A number counts only as a separate number, not as some digits of a weight.
     """
     numbers = [value for value in SECRETS.values() if isinstance(value, int)]
     words = [value for value in SECRETS.values() if isinstance(value, str)] + ["clinic", "nurse", "/home", "sha256"]
@@ -113,7 +113,7 @@ def secrets_in(data: bytes) -> list[str]:
 
 
 def compiler() -> str | None:
-    """The C compiler, if there is one."""
+    """The C compiler, or None."""
     import shutil
 
     return shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
@@ -143,7 +143,7 @@ int main(void) {
 
 
 def run_c(source: str, header: str, folder, x: np.ndarray, *flags: str) -> np.ndarray:
-    """Logits (N, classes) of the emitted C, compiled as strict C99, with buffers of exactly the sizes it asks for."""
+    """Logits (N, classes) of the emitted C, compiled as strict C99, with buffers of exactly the required sizes."""
     for name, text in (("net.c", source), ("net.h", header), ("main.c", MAIN)):
         (folder / name).write_text(text)
     strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror"]

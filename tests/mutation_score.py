@@ -1,4 +1,4 @@
-"""What mutation testing found, file by file: `make mutants` ends with it.
+"""The result of mutation testing, file by file: `make mutants` ends with it.
 
     python tests/mutation_score.py                              all of [tool.mutmut] in pyproject.toml
     python tests/mutation_score.py 'nanoprune.prune.budget*'    mutants of these names alone
@@ -20,8 +20,8 @@ COLUMNS = ("file", "mutants", "killed", "survived", "timeouts", "other", "score"
 
 
 def main(patterns: list[str]) -> int:
-    told = subprocess.run(["mutmut", "results", "--all", "true"], capture_output=True, text=True, check=True).stdout
-    counts = by_file(told, patterns)
+    output = subprocess.run(["mutmut", "results", "--all", "true"], capture_output=True, text=True, check=True).stdout
+    counts = by_file(output, patterns)
     if not counts:
         print("error: no mutants of these names; make mutants makes them")
         return 2
@@ -30,14 +30,14 @@ def main(patterns: list[str]) -> int:
     for row in [COLUMNS, ["---", *["---:"] * (len(COLUMNS) - 1)], *rows]:
         print("| " + " | ".join(map(str, row)) + " |")
     if total["not checked"]:
-        print(f"{total['not checked']} mutants were not run, and are not in the table: make mutants goes on")
+        print(f"{total['not checked']} mutants were not run, and are not in the table: make mutants resumes")
     return int(bool(total["not checked"]) or score(total) < LEAST)
 
 
-def by_file(told: str, patterns: list[str]) -> dict[str, collections.Counter]:
-    """How many mutants of each file have which status, of the lines `    name: status` that mutmut tells."""
+def by_file(output: str, patterns: list[str]) -> dict[str, collections.Counter]:
+    """The number of mutants of each file by status, from mutmut's lines `    name: status`."""
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-    for line in told.splitlines():
+    for line in output.splitlines():
         name, separator, status = line.strip().rpartition(": ")
         if separator and (not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)):
             counts[name.rpartition(".")[0].replace(".", "/") + ".py"][status] += 1
@@ -45,7 +45,7 @@ def by_file(told: str, patterns: list[str]) -> dict[str, collections.Counter]:
 
 
 def figures(count: collections.Counter) -> list:
-    """Those of COLUMNS but the first. Other: mutants that crashed Python, or that mutmut has no word for."""
+    """The values of COLUMNS after the first. Other: mutants that crashed Python, or with an unknown status."""
     survived = sum(count[status] for status in SURVIVED)
     killed, timeouts = count["killed"], count["timeout"]
     return [run(count), killed, survived, timeouts, run(count) - killed - survived - timeouts, f"{score(count):.1%}"]

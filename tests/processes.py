@@ -7,7 +7,7 @@ import time
 
 
 def alive(pid: int) -> bool:
-    """Is there such a process, one that has not ended?"""
+    """Whether the process exists and has not ended."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().split()[2] not in "ZX"
@@ -16,7 +16,7 @@ def alive(pid: int) -> bool:
 
 
 def gone(pids: list[int]) -> bool:
-    """Do all of them end in ten seconds?"""
+    """Whether all of them end within ten seconds."""
     for _ in range(100):
         if not any(map(alive, pids)):
             return True
@@ -25,7 +25,7 @@ def gone(pids: list[int]) -> bool:
 
 
 def killed(program: str, count: int) -> list[int]:
-    """Start a program whose `count` processes each print their pid in one piece, kill the first one; the pids."""
+    """Start a program whose `count` processes each print their pid, kill the first one; return the pids."""
     command = [sys.executable, "-c", textwrap.dedent(program)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         pids = [int(parent.stdout.readline()) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Scores with and without ties, and their rates by counting: what metrics and thresholds are tested against."""
+"""Scores with and without ties, and their rates by counting: oracles for metrics and thresholds."""
 
 import math
 from fractions import Fraction

@@ -1,19 +1,19 @@
-"""A stand-in for CuPy 14 that needs no GPU and forgives less: `nanoprune.backend.xp.choose(strict_cupy.module)`.
+"""A stand-in for CuPy 14 that needs no GPU and is stricter: `nanoprune.backend.xp.choose(strict_cupy.module)`.
 
-Its `ndarray` holds a NumPy array, and shows it to nobody but `get()`. As with CuPy
+Its `ndarray` wraps a NumPy array, which only `get()` returns. As with CuPy
 
 - nothing converts it to NumPy implicitly, and a NumPy array is refused as an operand, a value to assign or an argument
-  of any function but `asarray`; numbers and NumPy's scalars are welcome;
-- a reduction or an index gives an array, never a number, and an array of one element is no index (`__index__`);
+  of any function but `asarray`; numbers and NumPy's scalars are accepted;
+- a reduction or an index gives an array, never a number, and an array of one element is not an index (`__index__`);
 - slices, `reshape`, `swapaxes` and `as_strided` are views where NumPy's are, and `out=` is written to;
 - ufuncs take no `where`, and only the names and parameters below exist.
 
-Stricter than CuPy: a NumPy array as an index is refused, where CuPy copies it without a word, and `empty` is filled
-with NaN, as memory that was used before may be.
+Stricter than CuPy: a NumPy array as an index is refused, where CuPy copies it silently, and `empty` is filled with NaN,
+as uninitialised memory may be.
 
-How the list of names was made: those that the package uses, each looked up in the wheel cupy-cuda12x 14.2.0, which can
-be imported without a GPU; `test_cupy_path.py` compares names and parameters with CuPy again wherever it is installed.
-What CuPy does with foreign arrays was read in cupy/_core/core.pyx, _kernel.pyx and _routines_indexing.pyx.
+The names are those that the package uses, each looked up in the wheel cupy-cuda12x 14.2.0, which can be imported
+without a GPU; `test_cupy_path.py` compares names and parameters with CuPy again wherever it is installed. CuPy's
+treatment of foreign arrays follows cupy/_core/core.pyx, _kernel.pyx and _routines_indexing.pyx.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ def unwrap(array):
 
 
 def operand(value):
-    """What NumPy is to calculate with: the inside of one of our arrays, or a number."""
+    """An operand for NumPy: the NumPy array inside of one of ours, or a number."""
     return value if isinstance(value, SCALARS) else unwrap(value)
 
 
@@ -48,7 +48,7 @@ def wrap(result):
 
 
 def into(out, result):
-    """`out` where it was given, which NumPy has filled, else the result as a new array."""
+    """`out`, filled by NumPy, where it was given, else the result as a new array."""
     return wrap(result) if out is None else out
 
 
@@ -57,7 +57,7 @@ def target(out):
 
 
 def index(key):
-    """An index as NumPy takes it; an Ellipsis at the end gives a view of no axes where NumPy would give a number."""
+    """An index for NumPy; an Ellipsis at the end gives a view of no axes where NumPy would give a number."""
     keys = [_index(k) for k in (key if isinstance(key, tuple) else (key,))]
     return tuple(keys if any(k is Ellipsis for k in keys) else [*keys, Ellipsis])
 
@@ -207,7 +207,7 @@ for _name in ("add", "sub", "mul", "truediv", "pow", "eq", "ne", "gt", "ge", "lt
 
 
 class Module(types.ModuleType):
-    """The module that `xp` is to be."""
+    """The module for `xp`."""
 
     def __getattr__(self, name):
         raise AttributeError(f"strict_cupy has no {name!r}; if CuPy 14 has it, add it to tests/strict_cupy.py")
@@ -245,7 +245,7 @@ def function(f):
 
 @function
 def asarray(a, dtype=None, order=None):
-    """The one way in: a copy of a NumPy array, in C order unless it has Fortran's, or the same array of ours."""
+    """The only conversion from NumPy: a copy, in C order unless the array has Fortran's; our arrays are returned."""
     if isinstance(a, ndarray):
         return wrap(np.asarray(a._host, dtype, order=order)) if dtype or order else a
     a = np.asarray(a)

@@ -1,4 +1,4 @@
-"""The budget of DP-SGD against closed forms, published figures and each other."""
+"""Privacy accounting of DP-SGD against closed forms, published figures and each other."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 import cli
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.privacy.accounting import Phase, epsilon, epsilon_rdp, noise_for, phase, statement, summed_up
+from nanoprune.lab.privacy.accounting import Phase, epsilon, epsilon_rdp, noise_for, phase, statement, summary_line
 
 DELTA = 1e-5
 
@@ -62,7 +62,7 @@ def test_the_noise_for_a_target_never_spends_more(target, phases):
     assert 0.998 * target <= spent <= target
 
 
-def test_a_statement_has_what_an_epsilon_means_nothing_without():
+def test_a_statement_has_everything_that_an_epsilon_must_be_stated_with():
     phases = [Phase(0.1, 2.0, 10)]
     found = json.loads(json.dumps(statement(phases, DELTA, 1.0, "flat", False, "reference")))
     assert found["epsilon"] == epsilon(phases, DELTA)
@@ -90,7 +90,7 @@ def test_a_statement_has_what_an_epsilon_means_nothing_without():
 def test_a_statement_in_one_line_has_all_its_numbers(noise, seeded, mask, spent, end):
     phases = [Phase(0.1, noise, 1010)] if mask == "private" else [Phase(0.1, noise, 10), Phase(0.1, noise, 1000)]
     of = [spent.format(measure(phases, DELTA)) for measure in (epsilon, epsilon_rdp)]
-    line = summed_up(statement(phases, DELTA, 0.5, "flat", seeded, mask))
+    line = summary_line(statement(phases, DELTA, 0.5, "flat", seeded, mask))
     steps = f"1,010 steps on Poisson samples, noise {noise:g} x clip 0.5; "
     assert line.startswith(f"epsilon {of[0]} at delta 1e-05 (add or remove one record; by RDP {of[1]}), {steps}the")
     assert line.endswith(end)
@@ -133,7 +133,7 @@ def run(*arguments):
     return CliRunner().invoke(cli.main, ["epsilon", *map(str, arguments)])
 
 
-def test_the_command_ends_with_the_number_alone_and_says_what_it_covers():
+def test_the_command_prints_the_epsilon_last_and_what_it_covers():
     sizes = ("--records", 100, "--batch", 10, "--epochs", 3)
     result = run(*sizes, "--noise", 2, "--delta", 1e-6)
     assert result.exit_code == 0

@@ -319,7 +319,7 @@ def solved(net, W_steps, admm):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("made", [0, 1, 3])
-def test_a_solver_that_was_saved_goes_on_with_the_same_bits(made, dtype, tmp_path):
+def test_a_saved_solver_resumes_with_the_same_bits(made, dtype, tmp_path):
     rng, s = np.random.default_rng(made), ADMMSettings(rho=0.3, iterations=5, adaptive=True, ratio=1.2)
     net = two_layers(2, rng, dtype)
     budget, W_steps = Budget(net, 0.4), rng.standard_normal((5, 2, 18))
@@ -367,7 +367,7 @@ def test_a_history_of_more_iterations_than_are_made_is_refused():
     net = two_layers(2, np.random.default_rng(0))
     long, short = (ADMM(net, Budget(net, 0.4), ADMMSettings(iterations=i)) for i in (2, 1))
     solved(net, np.ones((2, 2, 18)), long)
-    with pytest.raises(DataError, match="one row a replica"):
+    with pytest.raises(DataError, match="one row per replica"):
         restore(short, Saved(state_of(long), 2, "here"), net)
 
 

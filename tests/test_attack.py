@@ -1,4 +1,4 @@
-"""Scores and thresholds against counting; the attacks where the best answer is known."""
+"""Scores and thresholds against counting; attacks where the optimal attack is known."""
 
 import math
 from fractions import Fraction
@@ -88,8 +88,8 @@ def test_certain_predictions():
     np.testing.assert_allclose(modified_entropy(p, wrong), 2 * np.log(1e-30))  # the worst there is, and finite
 
 
-def test_modified_entropy_tells_nearly_certain_predictions_apart():
-    """p_y = 1 - e, two classes: about -2 e^2, which a term of size log e must not wash out."""
+def test_modified_entropy_distinguishes_nearly_certain_predictions():
+    """p_y = 1 - e, two classes: about -2 e^2, which a term of size log e must not cancel."""
     e = 10.0 ** -np.arange(3, 12)
     p = np.stack([1 - e, e], axis=-1)
     score = modified_entropy(p, np.zeros(len(e), int))
@@ -141,7 +141,7 @@ def guesses(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> t
 
 
 def outputs(rng: np.random.Generator, replicas: int, each: int, share: float, classes: int = 4) -> Outputs:
-    """`each` members and non-members with random outputs, but a `share` of the members is confidently right."""
+    """`each` members and non-members with random outputs; a `share` of the members is predicted confidently right."""
     p, y = guesses(rng, (replicas, 2 * each), classes)
     member = np.arange(2 * each) < each
     sure = 0.995 * np.eye(classes)[y] + 0.005 * p
@@ -155,14 +155,14 @@ def seeded(replicas: int) -> list[np.random.Generator]:
 
 @pytest.fixture
 def few_epochs(monkeypatch):
-    """For tests that do not ask how good the attack network is."""
+    """For tests that do not depend on the quality of the attack network."""
     monkeypatch.setattr(network, "RATES", (1e-3,))
     monkeypatch.setattr(network, "PATIENCE", 1)
     monkeypatch.setattr(network, "MIN_PATIENCE", 1)
 
 
 def test_attacks_come_near_the_optimum():
-    """80% of the members are given away: the best rule calls these members, and is right 90% of the time."""
+    """80% of the members are revealed: the optimal rule calls these members, and is right 90% of the time."""
     rng = np.random.default_rng(4)
     found = evaluate(outputs(rng, 1, 150, 0.8), outputs(rng, 1, 1000, 0.8), seeded(1))
     assert list(found) == [
@@ -184,7 +184,7 @@ def test_attacks_come_near_the_optimum():
     assert strongest(found) != "correctness"
 
 
-def test_outputs_that_say_nothing_give_chance():
+def test_uninformative_outputs_give_chance():
     """Within four standard errors of 1/2, for 1,000 members and as many non-members."""
     rng = np.random.default_rng(8)
     found = evaluate(outputs(rng, 2, 60, 0.0), outputs(rng, 2, 1000, 0.0), seeded(2))
@@ -242,7 +242,7 @@ def test_held_out_records_fit_no_ranked_threshold_and_scored_ones_choose_nothing
 def test_the_strongest_is_chosen_by_the_attackers_own_records():
     def outcome(accuracy, own):
         R = len(own)
-        return Outcome(np.array(accuracy), np.array(own), np.ones(R), {}, np.zeros((R, 1)))
+        return Outcome(np.array(accuracy), np.array(own), np.ones(R), {}, np.zeros((R, 1)), [np.ones(1, bool)] * R)
 
     found = {
         "network": outcome([0.9, 0.9], [0.5, 0.6]),  # best on the scored records
@@ -285,7 +285,7 @@ def test_the_attack_network_is_kept_at_its_best_and_stops_when_it_stops_improvin
     held_out = np.arange(80) % 4 == 0
     epochs = max(5, int(np.ceil(patience / np.ceil(60 / batch))))  # of patience, in each stage
     for r in range(2):
-        h, history = fit(known, r, held_out, batch, gain=gain)
+        h, history = fit(known, r, held_out, batch, min_improvement=gain)
         assert history[0] == pytest.approx(np.log(2))  # undecided at the start
         assert losses_of(h, known, r, held_out) == pytest.approx(history.min(), rel=1e-4)
         mark, stale, ends = history[0], 0, []
@@ -301,24 +301,24 @@ def test_a_network_that_separates_the_records_ends_where_nothing_is_left_to_gain
     """Members are certain and right, the others are not: the loss falls towards 0, and without a bound for ever."""
     member, y = np.arange(80) % 2 == 0, np.arange(80) // 2 % 4
     p = np.where(member[:, None], 0.97 * np.eye(4)[y] + 0.01, 0.25)
-    _, history = fit_attack_network(p, y, member, held_out_share(member), np.random.default_rng(0), enough=1e-3)
+    _, history = fit_attack_network(p, y, member, held_out_share(member), np.random.default_rng(0), target_loss=1e-3)
     assert history[-1] <= 1e-3 < min(history[:-1])
 
 
 def test_no_training_takes_more_epochs_than_the_loss_left_to_gain_allows(monkeypatch):
-    """A loss that falls a little in every epoch, as one does that creeps towards its limit, ends each stage."""
+    """A loss that falls only a little in every epoch ends each stage."""
     monkeypatch.setattr(network, "PATIENCE", 1)
     monkeypatch.setattr(network, "MIN_PATIENCE", 4)
     losses = iter(0.6 + 0.05 * 0.9999 ** np.arange(10**6))
     monkeypatch.setattr(network, "held_out_loss", lambda z, member: next(losses))
     member, y = np.arange(40) % 2 == 0, np.zeros(40, int)
     p, held_out = np.full((40, 2), 0.5), held_out_share(member)
-    _, history = fit_attack_network(p, y, member, held_out, np.random.default_rng(0), gain=1e-3)
+    _, history = fit_attack_network(p, y, member, held_out, np.random.default_rng(0), min_improvement=1e-3)
     assert len(history) == 1 + 3 * 4
 
 
-def test_many_more_of_one_side_do_not_drown_the_other():
-    """One member to eight: the network, too, says "member" where that is the better guess for one of either side."""
+def test_unbalanced_members_and_non_members_weigh_the_same():
+    """One member to eight non-members: the network too predicts "member" where that is better for balanced classes."""
     rng = np.random.default_rng(12)
     member = np.arange(1800) % 9 == 0
     confidence = np.where(member, rng.beta(6, 2, 1800), rng.beta(2, 2, 1800))
@@ -332,7 +332,7 @@ def test_many_more_of_one_side_do_not_drown_the_other():
 
 
 @pytest.mark.parametrize(("members", "others"), [(3, 8), (8, 3), (5, 5), (1, 4)])
-def test_every_record_of_the_smaller_side_comes_as_often(members, others):
+def test_every_record_of_the_smaller_side_is_repeated_equally_often(members, others):
     member = np.random.default_rng(1).permutation(np.arange(members + others) < members)
     counts = np.bincount(balanced(np.arange(len(member)), member))
     assert counts[member].sum() == counts[~member].sum() == max(members, others)
@@ -341,7 +341,7 @@ def test_every_record_of_the_smaller_side_comes_as_often(members, others):
 
 
 def test_held_out_records_train_no_network(monkeypatch):
-    """With the held-out loss said to fall once, the network is that of the first epoch, whatever was held out."""
+    """With a held-out loss that falls once, the network is that of the first epoch, whatever was held out."""
     monkeypatch.setattr(network, "RATES", (1e-3,))
     monkeypatch.setattr(network, "PATIENCE", 1)
     monkeypatch.setattr(network, "MIN_PATIENCE", 1)

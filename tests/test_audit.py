@@ -652,7 +652,8 @@ def no_network(monkeypatch):
 
 def network_scores(z, target, parts):
     """An attack network's scores z, which is not the strongest attack."""
-    return attacks.NetworkScores(z[: len(target.y)], np.zeros(len(parts)), [False] * len(parts))
+    wrong = [(np.where(units.member, -1.0, 1.0), units) for units in (fold.known.units for fold in parts)]
+    return attacks.NetworkScores(z[: len(target.y)], wrong, [False] * len(parts))
 
 
 def log(q):
@@ -825,7 +826,7 @@ def test_the_strongest_attack_its_classes_and_the_most_exposed():
 def test_the_most_exposed_where_scores_tie():
     rng = np.random.default_rng(0)
     P, scores = predictions(38, 15, 40), rng.integers(0, 4, 55).astype(float)
-    exposed = measure.most_exposed(P, scores)
+    exposed = measure.most_exposed(P.units, scores)
     assert sorted(entry["row"] for entry in exposed) == np.flatnonzero(P.member).tolist()  # all 15: fewer than 20
     assert [entry["score"] for entry in exposed] == sorted(scores[P.member], reverse=True)
     for entry in exposed:
@@ -960,7 +961,7 @@ def test_the_network_is_fitted_on_the_known_records_and_scores_the_others(with_s
         for rows in (fold.scored for fold in parts)
     ]
     assert min(bounds) > 0
-    assert measure.measure(target, attacked, 0.3, 0.05, 1e-5)["epsilon_lower_bound"] == pytest.approx(
+    assert measure.measure(target.units, attacked, 0.3, 0.05, 1e-5)["epsilon_lower_bound"] == pytest.approx(
         max(bounds), rel=1e-6
     )
 
@@ -1039,7 +1040,7 @@ def test_intervals_cover_a_half_where_the_model_never_saw_the_members(with_shado
         target, shadow = null(), null() if with_shadow else None
         attacked = run_attacks(target, folds(target, shadow, rng), 0, 1)
         for name in names:
-            entry = measure.measure(target, attacked[name], 0.05, 0.05, 1e-5)
+            entry = measure.measure(target.units, attacked[name], 0.05, 0.05, 1e-5)
             for key in ("accuracy", "accuracy_per_class_threshold", "auc"):
                 covered[name, key] += entry[key] is not None and entry[key]["low"] <= 0.5 <= entry[key]["high"]
     if with_shadow:
@@ -1303,7 +1304,7 @@ def test_results_that_are_no_numbers_are_not_written(tmp_path):
 
 
 @pytest.mark.parametrize("alpha", [0, 1, -0.5, 2, math.nan])
-def test_an_alpha_that_is_none_is_refused(alpha):
+def test_an_invalid_alpha_is_refused(alpha):
     with pytest.raises(ArgumentError, match=f"^alpha must lie between 0 and 1, got {alpha}$"):
         audit(predictions(61), alpha=alpha)
 

@@ -66,7 +66,7 @@ def driver_error(*_, **__):
     ("names", "reason"),
     [
         ({"is_available": lambda: False}, "CuPy finds no GPU"),
-        ({"ones": np.zeros}, "a product on the GPU gave a wrong answer"),
+        ({"ones": np.zeros}, "a product on the GPU gave a wrong result"),
         ({"ones": driver_error}, r"the GPU does not work \(RuntimeError: no driver\)"),
         ({"is_available": driver_error}, "the GPU does not work"),
     ],

@@ -1,4 +1,4 @@
-"""What is known of an HDF5 file before an array of it is opened."""
+"""The checks of an HDF5 file before an array of it is opened."""
 
 import zlib
 
@@ -16,12 +16,12 @@ PARTS = st.lists(st.text("abc\x03\x04", min_size=1, max_size=40), min_size=1, ma
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """So that a layout lies across the end of a block now and then."""
+    """So that a layout sometimes crosses the end of a block."""
     monkeypatch.setattr(libhdf5, "BLOCK", 251)
 
 
 def write(path, parts, virtual, version, texts, userblock=0):
-    """A file with arrays, texts of any length, and maybe an array that is made of `parts`."""
+    """A file with arrays, texts of any length, and, with `parts`, a virtual array."""
     with h5py.File(path, "w", libver=version, userblock_size=userblock) as file:
         file["numbers"] = np.full(300, 0x0304, np.uint16)
         for number, text in enumerate(texts):
@@ -44,14 +44,14 @@ def test_a_file_is_refused_if_and_only_if_an_array_of_it_is_virtual(
         with bounded.open_hdf5(path) as file:
             assert file["numbers"][0] == 0x0304
         return
-    with pytest.raises(DataError, match=r"x\.h5: has an array that is made of parts of others; write it again"):
+    with pytest.raises(DataError, match=r"x\.h5: has a virtual dataset, made of parts of others; write it again"):
         bounded.open_hdf5(path)
 
 
 @settings(max_examples=60)
 @given(st.data())
-def test_whatever_is_done_to_its_heap_a_virtual_array_is_not_opened(tmp_path_factory, data):
-    """What libhdf5 would read to open it: the bytes in the heap, of which some make it hang and others crash."""
+def test_a_virtual_array_is_not_opened_whatever_its_heap(tmp_path_factory, data):
+    """libhdf5 would read the bytes in the heap to open it: some make it hang, others crash."""
     path = tmp_path_factory.getbasetemp() / "y.h5"
     write(path, ["a", "b"], True, "earliest", [])
     content = bytearray(path.read_bytes())
@@ -65,8 +65,8 @@ def test_whatever_is_done_to_its_heap_a_virtual_array_is_not_opened(tmp_path_fac
 
 @settings(max_examples=200)
 @given(st.lists(st.integers(0, 6), max_size=5), st.sampled_from((0, 512)))
-def test_a_list_of_free_space_is_refused_if_and_only_if_it_comes_back(tmp_path_factory, hops, userblock):
-    """The heap of names of a group, whose list of free space is drawn; the oracle walks it by Floyd's two paces."""
+def test_a_free_list_is_refused_if_and_only_if_it_is_cyclic(tmp_path_factory, hops, userblock):
+    """A group's local heap with a random free list; the oracle is Floyd's cycle detection."""
     path = tmp_path_factory.getbasetemp() / "w.h5"
     write(path, [], False, "earliest", [], userblock)
     content = bytearray(path.read_bytes())
@@ -88,10 +88,10 @@ def test_a_list_of_free_space_is_refused_if_and_only_if_it_comes_back(tmp_path_f
         if slow == fast:
             break
     if fast in links:
-        with pytest.raises(DataError, match=r"w\.h5: has a list of free space without an end; write it again"):
+        with pytest.raises(DataError, match=r"w\.h5: has an endless free list; write it again"):
             bounded.open_hdf5(path)
     else:
-        libhdf5.look_through(path, "")
+        libhdf5.check_structure(path, "")
 
 
 @settings(max_examples=30)
@@ -99,7 +99,7 @@ def test_a_list_of_free_space_is_refused_if_and_only_if_it_comes_back(tmp_path_f
 def test_a_chunk_is_read_if_and_only_if_it_unpacks_to_no_more_than_it_is(
     tmp_path_factory, more, noise, shuffle, fletcher, level
 ):
-    """Chunks of 400,000 numbers, some of noise that deflate leaves as it is, and some with more behind them."""
+    """Chunks of 400,000 numbers, some of incompressible noise, and some with more data after them."""
     path, n = tmp_path_factory.getbasetemp() / "z.h5", 400_000
     values = np.random.default_rng(0).random(n, np.float32)
     values[round(noise * n) :] = 0
@@ -114,15 +114,15 @@ def test_a_chunk_is_read_if_and_only_if_it_unpacks_to_no_more_than_it_is(
         if more <= 0:
             np.testing.assert_array_equal(bounded.stored_array(file, "x", path)[()], values)
         elif not small:
-            with pytest.raises(DataError, match=r"z\.h5: x has a chunk that is not what deflate makes of 1,600,064 b"):
+            with pytest.raises(DataError, match=r"z\.h5: x has a chunk that does not unpack to at most 1,600,064 b"):
                 bounded.stored_array(file, "x", path)
 
 
-def test_a_file_of_more_heaps_than_any_is_not_looked_through_to_its_end(tmp_path, monkeypatch):
+def test_a_file_with_too_many_heaps_is_refused_without_a_full_search(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         for name in "abcde":
             file.create_group(f"{name}/inside")
     bounded.open_hdf5(tmp_path / "x.h5").close()
     monkeypatch.setattr(libhdf5, "LISTED", 5)
-    with pytest.raises(DataError, match=r"x\.h5: has a list of free space without an end"):
+    with pytest.raises(DataError, match=r"x\.h5: has an endless free list"):
         bounded.open_hdf5(tmp_path / "x.h5")

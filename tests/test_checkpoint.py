@@ -1,4 +1,4 @@
-"""Checkpoint files: what is written comes back to the bit; what is hostile is refused before it costs much."""
+"""Checkpoint files: states are restored to the bit; hostile files are refused before they cost much."""
 
 import contextlib
 import json
@@ -53,7 +53,7 @@ def test_an_array_comes_back_to_the_bit_dense_or_sparse(array, tmp_path_factory)
 
 
 def test_others_can_read_a_sparse_array_with_scipy():
-    """The documented form, by a library that knows nothing of ours; more than one row of 65,536, two bytes an index."""
+    """The documented format, by an independent library; more than one row of 65,536, two bytes per index."""
     rng = np.random.default_rng(0)
     array = np.where(rng.random(150_000) < 0.05, rng.standard_normal(150_000), 0).astype(np.float32)
     of = sparse(array)
@@ -215,7 +215,7 @@ def test_a_state_comes_back(tmp_path):
     same(a_state(), state)
 
 
-def test_generators_go_on_from_plain_integers(tmp_path):
+def test_generators_resume_from_plain_integers(tmp_path):
     first = [np.random.default_rng([s, 9]) for s in range(2)]
     for generator in first:
         generator.integers(7, size=3, dtype=np.int32)  # leaves half of a 64-bit draw behind
@@ -241,7 +241,7 @@ def test_generators_go_on_from_plain_integers(tmp_path):
         {"state": []},
     ],
 )
-def test_what_is_no_state_of_a_generator_is_refused(change):
+def test_an_invalid_generator_state_is_refused(change):
     state = [np.random.default_rng(0).bit_generator.state | change]
     with pytest.raises(DataError, match="here: "):
         restore_generators([np.random.default_rng(0)], Saved({"g": state}, 1, "here"), "g")
@@ -260,8 +260,8 @@ def test_another_format_is_refused_with_the_version_that_wrote_it(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
-def test_its_owner_alone_may_read_a_checkpoint(tmp_path):
-    """It has the state of DP-SGD's noise: who reads that can take the noise away."""
+def test_only_its_owner_may_read_a_checkpoint(tmp_path):
+    """It has the state of DP-SGD's noise, with which the noise could be removed."""
     before = os.umask(0)
     try:
         slot = Slot(tmp_path, "c", {})
@@ -340,7 +340,7 @@ def test_the_last_two_are_kept_and_the_newest_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"not HDF5", None])
-def test_a_damaged_newest_one_falls_back_to_the_one_before_and_says_so(damage, tmp_path, capsys):
+def test_a_damaged_newest_checkpoint_falls_back_to_the_previous_one_with_a_warning(damage, tmp_path, capsys):
     slot = Slot(tmp_path, "s", {})
     slot.save(numbered(0))
     slot.save(numbered(1))
@@ -378,12 +378,12 @@ def test_no_jump_of_the_clock_makes_a_checkpoint_due_or_keeps_it_from_it(tmp_pat
     assert not slot.due()
 
 
-def test_a_file_and_its_name_are_flushed_before_the_one_before_is_given_up(tmp_path, monkeypatch):
-    """What the disk is told, in order: the new content, its name, and only then the renames."""
-    slot, told = Slot(tmp_path, "s", {}), []
+def test_a_file_and_its_name_are_flushed_before_the_previous_one_is_removed(tmp_path, monkeypatch):
+    """The order of writes: the new content, its name, and only then the renames."""
+    slot, calls = Slot(tmp_path, "s", {}), []
     slot.save(numbered(0))
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (told.append("flush"), fsync(handle)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (told.append(os.path.basename(b)), replace(a, b)))
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("flush"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append(os.path.basename(b)), replace(a, b)))
     slot.save(numbered(1))
-    assert told == ["flush", "s.new.h5", "flush", "s.before.h5", "s.h5", "flush"]
+    assert calls == ["flush", "s.new.h5", "flush", "s.before.h5", "s.h5", "flush"]

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in the official binary form, in small and, where the images are, in full."""
+"""CIFAR-10 and CIFAR-100 in the official binary form: small files, and the real ones where available."""
 
 import dataclasses
 import hashlib

@@ -36,7 +36,7 @@ def small(data: Dataset, network: str, width: float, **changes):
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_the_recipes_fit_two_cores_and_a_gpu(name):
-    """What the issue asks for: few members in a narrow network; all of them in the full width."""
+    """Few members and a narrow network on a CPU; all members and the full width on a GPU."""
     narrow, full = RECIPES[name], FULL[name]
     assert (narrow.members, narrow.reference, narrow.nonmembers, narrow.seeds) == (5000, 5000, 5000, 2)
     assert (narrow.network, narrow.widths, narrow.dense.batch, narrow.keep, narrow.scope) == (
@@ -58,7 +58,7 @@ def test_another_network_takes_the_recipes_multiplier_unless_one_is_given(member
 
 
 @pytest.mark.parametrize("members", [None, "all"])
-def test_vgg16_learns_at_lower_rates_and_what_is_asked_for_is_done(members):
+def test_vgg16_has_lower_learning_rates_by_default(members):
     data, phases = images(), ("dense", "prune", "retrain")
     usual, slower = (recipe_for(data, members, network=network) for network in ("resnet18", "vgg16"))
     for plan, other in ((getattr(recipe, phase) for recipe in (slower, usual)) for phase in phases):
@@ -68,7 +68,7 @@ def test_vgg16_learns_at_lower_rates_and_what_is_asked_for_is_done(members):
 
 
 @pytest.mark.parametrize("members", [None, "all"])
-def test_mobilenetv2_has_its_weights_dealt_out_to_its_layers_unless_told_otherwise(members):
+def test_mobilenetv2_is_pruned_with_erk_by_default(members):
     data = images()
     recipe = recipe_for(data, members, network="mobilenetv2")
     assert recipe.scope == "erk"
@@ -77,8 +77,8 @@ def test_mobilenetv2_has_its_weights_dealt_out_to_its_layers_unless_told_otherwi
     assert recipe_for(data, members, network="mobilenetv2", scheme="filter").scope == "layer"
     net = build(describe("mobilenetv2", data.x.shape[1:], 10, 0.25))
     budget = recipe.budget(net, 0.1)
-    assert min(k / p.size for k, p in zip(budget.most(), net.weights, strict=True)) < 0.05
-    assert budget.most()[0] > 0.2 * net.weights[0].size
+    assert min(k / p.size for k, p in zip(budget.max_nonzero(), net.weights, strict=True)) < 0.05
+    assert budget.max_nonzero()[0] > 0.2 * net.weights[0].size
 
 
 def test_a_multiplier_is_refused_where_a_network_has_none():
@@ -110,7 +110,7 @@ def test_every_method_trains_every_network(network, scheme, threads):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_pruned_network_and_its_shadows(network, tmp_path):
-    """Statistics go into the file, move while the survivors are retrained, and shadows have their own."""
+    """Running statistics are stored, updated in retraining, and separate in shadow models."""
     data = images(network)
     recipe = small(data, network, 0.03, keep=(0.3,), minmax=0.0)
     dense = train_model(data, recipe, 0, 1)

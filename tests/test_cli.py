@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, what it writes, how it fails."""
+"""The command line: its output, its files, its errors."""
 
 import functools
 import gzip
@@ -35,7 +35,7 @@ def run(*arguments, env=None):
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory):
-    """The folder of a small `reproduce digits` with two keep ratios and all methods, and what it printed."""
+    """The folder of a small `reproduce digits` with two keep ratios and all methods, and its output."""
     out = tmp_path_factory.mktemp("reproduce") / "digits"
     result = run("reproduce", "digits", "--out", out, "--keep", 0.3, "--keep", 0.1, *SMALL)
     assert result.exit_code == 0, result.output
@@ -53,7 +53,7 @@ def reproduced(tmp_path_factory):
         (["--methods", "memguard", "--reference", "3", "--minmax", "0"], "got 'memguard'"),
     ],
 )
-def test_methods_that_cannot_be_are_refused_before_anything_is_trained(options, message, tmp_path, monkeypatch):
+def test_invalid_methods_are_refused_before_anything_is_trained(options, message, tmp_path, monkeypatch):
     monkeypatch.setattr(Experiment, "dense", None)
     result = run("reproduce", "digits", "--out", tmp_path, *SMALL, *options)
     assert result.exit_code == 2
@@ -228,7 +228,7 @@ def test_prune_with_a_ratio_for_each_layer_the_game_and_a_global_budget(dense_mo
     assert "nonzero 5,043 of" in whole.output
 
 
-def test_prune_prunes_a_network_by_what_the_recipe_says_of_it(tmp_path, monkeypatch):
+def test_prune_uses_the_recipe_of_the_network(tmp_path, monkeypatch):
     monkeypatch.setitem(OF_NETWORK, "lenet-300-100", {"scope": "erk", "rates": 0.5})
     path, pruned = tmp_path / "model.h5", tmp_path / "pruned.h5"
     sizes = ["--members", 100, "--epochs", 1, "--network", "lenet-300-100"]
@@ -240,7 +240,7 @@ def test_prune_prunes_a_network_by_what_the_recipe_says_of_it(tmp_path, monkeypa
     assert step["prune"]["lr"] == RECIPES["digits"].prune.lr / 2
 
 
-def test_prune_by_way_of_a_larger_ratio_makes_the_iterations_twice(dense_model, tmp_path):
+def test_prune_via_a_larger_ratio_makes_the_iterations_twice(dense_model, tmp_path):
     path, _ = dense_model
     short = ["--epochs", 2, "--iterations", 2, "--retrain-epochs", 1]
     result = run("prune", path, "--keep", 0.1, "--via", 0.5, "--scope", "global", "--out", tmp_path / "a.h5", *short)
@@ -251,7 +251,7 @@ def test_prune_by_way_of_a_larger_ratio_makes_the_iterations_twice(dense_model, 
 
 
 def test_reproduce_with_full_attacks_and_one_budget_for_all_layers(tmp_path):
-    """Shadow models against every method, as the results, the page and the format have them."""
+    """Shadow models against every method, in the results, the page and the documented format."""
     options = ["--keep", 0.1, "--scope", "global", "--minmax", 0, "--attacks", "full", "--shadows", 6]
     result = run("reproduce", "digits", "--out", tmp_path, *options, *SMALL)
     assert result.exit_code == 0, result.output
@@ -412,7 +412,7 @@ def test_a_diverging_run_names_method_and_iteration_and_writes_nothing(tmp_path)
 
 
 def test_one_line_even_as_a_process_of_its_own(tmp_path):
-    """Started as a user starts it, from a shell, with another working folder."""
+    """Started from a shell, in another working folder."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, ROOT / "cli.py", "train", "digits"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)

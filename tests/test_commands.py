@@ -1,4 +1,4 @@
-"""Commands in bad places and with odd arguments: errors are one line, and nothing of others is written over."""
+"""Commands with unusable folders and arguments: errors are one line, and other files are not overwritten."""
 
 import itertools
 import json
@@ -86,7 +86,7 @@ def kept(path, *arguments):
     assert path.read_text() == "PRECIOUS"
 
 
-def test_what_is_there_is_overwritten_only_with_overwrite(model, scores, tmp_path):
+def test_files_are_overwritten_only_with_overwrite(model, scores, tmp_path):
     kept(tmp_path / "s.h5", "shrink", model, "--out", tmp_path / "s.h5")
     kept(tmp_path / "a.json", "audit", scores, "--json", tmp_path / "a.json")
     kept(tmp_path / "a.html", "audit", scores, "--report", tmp_path / "a.html")
@@ -98,7 +98,7 @@ def test_what_is_there_is_overwritten_only_with_overwrite(model, scores, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["report.html", "curves.h5", "roc.svg", "accuracy.png"])
-def test_reproduce_writes_over_no_file_of_others(name, tmp_path):
+def test_reproduce_overwrites_no_other_files(name, tmp_path):
     (tmp_path / name).write_text("PRECIOUS")
     assert refused(run("reproduce", "digits", "--seeds", 1, "--out", tmp_path), name, "--overwrite writes over it")
     assert (tmp_path / name).read_text() == "PRECIOUS"
@@ -132,7 +132,7 @@ def test_pruning_again_never_gives_pruned_weights_back(pruned, tmp_path):
     assert after <= before / 2
 
 
-def test_a_layer_of_which_nothing_is_left_ends_in_no_division_by_zero(model, tmp_path):
+def test_a_fully_pruned_layer_causes_no_division_by_zero(model, tmp_path):
     out, small = tmp_path / "p.h5", tmp_path / "s.h5"
     result = run(
         "prune", model, "--scope", "global", "--keep", 0.00004, *QUICK, "--out", out
@@ -235,7 +235,7 @@ def test_any_encoding_of_standard_output_will_do(encoding):
 
 @linux
 @pytest.mark.parametrize("words", [["info", "lenet-5"], ["train", "digits", "--epochs", 1, "--out", "m.h5"]])
-def test_a_folder_that_is_gone_is_one_line_or_no_matter(words, tmp_path):
+def test_a_missing_working_folder_is_one_line_or_ignored(words, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
     program = "import os, sys; import cli; os.rmdir(os.getcwd()); cli.main()"
@@ -253,7 +253,7 @@ def test_a_narrow_terminal_loses_no_word_and_no_number(columns):
 
 
 @linux
-def test_no_matplotlibrc_and_no_backend_of_others_counts(tmp_path):
+def test_matplotlibrc_and_other_backends_are_ignored(tmp_path):
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 9\n")
     os.mkfifo(tmp_path / "fifo")
     program = (

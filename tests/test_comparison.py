@@ -90,11 +90,11 @@ def test_early_stopping_picks_its_epoch_on_no_scored_record():
         ("prune-0.1+minmax", ["baseline", "prune-0.1+minmax"]),
     ],
 )
-def test_what_a_method_needs_runs_too_and_the_order_is_the_tables(text, expected):
+def test_needed_methods_run_too_in_the_order_of_the_table(text, expected):
     assert names(small(), text) == expected
 
 
-def test_rows_with_dp_sgd_are_named_after_epsilon_and_ratio_and_run_where_they_are_asked_for():
+def test_methods_with_dp_sgd_are_named_after_epsilon_and_ratio():
     recipe = small(keep=(0.3, 0.1), minmax=0.0, private=Private(epsilons=(8.0, 0.5)))
     private = [
         f"{control}dp-{epsilon}{way}"
@@ -110,7 +110,7 @@ def test_rows_with_dp_sgd_are_named_after_epsilon_and_ratio_and_run_where_they_a
     assert names(without, "private") == ["baseline", *(name for row in rows for name in (row, f"early-stop-{row}"))]
 
 
-def test_networks_that_mix_records_have_no_rows_with_dp_sgd():
+def test_networks_that_mix_records_have_no_methods_with_dp_sgd():
     assert mixes_records("resnet18")
     assert not mixes_records("lenet-5")
     assert not [name for name in names(small(network="resnet18"), "all") if name.startswith("dp-")]
@@ -123,15 +123,15 @@ def test_a_name_may_have_commas_itself():
 
 
 @pytest.mark.parametrize("text", ["prune-0.2", "baseline,nothing", "", "default,", "minmax "])
-def test_an_unknown_name_is_refused_with_those_that_there_are(text):
+def test_an_unknown_name_is_refused_with_the_known_ones(text):
     with pytest.raises(
         ArgumentError, match=r"^methods must be of default, all, simple, private, baseline, early-stop, small-dense, mi"
     ):
         chosen(small(), text)
 
 
-def test_methods_alone_are_the_same_bits_as_in_company():
-    """Nothing that is trained depends on what else is."""
+def test_a_method_has_the_same_bits_alone_and_among_others():
+    """Training does not depend on the other methods of a run."""
     recipe = small(keep=(0.3, 0.1))
     together = train_methods(Experiment(load("digits"), recipe, [0, 1], 1))
     for text in ("minmax", "prune-0.1", "small-dense-0.1", "early-stop", "prune-1", "magnitude-0.3"):

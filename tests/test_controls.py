@@ -64,7 +64,7 @@ def test_tables_name_the_controls_and_mark_changes_whose_interval_holds_zero():
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(2, "12.7 standard errors"), (3, "4.3"), (4, "3.2"), (5, None), (8, None)])
-def test_fewer_than_five_seeds_are_said_to_tell_little(seeds, said):
+def test_fewer_than_five_seeds_are_marked_as_weak_evidence(seeds, said):
     caption = table_caption(results(seeds))
     assert ("seeds are wide" in caption) == (said is not None)
     assert said is None or said in caption

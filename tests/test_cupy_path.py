@@ -1,4 +1,4 @@
-"""The path that a GPU takes, walked without one: the same work on a strict stand-in for CuPy and on NumPy."""
+"""The GPU path, tested without a GPU: the same work on a strict stand-in for CuPy and on NumPy."""
 
 import contextlib
 import dataclasses
@@ -81,7 +81,7 @@ def backend(request):
 
 
 def both(body, *arguments):
-    """Run the body on NumPy and on the stand-in: what it returns, moved to the host, is the same in float32."""
+    """Run the body on NumPy and on the stand-in: its results, moved to the host, are the same in float32."""
     found = []
     for module in (np, strict_cupy.module):
         xp.choose(module)
@@ -188,7 +188,7 @@ def test_cupy_has_every_name_and_parameter_of_the_stand_in():
 
 
 def assert_parameters(name, ours, theirs):
-    """Ours, in the same order, but for those at the end or by keyword that we leave out."""
+    """The stand-in's parameters are CuPy's in the same order, without some at the end or by keyword."""
     found = [p for p in theirs if p in inspect.signature(ours).parameters]
     assert found == list(inspect.signature(ours).parameters), name
 
@@ -307,7 +307,7 @@ SIZES = st.integers(1, 4)
 
 @st.composite
 def factors(draw):
-    """A (a, b, m, k), B (a, b, k, n) and out (a, b, m, n) as the layers have them: views with gaps between their rows,
+    """A (a, b, m, k), B (a, b, k, n) and out (a, b, m, n) as in the layers: views with gaps between their rows,
     transposed, repeated along a batch axis, or overlapping."""
     a, b, m, k, n = (draw(SIZES) for _ in range(5))
     dtype = draw(st.sampled_from([np.float32, np.float64]))
@@ -329,7 +329,7 @@ def factors(draw):
 
 @settings(deadline=None, max_examples=200)
 @given(factors())
-def test_a_product_takes_views_as_they_are(case):
+def test_a_product_takes_views_without_copying(case):
     """cuBLAS's strided batched product, emulated from its documentation on bare memory, against NumPy's matmul."""
     memory, A, B, out, n = case
     strided = np.lib.stride_tricks.as_strided
@@ -350,7 +350,7 @@ def test_a_product_takes_views_as_they_are(case):
         xp.choose(np)
 
 
-def test_the_precision_of_a_product_is_the_one_asked_for(monkeypatch):
+def test_a_product_has_the_requested_precision(monkeypatch):
     asked = []
     theirs = strict_cupy.module.cuda.cublas.gemmStridedBatchedEx
     monkeypatch.setattr(
@@ -364,9 +364,9 @@ def test_the_precision_of_a_product_is_the_one_asked_for(monkeypatch):
     assert asked == [68, 70, 77, 70]  # CUBLAS_COMPUTE_32F, 64F, 32F_FAST_TF32; float64 stays as it is
 
 
-def test_a_factor_without_rows_or_columns_in_one_piece_is_refused(stand_in):
+def test_a_factor_without_contiguous_rows_or_columns_is_refused(stand_in):
     x = xp.zeros((1, 4, 4), np.float32)
-    with pytest.raises(ArgumentError, match="rows or columns in one piece"):
+    with pytest.raises(ArgumentError, match="contiguous rows or columns"):
         product(x[:, ::2, ::2], x[:, :2, :2], out=xp.empty((1, 2, 2), np.float32))
 
 
@@ -396,7 +396,7 @@ def test_forward_and_backward(name):
 
 @pytest.mark.parametrize("name", ["vgg16", "mobilenetv2", "resnet18"])
 def test_narrow_networks_are_trained_and_evaluated(name):
-    """With running statistics, in both modes; the frozen one must not move them."""
+    """With running statistics, in both modes; evaluation must not change them."""
 
     def body():
         net = build(describe(name, (32, 3, 32), 3, 0.05), R, np.float64).initialise(seeded())
@@ -469,7 +469,7 @@ def test_schemes_and_shrink(scheme):
         hard_prune(net, budget)
         small = shrink(net.copy([1]))
         X, ws = to_device(draw(1, 5, 2, 5, 4)), Workspace(training=False)
-        found = [admm.Z, net.theta, budget.most(1), costs(net, budget, 1), small.theta, small.forward(X, ws)]
+        found = [admm.Z, net.theta, budget.max_nonzero(1), costs(net, budget, 1), small.theta, small.forward(X, ws)]
         return [*found, net.copy([1]).forward(X, ws)]
 
     both(body)
@@ -554,7 +554,7 @@ def test_training_with_game_admm_and_mask():
     both(body)
 
 
-def test_noise_on_answers(monkeypatch):
+def test_noise_on_outputs(monkeypatch):
     monkeypatch.setattr(memguard, "STEPS", 3)
     z = 3 * draw(R, 3, 20)
 
@@ -567,7 +567,7 @@ def test_noise_on_answers(monkeypatch):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("clipping", ["flat", "layer"])
 def test_dp_sgd_with_and_without_a_mask(clipping, threads):
-    """Every layer that has gradients of single records, of images and after them."""
+    """Every layer with per-record norms, for images and for features."""
 
     def body():
         block = Residual(Sequential(Conv2D(4, 4, 3, padding=1), GroupNorm(2, 4), ReLU()), Pointwise(4, 4))
@@ -585,7 +585,7 @@ def test_dp_sgd_with_and_without_a_mask(clipping, threads):
     both(body)
 
 
-def test_divergence_is_told(backend):
+def test_divergence_is_reported(backend):
     members, records = parts(20)[0], small_records()
     records.x[...] = records.x * 1e30
     with pytest.raises(DivergenceError, match="lower the learning rate"):
@@ -657,8 +657,8 @@ def test_a_model_is_trained_saved_loaded_and_pruned(recipe, tmp_path):
     both(lambda: [load_model(tmp_path / f"{name}.h5").net.theta for name in ("numpy", "strict_cupy")])
 
 
-def test_training_goes_on_from_checkpoints(recipe, tmp_path, backend):
-    """Cut again and again, with the game, ADMM and the mask: the same bits as in one piece."""
+def test_training_resumes_from_checkpoints(recipe, tmp_path, backend):
+    """Interrupted repeatedly, with the game, ADMM and the mask: the same bits as without interruption."""
 
     class After(Progress):
         left = 2  # at most two steps of a life tell of what an earlier one did: a phase, and epochs of the next one
@@ -683,7 +683,7 @@ def test_training_goes_on_from_checkpoints(recipe, tmp_path, backend):
 
 @pytest.mark.usefixtures("quick_attack")
 def test_shadow_models_attack_a_pruned_model(recipe):
-    """With the game, so that all that training can do is done on the device."""
+    """With the game, so that every part of training runs on the device."""
     dataset, recipe = load_digits(), dataclasses.replace(recipe, via=(0.5,))
 
     def body():

@@ -153,8 +153,8 @@ def test_relaxloss_of_the_authors_code_is_the_gradient_of_its_loss(case, alpha, 
             np.testing.assert_allclose(direction[r], below if loss[r] < alpha else descent, atol=1e-6)
 
 
-def test_relaxloss_goes_by_the_whole_batch_for_any_number_of_workers():
-    """One half of the batch is far above alpha, the other far below, the mean above: all descend."""
+def test_relaxloss_depends_on_the_whole_batch_for_any_number_of_workers():
+    """Half of the batch is far above alpha, the other half far below, the mean above: all records descend."""
     rng = np.random.default_rng(0)
     X = np.concatenate([np.full((1, 2, 8), 0.1), rng.standard_normal((1, 2, 8))], axis=2)
     y = np.repeat([[0, 1]], 8, axis=1)
@@ -205,7 +205,7 @@ def test_an_unknown_loss_is_refused(name):
 # Dropout
 
 
-def test_dropout_stands_before_every_dense_layer_but_the_first():
+def test_dropout_precedes_every_dense_layer_but_the_first():
     for name, shape, layers in (("mlp", (6,), 3), ("lenet-5", (28, 1, 28), 2), ("resnet18", (32, 3, 32), 1)):
         description = describe(name, shape, 4, [5, 4, 3] if name == "mlp" else None, dropout=0.3)
         body = build(description, replicas=0).body.parts
@@ -303,7 +303,7 @@ def test_the_best_epoch_on_the_reference_set_is_kept():
         np.testing.assert_array_equal(of.net.theta[r], experiment.dense("dense", epochs=epoch).net.theta[r])
 
 
-def test_every_defence_is_a_row_and_the_default_has_none_of_them():
+def test_every_defence_is_a_method_and_none_is_a_default():
     names = [method.name for method in chosen(small(), "all") if "dp-" not in method.name]
     simple = ["validation-stop", "l2", "dropout", "label-smoothing", "relaxloss", "memguard", "temperature"]
     assert names[-len(simple) :] == simple
@@ -331,7 +331,7 @@ def test_what_a_defence_changes_is_in_the_step_that_made_it():
     assert len(set(thetas.values())) == len(thetas) - 1
 
 
-def test_shadows_repeat_the_loss_and_the_dropout_and_those_of_one_who_knows_of_neither_do_not(tmp_path):
+def test_adaptive_shadow_models_repeat_loss_and_dropout_and_non_adaptive_ones_do_not(tmp_path):
     data = load("digits")
     recipe = small(dropout=0.4, dense=dataclasses.replace(PLAN, loss="relaxloss:2.2"))
     save_model(train_model(data, recipe, 0, 1), tmp_path / "model.h5")
@@ -363,7 +363,7 @@ def test_relaxloss_holds_the_loss_of_the_members_near_alpha():
     assert (np.abs(last.mean(axis=1) - 1.0) < 0.3).all()
 
 
-def test_attacks_see_the_answers_and_not_the_networks(monkeypatch):
+def test_attacks_see_the_defended_outputs_and_not_the_networks(monkeypatch):
     monkeypatch.setattr(network, "RATES", (1e-3,))
     monkeypatch.setattr(network, "PATIENCE", 2)
     experiment, trained = run("temperature")
@@ -380,13 +380,13 @@ def test_attacks_see_the_answers_and_not_the_networks(monkeypatch):
     np.testing.assert_allclose(outcomes["temperature"]["confidence"].scores[:, :n], p_y)
 
 
-def test_defences_of_answers_are_refused_where_shadows_are_to_repeat_them():
+def test_defences_of_outputs_are_refused_where_shadow_models_would_repeat_them():
     with pytest.raises(ArgumentError, match=r"^attacks full cannot repeat memguard and temperature with shadow models"):
         check_repeatable(chosen(small(), "all"))
     check_repeatable(chosen(small(), "default,validation-stop,l2,dropout,label-smoothing,relaxloss"))
 
 
-def test_without_reference_records_there_are_no_defences_that_take_them():
+def test_without_reference_records_defences_that_need_them_are_left_out():
     names = {count: {method.name for method in chosen(small(reference=count), "simple")} for count in (0, 1, 4)}
     assert names[4] - names[1] == {"memguard"}
     assert names[1] - names[0] == {"validation-stop"}

@@ -1,4 +1,4 @@
-"""The pages of the repository: what they link to, name and tell the reader to type is there."""
+"""The pages of the repository: links, named files and commands exist."""
 
 import doctest
 import pathlib
@@ -44,7 +44,7 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", CURRENT, ids=name_of)
-def test_files_that_are_named_are_there(page):
+def test_named_files_exist(page):
     for name in set(re.findall(NAMED, page.read_text("utf-8"))) - MADE:
         where = ROOT / "data" / name if page.parent.name == "data" else ROOT / name
         assert list(ROOT.glob(name)) or where.exists(), f"{name_of(page)} names {name}"
@@ -65,7 +65,7 @@ def commands(page: pathlib.Path) -> list[str]:
 
 
 def check_command(line: str) -> None:
-    """Raises click's UsageError where the command line would not take the command; files need not be there."""
+    """Raises click's UsageError where the command line would not accept the command; files need not exist."""
     words = shlex.split(line.removeprefix("python cli.py").removeprefix("nanoprune"))
     command, context = main, click.Context(main)
     while isinstance(command, click.Group):
@@ -96,7 +96,7 @@ def test_commands_are_taken(page):
 
 
 def test_commands_that_do_not_exist_are_found():
-    """The check itself: it looks at commands, options and values, and the pages show many commands."""
+    """The check itself: it finds wrong commands, options and values, and the pages show many commands."""
     assert sum(len(commands(page)) for page in CURRENT) > 30
     for wrong in ("python cli.py trian mnist", "python cli.py train mnist --oot m.h5", "python cli.py info a b c"):
         with pytest.raises((click.UsageError, AssertionError)):

@@ -1,4 +1,4 @@
-"""DP-SGD against loops over single records, and its sampling and noise against their distributions."""
+"""DP-SGD against loops over records, and its sampling and noise against their distributions."""
 
 import math
 import types
@@ -16,7 +16,7 @@ from nanoprune.defend.dpsgd import trained_layers
 from nanoprune.defend.place_norms import record_blocks, records_first
 from nanoprune.defend.record_norms import record_norms
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.engine.passes import OwnColumns, SharedPasses, single_threaded_blas
+from nanoprune.lab.engine.passes import LocalColumns, SharedPasses, single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.states import restore, state_of
 from nanoprune.lab.kernels import WinogradConv2D
@@ -63,7 +63,7 @@ def single_gradients(net, X, dY):
 
 
 def check_layer(layer, shape, masked, rng):
-    """Norms of a layer's records, and a weighted sum of their gradients, beside the loop."""
+    """Per-record norms of a layer and a weighted sum of the gradients, against a loop."""
     net = network(layer, shape[1:-1], rng, shape[0])
     X = rng.standard_normal(shape)
     dY = rng.standard_normal((shape[0], *net.output_shape, shape[-1]))
@@ -166,7 +166,7 @@ def test_norms_of_float32_are_float64(side):
 
 
 def image_network():
-    """Every layer with parameters that DP-SGD takes, beside and after each other; of images (8, 2, 8)."""
+    """Every layer with parameters that DP-SGD supports, in parallel and in sequence, for images (8, 2, 8)."""
     block = Residual(Sequential(WinogradConv2D(4, 4, 3, 1), GroupNorm(2, 4), ReLU()))
     reduced = Residual(Conv2D(4, 4, 3, 2, 1, bias=False), Pointwise(4, 4, 2))
     layers = [Conv2D(2, 3, 3, 2, 1), Tanh(), DepthwiseConv2D(3, 3, 1, 1), Pointwise(3, 4), block, reduced, MaxPool(2)]
@@ -179,7 +179,7 @@ def feature_network():
 
 
 def clipped_sum(net, X, y, private, threads=1):
-    """What `private` makes of the records X, y in one step without noise, and the gradients of single records."""
+    """The clipped sum of `private` over the records X, y in one step without noise, and the per-record gradients."""
 
     def objective(net, ws, index, count):
         labels = np.take_along_axis(y, index, axis=1)
@@ -246,7 +246,7 @@ def test_one_record_moves_the_sum_by_at_most_the_clip(kind, scale, clipping, see
     assert (np.linalg.norm(whole - without, axis=1) <= C / L * (1 + 1e-9)).all()
 
 
-def test_a_place_without_a_record_has_no_gradient():
+def test_padding_without_a_record_has_no_gradient():
     rng, (body, shape) = np.random.default_rng(0), feature_network()
     net = network(body, shape, rng, 1)
     ws = Workspace(defer=True)
@@ -275,7 +275,7 @@ def sampler(M, batch, replicas=2):
     return private
 
 
-def test_every_record_is_in_a_sample_by_a_coin_of_its_own():
+def test_every_record_is_sampled_independently():
     """Inclusions are binomial for each record, sizes for each sample, and pairs are independent. One chance in 1e9."""
     M, batch, epochs = 40, 10, 200
     private, q = sampler(M, batch), 10 / 40
@@ -326,14 +326,14 @@ def test_noise_has_the_standard_deviation_sigma_c_over_l_in_each_replica():
     assert (np.abs(correlation) < 6 / np.sqrt(net.size)).all()
 
 
-def test_noise_on_some_columns_is_the_noise_of_all_there():
-    """Each of two processes draws all of it, and adds its own columns: together the noise of one."""
+def test_noise_on_some_columns_is_part_of_the_noise_of_all():
+    """Each of two processes draws all of the noise and adds its columns: together the noise of one process."""
     noise = []
     for columns in (slice(None), slice(0, 30), slice(30, None)):
         net = Network(Dense(7, 9), (7,), 2)
         private = DPSGD(1.5, 0.8, seeds=[0, 1])
         begin(private, net, np.zeros((2, 100), int), 10)
-        private.add_noise(OwnColumns(net, columns))
+        private.add_noise(LocalColumns(net, columns))
         noise.append(net.grad)
     whole, left, right = noise
     np.testing.assert_array_equal(left + right, whole)
@@ -353,7 +353,7 @@ def test_without_seeds_two_runs_differ_and_with_them_they_do_not():
     np.testing.assert_array_equal(run([3]), run([3]))
 
 
-def test_what_was_saved_draws_the_same_samples_and_noise(tmp_path):
+def test_a_restored_state_draws_the_same_samples_and_noise(tmp_path):
     private, again = sampler(40, 10), sampler(40, 10)
     net = network(*feature_network(), np.random.default_rng(0), 2)
     list(private.batches())
@@ -436,7 +436,7 @@ def test_a_mask_holds_and_admm_prunes_in_private():
 
 
 def test_dropout_and_augmentation_draw_in_secret():
-    """They draw from the generators of DP-SGD: with public ones, places in a batch could be told apart."""
+    """They draw from the generators of DP-SGD: public ones would reveal positions in a batch."""
     body = Sequential(Dense(6, 8), Dropout(0.5), Dense(8, CLASSES))
     members, plan = np.arange(20)[None], Schedule(epochs=1, batch=20, lr=1.0)
     thetas = []
@@ -447,7 +447,7 @@ def test_dropout_and_augmentation_draw_in_secret():
     assert (thetas[0] != thetas[1]).any()
 
 
-def test_what_cannot_be_private_is_refused_by_name():
+def test_settings_that_cannot_be_private_are_refused_by_name():
     members, plan, records = np.arange(20)[None], Schedule(epochs=1, batch=5), problem()
     net = fresh(body=Sequential(Dense(6, 8), BatchNorm(8), ReLU(), Dense(8, CLASSES)))
     with pytest.raises(ArgumentError, match=r"BatchNorm\(8\) mixes the records .* use GroupNorm"):
@@ -474,7 +474,7 @@ def test_what_cannot_be_private_is_refused_by_name():
 
 
 def audited(monkeypatch, broken):
-    """The epsilon that is claimed, and a lower bound from an attack on 500 networks, half of them with a canary."""
+    """The claimed epsilon, and a lower bound from an attack on 500 networks, half of them with a canary."""
     R, others, steps = 500, 11, 6
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.standard_normal((others, 6)), 100 * np.eye(6)[:1]])  # the canary is large, and alone
@@ -524,8 +524,8 @@ def patches_gradient(X, dY, k):
     SEEDS,
 )
 def test_no_record_exceeds_the_clip_however_little_its_inputs_vary(make, contrast, C, sizes, seed):
-    """GroupNorm's gradient sums to about 0 over the places of a convolution, so that the gradient of a record whose
-    pixels are nearly alike is a small difference of large sums. Sizes: by the Gram matrices, and by the gradients."""
+    """GroupNorm's gradient sums to about 0 over the positions of a convolution, so the gradient of a record with nearly
+    equal pixels is a small difference of large sums. Sizes: by the Gram matrices, and by the gradients."""
     channels, kernels, side = sizes
     rng, k = np.random.default_rng(seed), 3
     layer = make(channels, kernels, k)

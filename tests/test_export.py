@@ -1,4 +1,4 @@
-"""The intermediate form, packing and int8, and the command `export`."""
+"""The intermediate representation, packing and int8, and the command `export`."""
 
 import json
 
@@ -55,7 +55,7 @@ def test_a_weight_that_is_zero_stays_zero_when_batchnorm_is_folded():
 
 
 @given(st.lists(st.tuples(st.integers(0, 700), FLOATS), max_size=30), st.integers(0, 600))
-def test_gaps_and_values_unfold_to_the_array(runs, tail):
+def test_gaps_and_values_expand_to_the_array(runs, tail):
     flat = np.array([x for zeros, value in runs for x in [0.0] * zeros + [value]] + [0.0] * tail, np.float32)
     gaps, values = gaps_and_values(flat)
     assert gaps.dtype == np.uint8
@@ -63,7 +63,7 @@ def test_gaps_and_values_unfold_to_the_array(runs, tail):
 
 
 @given(arrays(np.float32, array_shapes(min_dims=2, max_dims=4, max_side=6), elements=FLOATS))
-def test_int8_weights_are_as_near_as_127_levels_allow(weight):
+def test_int8_weights_are_as_close_as_127_levels_allow(weight):
     weight = weight.astype(np.float64)
     scale = channel_scales(weight).reshape(-1, *[1] * (weight.ndim - 1))
     again = integers(weight, scale.ravel()) * scale
@@ -83,7 +83,7 @@ def test_quantising_twice_changes_nothing(name):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_int8_export_has_the_integers_of_the_quantised_network(name):
-    """What `attack` sees of a quantised model file is what ships: BatchNorm only changes the scales."""
+    """`attack` sees the exported integers in a quantised model file: BatchNorm only changes the scales."""
     net = network(name, "float32")
     shipped = [s.operation for s in program_of(net, "int8").steps if isinstance(s.operation, Conv | Linear)]
     plain = lower_layers(quantised_network(net).body, net.input_shape)
@@ -92,7 +92,7 @@ def test_int8_export_has_the_integers_of_the_quantised_network(name):
         assert (integers(ours.weight, ours.scale) == integers(theirs.weight, channel_scales(theirs.weight))).all()
 
 
-def test_folding_waits_where_another_step_reads_the_convolution():
+def test_batchnorm_is_not_folded_where_another_step_reads_the_convolution():
     body = nn.Sequential(
         lab_layers.Pointwise(2, 2),
         lab_layers.Residual(lab_layers.BatchNorm(2)),
@@ -192,7 +192,9 @@ def test_the_audit_of_a_model_goes_with_its_shrunk_form_and_no_other(tmp_path):
     audit = audit_file(tmp_path / "audit.json", filters)
     options = ["--to", "c", "--audit", audit, "--out", out]
     assert "an audit of other weights" in invoke("export", small, *options).output
-    assert "`shrink` does not make the model of it" in invoke("export", small, *options, "--audited", other).output
+    assert (
+        "the model is not the result of `shrink` on it" in invoke("export", small, *options, "--audited", other).output
+    )
     assert not out.exists()
     assert invoke("export", small, *options, "--audited", filters).exit_code == 0
     assert '"value": 61.2' in out.read_text()

@@ -1,4 +1,4 @@
-"""The emitted C computes what the network does, within its buffers, on every vector width."""
+"""The emitted C computes the network's outputs, within its buffers, for every vector width."""
 
 import re
 import shutil
@@ -54,7 +54,7 @@ def test_every_vector_width_computes_the_same_network(lanes, tmp_path):
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_convolutions_of_any_geometry(data, tmp_path):
-    """Sizes, strides and paddings for which rows, vectors and blocks come out even, and for which they do not.
+    """Sizes, strides and paddings with and without incomplete rows, vectors and blocks.
 
     A sum of n products in float32, in any order, is within n u sum |w| |x| of the exact one, u = 2^-24 (Higham,
     Accuracy and Stability of Numerical Algorithms, 2nd ed., eq. 3.5). Layer upon layer: the n add up, and the sum is
@@ -79,7 +79,7 @@ def test_convolutions_of_any_geometry(data, tmp_path):
 
 @needs_compiler
 def test_nothing_is_allocated_and_nothing_is_kept(tmp_path):
-    """The object file calls no function but these of the C library, and has no data that can be written."""
+    """The object file calls only these functions of the C library, and has no writable data."""
     source, header = to_c(program_of(made("every layer", 1), "int8"), {}, "int8", "net")
     (tmp_path / "net.c").write_text(source)
     (tmp_path / "net.h").write_text(header)
@@ -104,7 +104,7 @@ def test_packed_source_has_only_the_weights_that_are_not_zero():
     assert sum(float(v.strip().removesuffix("f")) != 0 for v in values) == int(net.nonzero()[0])
 
 
-def test_source_says_nothing_of_the_members(tmp_path):
+def test_source_reveals_nothing_about_the_members(tmp_path):
     model = model_of(network("lenet-5", "float32", keep=0.1))
     for form in ("dense", "packed", "int8"):
         files, _ = export_model(model.net, "c", form, about(model, form, licence="MIT"), tmp_path / "net.c")

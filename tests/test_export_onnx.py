@@ -1,4 +1,4 @@
-"""ONNX files compute what the network does, by onnx's own reference evaluator in float64 and by onnxruntime."""
+"""ONNX files compute the network's outputs, by onnx's reference evaluator in float64 and by onnxruntime."""
 
 import json
 
@@ -37,7 +37,7 @@ def test_onnx_in_float64_is_the_network_in_float64(name):
 
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("form", ["packed", "int8"])
-def test_packed_and_int8_weights_unfold_to_the_networks_own(name, form):
+def test_packed_and_int8_weights_expand_to_the_networks_own(name, form):
     net = network(name, keep=0.08)
     x = probes(net.input_shape, 3)
     expected = quantised_network(net) if form == "int8" else net
@@ -71,11 +71,11 @@ def test_onnxruntime_runs_it_at_any_batch_size(name):
             assert difference(run_onnx(data, x), logits(expected, x)) < 1e-5
 
 
-def test_metadata_has_what_a_user_needs_and_nothing_of_the_members(tmp_path):
+def test_metadata_is_complete_and_reveals_nothing_about_the_members(tmp_path):
     model = model_of(network("lenet-5", "float32", keep=0.05))
     labels = list("abcdefg")
-    told = about(model, "int8", {"strongest_attack": "lira"}, labels, "MIT")
-    files, _ = export_model(model.net, "onnx", "int8", told, tmp_path / "net.onnx")
+    metadata = about(model, "int8", {"strongest_attack": "lira"}, labels, "MIT")
+    files, _ = export_model(model.net, "onnx", "int8", metadata, tmp_path / "net.onnx")
     (data,) = files.values()
     found = {entry.key: entry.value for entry in onnx.load_from_string(data).metadata_props}
     assert json.loads(found["labels"]) == labels
@@ -85,7 +85,7 @@ def test_metadata_has_what_a_user_needs_and_nothing_of_the_members(tmp_path):
     assert secrets_in(data) == []
 
 
-def test_a_file_that_computes_something_else_does_not_appear(tmp_path, monkeypatch):
+def test_an_export_with_other_outputs_is_not_written(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     net = network("lenet-5", "float32")
     other = network("lenet-5", "float32")

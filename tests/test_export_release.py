@@ -1,4 +1,4 @@
-"""From training to a release: what leaves the laboratory was audited, and does not name its members."""
+"""From training to a release: exported models were audited and do not identify their members."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def released(tmp_path_factory):
     return folder, said, attacked
 
 
-def test_release_and_export_say_nothing_of_the_members(released):
+def test_release_and_export_reveal_nothing_about_the_members(released):
     folder, *_ = released
     model = load_model(folder / "int8.h5")
     names = [
@@ -55,7 +55,7 @@ def test_release_and_export_say_nothing_of_the_members(released):
         assert "seed" not in text.replace("Seed, split and data files stay with the author", "")
 
 
-def test_the_card_has_the_measured_figures_of_what_ships(released):
+def test_the_card_has_the_measured_figures_of_the_release(released):
     folder, *_ = released
     audit = json.loads((folder / "audit.json").read_text())
     card = json.loads((folder / "net.card.json").read_text())
@@ -77,7 +77,7 @@ def test_the_release_without_audit_says_so(released):
     assert "Not audited" in (folder / "pruned.card.md").read_text()
 
 
-def test_the_users_learn_what_int8_changes_and_that_model_files_name_members(released):
+def test_users_are_warned_that_model_files_identify_members(released):
     _, said, attacked = released
     assert re.search(r"int8 weights; [\d.]+% of 256 random records are in the same class as before", said)
-    assert attacked.splitlines()[-1].startswith("int8.h5 names its members")
+    assert attacked.splitlines()[-1].startswith("int8.h5 identifies its members")

@@ -1,4 +1,4 @@
-"""safetensors and PyTorch code: bitwise the network's weights, by the names and in the layout of PyTorch."""
+"""safetensors and PyTorch code: exactly the network's weights, with PyTorch's names and layout."""
 
 import json
 import runpy
@@ -53,7 +53,7 @@ def test_a_shrunk_network_comes_back_too(tmp_path):
 
 
 def test_weights_have_pytorchs_layout(tmp_path):
-    """A convolution and a dense layer behind Flatten, written out as PyTorch defines them."""
+    """A convolution and a dense layer after Flatten, written out as PyTorch defines them."""
     net = network("lenet-5", "float64")
     tensors = {name: tensor.astype(np.float64) for name, tensor in state_dict(net).items()}
     assert list(tensors) == [
@@ -85,7 +85,7 @@ def test_a_file_that_lies_about_its_architecture_is_refused(tmp_path, change):
 def test_a_file_without_architecture_or_of_other_bytes_is_refused(tmp_path):
     net, path = written("mlp", tmp_path)
     path.write_bytes(to_safetensors(net, {}))
-    with pytest.raises(DataError, match="name its --network"):
+    with pytest.raises(DataError, match="give --network"):
         read_safetensors(path)
     path.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00garbage!")
     with pytest.raises(DataError, match="cannot be read as safetensors"):

@@ -1,4 +1,4 @@
-"""Sparse inference gives the network's outputs, and is sparse where the density says so."""
+"""Sparse inference gives the network's outputs, and is sparse for layers of low density."""
 
 import numpy as np
 import pytest

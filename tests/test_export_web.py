@@ -94,7 +94,7 @@ def test_page_computes_the_network_in_a_browser(name, tmp_path):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium")
-def test_a_script_that_was_put_in_does_not_run(tmp_path):
+def test_an_injected_script_does_not_run(tmp_path):
     page = page_of(network("lenet-5", "float32", keep=0.1), "int8")
     hostile = page.replace("</html>", "<script>document.getElementById('test').textContent = 'owned'</script></html>")
     assert "'owned'" in hostile
@@ -109,16 +109,16 @@ def test_page_refers_to_nothing_outside_of_it():
     assert not re.search(r"https?://|//[a-z]+\.[a-z]|\bsrc=|\bhref=|fetch\(|XMLHttpRequest|import\(", page)
 
 
-def test_text_of_others_cannot_become_markup():
+def test_untrusted_text_cannot_become_markup():
     net = network("mlp", "float32", keep=0.1)
-    told = about(model_of(net), "packed", labels=["</script><b>"] * 7, licence="<b>free</b>")
-    page = to_html([("<i>", program_of(net, "packed"), "packed", told)])
+    metadata = about(model_of(net), "packed", labels=["</script><b>"] * 7, licence="<b>free</b>")
+    page = to_html([("<i>", program_of(net, "packed"), "packed", metadata)])
     assert page.count("</script>") == 1
     assert "<b>" not in page
     assert "<i>" not in page
 
 
-def test_every_byte_of_the_page_says_nothing_of_the_members(tmp_path):
+def test_the_page_reveals_nothing_about_the_members(tmp_path):
     model = model_of(network("lenet-5", "float32", keep=0.1))
     files, _ = export_model(model.net, "web", "int8", about(model, "int8"), tmp_path / "net.html")
     (page,) = files.values()

@@ -30,7 +30,7 @@ PACKED = gzip.compress(CONTENT, 0)  # level 0: as long as the content
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers /mirror/name with `pages["/mirror/name"]`: bytes, (announced length, bytes), or a function that answers;
+    """Serves `pages["/mirror/name"]` at /mirror/name: bytes, (announced length, bytes), or a function that responds;
     404 on anything else."""
 
     daemon_threads = True
@@ -139,7 +139,7 @@ def test_a_bad_mirror_leaves_nothing_and_the_next_is_asked(server, tmp_path, pag
 
 def test_every_failed_mirror_is_named(server, tmp_path):
     server.pages = {f"/b/{NAME}": b"no"}
-    unused = Server()  # a port that nobody answers on, once closed
+    unused = Server()  # once closed, a port without a server
     unused.server_close()
     mirrors = [server.mirror("a"), server.mirror("b"), unused.mirror("c"), "http://"]
     with pytest.raises(DataError) as caught:

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and what was there is replaced only where it is a file."""
+"""Files appear whole or not at all, and only regular files are replaced."""
 
 import contextlib
 import hashlib
@@ -56,7 +56,7 @@ def test_a_file_appears_whole_with_the_usual_permissions(tmp_path, mask, private
     assert names(path.parent) == ["file.txt"]
 
 
-def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
 
@@ -87,7 +87,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 @pytest.mark.parametrize("before", [0o600, 0o640, 0o664])
 def test_a_file_keeps_its_permissions_whatever_the_umask(tmp_path, before):
-    """The report of an audit names members: what its owner had closed stays closed."""
+    """The report of an audit identifies members, so restricted permissions must be kept."""
     path = tmp_path / "a.json"
     path.write_text("{}")
     path.chmod(before)
@@ -145,7 +145,7 @@ def special(kind: str, path: pathlib.Path) -> None:
         ("loop", "is a symbolic link to itself"),
     ],
 )
-def test_what_is_no_file_is_neither_replaced_nor_read(tmp_path, kind, found):
+def test_only_regular_files_are_replaced_or_read(tmp_path, kind, found):
     path = tmp_path / "out.h5"
     special(kind, path)
     before = os.lstat(path)
@@ -167,7 +167,7 @@ def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path):
         check_output(path)
         write_json(1, path)
         assert read_json(path, "") == 1
-    with pytest.raises(ArgumentError, match="names of files have at most 255 bytes"):
+    with pytest.raises(ArgumentError, match="file names have at most 255 bytes"):
         check_output(tmp_path / ("é" * 126 + ".json"))  # 131 characters, 257 bytes
 
 
@@ -200,7 +200,7 @@ def leave_half_written(folder: pathlib.Path) -> None:
     assert killed.returncode == -9
 
 
-def test_what_a_killed_process_left_is_removed_and_no_file_of_a_users(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_and_no_other_files(tmp_path):
     leave_half_written(tmp_path)
     assert len(names(tmp_path)) == 1
     users = [".notes.txt.abcdefgh.txt", ".nanoprune", ".nanoprune-notes", ".results.json.a1b2c3d4.json", "results.json"]
@@ -210,7 +210,7 @@ def test_what_a_killed_process_left_is_removed_and_no_file_of_a_users(tmp_path):
     assert names(tmp_path) == sorted(users)
 
 
-def test_what_another_process_is_writing_is_not_removed(tmp_path):
+def test_a_file_that_another_process_is_writing_is_not_removed(tmp_path):
     with atomic_path(tmp_path / "out.txt") as temporary:
         temporary.write_text("whole")
         other = multiprocessing.get_context("spawn").Process(target=remove_temporaries, args=(tmp_path,))
@@ -228,13 +228,13 @@ def test_a_link_with_the_name_of_a_temporary_file_is_left_alone(tmp_path):
 
 
 def test_a_file_and_then_its_name_are_flushed(tmp_path, monkeypatch):
-    told, fsync, replace = [], os.fsync, os.replace
+    calls, fsync, replace = [], os.fsync, os.replace
 
     def flush(handle: int) -> None:
-        told.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", flush)
-    monkeypatch.setattr(os, "replace", lambda a, b: (told.append("rename"), replace(a, b)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
     write_json(1, tmp_path / "x.json")
-    assert told == ["file", "rename", "folder"]
+    assert calls == ["file", "rename", "folder"]

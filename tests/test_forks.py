@@ -1,4 +1,4 @@
-"""Forked workers where the machine has no room for them, where their parent dies, and what they may write to."""
+"""Forked workers without resources, when their parent dies, and their output streams."""
 
 import errno
 import io
@@ -26,7 +26,7 @@ train_shards(lambda shard, advance: time.sleep(60), 4, 4)
 """
 GROUP = """
 from nanoprune.lab.engine.process_group import ProcessGroup
-with ProcessGroup(4) as team:
+with ProcessGroup(4) as group:
     time.sleep(60)
 """
 
@@ -71,7 +71,7 @@ def test_where_file_descriptors_run_out_it_is_one_line_and_never_a_hang(spare):
 
 
 def test_no_semaphores_and_no_threads_are_needed(monkeypatch):
-    """A container without /dev/shm has no semaphores, one at its limit of processes no further thread."""
+    """A container without /dev/shm has no semaphores; at the limit of processes no thread can start."""
     import _multiprocessing
 
     def none(*_, **__):
@@ -84,8 +84,8 @@ def test_no_semaphores_and_no_threads_are_needed(monkeypatch):
 
 @pytest.mark.parametrize("body", [POOL, GROUP], ids=["pool", "group"])
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_a_worker_forked_in_the_moment_its_parent_dies_ends_too(body, nth, tmp_path):
-    """The death signal is asked for after the fork: a parent that is dead by then will never cause it."""
+def test_a_worker_forked_while_its_parent_dies_ends_too(body, nth, tmp_path):
+    """The death signal is requested after the fork: a parent that has ended by then will never cause it."""
     pids = tmp_path / "pids"
     program = f"""
         import os, signal, time
@@ -119,7 +119,7 @@ def test_a_worker_forked_in_the_moment_its_parent_dies_ends_too(body, nth, tmp_p
 
 
 class Locked(io.StringIO):
-    """A stream as a progress bar's: whoever writes needs its lock."""
+    """A stream like a progress bar's: a writer needs its lock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,13 +134,13 @@ class Locked(io.StringIO):
 def _both(work):
     """Run it in workers of either kind; raise what they raise."""
     train_shards(lambda shard, advance: work(), 2, 2)
-    with ProcessGroup(2) as team:
-        if team.rank:
+    with ProcessGroup(2) as group:
+        if group.rank:
             work()
 
 
 def test_a_worker_writes_to_no_stream_of_its_parent(monkeypatch, capfd):
-    """Not even where another thread held the stream's lock at the fork, as that of a progress bar does 10 times a s."""
+    """Even where another thread held the stream's lock at the fork, as a progress bar does 10 times per second."""
     streams = Locked(), Locked()
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: never lost, never a traceback; ignored ones stay ignored, former handlers come back."""
+"""SIGINT and SIGTERM: never lost, never a traceback; ignored ones stay ignored, previous handlers are restored."""
 
 import os
 import pathlib
@@ -30,7 +30,7 @@ def test_a_signal_after_the_last_check_is_not_lost(number, status):
     with pytest.raises(Stopped) as stopped, interrupt.graceful():
         os.kill(os.getpid(), number)  # and nobody looks again
     assert stopped.value.signal == number
-    assert not interrupt.asked()  # the next run is not stopped by it
+    assert not interrupt.stop_requested()  # the next run is not stopped by it
 
 
 def fail_after(number):
@@ -42,11 +42,11 @@ def fail_after(number):
 def test_another_error_is_not_hidden_by_the_signal(number, status):
     with pytest.raises(ZeroDivisionError), interrupt.graceful():
         fail_after(number)
-    assert not interrupt.asked()
+    assert not interrupt.stop_requested()
 
 
 @both
-def test_former_handlers_come_back(number, status):
+def test_previous_handlers_are_restored(number, status):
     caught, before = [], signal.getsignal(number)
     try:
         signal.signal(number, lambda *_: caught.append(number))
@@ -60,8 +60,8 @@ def test_former_handlers_come_back(number, status):
 
 
 @both
-def test_a_handler_set_by_c_code_comes_back(number, status):
-    """Python knows nothing of it where it was there before Python (None), or came after."""
+def test_a_handler_set_by_c_code_is_restored(number, status):
+    """Python does not know a handler that was set before it started (None), or later by C code."""
     program = """
         import ctypes, os, signal, sys
         from nanoprune.errors import Stopped
@@ -98,7 +98,7 @@ def test_an_ignored_signal_stays_ignored(number, status, how):
         with interrupt.at_once():
             with interrupt.graceful():
                 os.kill(os.getpid(), number)
-                interrupt.refuse_if_asked()
+                interrupt.raise_if_stopping()
             os.kill(os.getpid(), number)
         print("done")
     """
@@ -162,7 +162,7 @@ def test_a_command_without_a_run_ends_at_once_with_one_line(number, status):
 
 @both
 def test_a_signal_while_python_shuts_down_is_not_lost(number, status):
-    """After the last bytecode no Python handler runs any more: the system's own action has to be back."""
+    """After the last bytecode no Python handler runs: the system's default action must be restored."""
     program = """
         import atexit, ctypes, os, runpy, sys
 

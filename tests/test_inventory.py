@@ -1,4 +1,4 @@
-"""What a network consists of, as `info` prints it: counted here by formulas, layer by layer."""
+"""The layers of a network, as printed by `info`: counted here by formulas, layer by layer."""
 
 import json
 import re

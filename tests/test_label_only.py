@@ -1,4 +1,4 @@
-"""The label-only attack: its queries pixel by pixel, its model against another optimiser, what it sees and what not."""
+"""The label-only attack: its queries pixel by pixel, its model against another optimiser, and what it can detect."""
 
 import dataclasses
 import itertools
@@ -62,7 +62,7 @@ def test_features_get_flips_where_they_are_bits_and_else_noise(binary, strengths
     assert any((a != b).any() for a, b in itertools.pairwise(views))
 
 
-def test_data_sets_of_bits_are_told_from_others():
+def test_binary_data_sets_are_recognised():
     x = np.random.default_rng(3).integers(0, 2, (20, 6))
     bits = Dataset.of("bits", x, np.arange(20) % 2, 2)
     grey = Dataset.of("grey", x + (np.arange(20)[:, None] == 3) * 0.5 * (x == 0), np.arange(20) % 2, 2)
@@ -106,7 +106,7 @@ def hidden(rng, n, gap):
 
 
 @pytest.mark.usefixtures("few_epochs")
-def test_it_finds_what_outputs_hide_and_nothing_where_there_is_nothing():
+def test_it_finds_leaks_that_outputs_hide_and_no_others():
     rng = np.random.default_rng(5)
     for gap in (0.3, 0.0):
         found = evaluate(hidden(rng, 200, gap), hidden(rng, 1000, gap), [generator(), generator()])

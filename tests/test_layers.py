@@ -34,7 +34,7 @@ SMALL = st.integers(1, 3)
 
 @st.composite
 def conv_cases(draw):
-    """A layer of either form and an input shape (R, H, C, W, N); often the last rows or columns fill no window."""
+    """A layer, plain or Winograd, and an input shape (R, H, C, W, N); often the last rows or columns fill no window."""
     size, padding = draw(st.integers(1, 4)), draw(st.integers(0, 3))
     sides = st.integers(max(1, size - 2 * padding), 6)
     R, C, N = draw(SMALL), draw(SMALL), draw(SMALL)
@@ -47,7 +47,7 @@ def conv_cases(draw):
 
 @st.composite
 def depthwise_cases(draw):
-    """A layer of either form; images of up to 6 rows, more than one tile of the banded form and often a part of one."""
+    """A layer, plain or banded; images of up to 6 rows: more than one tile of the banded one, often a partial one."""
     size, padding, C = draw(st.integers(1, 4)), draw(st.integers(0, 3)), draw(SMALL)
     sides = st.integers(max(1, size - 2 * padding), 6)
     if draw(st.booleans()):
@@ -66,7 +66,7 @@ def pointwise_cases(draw):
 
 @st.composite
 def pool_cases(draw):
-    """Windows that touch, overlap, or leave gaps, in a frame or without."""
+    """Windows that touch, overlap, or leave gaps, with and without padding."""
     size = draw(st.integers(1, 4))
     padding, sides = draw(st.integers(0, size // 2)), st.integers(size, 9)
     layer = MaxPool(size, draw(st.one_of(st.none(), st.integers(1, 5))), padding)
@@ -75,7 +75,7 @@ def pool_cases(draw):
 
 @st.composite
 def norm_cases(draw):
-    """Images or features with at least two values a channel."""
+    """Images or features with at least two values per channel."""
     R, C, N = draw(SMALL), draw(SMALL), draw(st.integers(2, 6))
     return BatchNorm(C), draw(st.sampled_from([(R, C, N), (R, draw(SMALL), C, draw(SMALL), N)]))
 
@@ -133,7 +133,7 @@ def test_minimal_filter_equals_the_sum_over_the_taps(m, k, seed):
 
 
 def test_nested_loops_equal_scipy():
-    """The reference itself, against a library that knows nothing of our layout."""
+    """The reference itself, against an independent library."""
     rng = np.random.default_rng(0)
     X, W, b = rng.standard_normal((1, 7, 2, 8, 1)), rng.standard_normal((1, 1, 3, 2, 3)), rng.standard_normal((1, 1, 1))
     image, kernel = X[0, ..., 0].transpose(1, 0, 2), W[0, 0].transpose(1, 0, 2)  # (C, H, W), (C, kh, kw)
@@ -175,7 +175,7 @@ def test_depthwise_convolution_equals_nested_loops(case, dtype, seed):
     close(Y, reference.depthwise(X, W, b, layer.size, layer.stride, layer.padding), dtype)
 
 
-def test_depthwise_convolution_is_a_product_of_bands_where_that_form_goes():
+def test_depthwise_convolution_uses_banded_products_where_possible():
     assert type(depthwise_convolution(3, 3, 1, 1, bias=False)) is BandedDepthwise
     assert type(depthwise_convolution(3, 3, 2, 1)) is DepthwiseConv2D
     assert type(depthwise_convolution(3, 3, 1, 3)) is DepthwiseConv2D
@@ -315,7 +315,7 @@ def test_batch_norm_in_training_equals_loops(case, dtype, seed):
     assert Y.dtype == dtype
     close(Y, expected, dtype)
     close(net.batch_state, np.concatenate(statistics, axis=1), dtype)
-    np.testing.assert_array_equal(net.state, state)  # a forward pass alone remembers nothing
+    np.testing.assert_array_equal(net.state, state)  # a forward pass alone updates no running statistic
 
 
 @settings(deadline=None, max_examples=30)
@@ -370,9 +370,9 @@ def test_running_statistics_are_those_of_pytorch():
     close(net.state, np.array([[mean, var]]))
 
 
-def test_a_single_value_a_channel_cannot_be_normalised():
+def test_a_single_value_per_channel_cannot_be_normalised():
     net = Network(BatchNorm(3), (3,), 2)
-    with pytest.raises(ArgumentError, match=r"BatchNorm\(3\) needs at least 2 values a channel in training, got 1"):
+    with pytest.raises(ArgumentError, match=r"BatchNorm\(3\) needs at least 2 values per channel in training, got 1"):
         net.forward(np.ones((2, 3, 1), np.float32), Workspace())
     net.forward(np.ones((2, 3, 1), np.float32), Workspace(training=False))
 
@@ -438,7 +438,7 @@ def test_gradient_of_layers_without_parameters(layer, R, side, N, seed):
     check_gradients(Sequential(layer), (R, side, 2, side, N), seed)
 
 
-def test_only_what_is_asked_for_is_computed():
+def test_only_requested_gradients_are_computed():
     rng = np.random.default_rng(0)
     body = Sequential(Flatten(), Dense(12, 4), Tanh(), Dense(4, 3))
     X, dY = rng.standard_normal((2, 2, 3, 2, 5)), rng.standard_normal((2, 3, 5))
@@ -487,7 +487,7 @@ def test_replicas_together_equal_replicas_alone(dtype):
 
 
 def test_a_workspace_serves_batches_of_changing_size_and_dtype():
-    """The last batch of an epoch is smaller; what a larger one left in the buffers must not show."""
+    """The last batch of an epoch is smaller; remains of a larger one in the buffers must have no effect."""
     rng = np.random.default_rng(0)
     nets, ws = {dtype: everything(dtype) for dtype in (np.float64, np.float32)}, Workspace()
     for N, dtype in ((7, np.float64), (3, np.float64), (8, np.float32), (1, np.float32), (7, np.float64)):

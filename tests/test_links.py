@@ -1,4 +1,4 @@
-"""A link in an HDF5 file is never followed: not by a reader, and not by looking whether a name is there."""
+"""A link in an HDF5 file is never followed: not by a reader, and not by a check whether a name exists."""
 
 import os
 import pathlib
@@ -45,7 +45,7 @@ LINKS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
-    """A file that the reader may read and a stranger may not, and a pipe that keeps its reader waiting."""
+    """A private file that the reader may read, and a pipe that blocks its reader."""
     folder = tmp_path_factory.mktemp("links")
     with h5py.File(folder / "secret.h5", "w") as file:
         file["x"] = np.arange(3.0)
@@ -57,7 +57,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
 @pytest.mark.parametrize("place", ["target_labels", "theta", "a", "a/group/b"])
 @pytest.mark.parametrize("reader", READERS)
 def test_no_reader_follows_a_link(folder, reader, place, link):
-    """target_labels and theta are names that readers look for before they read anything. A reader that opened the pipe
+    """target_labels and theta are names that readers look up before they read anything. A reader that opened the pipe
     would wait for ever."""
     seed, read = READERS[reader]
     path = folder / "x.h5"
@@ -71,7 +71,7 @@ def test_no_reader_follows_a_link(folder, reader, place, link):
         read(path)
 
 
-def test_groups_that_hold_themselves_are_gone_through_once(tmp_path):
+def test_cyclic_groups_are_visited_once(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["a/b/values"] = np.arange(3)
         file["a/again"] = file["a"]
@@ -89,7 +89,7 @@ def test_a_link_behind_a_loop_of_groups_is_found(tmp_path):
         open_hdf5(tmp_path / "x.h5")
 
 
-def test_names_without_an_end_are_not_gone_through(tmp_path, monkeypatch):
+def test_endless_names_are_not_visited(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         for n in range(11):
             file.create_group(str(n))

@@ -120,7 +120,7 @@ def test_gradients_equal_central_differences(seed, R, classes, N):
 
 @settings(deadline=None, max_examples=30)
 @given(SEEDS, st.integers(2, 9), st.data())
-def test_parts_with_the_count_of_the_whole_add_up_to_the_whole(seed, N, data):
+def test_shards_with_the_count_of_the_batch_add_up_to_the_batch(seed, N, data):
     rng = np.random.default_rng(seed)
     cut = data.draw(st.integers(1, N - 1))
     parts = (slice(0, cut), slice(cut, N))

@@ -1,4 +1,4 @@
-"""Masked retraining: what was pruned stays exactly zero, the rest learns."""
+"""Masked retraining: pruned weights stay exactly zero, the others are trained."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_without_a_mask_pruned_weights_come_back(optimizer):
     assert (net.W[pruned] != 0).mean() > 0.5
 
 
-def test_the_mask_is_the_support_at_its_making():
+def test_the_mask_is_the_support_when_it_is_made():
     net = Network(Dense(3, 1), (3,), 2, "float32")
     net.W[...] = [[1.0, 0.0, -2.0], [0.0, -0.0, 1e-45]]
     mask = Mask(net)
@@ -79,7 +79,7 @@ def test_the_mask_is_the_support_at_its_making():
     np.testing.assert_array_equal(net.grad, [[1, 0, 3, 4], [0, 0, 7, 8]])
 
 
-def test_a_mask_that_was_saved_is_the_same_though_a_survivor_is_zero_by_now(tmp_path):
+def test_a_saved_mask_is_restored_although_a_survivor_has_become_zero(tmp_path):
     rng = np.random.default_rng(0)
     net = pruned_network(rng, 0.3, "float32")
     mask = Mask(net)

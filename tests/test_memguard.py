@@ -1,4 +1,4 @@
-"""MemGuard: what its noise may do, and whether it does it."""
+"""MemGuard: the constraints on its noise, and its effect."""
 
 import dataclasses
 import math
@@ -20,8 +20,8 @@ from nanoprune.nn import Dense, Network, ReLU, Sequential, Workspace
 
 
 def guard(classes=4, budget=0.6):
-    """The defence of two classifiers, with small attack networks drawn at random that call every second answer one of
-    a member."""
+    """The defence of two classifiers, with small random attack networks that call about every second output a
+    member's."""
     body = Sequential(Dense(2 * classes, 32), ReLU(), Dense(32, 1))
     h = Network(body, (2 * classes,), 2).initialise([np.random.default_rng(r) for r in range(2)])
     p = softmax(6 * np.random.default_rng(9).standard_normal((2, classes, 200)), axis=1).astype(np.float32)
@@ -51,14 +51,14 @@ def test_memguard_keeps_label_and_budget_and_fools_its_attack_network(rows):
         moved = distortion[r] > 0
         assert (before[moved] * after[moved] <= 1e-4).all()  # the other side, up to rounding in float32
         assert (np.abs(after[moved]) <= np.abs(before[moved]) + 1e-4).all()
-    answers = GUARD(logits)
-    chosen = (answers == q).all(axis=2)
-    np.testing.assert_array_equal(answers[~chosen], p[~chosen])
-    np.testing.assert_array_equal(GUARD(logits), answers)  # the same query, the same answer
+    defended = GUARD(logits)
+    chosen = (defended == q).all(axis=2)
+    np.testing.assert_array_equal(defended[~chosen], p[~chosen])
+    np.testing.assert_array_equal(GUARD(logits), defended)  # the same query, the same output
 
 
-def test_memguard_finds_noise_where_there_is_any_and_tosses_fair_coins():
-    """For three quarters or more of the answers for which one of 20,000 random ones does what the noise is to do."""
+def test_memguard_finds_noise_where_some_exists_and_applies_it_with_the_right_probability():
+    """Noise is found for at least three quarters of the outputs for which one of 20,000 random draws succeeds."""
     logits = 4 * np.random.default_rng(3).standard_normal((2, 400, 4)).astype(np.float32)
     p, q, odds = GUARD.perturbed(logits)
     moved = (q != p).any(axis=2)
@@ -106,7 +106,7 @@ def test_the_gradient_of_memguards_objective():
 
 
 def test_a_fitted_memguard_lowers_its_attack_networks_accuracy(monkeypatch):
-    """Answers of members are sharp, others flat: h tells them apart, and not once noise is added."""
+    """Outputs of members are sharp, others flat: h separates them, but not after noise is added."""
     monkeypatch.setattr(network, "RATES", (1e-3,))
     monkeypatch.setattr(network, "PATIENCE", 5)
     monkeypatch.setattr(module, "STEPS", 40)

@@ -1,4 +1,4 @@
-"""The methods as a shard trains them: pruning by way of larger ratios, and what a recipe refuses."""
+"""The training of methods by a shard: pruning in stages, and the checks of a recipe."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def shard_of(recipe, replicas=2):
 
 
 def test_a_stopped_network_keeps_the_statistics_of_its_epoch():
-    """Replica r stopped after e epochs is what e epochs of training make, parameters and running statistics."""
+    """Replica r stopped after e epochs equals e epochs of training, parameters and running statistics."""
     data = load("digits")
     images = data.x.reshape(-1, 8, 1, 8)
     rows = np.tile(np.arange(40), (2, 1))
@@ -61,7 +61,7 @@ def test_a_stopped_network_keeps_the_statistics_of_its_epoch():
 
 
 @pytest.mark.parametrize("scope", ["layer", "global", "erk"])
-def test_each_ratio_on_the_way_is_a_constraint_of_its_own(scope, monkeypatch):
+def test_each_intermediate_ratio_is_a_constraint(scope, monkeypatch):
     kept = []
 
     def spy(net, budget, real=methods.hard_prune):
@@ -84,7 +84,7 @@ def test_each_ratio_on_the_way_is_a_constraint_of_its_own(scope, monkeypatch):
     assert len(shard.curves["primal_residual"]) == 3 * 2
 
 
-def test_weights_that_were_pruned_on_the_way_may_come_back(monkeypatch):
+def test_weights_pruned_in_an_intermediate_stage_may_return(monkeypatch):
     supports = []
 
     def spy(net, budget, real=methods.hard_prune):
@@ -98,7 +98,7 @@ def test_weights_that_were_pruned_on_the_way_may_come_back(monkeypatch):
     assert (second & ~first).any()
 
 
-def test_a_model_records_the_ratios_on_the_way_and_its_shadows_take_it_too(monkeypatch):
+def test_a_model_records_the_intermediate_ratios_and_its_shadow_models_repeat_them(monkeypatch):
     data = load("digits")
     recipe = small(via=(0.5,))
     pruned = prune_model(train_model(data, recipe, 0, 1), data, recipe, 0.2, 1)
@@ -125,7 +125,7 @@ def test_a_model_records_the_ratios_on_the_way_and_its_shadows_take_it_too(monke
         ({"scope": "global", "keep": ((0.1, 0.2, 0.3),)}, "keep must be one ratio where scope is global"),
     ],
 )
-def test_a_recipe_that_cannot_be_is_refused(changes, message):
+def test_an_invalid_recipe_is_refused(changes, message):
     with pytest.raises(ArgumentError, match=message):
         small(**changes)
 
@@ -147,7 +147,7 @@ def private_experiment(seeds=(0, 1), **changes):
 
 
 @pytest.mark.parametrize("variant", ["dense", "mask", "synflow", "random", "admm", "magnitude"])
-def test_every_variant_takes_the_steps_that_its_statement_counts_and_keeps_what_it_may(variant, monkeypatch):
+def test_every_variant_takes_the_steps_of_its_statement_and_keeps_its_ratio(variant, monkeypatch):
     """Every step of DP-SGD on the members adds noise; nothing else is trained on them."""
     taken, trained_on = [], []
 
@@ -187,7 +187,7 @@ def test_every_variant_takes_the_steps_that_its_statement_counts_and_keeps_what_
 
 @pytest.mark.parametrize("epochs", [lambda batches: batches[:-1], lambda batches: [*batches, batches[0]]])
 def test_a_private_network_whose_steps_differ_from_the_plan_of_its_epsilon_is_refused(epochs, monkeypatch):
-    """One step fewer or more in each epoch: what is told of epsilon would be of another training."""
+    """One step fewer or more in each epoch: the stated epsilon would not hold."""
     monkeypatch.setattr(DPSGD, "batches", lambda self, real=DPSGD.batches: iter(epochs(list(real(self)))))
     with pytest.raises(DataError, match=r"^dp: DP-SGD took \d+ steps, epsilon was computed for 24; the network is not"):
         private_experiment().private("dp", 8.0)
@@ -195,7 +195,7 @@ def test_a_private_network_whose_steps_differ_from_the_plan_of_its_epsilon_is_re
         train_model(load("digits"), small(private=QUICK), 0, 1, epsilon=4.0)
 
 
-def test_masks_that_see_no_record_do_not_depend_on_the_records():
+def test_data_free_masks_do_not_depend_on_the_records():
     """Other records, the same seeds and initial weights: the same support; another seed, another one."""
     data = load("digits")
     other = dataclasses.replace(data, x=data.x[::-1].copy(), y=data.y[::-1].copy())
@@ -210,7 +210,7 @@ def test_masks_that_see_no_record_do_not_depend_on_the_records():
 
 
 def test_old_files_name_the_variant_way():
-    """Model files of before the key was renamed can still be attacked with shadow models of their own kind."""
+    """Model files from before the key was renamed can still be attacked with shadow models of their variant."""
     model = train_model(load("digits"), small(private=QUICK), 0, 1, epsilon=4.0)
     found = train_shadows(model, load("digits"), 6, 1, Progress()).inside
     step = dict(model.steps[0])
@@ -261,7 +261,7 @@ def test_the_control_that_prunes_nothing_keeps_every_weight_under_every_scheme()
         assert trained.curves["loss"].shape == (1, experiment.recipe.pruning_epochs)
 
 
-def test_a_private_model_file_says_what_was_spent_and_is_pruned_by_nobody(tmp_path):
+def test_a_private_model_file_has_its_budget_and_cannot_be_pruned(tmp_path):
     recipe = small(private=QUICK)
     model = train_model(load("digits"), recipe, 0, 1, epsilon=4.0)
     save_model(model, tmp_path / "private.h5")

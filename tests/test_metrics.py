@@ -77,7 +77,7 @@ def test_one_false_positive_in_k_needs_k_nonmembers_where_rounding_is_hard(k):
 
 
 @pytest.mark.parametrize("fpr", [0.0, -0.1, 1.5, math.nan])
-def test_a_rate_that_is_none_is_refused(fpr):
+def test_an_invalid_rate_is_refused(fpr):
     with pytest.raises(ArgumentError, match=r"fpr must lie in \(0, 1\]"):
         tpr_at_fpr(np.ones(3), np.ones(3), fpr)
 
@@ -92,6 +92,6 @@ def test_metrics_without_records_are_refused(metric):
 
 @quick
 @given(hnp.arrays(bool, st.integers(1, 20)), hnp.arrays(bool, st.integers(1, 20)))
-def test_balanced_accuracy_weighs_both_sides_alike(members, nonmembers):
+def test_balanced_accuracy_weighs_both_sides_equally(members, nonmembers):
     true, false = Fraction(sum(members.tolist()), len(members)), Fraction(sum(nonmembers.tolist()), len(nonmembers))
     np.testing.assert_allclose(balanced_accuracy(members, nonmembers), float((true + 1 - false) / 2), rtol=1e-14)

@@ -56,7 +56,7 @@ def smooth_attacker(classes: int, replicas: int) -> Network:
 
 @pytest.fixture
 def small_adversary(monkeypatch):
-    """A game starts with a small adversary: for tests that do not ask how good it is."""
+    """A small adversary: for tests that do not depend on its quality."""
 
     def small(classes: int, replicas: int = 1) -> Network:
         branches = Branches((classes, Dense(classes, 5)), (classes, Dense(classes, 5)))
@@ -128,7 +128,7 @@ def test_a_step_by_hand():
     assert logit(0) > logit(2)  # the members are the ones called members
 
 
-def test_the_adversary_learns_what_is_there_to_learn():
+def test_the_adversary_learns_an_existing_difference():
     rng = np.random.default_rng(1)
     y = rng.integers(0, 3, 400)
     x = rng.standard_normal((400, 3))
@@ -146,7 +146,7 @@ def test_the_adversary_learns_what_is_there_to_learn():
     assert accuracies[-1] > 0.85
 
 
-def test_the_adversary_stays_at_log_2_where_there_is_nothing_to_learn():
+def test_the_adversary_stays_at_chance_without_a_difference():
     """The same outputs and labels for both sets: for any h the loss is -1/2 log h - 1/2 log(1 - h) >= log 2, and one
     of two decisions is right."""
     game = game_on(
@@ -210,10 +210,10 @@ def test_two_threads_do_what_one_does():
     x, y, records = rng.standard_normal((24, 3)), rng.integers(0, 3, 24), np.arange(24).reshape(2, 12)
     one, two, two_again = (game_on(x, y, records, records[::-1], batch=5) for _ in range(3))
     for game, threads in ((one, 1), (two, 2), (two_again, 2)):
-        team = ProcessGroup(threads)
-        game.passes = SharedPasses(game.h, team)
-        share_moments(game.adam, game.h, team)
-        with team:
+        group = ProcessGroup(threads)
+        game.passes = SharedPasses(game.h, group)
+        share_moments(game.adam, game.h, group)
+        with group:
             for _ in range(4):
                 game.maximise(identity(3, replicas=2))
             game.end_epoch()
@@ -279,7 +279,7 @@ def test_the_classifier_takes_gain_from_the_adversary():
 
 
 @pytest.mark.parametrize("inner_steps", [0, -1])
-def test_an_idle_adversary_is_refused(inner_steps):
+def test_an_adversary_without_steps_is_refused(inner_steps):
     with pytest.raises(ArgumentError, match=f"inner_steps must be at least 1, got {inner_steps}"):
         game_on(np.zeros((4, 3)), np.zeros(4, int), np.arange(2)[None], np.arange(2, 4)[None], inner_steps=inner_steps)
 

@@ -1,4 +1,4 @@
-"""Model files: what is written comes back; what is damaged or hostile is refused with the package's own error."""
+"""Model files: round trips, and refusal of damaged and hostile files with the package's own errors."""
 
 import contextlib
 import json
@@ -34,14 +34,14 @@ def test_round_trip(seed, widths, tmp_path_factory):
     assert (back.members, back.reference, back.nonmembers) == (20, 10, 30)
 
 
-def a_model_that_remembers():
+def a_model_with_running_statistics():
     net = build(describe("resnet18", (8, 1, 8), 3, 0.05)).initialise([np.random.default_rng(0)])
     net.state[...] = 1 + np.arange(net.state.size) / 7
     return Model(net, "digits", "ab" * 32, 20, 10, 30, 0, [])
 
 
 def test_running_statistics_and_width_come_back(tmp_path):
-    model = a_model_that_remembers()
+    model = a_model_with_running_statistics()
     save_model(model, tmp_path / "m.h5")
     back = load_model(tmp_path / "m.h5")
     assert back.net.description == model.net.description
@@ -51,14 +51,14 @@ def test_running_statistics_and_width_come_back(tmp_path):
 
 @pytest.mark.parametrize("width", [0.06, 0, -1, 1e9, "0.05", True, None, [5]])
 def test_another_width_than_the_parameters_have_is_refused(width, tmp_path):
-    save_model(a_model_that_remembers(), tmp_path / "m.h5")
+    save_model(a_model_with_running_statistics(), tmp_path / "m.h5")
     set_text(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", width=width))
     refused(tmp_path / "m.h5")
 
 
 @pytest.mark.parametrize("value", [3, [], [[0.5]], [[0.5], [0]], [[0.5, 0.5], [1, 1]], [["a"], ["b"]], [[0.5], [1], 2]])
 def test_a_damaged_standardisation_is_refused(value, tmp_path):
-    save_model(a_model_that_remembers(), tmp_path / "m.h5")
+    save_model(a_model_with_running_statistics(), tmp_path / "m.h5")
     set_text(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", standardise=[[0.5], [0.25]]))
     assert load_model(tmp_path / "m.h5").net.description["standardise"] == [[0.5], [0.25]]
     set_text(tmp_path / "m.h5", "network", changed(tmp_path / "m.h5", standardise=value))
@@ -68,7 +68,7 @@ def test_a_damaged_standardisation_is_refused(value, tmp_path):
 def test_statistics_that_are_missing_too_many_or_impossible_are_refused(tmp_path):
     path = tmp_path / "m.h5"
     for values in (None, np.ones(3, np.float32), np.full(480, np.nan, np.float32), np.full(480, -1, np.float32)):
-        save_model(a_model_that_remembers(), path)
+        save_model(a_model_with_running_statistics(), path)
         with h5py.File(path, "r+") as file:
             assert file["state"].shape == (480,)
             del file["state"]

@@ -19,7 +19,7 @@ def told(monkeypatch, text):
     monkeypatch.setattr(subprocess, "run", lambda command, **how: subprocess.CompletedProcess(command, 0, text, ""))
 
 
-def test_only_what_is_killed_counts_and_what_was_not_run_is_said(monkeypatch, capsys):
+def test_only_killed_mutants_count_and_unrun_ones_are_reported(monkeypatch, capsys):
     told(monkeypatch, TOLD)
     assert mutation_score.main([]) == 1
     lines = capsys.readouterr().out.splitlines()

@@ -50,7 +50,7 @@ def test_parameters_are_views_weights_first():
     assert not (net.biases[0].grad == 9).any()
 
 
-def test_the_layers_that_were_given_are_left_alone():
+def test_the_given_layers_are_not_modified():
     body = Sequential(Dense(2, 2))
     first, second = Network(body, (2,)), Network(body, (2,))
     first.theta[...] = 1
@@ -177,7 +177,7 @@ def test_initialise_has_hes_variance_and_no_bias():
     assert all((p.value == 0).all() for p in net.biases)
 
 
-def test_initialise_needs_one_generator_a_replica():
+def test_initialise_needs_one_generator_per_replica():
     with pytest.raises(ArgumentError, match="generators must be one for each of 2 replicas, got 3"):
         small(2).initialise(generators(3))
 
@@ -197,12 +197,12 @@ def test_samples_of_another_dtype_are_refused(dtype):
         small().forward(np.ones((2, 4, 2, 4, 5), dtype), Workspace())
 
 
-def test_double_precision_samples_do_not_creep_into_a_float32_network():
+def test_float64_samples_are_refused_by_a_float32_network():
     with pytest.raises(ArgumentError, match="X must be float32"):
         small(dtype=np.float32).forward(np.ones((2, 4, 2, 4, 5)), Workspace())
 
 
-def test_what_is_no_array_of_the_device_is_refused():
+def test_an_array_of_another_device_is_refused():
     net, ws = small(), Workspace()
     with pytest.raises(DeviceError, match=r"X is a builtins\.list, expected numpy\.ndarray"):
         net.forward([[1.0]], ws)
@@ -258,7 +258,7 @@ def test_build_keeps_dtype_replicas_and_description():
         (("mlp", (4,), 0), "outputs must be an integer of at least 1, got 0"),
     ],
 )
-def test_networks_that_cannot_be_are_refused(arguments, message):
+def test_invalid_networks_are_refused(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         build(describe(*arguments))
 

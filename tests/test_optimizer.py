@@ -109,8 +109,8 @@ def test_replicas_together_equal_replicas_alone(make):
 
 
 @pytest.mark.parametrize("make", [lambda: SGD(0.9), Adam], ids=["SGD", "Adam"])
-def test_moments_move_as_they_are_where_a_group_begins(make):
-    """Into memory that its processes share, also after steps without a group."""
+def test_moments_are_moved_unchanged_into_shared_memory(make):
+    """Moments are moved into shared memory, also after steps without a group."""
     nets, optimizers = [Network(Dense(2, 3), (2,)) for _ in range(2)], [make(), make()]
     made = []
 

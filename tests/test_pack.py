@@ -590,7 +590,7 @@ def put(name: str, data: object, **how: object):
         (put("images", np.zeros((43, 8, 1, 8), np.uint8), chunks=(CHUNK, 8, 1, 8)), r"expected \(H, 3, W\)"),
         (put("images", None, shape=(43, 9**9, 3, 8), dtype="u1", chunks=(16, 8, 3, 8)), "images asks for"),
         (put("images", np.zeros((43, 8, 3, 8), np.uint8), chunks=(16, 8, 3, 8), compression="gzip"), "images is"),
-        (put("labels", None, shape=(43,), dtype="u2", external="/etc/passwd"), "labels lies in other files"),
+        (put("labels", None, shape=(43,), dtype="u2", external="/etc/passwd"), "labels is stored in other files"),
         (lambda file: file.attrs.__setitem__("train", 44), "official training set of 44 records"),
         (lambda file: file.attrs.__setitem__("train", "all"), "attribute train is object"),
         (lambda file: file.attrs.__setitem__("format", 2), "images is uint8"),  # which is not in chunks there
@@ -631,7 +631,7 @@ def test_a_promise_of_more_than_the_file_holds_is_refused(tmp_path):
         file.create_dataset("chunk_sha256", (-(-count // CHUNK), 32), "u1")
         file.create_dataset("classes", data=np.array([b"cat"]))
         file.attrs["format"], file.attrs["train"] = 1, 1
-    with pytest.raises(DataError, match=r"images asks for [\d,]+ bytes of memory, 0 bytes"):
+    with pytest.raises(DataError, match=r"images declares [\d,]+ bytes of memory for 0 bytes"):
         load_packed(tmp_path / "x.h5", "imagenet")
 
 

@@ -1,4 +1,4 @@
-"""Samples shared out: the same gradients however they are split, the same bits for the same number of processes."""
+"""Data parallelism: equal gradients for any division of the samples, equal bits for equal numbers of processes."""
 
 import copy
 from functools import partial
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.defend import DPSGD
-from nanoprune.lab.engine.passes import OwnColumns, SharedPasses, default_threads, single_threaded_blas
+from nanoprune.lab.engine.passes import LocalColumns, SharedPasses, default_threads, single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.layers import BatchNorm, Residual
 from nanoprune.nn import SGD, Adam, Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
@@ -53,7 +53,7 @@ def run(threads: int, samples: int = N, batches: int = 1):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("samples", [1, 2, N])
 def test_loss_and_gradient_are_those_of_the_whole_batch(threads, samples):
-    """Also with more threads than samples, and on the second batch, when the twins hold the gradients of the first."""
+    """Also with more threads than samples, and on the second batch, when the copies have the gradients of the first."""
     net, X, y, _ = problem(samples)
     ws = Workspace()
     loss, dlogits = cross_entropy(net.forward(X, ws), y)
@@ -73,21 +73,21 @@ def test_the_same_number_of_threads_gives_the_same_bits(threads):
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
 def test_each_process_gets_its_own_part_of_the_samples(threads):
-    """Every sample is somebody's, once, in order, with its weight; with more processes than samples some get none."""
+    """Every sample belongs to one process, in order, with its weight; with too many processes some get no samples."""
     net, *_ = problem()
-    team = ProcessGroup(threads)
-    doer, times, weights = (team.zeros((R, N), np.float64) for _ in range(3))
+    group = ProcessGroup(threads)
+    doer, times, weights = (group.zeros((R, N), np.float64) for _ in range(3))
 
     def objective(net, ws, index, weight, count):
         assert count == N
         net.grad[...] = 0
-        doer[np.arange(R)[:, None], index] = team.rank
+        doer[np.arange(R)[:, None], index] = group.rank
         times[np.arange(R)[:, None], index] += 1
         weights[np.arange(R)[:, None], index] = weight
         return len(index[0])
 
     index, weight = np.stack([np.arange(N), np.arange(N)[::-1]]), np.arange(R * N).reshape(R, N) / 2
-    with SharedPasses(net, team) as passes:
+    with SharedPasses(net, group) as passes:
         assert passes.run(objective, index, weight) == N
     assert (times == 1).all()
     for r in range(R):
@@ -99,16 +99,16 @@ def test_each_process_gets_its_own_part_of_the_samples(threads):
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_processes_share_theta_and_state_and_each_updates_its_columns(threads):
-    """What all columns are in the end, each was written by the process whose it is."""
+    """At the end each column has the value that its process wrote."""
     net = Network(Sequential(BatchNorm(2), Flatten(), Dense(24, 4)), (3, 2, 4), R, np.float64)
-    before, team = net.theta.copy(), ProcessGroup(threads)
-    passes = SharedPasses(net, team)
+    before, group = net.theta.copy(), ProcessGroup(threads)
+    passes = SharedPasses(net, group)
     with passes:
-        net.theta[:, passes.columns] += 1 + team.rank
-        team.barrier()
+        net.theta[:, passes.columns] += 1 + group.rank
+        group.barrier()
         seen = net.theta - before  # in rank 0, what all have written
-        net.state[...] = 5 if team.rank == threads - 1 else net.state
-        team.barrier()
+        net.state[...] = 5 if group.rank == threads - 1 else net.state
+        group.barrier()
     added = np.empty(net.size)
     for rank in range(threads):
         added[rank * net.size // threads : (rank + 1) * net.size // threads] = 1 + rank
@@ -119,7 +119,7 @@ def test_processes_share_theta_and_state_and_each_updates_its_columns(threads):
 
 
 def normalised(threads: int, samples: int = N, dtype: type = np.float64) -> dict[str, np.ndarray]:
-    """Two steps of a network with BatchNorm between convolutions, beside a shortcut and on features."""
+    """Two steps of a network with BatchNorm between convolutions, in a residual block and on features."""
     block = Residual(Sequential(Conv2D(3, 3, 3, padding=1, bias=False), BatchNorm(3)))
     layers = [Conv2D(1, 3, 3, bias=False), BatchNorm(3), ReLU(), block, Flatten(), Dense(48, 4), BatchNorm(4)]
     net = Network(Sequential(*layers), (6, 1, 6), R, dtype).initialise([np.random.default_rng(r) for r in range(R)])
@@ -141,7 +141,7 @@ def normalised(threads: int, samples: int = N, dtype: type = np.float64) -> dict
 @pytest.mark.parametrize("threads", [2, 3, 16])
 @pytest.mark.parametrize("samples", [2, 3, N])
 def test_batch_normalisation_is_of_the_whole_batch(threads, samples):
-    """The number of threads changes nothing but rounding, whatever parts they get, also where some get none."""
+    """The number of threads changes only rounding, for any division, also where some threads get no samples."""
     expected, found = normalised(1, samples), normalised(threads, samples)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-11 * np.abs(value).max(), err_msg=name)
@@ -189,8 +189,8 @@ def with_noise(net):
 @pytest.mark.parametrize("part", PARTS)
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 23), max_size=3).map(sorted))
-def test_a_step_on_columns_touches_those_alone_and_on_all_in_turn_it_is_the_whole_step(part, seed, cuts):
-    """To the last bit. The cuts fall anywhere: before the biases, between them, and where nothing is in between."""
+def test_steps_on_all_columns_in_turn_are_the_whole_step(part, seed, cuts):
+    """To the last bit, for any division: before the biases, between them, and with empty parts."""
     whole, cut = (Network(Sequential(Dense(5, 3), ReLU(), Dense(3, 1)), (5,), 2) for _ in range(2))
     rng = np.random.default_rng(seed)
     theta, grad = rng.standard_normal((2, 2, whole.size)).astype(np.float32)
@@ -200,8 +200,8 @@ def test_a_step_on_columns_touches_those_alone_and_on_all_in_turn_it_is_the_whol
     PARTS[part](whole)(whole)
     step = PARTS[part](cut)
     for start, stop in zip([0, *cuts], [*cuts, cut.size], strict=True):
-        before, own = (cut.theta.copy(), cut.grad.copy()), OwnColumns(cut, slice(start, stop))
-        copy.deepcopy(step)(own) if part in ("Adam", "noise") else step(own)  # which count, or draw: one a process
+        before, own = (cut.theta.copy(), cut.grad.copy()), LocalColumns(cut, slice(start, stop))
+        copy.deepcopy(step)(own) if part in ("Adam", "noise") else step(own)  # which count, or draw: one per process
         for array, was in zip((cut.theta, cut.grad), before, strict=True):
             np.testing.assert_array_equal(
                 np.delete(array, slice(start, stop), 1), np.delete(was, slice(start, stop), 1)
@@ -211,7 +211,7 @@ def test_a_step_on_columns_touches_those_alone_and_on_all_in_turn_it_is_the_whol
     assert (whole.theta != theta).any() or (whole.grad != grad).any()
 
 
-def test_blas_is_held_at_one_thread():
+def test_blas_is_limited_to_one_thread():
     with single_threaded_blas():
         limits = {info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"}
     assert limits == {1}

@@ -25,7 +25,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, m
 
 @settings(deadline=None, max_examples=200)
 @given(POINTS)
-def test_a_front_has_the_points_that_none_beats_and_no_other(points):
+def test_a_front_has_exactly_the_points_that_no_other_beats(points):
     test, attack = (np.array(of, float) for of in zip(*points, strict=True))
     found = front(test, attack).tolist()
 
@@ -85,9 +85,7 @@ def test_where_only_the_leakage_varies_the_interval_is_students(monkeypatch):
 @pytest.mark.parametrize(
     ("seeds", "settings_a", "settings_b", "spread"), [(5, 5, 5, 0.006), (3, 5, 5, 0.006), (5, 8, 4, 0.01)]
 )
-def test_intervals_of_methods_that_do_not_differ_hold_zero_as_often_as_they_say(
-    seeds, settings_a, settings_b, spread, monkeypatch
-):
+def test_intervals_of_equal_methods_have_the_nominal_coverage(seeds, settings_a, settings_b, spread, monkeypatch):
     """Simulated sweeps on one true front: at most 5% of 200 miss, by more than four standard errors never."""
     monkeypatch.setattr(pareto, "DRAWS", 150)
     monkeypatch.setattr(pareto, "GRID", 11)
@@ -161,8 +159,8 @@ def test_families_are_of_the_recipe_and_an_unknown_one_is_refused():
         chosen_sweeps(recipe, ["prune", "nothing"], (0.1,))
 
 
-def test_the_command_measures_goes_on_and_draws(tmp_path):
-    """A small sweep, then one more family: what was measured is not measured again, and another sweep is refused."""
+def test_the_command_measures_resumes_and_draws(tmp_path):
+    """A small sweep, then one more family: existing results are not measured again, and another sweep is refused."""
     small = ["--members", "40", "--reference", "12", "--nonmembers", "40", "--threads", "1", "--out", str(tmp_path)]
     command = [sys.executable, "benchmarks/pareto.py", "digits", "--seeds", "2", "--keep", "0.2", *small]
 

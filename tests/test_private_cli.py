@@ -18,7 +18,7 @@ def run(*arguments):
     return CliRunner().invoke(cli.main, [str(a) for a in arguments])
 
 
-def test_reproduce_spends_the_budget_that_it_was_given_and_says_so(tmp_path):
+def test_reproduce_spends_and_reports_the_given_budget(tmp_path):
     rows = ("--epsilon", 6, "--delta", 1e-4, "--methods", "dp-6+magnitude-0.2")
     result = run("reproduce", "digits", "--out", tmp_path, "--seeds", 1, "--keep", 0.2, "--minmax", 0, *rows, *SMALL)
     assert result.exit_code == 0, result.output
@@ -74,7 +74,7 @@ def test_reproduce_refuses_what_would_have_no_effect_or_fail_late(options, messa
     assert not (tmp_path / "o").exists()
 
 
-def test_a_network_that_mixes_records_has_no_rows_with_dpsgd():
+def test_a_network_that_mixes_records_has_no_methods_with_dpsgd():
     with pytest.raises(ArgumentError, match="resnet18 has BatchNorm"):
         check_private(RECIPES["cifar10"], "default,private")
 

@@ -26,7 +26,7 @@ def network(replicas: int, dtype: str = "float64") -> Network:
 
 
 def elements(dtype: str) -> st.SearchStrategy:
-    """Any finite number, subnormal and huge ones included; few distinct ones half of the time, so that ties occur."""
+    """Any finite numbers, including subnormal and huge ones; few distinct ones half of the time, so that ties occur."""
     width, info = (32, np.finfo(np.float32)) if dtype == "float32" else (64, np.finfo(np.float64))
     edges = [0.0, -0.0, float(info.smallest_subnormal), -float(info.smallest_subnormal), float(info.max)]
     return st.one_of(
@@ -119,7 +119,7 @@ def test_out_may_be_another_array_or_the_argument(problem):
 
 @quick
 @given(vectors_and_k(), st.data(), st.sampled_from([math.nan, math.inf, -math.inf]))
-def test_what_is_no_number_is_refused(problem, data, value):
+def test_nan_and_infinity_are_refused(problem, data, value):
     W, k = problem
     W[data.draw(st.integers(0, len(W) - 1))] = value
     with pytest.raises(ArgumentError, match="the training has diverged"):

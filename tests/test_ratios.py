@@ -1,4 +1,4 @@
-"""Which layer keeps how much: exempt layers, ratios from a file, what recipes refuse, and what is left in the end."""
+"""Keep ratios of layers: exempt layers, ratios from a file, the checks of recipes, and the costs after pruning."""
 
 import io
 import json
@@ -67,7 +67,7 @@ def test_a_ratio_is_of_each_layer_unless_it_is_of_all():
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([0, 1, 3])), min_size=1, max_size=6),
     st.floats(0.01, 1.0),
 )
-def test_erk_deals_out_the_weights_in_proportion_to_the_ends_of_a_layer(sizes, keep):
+def test_erk_allocates_weights_in_proportion_to_fan_in_plus_fan_out(sizes, keep):
     layers = [Dense(i, o) if k == 0 else Conv2D(i, o, k) for i, o, k in sizes]
     weights = [layer.W for layer in layers]
     n = np.array([weight.size for weight in weights])
@@ -78,7 +78,7 @@ def test_erk_deals_out_the_weights_in_proportion_to_the_ends_of_a_layer(sizes, k
 
 
 @pytest.mark.parametrize("keep", [0.0, -0.1, 1.5, float("nan")])
-def test_erk_refuses_what_is_no_share(keep):
+def test_erk_refuses_a_ratio_outside_its_range(keep):
     with pytest.raises(ArgumentError, match=rf"keep must lie in \(0, 1\], got {keep}"):
         erk([Dense(3, 2).W], keep)
 
@@ -87,18 +87,18 @@ def test_erk_keeps_something_of_each_layer_where_the_largest_weights_are_elsewhe
     net = build(describe("mobilenetv2", (32, 3, 32), 10, 0.25)).initialise([np.random.default_rng(0)])
     net.weights[0].value[...] *= 1e-3
     of_all = Budget(net, layer_ratios(net, 0.1, "global"), "global").project(net.W)
-    dealt = Budget(net, layer_ratios(net, 0.1, "erk"), "erk")
-    kept = dealt.project(net.W)
+    budget = Budget(net, layer_ratios(net, 0.1, "erk"), "erk")
+    kept = budget.project(net.W)
     first = net.weights[0].size
     assert (of_all[0, :first] == 0).all()  # a dead network
-    assert sum(dealt.most()) == (kept != 0).sum() <= 24_025
+    assert sum(budget.max_nonzero()) == (kept != 0).sum() <= 24_025
     assert (kept != 0).sum() > 24_025 - len(net.weights)
     # a depthwise kernel reads one channel: 48 + 1 + 3 + 3 to 96 + 16 + 1 + 1 of a 1x1 convolution
     ratios = dict(zip(layer_names(net), layer_ratios(net, 0.1, "erk"), strict=True))
     assert ratios["conv5"] * 432 / (ratios["conv22"] * 96 * 16) == pytest.approx(55 / 114)
 
 
-def test_the_option_has_the_scopes_that_there_are():
+def test_the_option_has_all_scopes():
     (option,) = (p for p in prune_command.params if p.name == "scope")
     assert tuple(option.type.choices) == SCOPES
 
@@ -121,7 +121,7 @@ def test_an_unknown_exempt_layer_is_refused_with_the_list():
 NAMES = ["conv1", "conv2", "dense1", "dense2"]
 
 
-def test_a_file_names_layers_or_their_places(tmp_path):
+def test_a_file_names_layers_or_their_indices(tmp_path):
     path = tmp_path / "keep.json"
     path.write_text('{"dense1": 0.05, "1": 0.5, "dense2": 1}')
     assert read_keep_file(path, NAMES) == (1.0, 0.5, 0.05, 1.0)
@@ -203,7 +203,7 @@ BAD_RECIPES = [
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD_RECIPES)
-def test_what_does_not_go_together_is_refused(changes, message):
+def test_incompatible_settings_are_refused(changes, message):
     with pytest.raises(ArgumentError) as error:
         recipe_for(load("digits"), **changes)
     assert message in str(error.value)
@@ -239,7 +239,7 @@ def test_a_model_says_its_scheme_and_shadows_repeat_it(changes, keep):
     assert sparsity(model).outcome == "void"
 
 
-def test_models_of_before_there_were_schemes_are_unstructured():
+def test_older_models_without_a_scheme_are_unstructured():
     data = load("digits")
     model = pruned_model(recipe_for(data, minmax=0.0), 0.1)
     for name in ("scheme", "exempt"):
@@ -290,7 +290,7 @@ def test_costs_of_odd_sizes_without_a_budget():
 
 
 def test_the_table_cuts_no_number_at_80_columns():
-    """As of VGG16 at 224x224, whose numbers are the longest."""
+    """As for VGG16 at 224x224, whose numbers are the longest."""
     pair = [15_470_264_320, 1_547_026_432]
     row = {
         "layer": "dense1",
@@ -308,7 +308,7 @@ def test_the_table_cuts_no_number_at_80_columns():
     assert text.count("(10.0x)") == 6
 
 
-def test_a_global_budget_asks_nothing_of_a_layer():
+def test_a_global_budget_has_no_ratio_per_layer():
     net = lenet(2)
     budget = Budget(net, [[0.5], [0.1]], "global")
     hard_prune(net, budget)

@@ -1,4 +1,4 @@
-"""Purchase-100 and Texas-100, on small archives written as theirs are described."""
+"""Purchase-100 and Texas-100, on small archives in their documented format."""
 
 import io
 import tarfile

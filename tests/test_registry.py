@@ -1,4 +1,4 @@
-"""The border between core and laboratory, and the register of what others want of a layer."""
+"""The separation of core and laboratory, and the functions that are registered by layer type."""
 
 import importlib
 import pkgutil
@@ -64,7 +64,7 @@ def test_the_list_of_layers_is_complete():
 @pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("function", OF_EVERY_LAYER, ids=lambda of: of.__name__)
 def test_every_layer_is_registered_or_refused_by_name(function, kind):
-    """A new layer fails here until its file says what it does in each room, or why it cannot."""
+    """A new layer fails here until it is registered, or refused with a reason, with each function."""
     assert function.dispatch(kind) not in (function.dispatch(Layer), function.dispatch(object))
 
 
@@ -77,7 +77,7 @@ def test_layers_with_parameters_are_registered_or_refused_by_name(function, kind
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_containers_tell_the_shapes_of_their_parts(name):
+def test_containers_return_the_shapes_of_their_parts(name):
     (kind,) = [kind for kind in LAYERS if kind.__name__ == name]
     assert parts.dispatch(kind) is not parts.dispatch(object)
 
@@ -124,7 +124,7 @@ class Twice(Dense):
     ("body", "count"), [(Sequential(Dense(3, 4), Forgetful(4, 2)), 1), (Branches((3, Twice(3, 2))), 2)]
 )
 def test_dpsgd_refuses_a_layer_that_is_not_clipped_exactly_once(body, count):
-    """Its gradient would be left out of the norm, or counted twice, without a word."""
+    """Its gradient would be left out of the norm, or counted twice, silently."""
     net = Network(body, (3,), 1, np.float64)
     private, ws = DPSGD(1.0, 1.0, seeds=[0]), Workspace(defer=True)
     private.begin(net, np.zeros((1, 9), int), Schedule(epochs=1, batch=3), [], None, None, None)

@@ -1,4 +1,4 @@
-"""What pyproject.toml and requirements.lock promise each other: lower bounds, and exact versions within them."""
+"""pyproject.toml and requirements.lock: lower bounds, and exact versions within them."""
 
 import itertools
 import pathlib
@@ -20,7 +20,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
 def locked(name: str, python: str, platform: str) -> list[Requirement]:
-    """What the lock installs of a package there."""
+    """The version of a package that the lock installs in an environment."""
     where = {"python_version": python, "python_full_version": python + ".0", "sys_platform": platform}
     found = [Requirement(line) for line, _ in LOCKED]
     return [r for r in found if r.name == name and (r.marker is None or Marker(str(r.marker)).evaluate(where))]

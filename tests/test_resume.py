@@ -1,4 +1,4 @@
-"""Training that is interrupted anywhere ends with the bits of training that is not; what diverges is dropped."""
+"""Interrupted training ends with the bits of uninterrupted training; diverged replicas are dropped."""
 
 import contextlib
 import dataclasses
@@ -37,11 +37,11 @@ from nanoprune.schedule import Schedule
 
 
 class Cut(Exception):
-    """The power goes."""
+    """Stands for a power cut."""
 
 
 def quick(**changes):
-    """A recipe that takes a moment: cosine rates, weight decay, momentum, an adaptive rho, a ratio on the way."""
+    """A quick recipe: cosine rates, weight decay, momentum, an adaptive rho, an intermediate ratio."""
     plan = Schedule(epochs=3, batch=16, lr=0.05, decay="cosine", weight_decay=1e-3)
     recipe = recipe_for(load("digits"), members=40, reference=10, nonmembers=40)
     admm = ADMMSettings(rho=0.1, iterations=2, adaptive=True, ratio=1.0)
@@ -52,7 +52,7 @@ def quick(**changes):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_attackers():
-    """Attack networks of a hundredth of the size that stop soon: how well they attack is not tested here."""
+    """Attack networks of a hundredth of the size that stop early: their quality is not tested here."""
 
     def small(classes, replicas=1, dtype="float32"):
         body = Sequential(Dense(2 * classes, 12), ReLU(), Dense(12, 1))
@@ -97,8 +97,8 @@ def a_shard(network, recipe, advance, slot=None, saved=None, solved=lambda row: 
     x = data.x[:80].reshape(80, -1) if network != "vgg16" else np.resize(data.x[:80], (80, 32 * 3 * 32))
     net = build(NETWORKS[network], 2).initialise([np.random.default_rng(r) for r in range(2)])
     rows = np.tile(np.arange(40), (2, 1))
-    records, team = Records(x.reshape(80, *shape), data.y[:80]), ProcessGroup(threads)
-    arguments = (records, rows, rows + 40, rows + 40, recipe, team, advance, solved)
+    records, group = Records(x.reshape(80, *shape), data.y[:80]), ProcessGroup(threads)
+    arguments = (records, rows, rows + 40, rows + 40, recipe, group, advance, solved)
     return Shard("test", net, [0, 1], *arguments, slot=slot, saved=saved)
 
 
@@ -108,7 +108,7 @@ def outcome(shard, status):
 
 
 def go(network, method, recipe, slot=None, until=None, threads=1):
-    """Run a method to its end, or until so many epochs are done in this life; its outcome and how many were."""
+    """Run a method to its end, or for at most so many epochs; return its outcome and the number of epochs."""
     steps, rows = itertools.count(1), []
 
     def advance(replicas):
@@ -129,7 +129,7 @@ def go(network, method, recipe, slot=None, until=None, threads=1):
     threads=st.sampled_from([1, 2, 3]),
 )
 @settings(max_examples=8)
-def test_cut_after_any_epochs_it_ends_with_the_same_bits(method, cuts, every, threads, tmp_path_factory):
+def test_interrupted_after_any_epochs_it_ends_with_the_same_bits(method, cuts, every, threads, tmp_path_factory):
     recipe = quick()
     undisturbed, epochs, rows = go("mlp", method, recipe, threads=threads)
     slot = Slot(tmp_path_factory.mktemp("c"), "s", {}, every)  # every: after each epoch, or never: from the start again
@@ -143,7 +143,7 @@ def test_cut_after_any_epochs_it_ends_with_the_same_bits(method, cuts, every, th
 
 
 @pytest.mark.parametrize(("network", "method"), [("resnet18", "stopped"), ("resnet18", "pruned"), ("vgg16", "dense")])
-def test_running_statistics_and_dropout_go_on_too(network, method, tmp_path):
+def test_running_statistics_and_dropout_are_resumed_too(network, method, tmp_path):
     plan = Schedule(epochs=2, batch=16)
     recipe = quick(dense=plan, prune=plan, retrain=plan, via=())
     threads = 1 if network == "vgg16" else 2  # dropout draws for whole batches
@@ -160,7 +160,7 @@ def test_running_statistics_and_dropout_go_on_too(network, method, tmp_path):
     assert made <= epochs  # of which the first two were not trained again
 
 
-def test_an_epoch_that_was_saved_is_not_trained_again(tmp_path, monkeypatch):
+def test_a_saved_epoch_is_not_trained_again(tmp_path, monkeypatch):
     trained = []
     accuracy = nanoprune.lab.experiment.shard.accuracy
     monkeypatch.setattr(nanoprune.lab.experiment.shard, "accuracy", lambda *a: trained.append(1) or accuracy(*a))
@@ -214,7 +214,7 @@ def thawed(value):
 
 
 class After(Progress):
-    """Raises Cut after so many steps, which are what an earlier life has not made."""
+    """Raises Cut after so many new steps, which no earlier attempt has made."""
 
     def __init__(self, steps):
         self.left = steps
@@ -225,12 +225,12 @@ class After(Progress):
             raise Cut
 
 
-def told(results):
+def comparable(results):
     return {name: value for name, value in results.items() if name != "seconds"}
 
 
-def test_a_comparison_cut_in_every_stage_has_the_same_results(tmp_path):
-    """Every method, curve and attack of `reproduce`, cut again and again, each life a few epochs long."""
+def test_a_comparison_interrupted_in_every_stage_has_the_same_results(tmp_path):
+    """Every method, curve and attack of `reproduce`, interrupted repeatedly, after a few epochs each time."""
     data, recipe = load("digits"), quick(via=(), keep=(0.3,))
     methods = "default,relaxloss,validation-stop,temperature"
     results, curves = reproduce(data, recipe, [0, 1], 1, methods=methods)
@@ -239,13 +239,13 @@ def test_a_comparison_cut_in_every_stage_has_the_same_results(tmp_path):
         with contextlib.suppress(Cut), Run(tmp_path / "run", resume=True, every=0) as run:
             lives += 1
             assert lives < 20
-            # more steps than one stage has: a life first makes up for those of the stage that it comes back to
+            # more steps than one stage has: an attempt first repeats those of the stage that it resumes
             found = reproduce(data, recipe, [0, 1], 1, After(30), run=run, methods=methods)
             run.finish(functools.partial(write_results, *found))
             finished = True
     assert lives > 3
     again, curves_again = found
-    assert told(again) == told(results)
+    assert comparable(again) == comparable(results)
     for method, arrays in curves.items():
         assert set(arrays) == set(curves_again[method])
         for name, values in arrays.items():
@@ -253,7 +253,7 @@ def test_a_comparison_cut_in_every_stage_has_the_same_results(tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_models_that_were_cut_are_the_same(tmp_path):
+def test_interrupted_models_are_the_same(tmp_path):
     data, recipe = load("digits"), quick()
     dense = train_model(data, recipe, 3, 1)
     pruned = prune_model(dense, data, recipe, 0.1, 1)
@@ -278,7 +278,7 @@ def test_models_that_were_cut_are_the_same(tmp_path):
         prune_model(other, data, recipe, 0.1, 1, run=run)
 
 
-def test_shadow_models_go_on_in_the_middle_of_their_training(tmp_path):
+def test_shadow_models_resume_in_the_middle_of_their_training(tmp_path):
     data, recipe = load("digits"), quick(via=())
     dense = train_model(data, recipe, 0, 1)
     pruned = prune_model(dense, data, recipe, 0.1, 1)
@@ -297,7 +297,7 @@ def test_shadow_models_go_on_in_the_middle_of_their_training(tmp_path):
 
 
 def poison(monkeypatch, seed_place, replicas):
-    """Make the initial weights of one replica of fleets of so many so large that its loss is no number."""
+    """Make the initial weights of one replica so large that its loss is not finite, in fleets of `replicas`."""
     initialise = Network.initialise
 
     def spoilt(self, generators):
@@ -331,10 +331,10 @@ def test_a_seed_that_diverges_is_dropped_from_all_methods_and_the_others_are_as_
             assert values.tobytes() == curves_found[method][name].tobytes(), (method, name)
     with Run(tmp_path, resume=True) as run:  # what was dropped stays so
         again, _ = reproduce(data, recipe, [4, 5, 6], threads, run=run, methods=methods)
-    assert told(again) == told(found)
+    assert comparable(again) == comparable(found)
 
 
-def test_where_a_later_method_loses_a_seed_the_earlier_ones_do_without_it_too(monkeypatch):
+def test_a_seed_that_a_later_method_loses_is_dropped_from_earlier_ones_too(monkeypatch):
     data, recipe = load("digits"), quick(keep=(0.3,))
     expected, _ = reproduce(data, recipe, [4, 6], 1)
     train = nanoprune.lab.experiment.shard.train
@@ -358,7 +358,7 @@ def test_where_every_seed_diverges_the_run_fails_and_says_why(monkeypatch):
         train_model(load("digits"), recipe, 0, 1)
 
 
-def test_shadow_models_cannot_spare_one(monkeypatch):
+def test_divergence_of_one_shadow_model_ends_the_attack(monkeypatch):
     data = load("digits")
     model = train_model(data, quick(minmax=0.0), 0, 1)
     poison(monkeypatch, 2, 6)

@@ -1,4 +1,4 @@
-"""A run's folder as a user meets it: refused, gone on with, locked, killed, stopped by signals, and in bad places."""
+"""The folder of a run: refused, resumed, locked, killed, stopped by signals, and in unusable places."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 import cli
 import nanoprune.lab.engine.folder as folder_module
-from benchmarks.kill_resume import kill_and_compare
+from benchmarks.kill_resume import COMMANDS, Trial
 from nanoprune.errors import ArgumentError, DataError, VersionError
 from nanoprune.lab.data import load, make_split
 from nanoprune.lab.engine.folder import Run, identity
@@ -47,7 +47,7 @@ def as_process(*arguments, program="cli.main()", **options):
 
 
 def wait_until(true, process=None):
-    """Until it is; fails where the process ends first."""
+    """Wait until the condition holds; fail where the process ends first."""
     until = time.monotonic() + 120
     while not true():
         assert process is None or process.poll() is None, process.stderr.read()
@@ -65,7 +65,7 @@ def begun(folder, what=None, **options):
 
 
 @pytest.mark.parametrize("trace", ["run.json", "results.json", "checkpoints"])
-def test_a_folder_with_something_of_a_run_is_refused_and_left_alone(trace, tmp_path):
+def test_a_folder_with_files_of_a_run_is_refused_and_unchanged(trace, tmp_path):
     path = tmp_path / "o" / trace
     path.parent.mkdir()
     path.mkdir() if trace == "checkpoints" else path.write_text("{}")
@@ -83,7 +83,7 @@ def test_a_refusal_before_the_run_begins_overwrites_nothing(tmp_path):
     assert (tmp_path / "results.json").read_text() == "{}"
 
 
-def test_other_files_in_the_folder_are_no_run(tmp_path):
+def test_other_files_in_the_folder_are_not_a_run(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     begun(tmp_path)
     begun(tmp_path, overwrite=True)
@@ -115,7 +115,7 @@ def test_a_run_of_another_format_is_refused(tmp_path):
         begun(tmp_path, resume=True)
 
 
-def test_results_that_no_run_is_known_of_cannot_be_gone_on_with(tmp_path):
+def test_results_without_a_run_json_cannot_be_resumed(tmp_path):
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(ArgumentError, match=r"no run\.json"):
         begun(tmp_path, resume=True)
@@ -139,7 +139,7 @@ def test_an_error_before_anything_is_saved_leaves_nothing(tmp_path):
         assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+def test_half_written_files_of_a_killed_run_are_removed(tmp_path):
     begun(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     for name in (".nanoprune-0123456789abcdef.json", "checkpoints/.nanoprune-00ff00ff00ff00ff.h5"):
@@ -155,7 +155,7 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
 
 
 class Killed(BaseException):
-    """The process ends here: nothing that comes after is done."""
+    """Stands for the end of the process: no later code runs."""
 
 
 def kill(*_, **__):
@@ -171,7 +171,7 @@ def model_run(out, **options):
     return Run(out.with_name(f"{out.name}.run"), product=out, **options)
 
 
-def test_what_is_on_the_list_is_removed_and_nothing_else(tmp_path):
+def test_only_listed_files_are_removed(tmp_path):
     """Not even files in `checkpoints` or `finished` that look like ours."""
     others = ["checkpoints/my_other_models.pt", "checkpoints/dense-0-1.h5", "finished/notes.txt", "notes.txt"]
     for name in others:
@@ -195,8 +195,8 @@ PLACES = ["write_json", "remove_noted", "atomic_path", "remove", "os.replace"]
 
 @pytest.mark.parametrize("nth", range(4))
 @pytest.mark.parametrize("place", PLACES)
-def test_killed_anywhere_in_its_end_a_finished_model_is_final(place, nth, tmp_path, monkeypatch):
-    """One budget of DP-SGD, one model: what was once under the final name is what is there after --resume."""
+def test_a_finished_model_is_final_wherever_its_clean_up_is_killed(place, nth, tmp_path, monkeypatch):
+    """One budget of DP-SGD, one model: a file under the final name is unchanged after --resume."""
     out, trained, seen = tmp_path / "m.h5", [], set()
 
     def train(resume):
@@ -237,8 +237,8 @@ def test_killed_anywhere_in_its_end_a_finished_model_is_final(place, nth, tmp_pa
     assert out.read_text() in seen
 
 
-def test_where_a_checkpoint_cannot_be_removed_the_model_is_not_given_out(tmp_path, monkeypatch):
-    """It holds what DP-SGD's noise is drawn from: with that the noise could be taken away from the model."""
+def test_a_model_is_not_released_where_a_checkpoint_cannot_be_removed(tmp_path, monkeypatch):
+    """It has the generators of DP-SGD's noise, with which the noise could be removed from the model."""
     out, unlink = tmp_path / "m.h5", pathlib.Path.unlink
 
     def busy(path, missing_ok=False):
@@ -266,7 +266,7 @@ def finish_after_a_checkpoint(run, out):
 
 @linux
 def test_checkpoints_behind_a_symbolic_link_are_removed_too(tmp_path):
-    """To a larger disk, as users do it."""
+    """Such as a link to a larger disk."""
     out, scratch = tmp_path / "m.h5", tmp_path / "scratch"
     scratch.mkdir()
     (tmp_path / "m.h5.run").mkdir()
@@ -287,19 +287,19 @@ def test_results_that_changed_since_the_run_finished_are_refused(tmp_path):
     for name in ("results.json", "curves.h5"):
         text = (tmp_path / name).read_text()
         (tmp_path / name).write_text(text + " ")
-        with pytest.raises(DataError, match=f"{name}: is not what the finished run wrote; give --overwrite"):
+        with pytest.raises(DataError, match=f"{name}: differs from what the finished run wrote; give --overwrite"):
             begun(tmp_path, {}, resume=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "curves.h5").unlink()
-    with pytest.raises(DataError, match="is not what the finished run wrote"):
+    with pytest.raises(DataError, match="differs from what the finished run wrote"):
         begun(tmp_path, {}, resume=True)
 
 
 @pytest.mark.parametrize("results", [None, 3, {"../m.h5": "0" * 64}, {"m.h5": "0" * 63}, {"run.json": "0" * 64}])
-def test_a_run_json_that_says_nothing_of_the_results_is_refused(results, tmp_path):
+def test_a_run_json_without_the_list_of_results_is_refused(results, tmp_path):
     content = {"format": 1, "finished": True, "identity": {}, "results": results}
     (tmp_path / "run.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="does not say what the finished run wrote"):
+    with pytest.raises(DataError, match="does not list the files of the finished run"):
         begun(tmp_path, {}, resume=True)
 
 
@@ -322,7 +322,7 @@ def test_resume_of_a_finished_model_reads_it_and_of_another_is_refused(tmp_path)
 def test_files_that_a_run_would_write_over_are_refused_without_overwrite(tmp_path):
     (tmp_path / "report.html").write_text("mine")
     options = {"outputs": ("report.html", "roc.svg")}
-    with pytest.raises(ArgumentError, match=r"has report\.html in it; --overwrite writes over it"):
+    with pytest.raises(ArgumentError, match=r"has report\.html in it; --overwrite replaces it"):
         begun(tmp_path, {}, **options)
     begun(tmp_path, {}, overwrite=True, **options)
     begun(tmp_path, {}, resume=True, **options)
@@ -342,13 +342,13 @@ HOLD = """
 
 
 @linux
-def test_two_runs_cannot_be_in_one_folder_and_the_lock_dies_with_its_holder(tmp_path, monkeypatch):
+def test_two_runs_cannot_use_one_folder_and_the_lock_ends_with_its_holder(tmp_path, monkeypatch):
     monkeypatch.setattr("nanoprune.lab.engine.lock.PATIENCE", 0.1)
     words = [sys.executable, "-c", textwrap.dedent(HOLD), tmp_path]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=ENV) as holder:
         assert holder.stdout.readline() == "locked\n"
         for options in ({"resume": True}, {"overwrite": True}, {}):
-            with pytest.raises(DataError, match="another run is at work"):
+            with pytest.raises(DataError, match="another run is using it"):
                 begun(tmp_path, {}, **options)
         holder.kill()
     monkeypatch.setattr("nanoprune.lab.engine.lock.PATIENCE", 5)
@@ -356,8 +356,8 @@ def test_two_runs_cannot_be_in_one_folder_and_the_lock_dies_with_its_holder(tmp_
 
 
 @linux
-def test_who_waits_for_a_run_that_ends_finds_what_it_made(tmp_path):
-    """The run removes the folder that the other one has opened and waits to lock."""
+def test_a_waiting_run_finds_the_results_of_the_one_that_ended(tmp_path):
+    """The run removes the folder that the other one has opened and is waiting to lock."""
     out = tmp_path / "m.h5"
     program = """
         import pathlib, sys, time
@@ -388,7 +388,7 @@ def test_who_waits_for_a_run_that_ends_finds_what_it_made(tmp_path):
 
 @linux
 def test_a_folder_removed_before_it_is_locked_is_not_locked(tmp_path, monkeypatch):
-    """Its name may belong to another folder by then, which nobody would have locked."""
+    """Its name may belong to another folder by then, which would not be locked."""
     folder, flock, removed = tmp_path / "o", fcntl.flock, []
 
     def slow(handle, how):
@@ -408,7 +408,7 @@ def test_a_folder_removed_before_it_is_locked_is_not_locked(tmp_path, monkeypatc
 
 @linux
 def test_the_lock_is_kept_while_a_worker_of_a_killed_run_lives(tmp_path, monkeypatch):
-    """A worker may still write: the next run waits for its end."""
+    """A worker may still write, so the next run waits for its end."""
     monkeypatch.setattr("nanoprune.lab.engine.lock.PATIENCE", 0.1)
     with Run(tmp_path) as run:
         run.begin({})
@@ -426,14 +426,19 @@ def test_the_lock_is_kept_while_a_worker_of_a_killed_run_lives(tmp_path, monkeyp
 # --- killed and stopped ----------------------------------------------------------------------------------------------
 
 
+ALL_SIGNALS = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
+
+
 @linux
-def test_killed_three_times_a_comparison_is_the_same_to_the_bit(tmp_path):
-    assert kill_and_compare(tmp_path, 3, random.Random(0), lambda line: None) == ""
+@pytest.mark.parametrize("command", ["reproduce", "attack", "private"])
+def test_after_signals_at_random_moments_a_run_ends_in_the_same_bits_and_one_budget_has_one_model(command, tmp_path):
+    trial = Trial(tmp_path, COMMANDS[command], ALL_SIGNALS, random.Random(0), lambda line: None)
+    assert trial.test(3) == ""
 
 
 @linux
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_at_the_end_of_an_epoch_and_says_how_to_go_on(number, status, tmp_path):
+def test_a_signal_stops_at_the_end_of_an_epoch_and_prints_how_to_resume(number, status, tmp_path):
     out, whole = tmp_path / "m.h5", tmp_path / "whole.h5"
     with as_process(*TRAIN, "--out", out) as process:
         wait_until((tmp_path / "m.h5.run" / "run.json").exists, process)
@@ -442,8 +447,8 @@ def test_a_signal_stops_at_the_end_of_an_epoch_and_says_how_to_go_on(number, sta
     assert process.returncode == status
     first, last = said.splitlines()
     assert first == "stopping at the end of the epoch; send the signal again to stop at once"
-    assert last.startswith(f"error: stopped by {number.name}; what was done is in {out}.run: ")
-    assert last.endswith("the same command and --resume go on")
+    assert last.startswith(f"error: stopped by {number.name}; the progress is saved in {out}.run: ")
+    assert last.endswith("the same command with --resume continues")
     assert not out.exists()
     assert "--resume" in run(*TRAIN, "--out", out).stderr  # and not begun again by mistake
     resumed = run(*TRAIN, "--out", out, "--resume")
@@ -458,8 +463,8 @@ def test_a_signal_stops_at_the_end_of_an_epoch_and_says_how_to_go_on(number, sta
 
 
 @linux
-def test_the_second_signal_ends_it_and_its_workers_at_once(tmp_path):
-    """In epochs that take a minute: a callback of the program sleeps in every worker."""
+def test_a_second_signal_ends_the_run_and_its_workers_at_once(tmp_path):
+    """Within epochs of a minute: a callback sleeps in every worker."""
     program = """
 import time
 import nanoprune.lab.experiment.shard as m
@@ -498,7 +503,7 @@ def test_a_finished_comparison_is_not_run_again(tmp_path):
     assert "exclude each other" in both.stderr
 
 
-def test_a_run_that_was_killed_once_it_was_finished_still_loses_its_checkpoints(tmp_path, monkeypatch):
+def test_checkpoints_of_a_finished_but_killed_run_are_removed(tmp_path, monkeypatch):
     """Between the line in run.json and the end of their removal."""
     with contextlib.suppress(Killed), Run(tmp_path) as first:
         first.begin({"seed": 1})
@@ -538,7 +543,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     assert run(*options, "--resume").exit_code == 0
 
 
-def test_a_place_that_cannot_be_written_to_is_refused_before_the_work():
+def test_an_unwritable_folder_is_refused_before_the_work():
     for options in (["train", "digits", "--out", "/proc/m.h5"], ["reproduce", "digits", "--out", "/proc/o"]):
         refused = run(*options)
         assert refused.exit_code == 2
@@ -560,7 +565,7 @@ def test_umask_and_locale_change_nothing_but_the_permissions(mask, locale, tmp_p
     assert out.read_bytes() == usual.read_bytes()
 
 
-def test_a_run_that_cannot_have_its_memory_is_told_so_before_it_begins(monkeypatch):
+def test_a_run_that_needs_too_much_memory_is_refused_before_it_begins(monkeypatch):
     recipe = recipe_for(load("digits"))
     net = build(describe("mlp", (64,), 10, [4096, 4096]))
     monkeypatch.setattr("nanoprune.lab.experiment.memory.available", lambda: 10**9)
@@ -573,7 +578,7 @@ def test_a_run_that_cannot_have_its_memory_is_told_so_before_it_begins(monkeypat
 
 
 @linux
-def test_the_free_memory_is_what_the_system_says():
+def test_the_free_memory_is_that_of_the_system():
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < available() <= total
 

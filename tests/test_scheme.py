@@ -1,4 +1,4 @@
-"""Every scheme is the Euclidean projection onto its set, against all supports enumerated; ADMM ends inside of it."""
+"""Every scheme is the Euclidean projection onto its set, checked by enumerating supports; ADMM ends in the set."""
 
 import functools
 import itertools
@@ -29,7 +29,7 @@ def parameter(O: int, kh: int, C: int, kw: int) -> Parameter:
 
 @functools.cache
 def cells_of_groups(scheme: str, O: int, kh: int, C: int, kw: int) -> list[list[list[int]]]:
-    """The cells of a scheme, each a list of groups, each a list of places in W: by loops over kernels and windows."""
+    """The cells of a scheme, each a list of groups, each a list of indices in W: by loops over kernels and windows."""
     cells: dict = {}
     for o, h, c, w in itertools.product(range(O), range(kh), range(C), range(kw)):
         column = (h * C + c) * kw + w
@@ -51,7 +51,7 @@ def square(W: np.ndarray, places: list[int]) -> Fraction:
 
 
 def first(W: np.ndarray, cells: list, k: int) -> np.ndarray:
-    """The support that the definition names: in each cell the k groups of largest norm, then of lowest index."""
+    """The support by definition: in each cell the k groups of largest norm, ties to the lowest index."""
     keep = np.zeros(len(W), bool)
     for groups in cells:
         for g in sorted(range(len(groups)), key=lambda g: (-square(W, groups[g]), g))[:k]:
@@ -98,7 +98,7 @@ def test_the_support_is_the_nearest_of_all(problem):
     assert keep.shape == W.shape
     for groups in cells_of_groups(scheme, *geometry):
         kept = [keep[group] for group in groups]
-        assert all(of.all() or not of.any() for of in kept)  # groups live or die together
+        assert all(of.all() or not of.any() for of in kept)  # groups are kept or pruned as a whole
         chosen = [g for g, of in enumerate(kept) if of.all()]
         assert len(chosen) == min(k, len(groups))  # the budget, exactly
         # the nearest point on a given support is W there, and a larger support is never farther
@@ -108,7 +108,7 @@ def test_the_support_is_the_nearest_of_all(problem):
         assert most - found <= most * Fraction(1, 10**14)  # energies are rounded to float64 before they are compared
     Z = W * keep
     np.testing.assert_array_equal(Z * grouping.support(Z, k), Z)
-    assert np.count_nonzero(Z) <= grouping.most(k)
+    assert np.count_nonzero(Z) <= grouping.max_nonzero(k)
 
 
 @quick
@@ -125,8 +125,8 @@ def test_the_largest_number_of_weights_is_that_of_the_largest_groups(geometry, s
     k = data.draw(st.integers(1, grouping.groups))
     cells = cells_of_groups(scheme, *geometry)
     assert grouping.size == np.prod(geometry)
-    assert isinstance(grouping.most(k), int)
-    assert grouping.most(k) == sum(sum(sorted(map(len, groups))[-k:]) for groups in cells)
+    assert isinstance(grouping.max_nonzero(k), int)
+    assert grouping.max_nonzero(k) == sum(sum(sorted(map(len, groups))[-k:]) for groups in cells)
     assert grouping.groups == max(max(map(len, cells)), int(scheme[2]) if scheme[0].isdigit() else 0)
 
 
@@ -162,7 +162,7 @@ def test_schemes_by_example():
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_what_is_no_number_is_refused(scheme):
+def test_nan_and_infinity_are_refused(scheme):
     for value in (np.nan, np.inf):
         with pytest.raises(ArgumentError, match=r"^W holds NaN or infinity, .* the training has diverged$"):
             parse_scheme(scheme).grouping(parameter(2, 1, 4, 1)).support(np.array([1.0] * 7 + [value]), 1)
@@ -224,7 +224,7 @@ def test_each_replica_and_layer_is_projected_by_its_own_ratio(scheme, seed, repl
         keep = np.concatenate([first(part, cells_of_groups(scheme, *geometry), k_i) for part, geometry, k_i in parts])
         np.testing.assert_array_equal(net.W[r], W[r] * keep)
         assert in_the_set(scheme, net.W[r], ratios[r])
-        assert np.count_nonzero(net.W[r]) <= sum(budget.most(r))
+        assert np.count_nonzero(net.W[r]) <= sum(budget.max_nonzero(r))
     assert budget.support(net.W).dtype == bool
     np.testing.assert_array_equal(net.theta[:, net.weight_count :], biases)  # biases are not pruned
     mask = Mask(net)
@@ -303,7 +303,7 @@ def test_groups_of_float32_are_compared_though_their_squares_are_no_float32(larg
     np.testing.assert_array_equal(found.reshape(2, 4), [[False] * 4, [True] * 4])
 
 
-def test_the_ratio_of_a_scheme_is_its_own():
+def test_a_scheme_with_a_fixed_ratio_refuses_others():
     net = small_net(1, np.random.default_rng(0))
     assert Budget(net, 0.5, scheme="2:4").k == [[2, 2]]
     assert Budget(net, [1, 0.5], scheme="2:4").k == [[4, 2]]

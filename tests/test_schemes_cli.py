@@ -1,4 +1,4 @@
-"""Schemes, exempt layers, ratios from a file and shrink, as a user meets them."""
+"""Schemes, exempt layers, ratios from a file and shrink, on the command line."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def logits(path):
     return load_model(path).net.forward(np.ascontiguousarray(x), Workspace(training=False)).copy()
 
 
-def test_the_table_says_what_was_asked_and_what_is_left(dense, tmp_path):
+def test_the_table_has_requested_and_achieved_ratios(dense, tmp_path):
     out, table = tmp_path / "pruned.h5", tmp_path / "costs.json"
     result = run("prune", dense, "--scheme", "filter", "--keep", 0.3, "--out", out, "--json", table, *SHORT)
     assert result.exit_code == 0, result.output
@@ -79,7 +79,7 @@ def test_shrink_writes_an_ordinary_smaller_model_with_the_same_outputs(scheme, w
     assert "shrunk, which changes no output; attack the one that `shrink` read" in refused.stderr
 
 
-def test_n_m_brings_its_ratio(dense, tmp_path):
+def test_n_m_fixes_its_ratio(dense, tmp_path):
     out = tmp_path / "pruned.h5"
     result = run("prune", dense, "--scheme", "1:4", "--exempt", "none", "--out", out, *SHORT)
     assert result.exit_code == 0, result.output
@@ -140,7 +140,7 @@ BAD = {
     "N:M by way of": (["--scheme", "2:4", "--via", 0.7], "via must be empty"),
     "unknown exempt layer": (["--keep", 0.1, "--exempt", "conv1"], "layers of dense1, dense2, dense3; got 'conv1'"),
     "unknown layer in the file": (["--keep-file", "KEEP"], "no layer 'conv1'; its layers are dense1, dense2, dense3"),
-    "exempt beside one a layer": (["--keep", "0.1,0.2,0.3", "--exempt", "last"], "exempt is for one ratio"),
+    "exempt beside one per layer": (["--keep", "0.1,0.2,0.3", "--exempt", "last"], "exempt is for one ratio"),
     "table over the model": (["--keep", 0.1, "--json", "OUT"], "is named twice"),
 }
 

@@ -1073,11 +1073,11 @@ def test_all_members_of_an_official_training_set_with_the_game():
 def games(monkeypatch):
     """The games that were played, each with the number of steps that its adversary took."""
     found = {}
-    strengthen = MinMax.maximise
+    maximise = MinMax.maximise
 
     def counted(self, f):
         found[self] = found.get(self, 0) + self.inner_steps
-        return strengthen(self, f)
+        return maximise(self, f)
 
     monkeypatch.setattr(MinMax, "maximise", counted)
     return found

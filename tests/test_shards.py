@@ -1,4 +1,4 @@
-"""Replicas in shards: all of them, in order, at once; progress, failures and the death of a worker are told."""
+"""Replicas in shards: all of them, in order, in parallel; progress, failures and the death of a worker are reported."""
 
 import os
 import signal
@@ -75,12 +75,12 @@ def test_shards_fit_the_cache_and_give_no_thread_more_than_its_share(replicas, w
     ("width", "replicas", "threads", "expected"),
     [(1000, 1, 4, 4), (1000, 2, 4, 2), (1000, 3, 4, 1), (1000, 5, 4, 1), (1000, 1, 1, 1), (10, 1, 4, 1)],
 )
-def test_threads_share_samples_where_replicas_leave_them_idle_and_steps_are_large(width, replicas, threads, expected):
+def test_idle_threads_share_samples_where_steps_are_large(width, replicas, threads, expected):
     net = Network(Dense(width, 500), (width,), replicas)  # 500 width multiplications a sample
     assert sample_threads(net, batch=200, threads=threads) == expected
 
 
-def test_no_samples_are_shared_out_where_nothing_can_be_forked(monkeypatch):
+def test_no_samples_are_divided_without_fork(monkeypatch):
     monkeypatch.setattr(sys, "platform", "elsewhere")
     assert sample_threads(Network(Dense(1000, 500), (1000,)), batch=200, threads=4) == 1
 
@@ -103,8 +103,8 @@ def test_threads_below_one_are_refused():
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("size", [1, 2, 9])
-def test_training_shards_return_in_order_and_tell_every_step(threads, size):
-    told = []
+def test_training_shards_return_in_order_and_report_every_step(threads, size):
+    steps_reported = []
 
     def work(shard, advance):
         time.sleep(0.01 * (5 - shard.start))  # the first finish last
@@ -112,9 +112,9 @@ def test_training_shards_return_in_order_and_tell_every_step(threads, size):
             advance(2)
         return np.arange(5)[shard]
 
-    results = train_shards(work, 5, threads, size, told.append)
+    results = train_shards(work, 5, threads, size, steps_reported.append)
     np.testing.assert_array_equal(np.concatenate(results), np.arange(5))
-    assert sum(told) == 6 * len(results)
+    assert sum(steps_reported) == 6 * len(results)
 
 
 @linux
@@ -172,23 +172,23 @@ def test_workers_end_with_their_parent():
     assert gone(killed(program, 2))
 
 
-def test_without_forks_threads_do_it(monkeypatch):
+def test_without_fork_shards_run_in_threads(monkeypatch):
     monkeypatch.setattr(sys, "platform", "elsewhere")
-    told, together = [], threading.Barrier(2, timeout=10)
+    steps_reported, together = [], threading.Barrier(2, timeout=10)
 
     def work(shard, advance):
         together.wait()
         advance(1)
         return os.getpid()
 
-    assert train_shards(work, 4, 2, advance=told.append) == [os.getpid()] * 4
-    assert sum(told) == 4
+    assert train_shards(work, 4, 2, advance=steps_reported.append) == [os.getpid()] * 4
+    assert sum(steps_reported) == 4
 
     def fail(shard, advance):
         together.wait()
         if shard.start == 0:
             raise ZeroDivisionError
-        while True:  # until it is told that another shard has failed
+        while True:  # until it learns that another shard has failed
             time.sleep(0.01)
             try:
                 advance(1)

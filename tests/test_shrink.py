@@ -1,4 +1,4 @@
-"""A network without the units that it does not need is smaller and says the same."""
+"""`shrink` makes a network smaller and keeps its outputs."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ def test_outputs_are_the_same_whatever_was_pruned(problem, scheme, keep):
 
 @quick
 @given(networks())
-def test_what_is_whole_stays_as_it_is(problem):
+def test_unpruned_networks_are_unchanged(problem):
     net, _ = problem
     small = shrink(net)
     assert widths(small) == widths(net)
@@ -140,7 +140,7 @@ def test_a_constant_channel_before_zero_padding_stays_unless_it_is_zero(bias, pa
     says_the_same(net, small, rng)
 
 
-def test_units_that_nothing_reads_go_and_what_only_they_read_goes_too():
+def test_unread_units_are_removed_with_the_units_that_only_they_read():
     net = Network(Sequential(Dense(3, 4), ReLU(), Dense(4, 5), ReLU(), Dense(5, 2)), (3,), 1, "float64")
     rng = np.random.default_rng(3)
     net.theta[...] = rng.standard_normal(net.theta.shape)
@@ -154,7 +154,7 @@ def test_units_that_nothing_reads_go_and_what_only_they_read_goes_too():
     says_the_same(net, small, rng)
 
 
-def test_every_replica_has_a_support_of_its_own():
+def test_every_replica_has_its_own_support():
     rng = np.random.default_rng(4)
     net = random_net([Dense(6, 8), ReLU(), Dense(8, 2)], (6,), rng, R=3)
     hard_prune(net, Budget(net, (0.5, 1.0), scheme="filter"))
@@ -174,14 +174,14 @@ def test_replicas_of_different_sizes_are_refused_by_name():
         shrink(net)
 
 
-def test_a_layer_that_cannot_tell_is_refused_by_name():
+def test_an_unregistered_layer_is_refused_by_name():
     net = random_net([Branches((2, Dense(2, 2)), (1, Dense(1, 1))), Dense(3, 2)], (3,), np.random.default_rng(6))
     with pytest.raises(ArgumentError, match=r"Branches\(.*\) cannot lose units"):
         shrink(net)
 
 
-def test_a_layer_joins_by_telling_how_it_loses_units():
-    """A sum of two branches, as a residual block is: three registered functions, no change in `shrink`."""
+def test_a_layer_takes_part_by_registering_three_functions():
+    """A sum of two branches, like a residual block: three registered functions, no change in `shrink`."""
 
     class Sum(Layer):
         def __init__(self, left, right):

@@ -55,18 +55,18 @@ def prune(net: Network, scheme: str, keep: float) -> None:
 
 
 def test_a_block_that_would_get_a_shortcut_is_refused():
-    """Where widths end up alike by chance, the network that they describe would be another."""
+    """Where widths become equal by chance, they would describe a different network."""
     net = paper_net("mobilenetv2", 8, np.random.default_rng(0))
     prune(net, "channel", 0.5)
-    words = r"mobilenetv2 has no widths for what is left of it; prune a little more .* ends as wide as it begins$"
+    words = r"mobilenetv2 cannot have the remaining widths: .* ends as wide as it begins; prune a little more or less$"
     with pytest.raises(ArgumentError, match=words):
         shrink(net)
 
 
 @pytest.mark.parametrize("scheme", ["filter", "channel"])
 @pytest.mark.parametrize(("name", "side"), PAPER)
-def test_the_papers_networks_are_smaller_and_say_the_same(name, side, scheme, tmp_path):
-    """Before and after a file: a shrunk network is an ordinary model with a width for each layer."""
+def test_the_papers_networks_are_smaller_with_the_same_outputs(name, side, scheme, tmp_path):
+    """Also after saving and loading: a shrunk network is an ordinary model with a width for each layer."""
     rng = np.random.default_rng(0)
     net = paper_net(name, side, rng, dtype="float32")
     prune(net, scheme, 0.6)
@@ -85,7 +85,7 @@ def test_the_papers_networks_are_smaller_and_say_the_same(name, side, scheme, tm
 
 
 @pytest.mark.parametrize(("name", "side"), PAPER)
-def test_what_is_whole_stays_as_it_is(name, side):
+def test_unpruned_networks_are_unchanged(name, side):
     net = paper_net(name, side, np.random.default_rng(1))
     small = shrink(net)
     assert widths(small) == widths(net)
@@ -93,7 +93,7 @@ def test_what_is_whole_stays_as_it_is(name, side):
     np.testing.assert_array_equal(small.state, net.state)
 
 
-def test_in_a_resnet_the_units_between_two_convolutions_go_and_those_of_the_shortcuts_stay():
+def test_in_a_resnet_only_units_inside_of_blocks_are_removed():
     """By hand: of the 20 layers, the first of each block (1, 3, 5, 8, 10, 13, 15, 18) keeps half of its channels."""
     rng = np.random.default_rng(2)
     net = paper_net("resnet18", 8, rng, width=0.125)
@@ -107,8 +107,8 @@ def test_in_a_resnet_the_units_between_two_convolutions_go_and_those_of_the_shor
 
 
 @pytest.mark.parametrize("shift", [-1.0, 1.0])
-def test_a_filter_before_normalisation_goes_where_the_rectifier_leaves_nothing_of_its_shift(shift):
-    """0 in all of the image becomes beta - gamma mean / sigma, and a constant that zeros surround must be 0."""
+def test_a_filter_before_normalisation_is_removed_where_the_rectifier_zeroes_its_shift(shift):
+    """A zero channel becomes beta - gamma mean / sigma; before zero padding only the constant 0 can be folded."""
     rng = np.random.default_rng(3)
     layers = [Conv2D(2, 4, 3, padding=1, bias=False), BatchNorm(4), ReLU(), Conv2D(4, 3, 3, padding=1, bias=False)]
     net = random_net([*layers, BatchNorm(3), GlobalAvgPool(), Dense(3, 2)], (5, 2, 5), rng)
@@ -123,7 +123,7 @@ def test_a_filter_before_normalisation_goes_where_the_rectifier_leaves_nothing_o
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_constant_goes_into_a_bias_where_there_is_one(bias):
+def test_a_constant_is_folded_into_an_existing_bias(bias):
     rng = np.random.default_rng(4)
     layers = [Pointwise(2, 3, bias=True), ReLU6(), Pointwise(3, 4, stride=2, bias=bias), Flatten(), Dense(16, 2)]
     net = random_net(layers, (3, 2, 3), rng)
@@ -158,7 +158,7 @@ def test_every_replica_brings_its_own_statistics():
 
 @st.composite
 def blocks(draw):
-    """A convolution, then blocks of any kind beside a shortcut or not, then pooling and a dense layer."""
+    """A convolution, then blocks of any kind with or without a shortcut, then pooling and a dense layer."""
     rng, channels, side = np.random.default_rng(draw(seeds)), draw(st.integers(1, 4)), 6
     layers: list[Layer] = [Conv2D(2, channels, 3, padding=1, bias=draw(st.booleans())), BatchNorm(channels)]
     for _ in range(draw(st.integers(1, 3))):

@@ -44,8 +44,8 @@ def test_narrowed_is_the_largest_multiplier_that_fits(name, width, data):
 
 
 @pytest.mark.parametrize(("name", "layers"), [("vgg16", 14), ("mobilenetv2", 52), ("resnet18", 20)])
-def test_each_layer_may_have_a_width_of_its_own(name, layers):
-    """Those of a multiplier are the network's own shapes; another number of them is refused, and such as do not fit."""
+def test_each_layer_may_have_its_own_width(name, layers):
+    """The widths of a multiplier give the same shapes; widths of another number, or that do not fit, are refused."""
     usual = describe(name, (32, 3, 32), 10, 0.25)
     widths = widths_of(usual)
     assert len(widths) == layers

@@ -1,4 +1,4 @@
-"""The split: disjoint, of the asked sizes, the same for the same seed, and what the attacker knows is not scored."""
+"""The split: disjoint, of the requested sizes, the same for the same seed; the attacker's records are not scored."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_hash_is_the_same_on_every_machine():  # and for every version of NumPy:
     assert make_split(toy(30), 10, 5, 10, seed=7).sha256 == known
 
 
-def test_indices_cannot_be_written_to():
+def test_indices_are_read_only():
     split = make_split(toy(30), 10, 5, 10, seed=0)
     for part in (split.members, split.reference, split.nonmembers, split.known_members, split.scored_nonmembers):
         with pytest.raises(ValueError, match="read-only"):
@@ -123,6 +123,6 @@ def test_one_record_cannot_be_halved():
         make_split(toy(100, train=1), None, 0, 2, seed=0)
 
 
-def test_numpy_integers_will_do():
+def test_numpy_integers_are_accepted():
     split = make_split(toy(30), np.int64(10), np.int32(5), np.uint8(10), seed=np.int64(7))
     assert split.sha256 == make_split(toy(30), 10, 5, 10, seed=7).sha256

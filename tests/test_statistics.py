@@ -1,4 +1,4 @@
-"""Intervals, tests and bounds: against scipy, counting and formulas written out, and against what each promises."""
+"""Intervals, tests and bounds: against scipy, counting and formulas, and against their nominal error rates."""
 
 import itertools
 import math
@@ -72,7 +72,7 @@ def test_pairing_removes_what_the_seeds_share():
     assert S["high"] - S["low"] < 1e-9
 
 
-def test_intervals_cover_as_often_as_they_say():
+def test_intervals_have_the_nominal_coverage():
     draws = np.random.default_rng(1).normal(0.6, 0.1, (2000, 5))
     intervals = [summary(row) for row in draws]
     covered = np.mean([S["low"] <= 0.6 <= S["high"] for S in intervals])
@@ -112,7 +112,7 @@ def test_clopper_pearson_is_scipys_exact_interval(trials, data, alpha):
 
 @pytest.mark.parametrize("alpha", [0.05, 0.3])
 @pytest.mark.parametrize("trials", [1, 2, 7, 30])
-def test_clopper_pearson_misses_no_more_than_it_says_on_either_side(trials, alpha):
+def test_clopper_pearson_misses_at_most_half_of_alpha_on_either_side(trials, alpha):
     """Exactly: over all outcomes, with their binomial probabilities, for many p."""
     intervals = [clopper_pearson(k, trials, alpha) for k in range(trials + 1)]
     for p in np.linspace(0.005, 0.995, 199):
@@ -210,7 +210,7 @@ def reject(n, m, alpha):
 
 @pytest.mark.parametrize(("n", "m"), [(10, 10), (33, 10), (60, 10), (10, 60), (40, 40)])
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 30, 0.05 / 300])
-def test_decisions_at_chance_are_called_better_no_more_often_than_alpha(n, m, alpha):
+def test_decisions_at_chance_count_as_better_at_most_as_often_as_alpha(n, m, alpha):
     """Exactly, over all outcomes, for rates near 0 and 1 too: there DeLong's variance is 0 by chance."""
     above = reject(n, m, alpha)
     for p in np.linspace(0.005, 0.995, 100):
@@ -220,7 +220,7 @@ def test_decisions_at_chance_are_called_better_no_more_often_than_alpha(n, m, al
 
 @pytest.mark.parametrize(("n", "m"), [(100, 10), (10, 100), (300, 30)])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
-def test_the_auc_of_scores_at_chance_is_seldom_told_from_a_half(n, m, share):
+def test_the_auc_of_scores_at_chance_is_seldom_significant(n, m, share):
     """At the small alphas of many classes, also where most scores tie: as probabilities that round to 1 do."""
     rng, alpha, draws = np.random.default_rng([17, n, m]), 0.01, 3000
     at = -np.inf if not share else stats.norm.ppf(share)
@@ -266,7 +266,7 @@ def test_balanced_accuracy_intervals_cover():
     st.sampled_from([0.0, 0.0, 1.0, 3.0]),
     st.sampled_from([0.01, 0.05, 0.3]),
 )
-def test_epsilon_bound_is_the_recipe_by_counting(members, nonmembers, gap, alpha):
+def test_epsilon_bound_equals_counting(members, nonmembers, gap, alpha):
     expected = epsilon_bound(members + gap, nonmembers, alpha)
     assert epsilon_lower_bound(members + gap, nonmembers, alpha) == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
@@ -301,7 +301,7 @@ def test_epsilon_bound_knows_no_order_of_the_records(members, nonmembers, random
 
 
 def randomised_response(rng, n, m, epsilon, jitter):
-    """Scores that are epsilon-private record by record, the worst that there are: likelihood ratio e^epsilon."""
+    """Scores that are epsilon-private for each record, in the worst case: likelihood ratio e^epsilon."""
     truth = np.exp(epsilon) / (1 + np.exp(epsilon))
     members, nonmembers = (rng.random(n) < truth) * 1.0, (rng.random(m) > truth) * 1.0
     return members + jitter * rng.random(n), nonmembers + jitter * rng.random(m)
@@ -312,7 +312,7 @@ def randomised_response(rng, n, m, epsilon, jitter):
 @pytest.mark.parametrize(("n", "m"), [(80, 80), (120, 40), (30, 150)])
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])
 def test_epsilon_bound_is_seldom_above_the_truth(epsilon, n, m, jitter, coins):
-    """Also where members and non-members are not as many, and who is a member was tossed for."""
+    """Also with unequal numbers of members and non-members, and with random membership."""
     rng, alpha, draws = np.random.default_rng([5, n, m, int(epsilon)]), 0.2, 250
     bounds = []
     for _ in range(draws):
@@ -333,7 +333,7 @@ def test_epsilon_bound_comes_near_the_truth_with_many_records():
         assert epsilon - 0.1 < bounds[-1] < epsilon
 
 
-def test_epsilon_bound_of_scores_that_say_nothing_is_mostly_zero():
+def test_epsilon_bound_of_uninformative_scores_is_mostly_zero():
     rng = np.random.default_rng(7)
     bounds = [epsilon_lower_bound(rng.normal(size=60), rng.normal(size=60)) for _ in range(400)]
     assert np.mean(np.array(bounds) == 0) >= 0.95 - sampling_error(0.95, 400)
@@ -371,7 +371,7 @@ def test_a_delta_never_raises_the_bound(members, nonmembers):
 @pytest.mark.parametrize(("n", "m"), [(80, 80), (120, 40), (30, 150)])
 @pytest.mark.parametrize("mu", [0.0, 1.0])
 def test_gaussian_bound_is_seldom_above_the_truth(mu, n, m):
-    """Record by record the Gaussian mechanism of mu, the worst that its trade-off curve allows."""
+    """The Gaussian mechanism of mu for each record: the worst case of its trade-off curve."""
     rng, alpha, draws, above = np.random.default_rng([19, n, m]), 0.2, 200, 0
     for _ in range(draws):
         inside = rng.binomial(n + m, n / (n + m))
@@ -388,7 +388,7 @@ def test_gaussian_bound_is_above_the_other_where_the_mechanism_is_gaussian():
 
 
 @pytest.mark.parametrize("alpha", [0.6, 0.9])
-def test_one_right_guess_excludes_what_makes_it_less_likely_than_alpha(alpha):
+def test_one_right_guess_excludes_a_mu_that_makes_it_less_likely_than_alpha(alpha):
     """The best guess of one record is right with probability Phi(mu / 2)."""
     assert stats.norm.cdf(gaussian_mu_bound(1, 1, 1, alpha) / 2) == pytest.approx(alpha)
 
@@ -404,7 +404,7 @@ def test_the_gaussian_delta_is_the_integral(mu, epsilon):
 
 
 def test_the_bound_of_many_models_by_hand():
-    """All models that trained on the record are named, and no other: the limit of the error is 1 - (alpha/2)^(1/n)."""
+    """All models are classified right: the limit of the error is 1 - (alpha/2)^(1/n)."""
     wrong = 1 - 0.025 ** (1 / 50)
     assert epsilon_of_runs(50, 50, 0, 50) == pytest.approx(math.log((1 - wrong) / wrong))
     assert epsilon_of_runs(50, 50, 0, 50, delta=0.1) == pytest.approx(math.log((1 - wrong - 0.1) / wrong))
@@ -453,7 +453,7 @@ def test_the_share_of_positive_effects_by_counting(P, n, size, alpha, seed):
 @pytest.mark.parametrize("P", [3, 8])
 @pytest.mark.parametrize(("positive", "negative", "size"), [(0, 0, 0), (0.3, 0.7, 0.7), (0.1, 0, 3), (0.6, 0.4, 3)])
 def test_the_interval_of_the_share_covers_it(P, positive, negative, size):
-    """Also where there is no effect at all: half of the records look positive, and none is."""
+    """Also without any effect: half of the records appear positive, and none is."""
     rng, n, draws, alpha, covered, looks = np.random.default_rng([8, P]), 200, 400, 0.2, 0, []
     truth = np.repeat(
         [1.0, -1.0, 0.0], [round(positive * n), round(negative * n), n - round((positive + negative) * n)]
@@ -469,7 +469,7 @@ def test_the_interval_of_the_share_covers_it(P, positive, negative, size):
 
 @pytest.mark.parametrize("kind", ["one measurement off", "all measurements off"])
 @pytest.mark.parametrize("P", [4, 8])
-def test_what_the_records_of_a_measurement_share_is_no_effect(P, kind):
+def test_an_error_that_records_share_is_not_an_effect(P, kind):
     """No record has an effect, but one measurement moves all records by 3 standard deviations, or each by some."""
     rng, n, draws, alpha, missed = np.random.default_rng([18, P]), 300, 300, 0.1, 0
     for _ in range(draws):
@@ -551,7 +551,7 @@ TWO, NONE = np.array([0.0, 1.0]), np.zeros(0)
         lambda alpha: epsilon_lower_bound(TWO, TWO, alpha),
     ],
 )
-def test_an_alpha_that_is_none_is_refused(call, alpha):
+def test_an_invalid_alpha_is_refused(call, alpha):
     with pytest.raises(ArgumentError, match=rf"^alpha must lie between 0 and 1, got {alpha}$"):
         call(alpha)
 

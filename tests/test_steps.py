@@ -1,4 +1,4 @@
-"""The steps of a model: what the package writes is accepted, and whatever else is in a file ends in one line."""
+"""The steps of a model: those that the package writes are accepted, all others are refused in one line."""
 
 import copy
 import dataclasses
@@ -57,7 +57,7 @@ def test_every_recipe_of_the_package_fits(recipe):
 
 
 def test_the_schema_names_every_setting():
-    """A setting that is added to a recipe and not to the schema would reach `attack` unchecked."""
+    """A setting of a recipe that the schema does not have would reach `attack` unchecked."""
     for schema, of in ((SCHEDULE, Schedule), (ADMM, ADMMSettings), (PRIVATE, Private)):
         assert set(schema) == {field.name for field in dataclasses.fields(of)}
     for steps in WRITTEN.values():
@@ -71,7 +71,7 @@ HOSTILE = (-1, 0, float("nan"), float("inf"), 1e300, -1e300, 10**30, 10**400, No
 
 
 def places(value, path=()):
-    """The way to every value in plain data."""
+    """The path to every value in plain data."""
     yield path
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, entry in inside:
@@ -94,8 +94,8 @@ def changed(value, path, new):
 
 @settings(max_examples=600, deadline=None)
 @given(st.data())
-def test_whatever_is_in_the_steps_their_readers_get_clean_data_or_a_data_error(data):
-    """Every value of every step, by every hostile one: what passes the schema is a recipe, or refused in one line."""
+def test_readers_of_steps_get_valid_data_or_a_data_error(data):
+    """Every value of every step replaced by every hostile one: the result is a valid recipe, or refused in one line."""
     steps = plain(data.draw(st.sampled_from([s for n, s in WRITTEN.items() if n not in ("shrunk", "imported")])))
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from([p for p in places(steps) if p] or [()]))
@@ -136,7 +136,7 @@ def test_whatever_is_in_the_steps_their_readers_get_clean_data_or_a_data_error(d
         ((), {}, r"model\.steps is \{\}, expected a list of at most 100"),
     ],
 )
-def test_the_field_and_what_would_do_are_named(path, new, message):
+def test_errors_name_the_field_and_valid_values(path, new, message):
     steps = changed(
         plain(WRITTEN["pruned"]) if len(path) != 3 else [WRITTEN["trained"][0], WRITTEN["pruned"][1]], path, new
     )
@@ -151,7 +151,7 @@ def test_the_split_is_checked_too(name):
             check_about(changed(about([]), (name,), new), "m.h5")
 
 
-def test_files_of_before_there_were_schemes_and_losses_are_read():
+def test_older_files_without_schemes_and_losses_are_read():
     steps = plain(WRITTEN["pruned"])
     for name in ("scheme", "exempt", "status", "adversary"):
         del steps[1][name]

@@ -10,7 +10,7 @@ import random
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoprune.errors import ArgumentError, DataError
@@ -77,7 +77,8 @@ def test_each_column_is_taken_for_what_it_is(tmp_path):
     assert "the same value in all records): site" in lines
     assert data.class_names == ("ill", "well")
     assert [data.class_names[c] for c in data.y] == [row["outcome"] for row in PATIENTS]
-    assert data.groups.tolist() == [i // 3 for i in range(N)]
+    assert len(set(zip(data.groups.tolist(), [i // 3 for i in range(N)], strict=True))) == N // 3  # one to one
+    assert set(data.groups.tolist()) == set(range(N // 3))
     assert data.groups.dtype == np.int64
 
 
@@ -219,7 +220,12 @@ def test_a_damaged_parquet_file_and_a_promise_are_refused(tmp_path):
         load(str(path), label="c0")
 
 
-@given(st.binary(max_size=3000), st.integers(1, 4), st.sampled_from([gzip.compress, lzma.compress]))
+def xz(data):
+    return lzma.compress(data, preset=0)
+
+
+@settings(max_examples=40)
+@given(st.binary(max_size=3000), st.integers(1, 4), st.sampled_from([gzip.compress, xz]))
 def test_unpacking_gives_what_was_packed_in_any_number_of_streams(data, streams, pack):
     packed = b"".join(pack(data) for _ in range(streams))
     assert unpacked(packed, streams * len(data), "f") == streams * data
@@ -233,7 +239,7 @@ def test_unpacking_gives_what_was_packed_in_any_number_of_streams(data, streams,
 
 def test_a_small_file_unpacks_to_no_more_than_its_bound(tmp_path, monkeypatch):
     monkeypatch.setattr("nanoprune.lab.storage.unpack.FREE", 1 << 20)
-    for name, pack in (("b.csv.gz", gzip.compress), ("b.csv.xz", lzma.compress)):
+    for name, pack in (("b.csv.gz", gzip.compress), ("b.csv.xz", xz)):
         with (
             open_unpacked(written(tmp_path / name, pack(bytes(1 << 22)))) as file,
             pytest.raises(DataError, match="unpacks to more"),
@@ -378,13 +384,13 @@ def test_a_column_name_cannot_write_to_the_terminal(tmp_path):
 
 
 def test_memory_is_a_small_multiple_of_the_text(tmp_path):
-    """A line of a thousand empty fields is a thousand bytes."""
+    """A line of 300 empty fields is 300 bytes."""
     import tracemalloc
 
-    content = (",".join(f"c{j}" for j in range(1000)) + "\n").encode() + (b"," * 999 + b"\n") * 3000
+    content = (",".join(f"c{j}" for j in range(300)) + "\n").encode() + (b"," * 299 + b"\n") * 2000
     tracemalloc.start()
     columns = parse_csv(io.BytesIO(content), "t")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(columns) == 1000
-    assert peak < 20 * len(content) + (1 << 26)
+    assert len(columns) == 300
+    assert peak < 12 * len(content)

@@ -1,4 +1,4 @@
-"""Foreign text in messages: on one line, within its length, with nothing in it that a terminal obeys."""
+"""Untrusted text in messages: on one line, of bounded length, without control characters."""
 
 import unicodedata
 
@@ -12,7 +12,7 @@ HOSTILE = st.text(st.characters(categories=("Cc", "Cf", "Cs", "Zl", "Zp", "Lu", 
 
 
 @given(HOSTILE, st.integers(3, 300))
-def test_nothing_that_a_terminal_obeys_is_left_and_the_length_holds(text, most):
+def test_no_control_characters_remain_and_the_length_is_bounded(text, most):
     shown = printable(text, most)
     assert len(shown) <= most
     assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -20,7 +20,7 @@ def test_nothing_that_a_terminal_obeys_is_left_and_the_length_holds(text, most):
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=200))
-def test_plain_text_stays_as_it_is(text):
+def test_plain_text_is_unchanged(text):
     assert printable(text) == text
 
 

@@ -1,4 +1,4 @@
-"""Weights of others: a safetensors file with torchvision's names gives the network that PyTorch has, or is refused."""
+"""Imported weights: a safetensors file with torchvision's names gives PyTorch's network, or is refused."""
 
 import dataclasses
 import json
@@ -79,8 +79,8 @@ def _safetensors():
 
 
 @pytest.mark.usefixtures("_safetensors")
-def test_every_tensor_arrives_where_it_belongs(tensors, tmp_path):
-    """Element by element; the names are sorted, as safetensors does, so that the order in the file says nothing."""
+def test_every_tensor_is_assigned_to_its_parameter(tensors, tmp_path):
+    """Element by element; the names are sorted, as in safetensors, so the order in the file does not matter."""
     path = write(tmp_path / "w.safetensors", dict(sorted(tensors.items())))
     net = import_model(path, "resnet18", 64, WIDTH).net
     assert net.output_shape == (7,)
@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_refused_by_name(tensors, tmp_path, change, words):
 
 
 @pytest.mark.usefixtures("_safetensors")
-def test_names_and_shapes_of_a_stranger_reach_no_terminal_as_they_are(tensors, tmp_path):
+def test_untrusted_names_and_shapes_are_escaped(tensors, tmp_path):
     """A name with escapes, thousands of names, a shape of thousands of axes."""
     name = "\x1b]0;pwn\x07\x1b[31m"
     many = {f"{name}{i}{'x' * 100}": np.zeros(1, np.float32) for i in range(2000)}
@@ -192,7 +192,7 @@ def test_the_command_writes_a_model_that_info_reads(tensors, tmp_path):
     ],
 )
 def test_a_mean_that_no_image_between_0_and_1_has_is_refused(tensors, tmp_path, mean, std, words):
-    """ImageNet's, of images in [0, 255] (torchvision times 255): the network would be blind, without a word."""
+    """ImageNet's mean for images in [0, 255] (torchvision's times 255) would silently make the network useless."""
     path = write(tmp_path / "w.safetensors", tensors)
     with pytest.raises(ArgumentError, match=re.escape(words)):
         import_model(path, "resnet18", 64, WIDTH, [mean, std])

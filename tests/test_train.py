@@ -1,4 +1,4 @@
-"""Algorithm 1: against training by hand, the same twice, alone and in a fleet, and all of its parts together."""
+"""Algorithm 1: against training by hand, repeated, alone and in a fleet, and all of its parts together."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ class Spy(Records):
 
 @pytest.fixture
 def small_adversary(monkeypatch):
-    """A game starts with a small adversary: for tests that do not ask how good it is."""
+    """A small adversary: for tests that do not depend on its quality."""
 
     def small(classes: int, replicas: int = 1) -> Network:
         branches = Branches((classes, Dense(classes, 8)), (classes, Dense(classes, 8)))
@@ -152,14 +152,14 @@ def test_each_member_is_used_once_in_each_epoch(replicas, count, batch, epochs, 
     x, y = blobs(30)
     rng = np.random.default_rng(0)
     members = np.stack([rng.choice(30, count, replace=False) for _ in range(replicas)])
-    net, team = Network(Dense(6, 3), (6,), replicas), ProcessGroup(threads)
-    used = team.zeros((replicas, 30), np.int64)  # how often each record was
-    calls = team.zeros((threads,), np.int64)  # of each process
+    net, group = Network(Dense(6, 3), (6,), replicas), ProcessGroup(threads)
+    used = group.zeros((replicas, 30), np.int64)  # how often each record was
+    calls = group.zeros((threads,), np.int64)  # of each process
 
     class Counted(Records):
         def batch(self, index, ws):
             np.add.at(used, (np.arange(replicas)[:, None], index), 1)
-            calls[team.rank] += 1
+            calls[group.rank] += 1
             return super().batch(index, ws)
 
     expected = np.stack([np.isin(np.arange(30), row) for row in members])  # (replicas, 30)
@@ -170,7 +170,7 @@ def test_each_member_is_used_once_in_each_epoch(replicas, count, batch, epochs, 
         members,
         Schedule(epochs, batch=batch),
         seeded(replicas),
-        group=team,
+        group=group,
         on_epoch=lambda epoch, losses: snapshots.append(used.copy()),
     )
     assert len(snapshots) == epochs
@@ -184,7 +184,7 @@ def test_each_member_is_used_once_in_each_epoch(replicas, count, batch, epochs, 
 
 
 def run(part: str, replicas: slice = slice(0, 3), threads: int = 1, epochs: int = 4):
-    """One small training of some of three replicas: theta, losses, and what the parts kept."""
+    """One small training of some of three replicas: theta, losses, and the states of the parts."""
     x, y = blobs(60)
     records, members = Records(x, y), np.stack([np.arange(60)[r::2][:25] for r in range(3)])[replicas]
     reference = np.stack([np.arange(60)[1 - r % 2 :: 2] for r in range(3)])[replicas]
@@ -345,12 +345,12 @@ def test_more_iterations_than_epochs_are_refused():
         ({"decay": "linear"}, "schedule must be one of constant, step, cosine, got 'linear'"),
     ],
 )
-def test_a_schedule_that_cannot_be_is_refused(bad, message):
+def test_an_invalid_schedule_is_refused(bad, message):
     with pytest.raises(ArgumentError, match=message.replace(".", r"\.")):
         Schedule(**{"epochs": 3} | bad)
 
 
-def test_as_many_rates_as_replicas():
+def test_one_rate_per_replica():
     x, y = blobs(12)
     with pytest.raises(ArgumentError, match="lr must be one number or one for each of 2 replicas, got 3"):
         train(mlp(2), Records(x, y), np.tile(np.arange(12), (2, 1)), Schedule(1, lr=(0.1, 0.1, 0.1)), seeded(2))
@@ -373,7 +373,7 @@ def test_a_loss_that_is_nan_names_method_replica_and_iteration():
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_learning_rate_that_is_too_high_ends_in_an_error(threads):
-    """In a team all see it, and rank 0 raises it."""
+    """In a group all processes see the error, and rank 0 raises it."""
     (x, y), members, plan = blobs(40), np.arange(40).reshape(2, 20), Schedule(3, lr=1e20)
     with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=r"unprotected: the loss of replica [01] is"):
         train(mlp(2), Records(x, y), members, plan, seeded(2), name="unprotected", group=ProcessGroup(threads))

@@ -1,4 +1,4 @@
-"""What the checks of a comparison say, against counting and against results that were spoilt on purpose."""
+"""The validity checks of a comparison, against counting and on results that were corrupted on purpose."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The certificate passes, and a package with a mistake in it does not."""
+"""The certificate passes, and fails for a package with a mistake."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ def test_every_check_passes(checks):
     assert [check.line() for check in checks if not check.passed] == []
 
 
-def test_names_are_unique_and_cover_what_an_auditor_asks_for(checks):
+def test_names_are_unique_and_cover_every_subject(checks):
     names = [check.name for check in checks]
     assert len(set(names)) == len(names)
     layers = ("Dense", "Conv2D", "MaxPool", "ReLU", "Tanh", "Flatten", "Dropout", "Branches", "Sequential", "LeNet-5")
@@ -91,13 +91,13 @@ def test_a_penalty_without_the_dual_variable_is_reported(monkeypatch):
     assert failed() == ["gradient of the ADMM penalty"]
 
 
-def test_a_projection_that_breaks_ties_the_other_way_is_reported(monkeypatch):
+def test_a_projection_with_reversed_ties_is_reported(monkeypatch):
     project = certificate.project
     monkeypatch.setattr(certificate, "project", lambda W, k: project(W[::-1], k)[::-1])
     assert failed() == ["projection with ties, every k, all supports"]
 
 
-def test_a_check_that_raises_is_reported_and_the_others_go_on(monkeypatch, checks):
+def test_a_check_that_raises_is_reported_and_the_others_continue(monkeypatch, checks):
     def forward(self, X, ws):
         raise ZeroDivisionError("broken")
 
@@ -133,7 +133,7 @@ def test_compare(ours, oracle, passed):
 
 
 def test_references_by_hand():
-    """The oracles themselves, on cases small enough to do in the head."""
+    """The oracles themselves, on cases that are easy to compute by hand."""
     image, kernel = np.arange(9.0).reshape(1, 3, 1, 3, 1), np.array([[[1.0, 0, 0, -1]]])  # 1 0 / 0 -1
     np.testing.assert_array_equal(
         reference.convolution(image, kernel, np.ones((1, 1, 1)), 2, 1, 0).ravel(), [0 - 4 + 1, 1 - 5 + 1, 3 - 7 + 1, -3]

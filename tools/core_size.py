@@ -1,9 +1,9 @@
-"""The size of the core, and whether it is within its budget: a table; CONTRIBUTING.md has the budgets.
+"""Prints the size of the core and its budgets, which CONTRIBUTING.md explains.
 
     python tools/core_size.py
 
-Lines are all lines of a file: docstrings, comments and blank lines are read too. The reading list is what a first
-course needs, from a dense layer to the attack network. Exit status 1 where a number is above its budget.
+All lines of a file count, including docstrings, comments and blank lines. The reading list has the files of a first
+course, from a dense layer to the attack network. Exit status 1 where a number is above its budget.
 """
 
 import ast
@@ -41,9 +41,9 @@ def longest_function(path: pathlib.Path) -> int:
 
 
 def sizes() -> dict[str, tuple[int, str]]:
-    """What each budget is about: the number, and the file that it is of where it is of one."""
+    """The measured size for each budget, and the file that it belongs to."""
     package = sorted(PACKAGE.rglob("*.py"))
-    entry = PACKAGE / "__main__.py"  # starts the command line, which is the laboratory's
+    entry = PACKAGE / "__main__.py"  # starts the command line, so it belongs to the laboratory
     core = [path for path in package if "lab" not in path.relative_to(PACKAGE).parts and path != entry]
 
     def largest(paths: list[pathlib.Path], measure) -> tuple[int, str]:

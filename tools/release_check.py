@@ -1,12 +1,12 @@
-"""Build what is released, install it as a stranger would, and use it: make release-check
+"""Build the release, install it in empty environments, and use it: make release-check
 
     python tools/release_check.py [PYTHON ...]      interpreters, the oldest first; without any this one
 
-The sdist must hold the files that git tracks, the wheel those of the package and the digits, and the wheel from the
-sdist must be the wheel from the checkout. The wheel then goes into environments that are empty: with the lowest
-versions that pyproject.toml allows (oldest interpreter), the newest ones (each interpreter), and those of
-requirements.lock (each). There the commands run outside of the checkout, and the tests in TESTS beside an installed
-package alone. Prints one line a step; exit status 1 if any failed. Needs git, uv, twine and packaging.
+The sdist must contain the files that git tracks, the wheel those of the package and the digits, and the wheels built
+from the sdist and from the checkout must be identical. The wheel is then installed into empty environments: with the
+lowest versions that pyproject.toml allows (oldest interpreter), the newest ones (each interpreter), and those of
+requirements.lock (each). There the commands run outside of the checkout, and the tests in TESTS against the installed
+package. Prints one line per step; exit status 1 if any failed. Needs git, uv, twine and packaging.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENV = {name: value for name, value in os.environ.items() if name not in ("PYTHON
 ENV |= {"UV_PYTHON_DOWNLOADS": "never", "UV_ONLY_BINARY": ":all:", "COLUMNS": "200"}
 EXTRAS = ("images", "import")  # those that need no GPU
 RECORDS = ["--members", "60", "--reference", "60", "--nonmembers", "60"]
-SMOKE = {  # a command: what it must say
+SMOKE = {  # a command: text that it must print
     "verify": "all checks passed",
     f"reproduce digits --seeds 1 {' '.join(RECORDS)} --out results": "results/report.html",
     "report results": "prune-0.1+minmax",
@@ -39,18 +39,18 @@ SMOKE = {  # a command: what it must say
     "audit scores.csv --report audit.html": "confidence",
     "epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15": "by PLD: 0.8336",
 }
-# The tests of what other packages do for us: HDF5, plots, pages, the command line, accounting, images, safetensors,
-# SciPy and NumPy. The others are of our arithmetic, and take minutes.
+# The tests of features that depend on other packages: HDF5, plots, pages, the command line, accounting, images,
+# safetensors, SciPy and NumPy. The other tests check our arithmetic and take minutes.
 TESTS = ["accounting", "audit", "audit_report", "bounded", "checkpoint", "data", "files", "layers", "metrics", "model"]
 TESTS += ["pack", "projection", "release", "report", "run", "statistics", "torchvision", "verify"]
 
 
 class Failed(Exception):
-    """A step did not do what it must."""
+    """A step failed."""
 
 
 def main() -> None:
-    """Every step, then how many failed."""
+    """Run every step, then print the number of failed ones."""
     pythons, failed = sys.argv[1:] or [sys.executable], 0
     with tempfile.TemporaryDirectory(prefix="release-") as text:
         folder = pathlib.Path(text)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def run(name: str, steps: Iterable[str]) -> int:
-    """Do the steps, one line each; the first that fails ends them. How many failed: 0 or 1."""
+    """Run the steps, one line each, until one fails. Returns the number of failures, 0 or 1."""
     try:
         for said in steps:
             print(f"pass  {name}: {said}", flush=True)
@@ -76,7 +76,7 @@ def run(name: str, steps: Iterable[str]) -> int:
 
 
 def call(*words: object, cwd: pathlib.Path = ROOT, says: str = "") -> str:
-    """What a command printed; Failed, with the end of it, where its status is not 0 or it does not say `says`."""
+    """The output of a command. Raises Failed, with the end of it, where the status is not 0 or `says` is not in it."""
     command = [str(word) for word in words]
     done = subprocess.run(
         command, cwd=cwd, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -88,7 +88,7 @@ def call(*words: object, cwd: pathlib.Path = ROOT, says: str = "") -> str:
 
 
 def uv(*words: object) -> str:
-    """What uv, of this interpreter's environment, printed."""
+    """The output of uv from this interpreter's environment."""
     return call(sys.executable, "-m", "uv", *words)
 
 
@@ -96,7 +96,7 @@ def uv(*words: object) -> str:
 
 
 def build(folder: pathlib.Path) -> Iterable[str]:
-    """sdist and wheel into folder/dist, and what must hold for them."""
+    """Build sdist and wheel into folder/dist, and check them."""
     uv("build", "--quiet", "--out-dir", folder / "dist")  # the sdist, and the wheel from the sdist
     uv("build", "--quiet", "--wheel", "--out-dir", folder / "direct")
     wheel, source = built(folder)
@@ -122,7 +122,7 @@ def built(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def unpacked(folder: pathlib.Path, where: str, without: tuple[str, ...] = ()) -> pathlib.Path:
-    """The sdist's files in a new folder, but for what lies in the folders `without`."""
+    """Unpack the sdist into a new folder, except for the folders `without`."""
     with tarfile.open(built(folder)[1]) as archive:
         inside = [member for member in archive if member.name.split("/")[1] not in without]
         archive.extractall(folder / where, inside, filter="data")
@@ -140,7 +140,7 @@ def same(what: str, names: set[str], wanted: set[str]) -> str:
 
 
 def environment(place: pathlib.Path, python: str, install: Callable, tested: bool) -> Iterable[str]:
-    """A new environment, what was installed there, and whether it works."""
+    """Make an environment, install the wheel, and test it."""
     uv("venv", "--quiet", "--clear", "--seed", "--python", python, place)
     inside = place / ("Scripts" if os.name == "nt" else "bin")
     version = call(inside / "python", "-c", "import platform; print(platform.python_version())").strip()
@@ -154,7 +154,7 @@ def environment(place: pathlib.Path, python: str, install: Callable, tested: boo
 
 
 def install_lowest(folder: pathlib.Path, python: pathlib.Path) -> None:
-    """The wheel, each direct dependency as old as pyproject.toml allows; the tests' own tools are new."""
+    """Install the wheel with the oldest direct dependencies that pyproject.toml allows; test tools are the newest."""
     extras = [word for extra in EXTRAS for word in ("--extra", extra)]
     lowest = folder / "lowest.txt"
     uv("pip", "compile", "--resolution", "lowest-direct", "--python", python, *extras, "-o", lowest, "pyproject.toml")
@@ -162,20 +162,20 @@ def install_lowest(folder: pathlib.Path, python: pathlib.Path) -> None:
 
 
 def install_newest(folder: pathlib.Path, python: pathlib.Path, *options: object) -> None:
-    """The wheel, with all as new as there is for this interpreter, unless options say otherwise."""
+    """Install the wheel with the newest dependencies for this interpreter, unless options say otherwise."""
     wheel = f"nanoprune[{','.join(EXTRAS)}] @ {built(folder)[0].as_uri()}"
     uv("pip", "install", "--python", python, wheel, "pytest", "hypothesis", *options)
 
 
 def install_locked(folder: pathlib.Path, python: pathlib.Path) -> None:
-    """As docs/reliability.md tells it, by pip."""
+    """Install with pip as docs/reliability.md describes."""
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     call(*pip, "--require-hashes", "-r", "requirements.lock")
     call(*pip, "--no-deps", ".", cwd=unpacked(folder, "source"))
 
 
 def versions(python: pathlib.Path, oldest: bool) -> str:
-    """What is installed of what pyproject.toml names; Failed where that must be its lower bounds and is not."""
+    """The installed versions of direct dependencies. With `oldest`, raises Failed where one is not its lower bound."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = project["dependencies"] + [line for extra in EXTRAS for line in project["optional-dependencies"][extra]]
     found = dict(line.split("==") for line in uv("pip", "freeze", "--python", python).splitlines() if "==" in line)
@@ -183,7 +183,7 @@ def versions(python: pathlib.Path, oldest: bool) -> str:
     for requirement in map(Requirement, asked):
         version = found[requirement.name]
         if oldest and not SpecifierSet(str(requirement.specifier).replace(">=", "==") + ".*").contains(version):
-            raise Failed(f"{requirement} is not tested: {version} is the lowest that can be had here")
+            raise Failed(f"{requirement} is not tested: {version} is the lowest version available here")
         said.append(f"{requirement.name} {version}")
     return ", ".join(said)
 
@@ -192,7 +192,7 @@ def versions(python: pathlib.Path, oldest: bool) -> str:
 
 
 def smoke(inside: pathlib.Path, outside: pathlib.Path) -> Iterable[str]:
-    """The commands in SMOKE, each in the folder `outside`."""
+    """Run the commands in SMOKE, each in the folder `outside`."""
     first = [30 + 7 * (i % 2) + i % 29 for i in range(400)]  # percent
     rows = (f"{i % 2},{i % 2},{p / 100},{(100 - p) / 100}" for i, p in enumerate(first))
     (outside / "scores.csv").write_text("\n".join(["label,member,p0,p1", *rows]) + "\n")
@@ -202,7 +202,7 @@ def smoke(inside: pathlib.Path, outside: pathlib.Path) -> Iterable[str]:
 
 
 def test(folder: pathlib.Path, python: pathlib.Path, oldest: bool) -> str:
-    """The tests in TESTS, of the sdist, with nothing of the package beside them."""
+    """Run the tests in TESTS, from the sdist, against the installed package."""
     source = unpacked(folder, f"tests-{python.parents[1].name}", without=("nanoprune",))
     options = ["-q", "-p", "no:cacheprovider", "--no-header"]
     options += ["-W", "ignore::DeprecationWarning"] if oldest else []  # old packages beside newer ones that they need

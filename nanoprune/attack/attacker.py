@@ -8,10 +8,10 @@ from nanoprune.nn.loss import one_hot
 
 
 def attacker(classes: int, replicas: int = 1, dtype: str = "float32") -> Network:
-    """h(p, y): a branch 1024-512-64 on the prediction p, one 512-64 on the label y as a unit vector, then 256-64-1.
+    """h(p, y): a branch 1024-512-64 on the prediction p, another 512-64 on the one-hot label y, then 256-64-1.
 
     Input (R, 2 classes, N): p above y. Output (R, 1, N): the logit of the probability that (x, y) is a member.
-    The last layer starts at zero, so that an untrained h says 1/2, at a loss of log 2, and can only learn from there.
+    The last layer is initialised to zero, so that an untrained h returns 1/2, with a loss of log 2.
     """
     prediction = Sequential(Dense(classes, 1024), ReLU(), Dense(1024, 512), ReLU(), Dense(512, 64), ReLU())
     label = Sequential(Dense(classes, 512), ReLU(), Dense(512, 64), ReLU())
@@ -22,5 +22,5 @@ def attacker(classes: int, replicas: int = 1, dtype: str = "float32") -> Network
 
 
 def attack_input(p: Any, y: Any) -> Any:
-    """What the attack network sees: predictions p (R, classes, N) above the labels y (R, N) as unit vectors."""
+    """The input of the attack network: predictions p (R, classes, N) above the one-hot labels y (R, N)."""
     return xp.concatenate([p, one_hot(y, p.shape[1], p.dtype)], axis=1)  # (R, 2 classes, N)

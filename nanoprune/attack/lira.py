@@ -1,13 +1,13 @@
-"""Likelihood-ratio attacks (Carlini et al. 2022, arXiv 2112.03570): each record against itself, in and out of training.
+r"""The likelihood-ratio attack, LiRA (Carlini et al. 2022, arXiv 2112.03570).
 
-Some of K shadow models saw a record (IN), some did not (OUT). A prediction is summed up in a statistic that is about
-normal over models, phi = log p_y / (1 - p_y) (their section IV-C), and the target's phi compared with both normals:
+Some of K shadow models were trained on a record (IN), some were not (OUT). $\phi = \log (p_y / (1 - p_y))$ is about
+normal over models (their section IV-C), and the target's phi is compared with both normal distributions:
 
-    online    log N(phi; mu_in, Sigma_in) - log N(phi; mu_out, Sigma_out)
-    offline   (phi - mu_out) / sigma_out                             (orders as their one-sided test does)
+    online    $\log N(\phi; \mu_{in}, \Sigma_{in}) - \log N(\phi; \mu_{out}, \Sigma_{out})$
+    offline   $(\phi - \mu_{out}) / \sigma_{out}$                       (the same order as their one-sided test)
 
-The variance is each record's own ("record") or pooled over all records around their means ("fixed"), which is better
-where shadows are few (their figure 8). phi may have several entries, as of an attacker who sees two models.
+The variance is estimated for each record ("record") or pooled over all records ("fixed"), which is better with few
+shadow models (their figure 8). phi may have several entries, as of an attacker who sees two models.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from scipy.special import logsumexp
 
 from nanoprune.errors import ArgumentError
 
-FLOOR = 1e-6  # least variance: a record of which all shadows say the same
+FLOOR = 1e-6  # added to variances: all shadow models may agree on a record
 
 
 def margin(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """phi = log p_y / (1 - p_y) = z_y - log sum_{c != y} exp z_c, (..., n), from logits (..., n, classes), y (n,)."""
+    r"""$\phi = z_y - \log \sum_{c \ne y} e^{z_c}$ (..., n), from logits z (..., n, classes) and labels y (n,)."""
     z = logits.astype(np.float64)
     at = np.broadcast_to(y, z.shape[:-1])[..., None]
     of_label = np.take_along_axis(z, at, axis=-1)[..., 0]
@@ -30,7 +30,7 @@ def margin(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def moments(phi: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sum of squares around it of each record over the models that are chosen for it.
+    """Mean and scatter matrix of each record's phi over the models that are chosen for it.
 
     phi (K, n, d); chosen (K, n) bool. Returns mu (n, d) and scatter (n, d, d).
     """
@@ -55,7 +55,7 @@ def covariance(scatter: np.ndarray, chosen: np.ndarray, variance: str) -> np.nda
 
 
 def log_normal(phi: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """log N(phi; mu, Sigma) without its constant: phi, mu (n, d), sigma (n or 1, d, d); (n,)."""
+    r"""$\log N(\phi; \mu, \Sigma)$ without its constant: phi, mu (n, d), sigma (n or 1, d, d); (n,)."""
     off = phi - mu
     solved = np.linalg.solve(np.broadcast_to(sigma, (len(off), *sigma.shape[1:])), off[..., None])[..., 0]
     return -0.5 * ((off * solved).sum(axis=1) + np.linalg.slogdet(sigma)[1])
@@ -64,7 +64,7 @@ def log_normal(phi: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> np.ndarray
 def lira_online(target: np.ndarray, phi: np.ndarray, inside: np.ndarray, variance: str = "fixed") -> np.ndarray:
     """The log likelihood ratio (n,) of IN to OUT: target (n,) or (n, d), phi (K, n) or (K, n, d), inside (K, n) bool.
 
-    Raises ArgumentError where a record has no shadow that saw it, or none that did not.
+    Raises ArgumentError where a record has no IN or no OUT model.
     """
     target, phi = (a.reshape(*shape, -1) for a, shape in ((target, inside.shape[1:]), (phi, inside.shape)))
     terms = []
@@ -75,7 +75,7 @@ def lira_online(target: np.ndarray, phi: np.ndarray, inside: np.ndarray, varianc
 
 
 def lira_offline(target: np.ndarray, phi: np.ndarray, inside: np.ndarray, variance: str = "fixed") -> np.ndarray:
-    """How many standard deviations the target's phi (n,) is above the record's OUT models, (n,); phi (K, n)."""
+    """The standard score (n,) of the target's phi (n,) under the record's OUT models; phi (K, n)."""
     mu, scatter = moments(phi[..., None], ~inside)
     sigma = covariance(scatter, ~inside, variance)
     return (target - mu[:, 0]) / np.sqrt(sigma[:, 0, 0])

@@ -1,4 +1,4 @@
-"""How well scores tell members from non-members. Ties are counted exactly; nothing is interpolated."""
+"""How well scores separate members from non-members. Ties are counted exactly; nothing is interpolated."""
 
 import numpy as np
 from scipy.stats import rankdata
@@ -7,7 +7,7 @@ from nanoprune.errors import ArgumentError
 
 
 def balanced_accuracy(members: np.ndarray, nonmembers: np.ndarray) -> float:
-    """(TPR + TNR) / 2 of decisions: members (n,) and nonmembers (m,) are True where "member" was said."""
+    """(TPR + TNR) / 2 of decisions: members (n,) and nonmembers (m,) are True where the attack decides "member"."""
     _check(members, nonmembers)
     return float((np.mean(members) + np.mean(~nonmembers)) / 2)
 
@@ -21,9 +21,9 @@ def auc(members: np.ndarray, nonmembers: np.ndarray) -> float:
 
 
 def roc(members: np.ndarray, nonmembers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """FPR and TPR of "score >= t" for every threshold t that makes a difference, from (0, 0) to (1, 1).
+    """FPR and TPR of "score >= t" for every distinct threshold t, from (0, 0) to (1, 1).
 
-    Records of equal score change sides together: one point for each distinct score, so k + 1 points.
+    Records of equal score have one decision: k distinct scores give k + 1 points.
     """
     _check(members, nonmembers)
     thresholds = np.unique(np.concatenate([members, nonmembers]))[::-1]
@@ -35,7 +35,7 @@ def roc(members: np.ndarray, nonmembers: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def tpr_at_fpr(members: np.ndarray, nonmembers: np.ndarray, fpr: float) -> float | None:
-    """The largest TPR of a threshold whose FPR is at most `fpr`; None where fewer than 1 / fpr non-members can say."""
+    """The largest TPR of a threshold whose FPR is at most `fpr`; None with fewer than 1 / fpr non-members."""
     if not 0.0 < fpr <= 1.0:
         raise ArgumentError(f"fpr must lie in (0, 1], got {fpr}")
     if len(nonmembers) < needed_nonmembers(fpr):
@@ -45,7 +45,7 @@ def tpr_at_fpr(members: np.ndarray, nonmembers: np.ndarray, fpr: float) -> float
 
 
 def needed_nonmembers(fpr: float) -> int:
-    """Non-members below which a false-positive rate of `fpr` is less than one record: ceil(1 / fpr)."""
+    """The fewest non-members of which a share `fpr` is at least one record: ceil(1 / fpr)."""
     return int(np.ceil(round(1 / fpr, 9)))
 
 

@@ -1,4 +1,4 @@
-"""The attack network as the final adversary: trained on the attacker's own records until it stops improving."""
+"""Training of the attack network on the attacker's records, with early stopping."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nanoprune.records import Records, predict, shuffled
 
 RATES = (1e-3, 3e-4, 1e-4)  # learning rates of the stages of the training
 PATIENCE, MIN_PATIENCE = 100, 3  # steps, and epochs at least, without a lower held-out loss that end a stage
-HELD_OUT = 0.25  # share of the attacker's records that no attack is fitted on: they stop the network, and choose
+HELD_OUT = 0.25  # share of the attacker's records held out for early stopping and for choosing the attack
 
 
 def fit_attack_network(
@@ -26,17 +26,17 @@ def fit_attack_network(
     generator: np.random.Generator,
     batch: int = 64,
     passes: Callable[[Network], Passes] = Passes,
-    enough: float = 0.0,
-    gain: float = 0.0,
+    target_loss: float = 0.0,
+    min_improvement: float = 0.0,
 ) -> tuple[Network, np.ndarray]:
-    """Train h on what the attacker knows of one classifier and does not hold out; stop by what is held out.
+    """Train h on the attacker's records of one classifier, with early stopping on the held-out ones.
 
     p (n, classes): predictions; y (n,): labels; member, held_out (n,) bool. Each stage starts from the best network so
-    far, at a lower rate, and ends when the held-out log-loss has not fallen by a share `gain` for PATIENCE steps, or is
-    `enough`. Members and non-members weigh the same. passes: see `Passes`. Returns the network of the lowest held-out
-    loss, and that loss at the start and after each epoch, (1 + epochs,). Raises DivergenceError if it is not finite.
+    far, at a lower rate, and ends when the held-out log-loss has not fallen by a share `min_improvement` for PATIENCE
+    steps, or is at most `target_loss`. Members and non-members weigh the same. passes: see `Passes`. Returns the best
+    network, and the held-out loss before and after each epoch, (1 + epochs,). Raises DivergenceError if not finite.
     """
-    records = Records(attack_rows(p, y), member.astype(np.float32))
+    records = Records(attack_features(p, y), member.astype(np.float32))
     training, testing = balanced(np.flatnonzero(~held_out), member)[None], np.flatnonzero(held_out)[None]
     h = attacker(p.shape[1]).initialise([generator])
     ws, best = Workspace(training=False), h.theta.copy()
@@ -55,17 +55,17 @@ def fit_attack_network(
         for rate in RATES:
             run.assign(best)
             adam, stale, mark = Adam(), 0, min(history)
-            while stale < patience and min(history) > enough:
+            while stale < patience and min(history) > target_loss:
                 for index in shuffled(training, batch, [generator]):  # (1, B)
                     run.run(objective, index)
-                    adam.step(run.own, rate)
+                    adam.step(run.local, rate)
                 loss = run.evaluate(loss_now)
                 if not np.isfinite(loss):
                     raise DivergenceError(f"attack network: held-out loss {loss} in epoch {len(history)}")
                 if loss < min(history):
                     best[...] = h.theta
                 history.append(loss)
-                stale, mark = (0, loss) if loss < (1 - gain) * mark else (stale + 1, mark)
+                stale, mark = (0, loss) if loss < (1 - min_improvement) * mark else (stale + 1, mark)
     h.theta[...] = best
     return h, np.array(history)
 
@@ -82,8 +82,8 @@ def held_out_share(member: np.ndarray) -> np.ndarray:
 
 
 def balanced(training: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """The indices (n,) and, of the side with fewer records, so many again that the sides are equal, each as often as
-    any other or once more: otherwise the network learns which side has more records, and not who is a member."""
+    """The indices (n,) with the smaller class (members or non-members) oversampled evenly to the size of the larger:
+    otherwise the network learns the ratio of the classes, not membership."""
     fewer, more = sorted((training[member[training] == of] for of in (True, False)), key=np.size)
     return np.concatenate([training, np.resize(fewer, more.size - fewer.size)])
 
@@ -94,12 +94,12 @@ def held_out_loss(z: np.ndarray, member: np.ndarray) -> float:
     return float(0.5 * (np.logaddexp(0, -z[member]).mean() + np.logaddexp(0, z[~member]).mean()))
 
 
-def attack_rows(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Predictions p (n, classes) beside the labels y (n,) as unit vectors: (n, 2 classes) float32."""
+def attack_features(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Predictions p (n, classes) beside the one-hot labels y (n,): (n, 2 classes) float32."""
     return np.concatenate([p, np.arange(p.shape[1]) == y[:, None]], axis=1).astype(np.float32)
 
 
 def attack_scores(h: Network, p: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Logits of membership (n,), float64, for predictions p (n, classes) and labels y (n,)."""
-    records = Records(attack_rows(p, y), np.zeros(len(y)))
+    records = Records(attack_features(p, y), np.zeros(len(y)))
     return predict(h, records, np.arange(len(y))[None])[0, :, 0].astype(np.float64)

@@ -1,14 +1,14 @@
-"""The robust attack (Zarifzadeh, Liu & Shokri 2024, arXiv 2312.03262): each record against records of the population.
+r"""RMIA, the robust membership inference attack (Zarifzadeh, Liu & Shokri 2024, arXiv 2312.03262).
 
-A record x is compared with population records z, which the target did not train on:
+A record x is compared with population records z, which the target was not trained on:
 
-    LR(x, z) = ratio(x) / ratio(z),    ratio(x) = p(x | theta) / p(x)
-    score(x) = P_z[LR(x, z) >= gamma]                                 (their equations 2 to 4)
+    $LR(x, z) = r(x) / r(z), \quad r(x) = p(x | \theta) / p(x)$
+    $score(x) = P_z[LR(x, z) \ge \gamma]$                             (their equations 2 to 4)
 
-p(x | theta) is the probability that the target gives to the true label, and p(x) its mean over models that saw x and
-models that did not. Offline, with models that did not alone, p_in is taken to lie at  a p_out + 1 - a,  so that
+$p(x | \theta)$ is the probability that the target gives to the true label, and p(x) its mean over IN and OUT models.
+Offline there are only OUT models, and $p_{in}$ is approximated by $a\,p_{out} + 1 - a$, so that
 
-    p(x) = ((1 + a) p_out(x) + 1 - a) / 2                             (their section 3, "computing Pr(x)")
+    $p(x) = ((1 + a)\,p_{out}(x) + 1 - a) / 2$                        (their section 3, "computing Pr(x)")
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ TINY = 1e-12
 
 
 def prior_online(p: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """p(x) (n,): half of the mean over the models that saw x and half of that over the others; p (K, n)."""
+    """p(x) (n,): the average of the means over IN and over OUT models; p, inside (K, n)."""
     means = [np.where(chosen, p, 0).sum(axis=0) / chosen.sum(axis=0) for chosen in (inside, ~inside)]
     return (means[0] + means[1]) / 2
 
 
 def prior_offline(p: np.ndarray, inside: np.ndarray, a: float) -> np.ndarray:
-    """p(x) (n,) from the models that did not see x; p, inside (K, n)."""
+    """p(x) (n,) from the OUT models; p, inside (K, n)."""
     p_out = np.where(inside, 0, p).sum(axis=0) / (~inside).sum(axis=0)
     return ((1 + a) * p_out + 1 - a) / 2
 

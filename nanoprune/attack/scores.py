@@ -19,14 +19,14 @@ def confidence(p: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def entropy(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """sum_c p_c log p_c, the negative entropy: members are predicted with less of it (their equation 6)."""
+    r"""$\sum_c p_c \log p_c$, the negative entropy: predictions of members have less entropy (their equation 6)."""
     return (p * np.log(np.maximum(p, TINY))).sum(axis=-1)
 
 
 def modified_entropy(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(1 - p_y) log p_y + sum_{c != y} p_c log(1 - p_c), the negative of their Mentr (equation 8).
+    r"""$(1 - p_y) \log p_y + \sum_{c \ne y} p_c \log(1 - p_c)$, the negative of their Mentr (equation 8).
 
-    Unlike the entropy it knows the label: a confident wrong prediction scores low.
+    Unlike the entropy it depends on the label: a confident wrong prediction scores low.
     """
     p_y = confidence(p, y)
     others = p * np.log(np.maximum(1 - p, TINY))  # (..., n, classes)

@@ -30,20 +30,20 @@ class DPSGD(MiniBatch):
                      projection and the dual step of ADMM are post-processing, which costs nothing
 
     so that adding or removing one record moves the sum by at most C, against noise of standard deviation sigma C;
-    `nanoprune.lab.privacy` says what epsilon that is. M is the number of members, L the batch of the schedule, a
+    `nanoprune.lab.privacy` computes the epsilon. M is the number of members, L the batch of the schedule, a
     constant that the loss is divided by: the size of a sample is secret too. Here the loss carries the 1/L, so that a
     record's gradient is g_i / L, clipped to C / L.
 
-    The gradients of single records are never stored. The squared norm of each follows from what the backward pass has
-    anyway (`record_norms`), and the weight gradient from dY weighted record by record is $\sum_i c_i g_i$
+    Per-record gradients are never stored. Their squared norms follow from what the backward pass computes anyway
+    (`record_norms`), and the weight gradient from dY weighted record by record is $\sum_i c_i g_i$
     (Bu et al. 2023, arXiv 2210.00038, "book-keeping").
 
     Every replica has its own samples and noise. Shorter samples are padded with the index -1, no record, whose loss
     counts 0 times. With a mask only the gradients of survivors count for the norm, so that less is clipped.
 
     clipping "flat": C bounds the norm of a record's whole gradient; "layer": C / sqrt(layers) that of each layer's.
-    seeds: None for generators seeded by the operating system; one a replica to repeat a run, which then is not private.
-    The generator is PCG64, no cipher, and floating-point rounding (Mironov 2012) is not in the bound.
+    seeds: None for generators seeded by the operating system; one per replica for a repeatable run, without privacy.
+    PCG64 is not a cryptographic generator, and the bound ignores floating-point rounding (Mironov 2012).
     """
 
     defer = True
@@ -57,7 +57,7 @@ class DPSGD(MiniBatch):
             raise ArgumentError(f"clipping must be one of {', '.join(CLIPPINGS)}, got {clipping!r}")
         self.C, self.sigma, self.clipping, self.seeds = clip, noise, clipping, seeds
         self.generators: list[np.random.Generator] = []
-        self.steps = 0  # to which noise was added, over all trainings
+        self.steps = 0  # steps with noise, over all trainings
 
     def begin(
         self, net: Network, members: np.ndarray, plan: Any, generators: list, L_D: Callable, mask: Any, game: Any
@@ -83,7 +83,7 @@ class DPSGD(MiniBatch):
         self.support = mask.M if mask else None  # (R, n): 1 where a weight is trained
 
     def batches(self) -> Iterator[np.ndarray]:
-        """As many samples as make an epoch, round(M / L): indices (R, B), B the largest sample's size, at least 1."""
+        """The round(M / L) samples of an epoch: indices (R, B), B the largest sample's size, at least 1."""
         R, M = self.members.shape
         for _ in range(round(M / self.batch)):
             drawn = np.stack([g.random(M) for g in self.generators]) < self.batch / M  # (R, M)
@@ -133,7 +133,7 @@ class DPSGD(MiniBatch):
         return 1 / xp.maximum(1, xp.sqrt(squares) * (self.batch / bound))
 
     def add_noise(self, net: Network) -> None:
-        """net.grad += N(0, (sigma C / L)^2 I), once a step, each replica's own."""
+        """net.grad += N(0, (sigma C / L)^2 I), once per step, independently for each replica."""
         noise = np.stack([g.standard_normal(net.theta.shape[1], dtype=net.theta.dtype) for g in self.generators])
         noise *= self.sigma * self.C / self.batch
         for _, grad, of_block in net.blocks(1.0, net.grad, to_device(noise)):

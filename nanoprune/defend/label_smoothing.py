@@ -6,10 +6,10 @@ from nanoprune.nn.loss import one_hot, soft_cross_entropy
 
 
 def label_smoothing(logits: Any, y: Any, count: int, smoothing: float) -> tuple[Any, Any]:
-    """L = -1/n sum_i sum_c t_ic log p_ic against t = (1 - e) onehot(y) + e / classes; dL/dlogits = (p - t) / n.
+    r"""$L = -\tfrac1n \sum_i \sum_c t_{ic} \log p_{ic}$, t = (1 - e) onehot(y) + e / classes; dL/dlogits = (p - t) / n.
 
-    No record is worth a probability of 1, so none is fitted beyond 1 - e. logits (R, classes, N), y (R, N); smoothing:
-    e in [0, 1]. Returns L (R,) and its gradient (R, classes, N).
+    The targets are below 1, so that no record is fitted to a probability of 1. logits (R, classes, N), y (R, N);
+    smoothing: e in [0, 1]. Returns L (R,) and its gradient (R, classes, N).
     """
     classes = logits.shape[1]
     t = (1 - smoothing) * one_hot(y, classes, logits.dtype) + smoothing / classes  # (R, classes, N)

@@ -1,4 +1,4 @@
-"""The losses L_D(W) by name, as schedules and the steps of model files have them."""
+"""The losses L_D(W) by the names that schedules and model files use."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ Loss = Callable[[Any, Any, int, Workspace, int], tuple[Any, Any]]  # (logits, y,
 
 def loss_function(name: str) -> Loss:
     """The loss of a name: "cross-entropy", "label-smoothing:E" with E in [0, 1], "relaxloss:ALPHA" with ALPHA >= 0, or
-    "relaxloss-code:ALPHA:UPPER" with UPPER in (0, 1], as the authors' code has it.
+    "relaxloss-code:ALPHA:UPPER" with UPPER in (0, 1], as in the authors' code.
 
     As a function of the logits (R, classes, N), the labels y (R, N), the number of records of the batch, the workspace
     and the epoch, from 0, it gives L (R,) and dL/dlogits (R, classes, N). Raises ArgumentError on another name.

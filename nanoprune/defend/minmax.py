@@ -21,7 +21,7 @@ class MinMax:
     G: the reference records measure what h may know, and a gradient through them would make D' training data.
 
     members (R, M), reference (R, M'): indices into `records`. lam: lambda, a number or (R, 1, 1). inner_steps: steps of
-    h before each step of the classifier. batch: records of each set in a step of h. generators: one a replica.
+    h before each step of the classifier. batch: records of each set in a step of h. generators: one per replica.
     history: for each epoch the mean log-loss and accuracy of h on its batches, (R,) each; an adversary at chance has a
     loss of log 2 = 0.693 and an accuracy of 1/2.
     """
@@ -41,7 +41,7 @@ class MinMax:
         if not np.all((np.asarray(lam) >= 0) & np.isfinite(lam)):
             raise ArgumentError(f"lam must be finite and not negative, got {lam}")
         if inner_steps < 1:
-            raise ArgumentError(f"inner_steps must be at least 1, got {inner_steps}; an idle adversary defends nothing")
+            raise ArgumentError(f"inner_steps must be at least 1, got {inner_steps}: the adversary must be trained")
         if reference.shape[-1] < 2:
             raise ArgumentError(f"reference must be at least 2 records, got {reference.shape[-1]}; the game needs D'")
         self.records, self.classes = records, classes
@@ -54,7 +54,7 @@ class MinMax:
         self.steps: list[Any] = []  # loss and accuracy of each step in this epoch, (2, R)
 
     def maximise(self, f: Network) -> None:
-        r"""`inner_steps` steps of h towards $\max_h G_W(h)$, against the classifier f as it stands."""
+        r"""`inner_steps` steps of h towards $\max_h G_W(h)$, against the current classifier f."""
 
         def objective(h: Network, ws: Workspace, index: Any, member: Any, count: int) -> Any:
             x, y = self.records.batch(index, ws)
@@ -70,7 +70,7 @@ class MinMax:
             index = np.stack([members, reference], axis=-1).reshape(len(members), -1)  # (R, 2 B), alternating
             member = np.tile(np.float32([1, 0]), members.shape)  # (R, 2 B)
             self.steps.append(self.passes.run(objective, index, member))
-            self.adam.step(self.passes.own, self.lr)
+            self.adam.step(self.passes.local, self.lr)
 
     def gain_gradient(self, logits: Any, y: Any, ws: Workspace, count: int) -> Any:
         r"""$\partial/\partial z$ of $\tfrac12 E_D[\log h(\mathrm{softmax}(z), y)]$ for members; like the logits z.

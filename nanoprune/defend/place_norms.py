@@ -1,8 +1,8 @@
-"""Norms of single records' gradients where a weight is used at many places of an image.
+"""Norms of per-record gradients of layers that use each weight at many positions of an image.
 
-A record's gradient is D^T A over its T places, one a row: A (T, K) has the inputs, D (T, O) has dY. The records come
-first here, so that the matrices of each are contiguous, and are taken a block at a time, which stays in the cache. All
-is float64: where the inputs hardly vary, D^T A is a small difference of large sums.
+A record's gradient is $D^T A$ over its T positions, one per row: A (T, K) holds the inputs, D (T, O) holds dY. Records
+come first here, so that the matrices of each are contiguous, and in blocks that stay in the cache. Everything is
+float64: where the inputs hardly vary, D^T A is a small difference of large sums.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from nanoprune.backend import product, xp
 from nanoprune.nn.workspace import Workspace
 
-BLOCK = 1 << 18  # elements made for a block of records on a CPU: two megabytes of float64
+BLOCK = 1 << 18  # elements computed for a block of records on a CPU: two megabytes of float64
 BLOCK_GPU = 1 << 25
 
 
 def record_blocks(N: int, elements: int) -> Iterator[slice]:
-    """The N records in blocks, where each record takes so many `elements`; at least one record a block."""
+    """The N records in blocks, each of at least one record; `elements`: the array elements that one record takes."""
     count = max(1, (BLOCK if xp._module is np else BLOCK_GPU) // elements)
     for start in range(0, N, count):
         yield slice(start, min(start + count, N))
@@ -29,7 +29,7 @@ def record_blocks(N: int, elements: int) -> Iterator[slice]:
 def records_first(A: Any, name: str, ws: Workspace) -> Any:
     """A (R, rows, ..., N) as float64 (R, N, rows, ...), the axes between rows and records in the opposite order.
 
-    Row by row on a CPU: what a row touches stays in the cache until all records have had it.
+    Row by row on a CPU: the elements of a row stay in the cache until they are copied for all records.
     """
     R, rows, *between, N = A.shape
     out = ws.scratch(f"{name} of records", (R, N, rows, *reversed(between)), np.float64)
@@ -47,8 +47,8 @@ def place_norms(A: list, D: Any, bias: bool, M: Any, ws: Workspace) -> Any:
     r"""$\sum_i \|D^T A_i\|^2$, and $\|\sum_t d_t\|^2$ where there is a bias, of each record; (R, b).
 
     A: the parts (R, b, T, K_i) of the inputs, D (R, b, T, O). M: (R, parts, O, K_i), 1 at the entries that count and 0
-    at the others, or None for all. By whichever takes fewer multiplications: from the gradient D^T A_i itself or,
-    where all entries count, from the Gram matrices of the places, $\|D^T A\|^2 = \langle A A^T, D D^T \rangle$.
+    at the others, or None for all. Computed from the gradient $D^T A_i$ or, where all entries count and it takes fewer
+    multiplications, from the Gram matrices of the positions, $\|D^T A\|^2 = \langle A A^T, D D^T \rangle$.
     """
     (R, b, T, O), K = D.shape, sum(part.shape[-1] for part in A)
     if M is None and T * (K + O) < K * O:
@@ -57,7 +57,7 @@ def place_norms(A: list, D: Any, bias: bool, M: Any, ws: Workspace) -> Any:
             AA += _gram(part, "AA of a part", ws)
         if bias:
             AA += 1  # b is the weight of an input that is 1
-        return xp.maximum(_inner(AA, DD), 0)  # a difference that rounds below 0
+        return xp.maximum(_inner(AA, DD), 0)  # rounding may leave it below 0
     norms = xp.zeros((R, b))
     for i, part in enumerate(A):
         dW = ws.scratch("dW of records", (R, b, O, part.shape[-1]), np.float64)

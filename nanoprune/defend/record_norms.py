@@ -1,7 +1,7 @@
-r"""The squared norm of each record's gradient, by the type of the layer, for clipping in DP-SGD.
+r"""The squared norms of per-record gradients, by the type of the layer, for clipping in DP-SGD.
 
 With $dW = \sum_n dW_n$ over the records n, `record_norms(layer, dY, ws, saved, support)` is $\sum \|dW_n\|^2$ over the
-layer's parameters, (R, N) in float64: small differences of large sums must not let a gradient past the clipping.
+layer's parameters, (R, N) in float64, since rounding errors could let a gradient past the clipping.
 saved: what the layer's forward pass saved. support: for a Parameter the mask (R, *shape) of entries that are trained.
 """
 
@@ -21,7 +21,7 @@ from nanoprune.nn import Conv2D, Dense, Layer, Workspace
 @singledispatch
 def record_norms(layer: Layer, *arguments: Any) -> Any:
     """(R, N) float64. Raises ArgumentError for a layer that has no such function."""
-    raise ArgumentError(f"{layer!r} has no norms of single records; register one in nanoprune/defend/record_norms.py")
+    raise ArgumentError(f"{layer!r} has no per-record norms; register them in nanoprune/defend/record_norms.py")
 
 
 @record_norms.register

@@ -22,7 +22,7 @@ def relaxloss(logits: Any, y: Any, count: int, ws: Workspace, epoch: int, alpha:
     $c != y$. It is a constant, so that (p - t) / n is the gradient of the cross-entropy against t.
 
     logits (R, classes, N), y (R, N); count: n, the records of the whole batch. L is the mean over the whole batch, of
-    which `logits` may be one worker's part: the workers add it up (`Workspace.all_reduce`). Each replica has its own L.
+    which `logits` may be one worker's shard: the workers sum it (`Workspace.all_reduce`). Each replica has its own L.
     """
     return _relaxed(logits, y, count, ws, epoch, alpha, flattening(logits, y, count))
 
@@ -63,7 +63,7 @@ def flattening(logits: Any, y: Any, count: int) -> Any:
 
 
 def _relaxed(logits: Any, y: Any, count: int, ws: Workspace, epoch: int, alpha: float, odd: Any) -> tuple[Any, Any]:
-    """L, and descent, ascent or in an odd epoch `odd` (R, classes, N), as L and the epoch decide."""
+    """L, and by L and the epoch the gradient of descent, of ascent, or `odd` (R, classes, N) of an odd epoch."""
     loss, descent = cross_entropy(logits, y, count)  # (R,), (R, classes, N)
     (batch_loss,) = ws.all_reduce(loss)  # (R,)
     relaxed = -descent if epoch % 2 == 0 else odd

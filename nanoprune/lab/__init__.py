@@ -1,1 +1,1 @@
-"""The laboratory: everything that uses the core. docs/reading.md lists its rooms."""
+"""The laboratory: everything that uses the core. docs/reading.md lists its packages."""

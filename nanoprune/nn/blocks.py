@@ -1,4 +1,4 @@
-"""Elementwise formulas over blocks of the parameters that stay in the cache, so that they are written plainly."""
+"""Elementwise formulas over cache-sized blocks of the parameters, so that plain formulas are fast."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +11,9 @@ BLOCK = 16384  # elements; four arrays of them fit into a level-2 cache. benchma
 
 
 def blocks(scalar: Any, *arrays: Any) -> Iterator[tuple]:
-    """(scalar of the replica, a block of each array) for arrays (R, n); on a GPU everything at once.
+    """(the replica's scalar, a block of each array) for arrays (R, n); on a GPU all of an array is one block.
 
-    scalar: a number, or one a replica, (R,).
+    scalar: a number, or one per replica, (R,).
     """
     R, n = arrays[0].shape
     if not isinstance(arrays[0], np.ndarray):

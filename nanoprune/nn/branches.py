@@ -1,4 +1,4 @@
-"""Several layers side by side, each on its own part of the features."""
+"""Parallel layers, each on its own part of the features."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ class Conv2D(Layer):
     $$dW = \sum_i dY_i V_i^T, \quad db = \sum_i dY_i, \quad dL[s i : s i + k] \mathrel{+}= W^T dY_i,$$
     and dX adds up the k columns of dL: $dX[h - p, c, s x + j - p, n] \mathrel{+}= dL[h, c, j, x, n]$.
 
-    bias=False: without b, where BatchNorm follows, whose shift does the same.
+    bias=False: without b; a following BatchNorm has a shift that does the same.
     """
 
     def __init__(

@@ -40,9 +40,9 @@ class Layer:
         raise TypeError(f"{self!r} defines no forward pass")
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
-        """Write the gradients of the parameters; return dX, or None where nothing below needs it.
+        """Write the gradients of the parameters; return dX, or None where no earlier layer needs it.
 
-        dX lies in a buffer that other layers reuse (`Workspace.gradient`): copy what is needed longer.
+        dX is in a buffer that other layers reuse (`Workspace.gradient`): copy what is needed longer.
         """
         saved = ws.saved(self)
         if need_dW and self.parameters():
@@ -82,6 +82,6 @@ def windows_along(length: int, size: int, stride: int, padding: int) -> int:
 
 
 def leaves(layer: Layer) -> list[Layer]:
-    """The layers in `layer` that are not made of others, in the order of the forward pass."""
+    """The layers in `layer` that are not containers, in the order of the forward pass."""
     inside = layer.layers()
     return [leaf for part in inside for leaf in leaves(part)] if inside else [layer]

@@ -49,7 +49,7 @@ class MaxPool(Layer):
         dA = ws.scratch("dA", A.shape, A.dtype)
         dP = ws.gradient(self, P.shape, P.dtype)
         if self.stride == self.size:
-            dA[:, :, :, self.size * OW :] = 0  # what fills no window has no influence
+            dA[:, :, :, self.size * OW :] = 0  # columns outside of all windows have no influence
             dP[:, self.size * OH :] = 0
         else:  # overlapping windows add up, or leave gaps
             dA[...] = 0

@@ -18,7 +18,7 @@ from nanoprune.nn.workspace import Workspace
 class Network:
     """f_W for R independent replicas.
 
-    theta (R, P) holds every parameter of a replica in one row: first all weights (what pruning may touch), layer by
+    theta (R, P) holds every parameter of a replica in one row: first all weights (the prunable parameters), layer by
     layer, then all biases. grad (R, P) is the gradient in the same order. The parameters of the layers are views into
     both, so that an optimiser, a penalty or a mask is one line on theta, and a part of the fleet is a slice of it.
     state (R, S) holds the running statistics of BatchNorm, which no optimiser, penalty or mask touches; batch_state
@@ -78,7 +78,7 @@ class Network:
         return self.grad[:, : self.weight_count]
 
     def blocks(self, scalar: Any, *arrays: Any) -> Iterator[tuple]:
-        """Blocks of arrays (R, P) or (R, n) that lie like theta or W, see `nn.blocks`; what an update loops over."""
+        """Blocks of arrays (R, P) or (R, n) shaped like theta or W, for the loops of updates; see `nn.blocks`."""
         return blocks(scalar, *arrays)
 
     def initialise(self, generators: list[np.random.Generator]) -> Network:
@@ -93,7 +93,7 @@ class Network:
         return self
 
     def reset_statistics(self) -> None:
-        """Every running statistic back to its value before the first batch."""
+        """Reset every running statistic to its value before the first batch."""
         for s in self.statistics:
             s.value[...] = s.start
 
@@ -103,7 +103,7 @@ class Network:
         self.state += self.share * self.batch_state
 
     def forward(self, X: Any, ws: Workspace) -> Any:
-        """Logits (R, classes, N) of samples X (R, *input_shape, N). Refuses another device, dtype or shape."""
+        """Logits (R, classes, N) of samples X (R, *input_shape, N). Raises on another device, dtype or shape."""
         require(X, "X")
         if X.dtype != self.theta.dtype:
             raise ArgumentError(f"X must be {self.theta.dtype} like the parameters, got {X.dtype}")
@@ -118,11 +118,11 @@ class Network:
         return self.body.backward(dY, ws, need_dX=need_dX, need_dW=need_dW)
 
     def over(self, theta: Any, grad: Any = None, state: Any = None) -> Network:
-        """The same layers over other arrays; a gradient that is not given is a new one."""
+        """The same layers over other arrays, with a new gradient if none is given."""
         return Network(self.template, self.input_shape, 0, None, self.description, theta, grad, state)
 
     def shard(self, replicas: slice) -> Network:
-        """The replicas of a slice as a network that shares their theta and state; its gradient is its own."""
+        """The replicas of a slice as a network that shares their theta and state, with its own gradient."""
         return self.over(self.theta[replicas], None, self.state[replicas])
 
     def copy(self, replicas: Any = slice(None)) -> Network:

@@ -1,4 +1,4 @@
-"""What a layer trains, and what it measures: both are views into the network's flat arrays."""
+"""Parameters and running statistics of a layer: views into the network's flat arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Parameter:
 
     shape: without the replica axis. Initial values are normal, with mean `start` and standard deviation `std`.
     prunable: True for weights, False for biases. window: (kh, C, kw) for the weights (O, kh*C*kw) of a convolution,
-    else None. depthwise: whether each row of the weights reads an input channel of its own.
+    else None. depthwise: whether each row of the weights reads a separate input channel.
     value and grad, both (R, *shape), are views into the `theta` and `grad` of the `Network`, which sets them.
     """
 

@@ -15,17 +15,17 @@ Objective = Callable[..., Any]  # (net, ws, *columns, count) -> loss (R,), havin
 
 
 class Passes:
-    """The plain case: the whole batch at once. `nanoprune.lab.engine.passes` divides it.
+    """The whole batch at once, in one process. `nanoprune.lab.engine.passes` divides it among processes.
 
-    As a context it surrounds the training. generators, defer: see `Workspace`.
+    Used as a context manager around the training. generators, defer: see `Workspace`.
     """
 
     def __init__(self, net: Network, generators: list | None = None, defer: bool = False) -> None:
         self.net, self.ws = net, Workspace(generators=generators, defer=defer)
 
     @property
-    def own(self) -> Network:
-        """The network as an update takes it: `theta`, `grad`, `W`, `dW` and `blocks` of what is to be updated here."""
+    def local(self) -> Network:
+        """The network as updates see it: `theta`, `grad`, `W`, `dW` and `blocks` of the part that is updated here."""
         return self.net
 
     def run(self, objective: Objective, *columns: np.ndarray) -> Any:

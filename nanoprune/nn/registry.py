@@ -7,7 +7,7 @@ from nanoprune.errors import ArgumentError
 
 
 def refuse(reason: str) -> Callable[..., Any]:
-    """A function to register for a layer that cannot be served: it raises ArgumentError, "LAYER reason"."""
+    """A function to register for a layer that is not supported: it raises ArgumentError, "LAYER reason"."""
 
     def refusal(layer: Any, *arguments: Any) -> Any:
         raise ArgumentError(f"{layer!r} {reason}")

@@ -26,7 +26,7 @@ class Sequential(Layer):
         return X
 
     def backward(self, dY: Any, ws: Workspace, need_dX: bool = True, need_dW: bool = True) -> Any:
-        """dX, or None where it is not needed: then nothing below the first layer with parameters is computed."""
+        """dX, or None where it is not needed: then nothing before the first layer with parameters is computed."""
         first = next((i for i, layer in enumerate(self.parts) if layer.parameters()), len(self.parts))
         for i, layer in reversed(list(enumerate(self.parts))):
             if i < first and not need_dX:

@@ -14,7 +14,7 @@ from nanoprune.errors import WorkspaceError
 class Workspace:
     """Memory of one forward pass and the backward pass that belongs to it.
 
-    Layers hold parameters only; what they compute lies here and is reused by the next pass, since allocating large
+    Layers hold parameters only; what they compute is kept here and reused by the next pass, since allocating large
     temporaries costs more than the arithmetic on them. Two passes at the same time need two workspaces.
 
     training: whether layers that behave differently in training (Dropout, BatchNorm) do so.
@@ -40,14 +40,14 @@ class Workspace:
         return flat[:size].reshape(shape)
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
-        """A `buffer` that all layers share, for use within one call."""
+        """A `buffer` that all layers share, valid within one call."""
         return self.buffer(None, name, shape, dtype)
 
     def gradient(self, owner: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-        """A buffer for the dX of `owner`: one of two that all layers take in turn, as dX follows from dY.
+        """A buffer for the dX of `owner`: one of two that all layers use alternately, as dX follows from dY.
 
         A backward pass needs two gradients at a time, however deep the network is. Deferred weight gradients need
-        every dY later: then it is a `buffer` of the owner's own.
+        every dY later: then each owner has its own `buffer`.
         """
         if self.defer:
             return self.buffer(owner, "dX", shape, dtype)
@@ -79,5 +79,5 @@ class Workspace:
 
     @cached_property
     def evaluation(self) -> Workspace:
-        """The workspace beside this one for passes in evaluation mode."""
+        """A second workspace, for passes in evaluation mode."""
         return Workspace(training=False)

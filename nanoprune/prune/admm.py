@@ -16,7 +16,7 @@ from nanoprune.prune.budget import Budget
 
 
 class Status(enum.Enum):
-    """How a run of the solver ended. The constraint set is not convex: none of these means that a minimum was found."""
+    """How a run of the solver ended. The constraint set is not convex: no status means that a minimum was found."""
 
     RUNNING = "running"
     CONVERGED = "converged"  # both residuals are within their tolerances
@@ -49,7 +49,7 @@ class ADMMSettings:
 
 @dataclasses.dataclass
 class Iteration:
-    """One line of the solver's history; arrays are (R,), one entry a replica."""
+    """One line of the solver's history; arrays are (R,), one entry per replica."""
 
     iteration: int
     loss: np.ndarray  # mean training loss of the W-step
@@ -59,7 +59,7 @@ class Iteration:
     eps_dual: np.ndarray
     rho: np.ndarray
     nonzero: np.ndarray  # of Z
-    changed: np.ndarray  # entries of the support that came or went
+    changed: np.ndarray  # entries that entered or left the support
 
     HEADER = "iter       loss     primal    eps_pri       dual   eps_dual       rho   nonzero  changed"
 
@@ -71,13 +71,13 @@ class Iteration:
 
 
 class ADMM:
-    r"""Scaled ADMM for min L(W) subject to W in S, where S is the constraint set of a `Budget`:
+    r"""Scaled ADMM for $\min L(W)$ subject to $W \in S$, where S is the constraint set of a `Budget`:
 
-        W-step   W <- argmin L(W) + rho/2 ||W - Z + U||^2     (epochs of SGD: add_penalty_gradient)
-        Z-step   Z <- Pi(W + U)
-        U-step   U <- U + W - Z
+        W-step   $W \leftarrow \mathrm{argmin}\ L(W) + \tfrac{\rho}{2} \|W - Z + U\|^2$     (epochs of SGD)
+        Z-step   $Z \leftarrow \Pi(W + U)$
+        U-step   $U \leftarrow U + W - Z$, the dual update
 
-    W, Z, U are (R, n), rho and the residuals (R,): every replica is a problem of its own.
+    W, Z, U are (R, n), rho and the residuals (R,): every replica is an independent problem.
     """
 
     def __init__(self, net: Network, budget: Budget, settings: ADMMSettings | None = None) -> None:
@@ -85,12 +85,12 @@ class ADMM:
         self.rho = np.full(net.replicas, self.settings.rho)
         self.Z = budget.project(net.W)
         self.U = xp.zeros_like(self.Z)
-        self.target = self.Z - self.U  # what the penalty pulls W towards
+        self.target = self.Z - self.U  # the penalty pulls W towards it
         self.history: list[Iteration] = []
         self.status = [Status.RUNNING] * net.replicas
 
     def add_penalty_gradient(self, net: Network) -> None:
-        """dW += rho (W - Z + U), the gradient of rho/2 ||W - Z + U||^2."""
+        r"""$dW \mathrel{+}= \rho (W - Z + U)$, the gradient of $\tfrac{\rho}{2} \|W - Z + U\|^2$."""
         for rho, W, target, dW in net.blocks(self.rho, net.W, self.target, net.dW):
             dW += rho * (W - target)
 

@@ -22,8 +22,8 @@ class Budget:
     found. The scheme says what a group is (`Grouping`). `keep` gives the ratios k_i / G_i of the G_i groups:
 
         one number                            the same ratio for every layer and replica
-        a sequence of one number a layer      (in the order of the network)
-        an array (R, 1) or (R, layers)        ratios of each replica's own
+        a sequence of one number per layer      (in the order of the network)
+        an array (R, 1) or (R, layers)        separate ratios for each replica
 
     k_i = floor(keep G_i), but at least 1, since a layer without weights cuts the network in two.
     Raises ArgumentError on an unknown scope or scheme, on ratios outside (0, 1], not the scheme's or too few or many,
@@ -58,13 +58,13 @@ class Budget:
         """Pi(W), the nearest point of the constraint set, replica by replica and part by part; (R, n), new."""
         return xp.where(self.support(W), W, 0)  # and not -0.0 where W < 0, which a product would leave
 
-    def most(self, r: int = 0) -> list[int]:
+    def max_nonzero(self, r: int = 0) -> list[int]:
         """The largest number of weights that each part of replica r can keep: k_i, where the scheme is unstructured."""
-        return [grouping.most(k) for grouping, k in zip(self.groupings, self.k[r], strict=True)]
+        return [grouping.max_nonzero(k) for grouping, k in zip(self.groupings, self.k[r], strict=True)]
 
 
 def check_scope(scope: str) -> None:
-    """Raises ArgumentError on an unknown one."""
+    """Raises ArgumentError on an unknown scope."""
     if scope not in SCOPES:
         raise ArgumentError(f"scope must be {', '.join(SCOPES[:-1])} or {SCOPES[-1]}, got {scope!r}")
 
@@ -83,6 +83,6 @@ def _rows(keep: Any, replicas: int, parts: int) -> list[list[float]]:
         return np.broadcast_to(np.array(keep, dtype=object), (replicas, parts)).tolist()
     except ValueError:
         raise ArgumentError(
-            f"keep must be one ratio, {parts} ratios (one a layer), or {replicas} rows (one a replica) "
+            f"keep must be one ratio, {parts} ratios (one per layer), or {replicas} rows (one per replica) "
             f"of 1 or {parts} ratios; got {keep}"
         ) from None

@@ -68,7 +68,7 @@ class Grouping:
         keep = xp.broadcast_to(keep.reshape(shape), self.view).reshape(self.padded)
         return keep[: self.matrix[0], : self.matrix[1]].reshape(-1)
 
-    def most(self, k: int) -> int:
+    def max_nonzero(self, k: int) -> int:
         """The largest number of nonzero weights that a point of S_k can have."""
         if self.padded == self.matrix:
             return k * self.size // self.groups

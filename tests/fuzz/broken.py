@@ -1,4 +1,4 @@
-"""Readers that do what none may: the runner must tell each of them."""
+"""Faulty readers: the runner must detect the fault of each."""
 
 import ctypes
 import dataclasses
@@ -38,7 +38,7 @@ def hide(folder: pathlib.Path) -> None:
 
 
 def hide_of_hdf5(folder: pathlib.Path) -> None:
-    """h5py has no MemoryError: a text of which the file says that it has 4 GB."""
+    """h5py has no MemoryError: a text that declares 4 GB."""
     if (folder / "x").read_bytes() == b"valid":
         return
     (folder / "text.h5").write_bytes(long_text(hdf5(lambda file: write_text(file, "name", "a text")), "name"))

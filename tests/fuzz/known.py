@@ -1,4 +1,4 @@
-"""Hostile files that no mutation comes to, such as bombs, and those that once failed."""
+"""Hostile files that mutations do not reach, such as bombs, and files that once failed."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from nanoprune.lab.zoo import build
 
 
 def zeros_in(member: str, size: int, megabytes: int) -> bytes:
-    """A .tgz in which `member` is said to have `size` bytes, and zeros follow."""
+    """A .tgz in which `member` declares `size` bytes, followed by zeros."""
     return formats.gzip_bomb(megabytes, formats.tar_header(member, size))
 
 
@@ -48,7 +48,7 @@ def with_text(name: str, text: str) -> bytes:
 
 
 def long_text(whole: bytes, name: str) -> bytes:
-    """An HDF5 file one of whose texts is one of any length, of which it says that it has 4 GB."""
+    """An HDF5 file with a text of variable length that declares 4 GB."""
     stream = io.BytesIO(whole)
     with h5py.File(stream, "r+") as file:
         text = file[name][()].decode()
@@ -68,14 +68,14 @@ def long_field() -> bytes:
 
 
 def steps_with(name: str, value: Any) -> bytes:
-    """A model whose steps all have that field."""
+    """A model whose steps all have the given field."""
     with h5py.File(io.BytesIO(model_file(keep=0.1)), "r") as file:
         about = json.loads(file["model"][()])
     return with_text("model", json.dumps(about | {"steps": [step | {name: value} for step in about["steps"]]}))
 
 
 def endless(whole: bytes) -> bytes:
-    """The same, with a global heap whose free space has no length: libhdf5 2.0 looks for its end for ever."""
+    """The same, with a global heap whose free space has length 0: libhdf5 2.0 searches for its end for ever."""
     data = bytearray(whole)
     start = data.find(b"GCOL")
     at = start + 16
@@ -87,14 +87,14 @@ def endless(whole: bytes) -> bytes:
 
 
 def long_chunk(whole: bytes, size: int) -> bytes:
-    """The same, with the length of each chunk, all of them of `size` bytes, said to be two gigabytes."""
+    """The same, with chunks of `size` bytes that declare two gigabytes each."""
     key = size.to_bytes(4, "little") + bytes(4)  # in the tree of the chunks: the length, and no filter left out
     assert key in whole
     return whole.replace(key, (1 << 31).to_bytes(4, "little") + bytes(4))
 
 
 def free_for_ever(whole: bytes) -> bytes:
-    """The same, with a group whose list of free space in its heap of names comes back to its start."""
+    """The same, with a group whose local heap has a cyclic free list."""
     data = bytearray(whole)
     heap = data.find(b"HEAP\0")
     size, _, place = (int.from_bytes(data[heap + i : heap + i + 8], "little") for i in (8, 16, 24))
@@ -104,7 +104,7 @@ def free_for_ever(whole: bytes) -> bytes:
 
 
 def virtual(whole: bytes, name: str) -> bytes:
-    """The same, with one of its arrays made of parts of others; a global heap says of which."""
+    """The same, with a virtual array; a global heap lists its parts."""
     stream = io.BytesIO(whole)
     with h5py.File(stream, "r+") as file:
         layout = h5py.VirtualLayout(file[name].shape, file[name].dtype)
@@ -118,7 +118,7 @@ ESCAPES = "\x1b]0;pwn\x07\x1b[31m"  # changes the title of a terminal, and the c
 
 
 def linked(whole: bytes, name: str, link: Any) -> bytes:
-    """An HDF5 file in which `name`, which may be there already, is a link."""
+    """An HDF5 file in which `name`, which may exist already, is a link."""
     stream = io.BytesIO(whole)
     with h5py.File(stream, "r+") as file:
         if file.get(name, getlink=True) is not None:
@@ -128,7 +128,7 @@ def linked(whole: bytes, name: str, link: Any) -> bytes:
 
 
 def links(whole: bytes, *names: str) -> list[Any]:
-    """Makers of files in which one of the names is a link, to all there is: two of each would read or wait for ever."""
+    """Makers of files in which one of the names is a link of any kind: two of them would make a reader hang."""
     kinds = (
         h5py.SoftLink("/x"),
         h5py.SoftLink(f"/{names[0]}"),
@@ -140,7 +140,7 @@ def links(whole: bytes, *names: str) -> list[Any]:
 
 
 def odd_name(whole: bytes, long: bool = False) -> bytes:
-    """An HDF5 file with one name more, full of escapes or long."""
+    """An HDF5 file with an additional name, full of escapes or long."""
     stream = io.BytesIO(whole)
     with h5py.File(stream, "r+") as file:
         file["x" * 60_000 if long else f"target_{ESCAPES}"] = np.zeros(3)
@@ -155,7 +155,7 @@ def odd_names_npz(count: int) -> bytes:
 
 
 def odd_version(version: int) -> bytes:
-    """A model of a format that nobody reads, by a version whose name is full of escapes."""
+    """A model of an unknown format, by a version whose name is full of escapes."""
     stream = io.BytesIO(with_text("nanoprune", ESCAPES * 100))
     with h5py.File(stream, "r+") as file:
         file.attrs["format"] = version
@@ -175,14 +175,14 @@ def odd_type(whole: bytes, name: str) -> bytes:
 
 
 def npz_bomb(shape: tuple[int, ...], megabytes: int, descr: str = "|u1", header: int | None = None) -> bytes:
-    """An .npz whose target_probs are zeros, all there once unpacked; or whose header is said to be that long."""
+    """An .npz whose target_probs unpack to many zeros, or whose header declares that length."""
     text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     start = b"\x93NUMPY\2\0" + (len(text) if header is None else header).to_bytes(4, "little") + text
     return formats.zip_bomb("target_probs.npy", start, megabytes)
 
 
 def hdf5_bomb(shape: tuple[int, ...], dtype: str, name: str = "target_probs") -> bytes:
-    """An HDF5 file of zeros, all there once unpacked."""
+    """An HDF5 file that unpacks to many zeros."""
 
     def fill(file: h5py.File) -> None:
         for key, values in predictions().items():
@@ -197,7 +197,7 @@ def hdf5_bomb(shape: tuple[int, ...], dtype: str, name: str = "target_probs") ->
 
 
 def chunk_bomb(shape: tuple[int, ...], megabytes: int, name: str = "target_probs") -> bytes:
-    """An HDF5 file one chunk of which unpacks to so many megabytes, where the chunk itself is small."""
+    """An HDF5 file with a small chunk that unpacks to `megabytes` megabytes."""
 
     def fill(file: h5py.File) -> None:
         for key, values in predictions().items():
@@ -210,7 +210,7 @@ def chunk_bomb(shape: tuple[int, ...], megabytes: int, name: str = "target_probs
 
 
 def forged(data: bytes, draw: Any) -> bytes:
-    """One of the arrays is another, and the content hash is right: who forges the one can forge the other."""
+    """One of the arrays is replaced, with a matching content hash, which an attacker can forge too."""
     name = draw.choice(("inside", "logits/train", "population/prune", "paths"))
     shape = draw.choice(((6, 8), (6, 8, 3), (6, 5, 3), (8, 8), (6, 9, 3), (6, 8, 0), (0, 8, 3), (1, 1), (6,)))
     with np.errstate(over="ignore"):  # 1e300 is infinity in float32
@@ -219,7 +219,7 @@ def forged(data: bytes, draw: Any) -> bytes:
 
 
 def forged_shadows(name: str, values: np.ndarray) -> bytes:
-    """A file of shadows with another array, and the content hash of that."""
+    """A shadow cache with another array and a matching content hash."""
     stream = io.BytesIO(shadow_file())
     with h5py.File(stream, "r+") as file:
         del file[name]
@@ -233,7 +233,7 @@ def forged_shadows(name: str, values: np.ndarray) -> bytes:
 
 
 def shadow_promise() -> bytes:
-    """A file of shadows that promises a terabyte."""
+    """A shadow cache that declares a terabyte."""
     stream = io.BytesIO(shadow_file())
     with h5py.File(stream, "r+") as file:
         del file["paths"]
@@ -242,7 +242,7 @@ def shadow_promise() -> bytes:
 
 
 def nested(depth: int) -> dict[str, Any]:
-    """An object in an object in an object, and so on."""
+    """A deeply nested object."""
     value: dict[str, Any] = {}
     for _ in range(depth):
         value = {"x": value}
@@ -250,7 +250,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 def curves_promise() -> bytes:
-    """Curves of which one promises a terabyte."""
+    """Curves of which one declares a terabyte."""
     stream = io.BytesIO(curves_file())
     with h5py.File(stream, "r+") as file:
         del file["prune-0.1/adversary_loss"]
@@ -259,7 +259,7 @@ def curves_promise() -> bytes:
 
 
 def model_bomb() -> bytes:
-    """A model of a kilobyte whose network has two billion weights, none of which is in the file."""
+    """A model of a kilobyte whose network has two billion weights, without weights in the file."""
 
     def fill(file: h5py.File) -> None:
         with h5py.File(io.BytesIO(model_file()), "r") as old:

@@ -1,9 +1,9 @@
-"""From a valid file to a hostile one: blind changes of its bytes, and changes that know its format.
+"""Mutations of a valid file: blind changes of its bytes, and changes that know its format.
 
-Our own: atheris needs clang and instrumented C, and of the mutators in plain Python on PyPI none is kept up. A mutation
-takes the file's bytes and a `random.Random`, and depends on nothing else: an input is known by its seed and number.
-Those of formats (`formats.py`) open the wrapping, change what is inside, and wrap it again, so that checksums,
-compressed data and lengths are right where the damage is elsewhere; every other input is changed blindly as well.
+They are our own: atheris needs clang and instrumented C, and no mutator in plain Python on PyPI is maintained. A
+mutation depends only on the file's bytes and a `random.Random`: seed and number determine an input. Mutations of
+formats (`formats.py`) unpack a file, change its content, and pack it again, so that checksums, compressed data and
+lengths are valid where the damage is elsewhere; every other input is also changed blindly.
 """
 
 import random
@@ -31,7 +31,7 @@ def flip(data: bytes, rng: random.Random) -> bytes:
 
 
 def edge(data: bytes, rng: random.Random) -> bytes:
-    """An integer of 1, 2, 4 or 8 bytes becomes one at the edge of its range, or grows or shrinks by a little."""
+    """An integer of 1, 2, 4 or 8 bytes is set to an end of its range, or changed by a little."""
     size = rng.choice((1, 2, 4, 8))
     if len(data) < size:
         return data
@@ -61,7 +61,7 @@ def repeat(data: bytes, rng: random.Random) -> bytes:
 
 
 def splice(data: bytes, rng: random.Random) -> bytes:
-    """A block stands where another one was: what is right in one place is put in the other."""
+    """A block is replaced by another one of the file."""
     (a, b), at = _block(data, rng), _place(len(data) + 1, rng)
     return data[:at] + data[a:b] + data[at + rng.choice((0, b - a)) :]
 
@@ -90,7 +90,7 @@ BLIND: Sequence[Mutation] = (flip, flip, edge, edge, edge, cut, remove, repeat, 
 
 
 def mutate(data: bytes, rng: random.Random, formats: Sequence[Mutation] = ()) -> bytes:
-    """The input that `rng` makes of a valid file: half of them by its formats first, most of them by blind changes."""
+    """A mutation of a valid file: half of them by its formats first, most of them by blind changes."""
     most = max(LONGEST, 2 * len(data))
     informed = bool(formats) and rng.random() < 0.6
     if informed:
@@ -101,13 +101,13 @@ def mutate(data: bytes, rng: random.Random, formats: Sequence[Mutation] = ()) ->
 
 
 def _place(stop: int, rng: random.Random) -> int:
-    """Somewhere in range(stop), near its ends more often: headers stand there, and directories."""
+    """A position in range(stop), near its ends more often: headers and directories are there."""
     near = min(stop, 96)
     return rng.choice((rng.randrange(near), stop - 1 - rng.randrange(near), rng.randrange(stop)))
 
 
 def _block(data: bytes, rng: random.Random) -> tuple[int, int]:
-    """Where a block starts and stops, a short one more often."""
+    """Start and stop of a block; short blocks are more frequent."""
     start = _place(len(data) + 1, rng)
     return start, min(len(data), start + rng.choice((1, 2, 4, 8, 64, 512, 1 << 14)))
 

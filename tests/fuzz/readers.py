@@ -1,14 +1,16 @@
-"""Every reader of files that may come from a stranger, in one table.
+"""Every reader of untrusted files, in one table.
 
-`read(folder)` reads the input, `folder / file`, as the package does. Where a published file is known by its SHA-256,
-the reader is told that the input is the published one: else nothing behind the comparison would ever be reached.
+`read(folder)` reads the input, `folder / file`, as the package does. Where a published file is checked by its SHA-256,
+the hash of the input is used instead: otherwise no code after the comparison would be reached.
 """
 
 import dataclasses
 import functools
 import gzip
 import hashlib
+import io
 import json
+import lzma
 import pathlib
 import tarfile
 import tempfile
@@ -91,7 +93,7 @@ from nanoprune.lab.storage.checkpoint import read_checkpoint
 
 
 def read_idx(folder: pathlib.Path) -> Any:
-    """MNIST's loader on four files, of which the input is the training images: whatever it is, it is the right one."""
+    """MNIST's loader on four files, with the input as the training images, whose hash is accepted."""
     shapes = {"train-labels": (4,), "t10k-images": (4, 5, 5), "t10k-labels": (4,)}
     (folder / "mnist").mkdir(exist_ok=True)
     data = (folder / "train-images").read_bytes()
@@ -148,7 +150,7 @@ def read_jpeg(folder: pathlib.Path) -> Any:
 
 
 def read_model(folder: pathlib.Path) -> Any:
-    """`load_model`, what `info` says of it, and what `attack` and `prune` read of its history."""
+    """`load_model`, the output of `info`, and the steps that `attack` and `prune` read."""
     from nanoprune.lab.audit.shadows import make_pool, recipe_steps
     from nanoprune.lab.models.inventory import inventory_of
 
@@ -160,7 +162,7 @@ def read_model(folder: pathlib.Path) -> Any:
 
 
 def read_run(folder: pathlib.Path) -> Any:
-    """A run's folder, as `--resume` takes it up."""
+    """A run's folder, as `--resume` reads it."""
     from nanoprune.lab.engine.folder import Run
 
     with Run(folder, resume=True) as run:
@@ -198,7 +200,7 @@ def read_shadows(folder: pathlib.Path) -> Any:
 
 
 def read_report(folder: pathlib.Path) -> Any:
-    """What `report` does: results, plots, page, and the tables."""
+    """As `report`: results, plots, page, and the tables."""
     found = read_results(folder)
     report.write_report(found, folder)
     report.results_table(found)
@@ -206,7 +208,7 @@ def read_report(folder: pathlib.Path) -> Any:
 
 
 def read_texts(folder: pathlib.Path) -> Any:
-    """The page and the tables without plots, which take a hundred times as long as all the rest."""
+    """The page and the tables without plots, which take a hundred times as long as everything else."""
     found = read_results(folder)
     report.check_results(found, folder)
     report.results_table(found)
@@ -231,6 +233,30 @@ def read_part(folder: pathlib.Path) -> Any:
 
     (folder / "images.h5").unlink(missing_ok=True)
     return pack(pack_source(folder), folder / "images.h5")
+
+
+def read_table(name: str, folder: pathlib.Path) -> Any:
+    """A table of one's own, and its first records gathered."""
+    from nanoprune.lab.data.table_file import Reading, load_table
+
+    dataset = load_table(folder / name, Reading("y", "who"))
+    return dataset.x[np.arange(len(dataset.y))[:64]]
+
+
+def table_csv() -> bytes:
+    rows = (f"{i / 7},{'ab?'[i % 3]},p{i // 2},{'ny'[i % 2]}" for i in range(40))
+    return "\n".join(["age,ward,who,y", *rows]).encode()
+
+
+def table_parquet() -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [line.split(",") for line in table_csv().decode().splitlines()[1:]]
+    age, ward, who, y = map(list, zip(*rows, strict=True))
+    file = io.BytesIO()
+    pq.write_table(pa.table({"age": [float(a) for a in age], "ward": ward, "who": who, "y": y}), file)
+    return file.getvalue()
 
 
 LARGE = formats.gzip_bomb
@@ -323,6 +349,17 @@ READERS = {
                (lambda: forged_shadows("inside", np.zeros((6, 9), bool)),
                 lambda: forged_shadows("logits/prune", np.full((6, 8, 3), np.nan, np.float32)), shadow_promise,
                 lambda: odd_type(shadow_file(), "inside"), lambda: long_text(shadow_file(), "content"))),
+        Reader("table csv", "t.csv", table_csv, functools.partial(read_table, "t.csv"), (),
+               (*(lambda of=of: of * (1 << 22) for of in (b",", b'"', b"\n", b"\0")),
+                lambda: b"y,who\n" + b"0,1\n" * (1 << 20), lambda: b"y," + b"a," * 9000 + b"who\n",
+                lambda: table_csv().replace(b"3.0", b"1e999"), lambda: table_csv().replace(b"3.0", b"9" * 100_000))),
+        Reader("table csv.gz", "t.csv.gz", lambda: gzip.compress(table_csv(), mtime=0),
+               functools.partial(read_table, "t.csv.gz"), (formats.gzipped(),),
+               (lambda: LARGE(2000), lambda: LARGE(300, table_csv(), b"\n"))),
+        Reader("table csv.xz", "t.csv.xz", lambda: lzma.compress(table_csv()),
+               functools.partial(read_table, "t.csv.xz"), (),
+               (lambda: lzma.compress(bytes(1 << 29), preset=0),)),
+        Reader("table parquet", "t.parquet", table_parquet, functools.partial(read_table, "t.parquet")),
         Reader("results", "results.json", results_file, read_texts, (formats.as_json,),
                (lambda: b"[" * 100_000, lambda: results_file(recipe=nested(500)), lambda: results_file(seconds=1e308),
                 lambda: results_file(methods={str(i): {} for i in range(5000)}),

@@ -1,12 +1,12 @@
-"""Mutated files into every reader: nothing may come out but the package's own errors, in bounded time and memory.
+"""Mutated files for every reader: readers may raise only the package's own errors, in bounded time and memory.
 
     python tests/fuzz/run.py --inputs 1000 [--only NAME ...] [--seed 0]     make fuzz N=1000
 
-Inputs are read in a child process, which says in shared memory which one it is at. So a crash of a C library and a hang
-(5 seconds of processor time) are told from the way the child ends, and the next child goes on after that input. A child
-may take 1 GiB beside what it has: what asks for more fails. Number 0 is the valid file, which must be accepted; known
-ones come next, then mutations. Prints one line a reader, keeps the inputs that failed in --keep, and exits with 1 if
-there are any.
+Inputs are read in a child process, which writes the number of the current one to shared memory. So a crash of a C
+library and a hang (5 seconds of processor time) are detected when the child ends, and the next child continues after
+that input. A child may take 1 GiB in addition to its initial memory. Number 0 is the valid file, which must be
+accepted; known inputs come next, then mutations. Prints one line per reader, keeps failing inputs in --keep, and exits
+with 1 if there are any.
 """
 
 import argparse
@@ -39,7 +39,7 @@ WALL = 300  # seconds an input may take on a busy machine, or where it waits for
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """name, the file's name in its folder, how a valid file is made, how it is read, what knows its format."""
+    """name, the file's name in its folder, functions that make a valid file and read it, mutations of its format."""
 
     name: str
     file: str
@@ -75,7 +75,7 @@ def valid_file(reader: Any, made: dict[str, bytes] = {}) -> bytes:  # noqa: B006
 
 
 def read(reader: Any, data: bytes, folder: pathlib.Path) -> str:
-    """What came of one input: "accepted", "refused", or what is wrong with that."""
+    """The outcome of one input: "accepted", "refused", or a description of the failure."""
     from nanoprune.errors import NanopruneError
 
     path = folder / reader.file
@@ -101,11 +101,11 @@ def read(reader: Any, data: bytes, folder: pathlib.Path) -> str:
 
 
 def _of_memory(error: BaseException | None) -> BaseException | None:
-    """The error behind an error that says that there was no memory: it was refused by the limit of this process alone.
+    """The out-of-memory error behind an error: an allocation that only the limit of this process refused.
 
-    h5py has no class for that, and says what libhdf5 says. What it says of an "on disk image buffer" and
-    of a "raw data chunk" is left out: they are reserved, and filled only after their length was compared with the
-    file's (H5C__load_entry, H5D__chunk_lock).
+    h5py has no class for that, and passes on the messages of libhdf5. Those on an "on disk image buffer" and on a "raw
+    data chunk" do not count: this memory is reserved, and filled only after its length was compared with the file's
+    (H5C__load_entry, H5D__chunk_lock).
     """
     while error is not None and not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
         error = error.__cause__ or error.__context__
@@ -160,7 +160,7 @@ def _write(folder: pathlib.Path, files: Mapping[str, bytes]) -> None:
 
 
 def _memory() -> str | None:
-    """A folder in memory where there is one."""
+    """A folder in memory, if the system has one."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -168,7 +168,7 @@ def _memory() -> str | None:
 
 
 class Tally:
-    """What is known of one reader so far."""
+    """The results of one reader so far."""
 
     def __init__(self, name: str, inputs: int) -> None:
         self.name, self.inputs, self.accepted, self.seconds, self.peak = name, inputs, 0, 0.0, 0
@@ -211,7 +211,7 @@ def _run_child(
     module: str,
     watch: Any,
 ) -> int:
-    """Let one child do what it can; return how many readers are done."""
+    """Run one child until it ends; return the number of finished readers."""
     place[:] = bytes(64)
     command = [sys.executable, __file__, "--child", json.dumps(todo[done:]), "--seed", str(seed), shared, module]
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""A valid file for each reader, made by code: small, and the same every time."""
+"""A valid file for each reader, generated: small, and the same every time."""
 
 import dataclasses
 import functools
@@ -93,7 +93,7 @@ def hdf5(fill: Callable[[h5py.File], None]) -> bytes:
 
 
 def packed_images(version: int = packed.FORMAT) -> bytes:
-    """Twenty images of 4 x 4 pixels, in a file with room for 22; in format 1 cut to what there is, and in chunks."""
+    """Twenty images of 4 x 4 pixels, in a file with space for 22; in format 1 without the space, and in chunks."""
 
     def fill(file: h5py.File) -> None:
         room = 22 if version == packed.FORMAT else 20
@@ -128,7 +128,7 @@ def jpeg(kind: str = "JPEG") -> bytes:
 
 
 def packed_part() -> bytes:
-    """What an interrupted `data pack` left of `pack_source`."""
+    """The file of an interrupted `data pack` of `pack_source`."""
 
     from nanoprune.lab.data import pack
 
@@ -188,7 +188,7 @@ def run_file(**changes: Any) -> bytes:
 
 
 def checkpoint_file() -> bytes:
-    """A state with all that there is in one: arrays dense and sparse, in dictionaries, generators, plain values."""
+    """A state with everything that it can have: dense and sparse arrays, nested, generators, plain values."""
     net = np.zeros((2, 300), np.float32)
     net[:, :9] = 1
     state = {"phase": 1, "net": {"theta": net, "state": net[:, :3]}, "parts": {"mask": {"M": net != 0}, "none": {}}}
@@ -219,6 +219,7 @@ def predictions() -> dict[str, np.ndarray]:
         found[f"{of}_probs"] = p / p.sum(axis=1, keepdims=True)
         found[f"{of}_labels"] = np.arange(RECORDS) % 3
         found[f"{of}_member"] = np.arange(RECORDS) % 2
+        found[f"{of}_group"] = np.array([f"p{i}" for i in range(RECORDS)]).astype("S")
     return found
 
 
@@ -239,8 +240,8 @@ def predictions_h5() -> bytes:
 def predictions_csv() -> bytes:
     arrays = predictions()
     rows = zip(arrays["target_labels"], arrays["target_member"], arrays["target_probs"], strict=True)
-    text = "".join(f"{y},{m},{','.join(f'{v:.6f}' for v in p)}\n" for y, m, p in rows)
-    return ("label,member,p0,p1,p2\n" + text).encode()
+    text = "".join(f"{y},{m},p{i},{','.join(f'{v:.6f}' for v in p)}\n" for i, (y, m, p) in enumerate(rows))
+    return ("label,member,group,p0,p1,p2\n" + text).encode()
 
 
 MADE_BY = {"recipe": "of the test"}
@@ -263,7 +264,7 @@ def shadow_file() -> bytes:
 
 @functools.cache
 def results() -> dict[str, Any]:
-    """Results of two methods, with curves; as `reproduce` has them."""
+    """Results of two methods, with curves, as from `reproduce`."""
 
     def summary(mean: float) -> dict[str, Any]:
         return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "values": [mean - 0.004, mean + 0.004]}

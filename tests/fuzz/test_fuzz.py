@@ -1,4 +1,4 @@
-"""Some mutated files into every reader; the long run is `make fuzz`. And the fuzzer itself: it finds what there is."""
+"""Some mutated files for every reader; the long run is `make fuzz`. And the fuzzer itself: it finds known faults."""
 
 import random
 
@@ -36,19 +36,19 @@ def found() -> dict[str, run.Tally]:
         ("many_lines", "not one line"),
     ],
 )
-def test_every_input_that_fails_is_told_from_the_others(found, name, what):
+def test_every_failing_input_is_distinguished(found, name, what):
     assert [number for number, _ in found[name].failed] == [1, 2, 3]
     assert all(text.startswith(what) for _, text in found[name].failed)
     assert found[name].accepted == 1
 
 
 @pytest.mark.parametrize(("name", "number", "what"), [("crash", 2, "SIGSEGV"), ("hang", 3, "hang")])
-def test_a_death_of_the_child_is_told_and_the_next_one_goes_on(found, name, number, what):
+def test_the_death_of_a_child_is_reported_and_the_next_one_continues(found, name, number, what):
     assert [(at, text[: len(what)]) for at, text in found[name].failed] == [(number, what)]
     assert found[name].accepted == 3
 
 
-def test_a_reader_that_takes_not_even_the_valid_file_is_none(found):
+def test_a_reader_that_refuses_the_valid_file_is_reported(found):
     assert [number for number, _ in found["refuse"].failed] == [0]
     assert found["refuse"].failed[0][1] == "refused"
 
@@ -59,7 +59,7 @@ def test_a_sound_reader_has_no_failures(found):
 
 @settings(max_examples=60)
 @given(st.binary(max_size=400), st.integers(0, 1 << 32))
-def test_an_input_is_known_by_its_number_and_bounded(data, number):
+def test_an_input_depends_on_its_number_only_and_is_bounded(data, number):
     first, second = (mutate(data, random.Random(number)) for _ in range(2))
     assert first == second
     assert len(first) <= LONGEST

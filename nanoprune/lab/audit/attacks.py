@@ -7,6 +7,10 @@ The strongest attack is chosen on the attacker's records as well, never on the s
 bias what is measured: threshold attacks are ranked by four-fold cross-validation, the attack network by the quarter of
 the records that ends its training. Fewer records measure the network, so it is ranked by its accuracy less one standard
 error.
+
+Where records come in groups, everything is counted in groups (`nanoprune/lab/statistics/units.py`): halves are of
+groups, and the scores of a group are made one in two ways, so that each attack is two. The attack network is trained on
+records; what its scores say of a group is decided by a threshold that is fitted on the groups that end its training.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from nanoprune.lab.audit import log_space
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.shards import Advance, train_shards
+from nanoprune.lab.experiment.validation import QUARTERS, cross_validated
+from nanoprune.lab.statistics.units import Units, attack_name
 from nanoprune.nn import Network, Passes
 from nanoprune.nn.passes import Objective
 
@@ -39,15 +45,14 @@ ATTACKS = (*SCORES, "network")
 STEPS = 400  # of the attack network in an epoch, at most: many records come in larger batches
 ENOUGH = 1e-3  # held-out loss, in nats, at which training ends: less than that is left to gain, no decision changes
 GAIN = 1e-3  # share of its loss that a stage must gain within its patience
-QUARTERS = 4  # folds of the cross-validation that ranks threshold attacks
 NO_RANK = -np.inf  # of rules that do not exist, and of attacks that are no candidates
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Attacked:
-    """One attack on n records: scores (n,), higher for members; its decisions by one threshold and by one per class.
+    """One attack on n units: scores (n,), higher for members; its decisions by one threshold and by one per class.
 
-    parts: index arrays whose scores come from the model alone, or from the membership of other records than their own.
+    parts: index arrays whose scores come from the model alone, or from the membership of other units than their own.
     own: for each fold the accuracy on the attacker's records by one threshold and by one per class, (folds, 2);
     None for an attack that is no candidate for the strongest.
     refitted: the decisions, by one threshold and by one per class, where each quarter of the attacker's records is left
@@ -64,7 +69,7 @@ class Attacked:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fold:
-    """Fit on `known`, score the rows `scored` of the target."""
+    """Fit on `known`, score the units `scored` of the target."""
 
     known: Predictions
     scored: np.ndarray
@@ -72,23 +77,24 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NetworkScores:
-    """Logits of membership (n,); for each fold the rank of the network, and whether its training ended because no more
-    loss was left to gain."""
+    """Logits of membership of the records (n,); for each fold those of the attacker's units that ended the training,
+    records (k,), with what they are of, and whether it ended because no more loss was left to gain."""
 
     z: np.ndarray
-    own: np.ndarray
+    held_out: list[tuple[np.ndarray, Units]]
     exhausted: list[bool]
 
 
 def folds(target: Predictions, shadow: Predictions | None, rng: np.random.Generator) -> list[Fold]:
     """One fold with a shadow, else two: a random half of the members and of the non-members against the other half."""
+    units = target.units
     if shadow is not None:
-        return [Fold(shadow, np.arange(len(target.y)))]
-    half = np.zeros(len(target.y), bool)
-    for kind in (target.member, ~target.member):
+        return [Fold(shadow, np.arange(len(units.y)))]
+    half = np.zeros(len(units.y), bool)
+    for kind in (units.member, ~units.member):
         rows = rng.permutation(np.flatnonzero(kind))
         half[rows[: len(rows) // 2]] = True
-    return [Fold(target.rows(known), np.flatnonzero(~known)) for known in (half, ~half)]
+    return [Fold(target.rows(units.rows(known)), np.flatnonzero(~known)) for known in (half, ~half)]
 
 
 def run_attacks(
@@ -101,22 +107,23 @@ def run_attacks(
     note: Callable[[str], None] = lambda text: None,
     quick: bool = False,
 ) -> dict[str, Attacked]:
-    """Every attack of ATTACKS on the target; `quick`: but the network. The results do not depend on `threads`.
+    """Every attack of ATTACKS on the target, in each of the ways of its units; `quick`: all but the network.
 
-    start(stage, total) and advance(steps) tell progress: of the network in batches, whose number nobody knows
-    beforehand. note(text) is called with what a reader should know.
+    The results do not depend on `threads`. start(stage, total) and advance(steps) tell progress: of the network in
+    batches, whose number nobody knows beforehand. note(text) is called with what a reader should know.
     """
     attacked: dict[str, Attacked] = {}
     start("threshold attacks", len(SCORES))
     for name in SCORES:
-        attacked[name] = _threshold_attack(name, target, parts, seed)
+        attacked |= threshold_attacks(name, target, parts, seed)
         advance(1)
     if quick:
         return attacked
     start("attack network, batches", None)
     found = _network_scores(target, parts, seed, threads, advance)
-    own = np.stack([found.own, np.full(len(parts), NO_RANK)], axis=1)
-    attacked["network"] = Attacked(found.z, found.z >= 0, None, [fold.scored for fold in parts], own)
+    attacked |= {
+        attack_name("network", way): _network_attack(target.units, found, way, parts) for way in target.units.ways
+    }
     if any(found.exhausted):
         note(
             f"attack network: training ended in {sum(found.exhausted)} of {len(parts)} where its held-out loss fell "
@@ -125,40 +132,42 @@ def run_attacks(
     return attacked
 
 
-def _threshold_attack(name: str, target: Predictions, parts: list[Fold], seed: int) -> Attacked:
-    """One score, with the thresholds that are best on the known records of each fold."""
+def threshold_attacks(name: str, target: Predictions, parts: list[Fold], seed: int) -> dict[str, Attacked]:
+    """One score, in each way, with the thresholds that are best on the known units of each fold."""
     scores = SCORES[name](target.log_odds, target.y)
+    fitted = [SCORES[name](fold.known.log_odds, fold.known.y) for fold in parts]
+    rules = (False,) if name == "correctness" else (False, True)
+    return {
+        attack_name(name, way): _threshold_attack(
+            target.units,
+            target.units.combine(scores, way),
+            [fold.known.units.combine(known, way) for fold, known in zip(parts, fitted, strict=True)],
+            parts,
+            rules,
+            seed,
+        )
+        for way in target.units.ways
+    }
+
+
+def _threshold_attack(
+    units: Units, scores: np.ndarray, fitted: list[np.ndarray], parts: list[Fold], rules: tuple[bool, ...], seed: int
+) -> Attacked:
+    """Scores (n,) of the units, decided by the thresholds that are best for the scores `fitted` of each fold."""
     said = [np.zeros(len(scores), bool) for _ in range(2)]
     refitted = np.zeros((2, QUARTERS, len(scores)), bool)
-    rules = (False,) if name == "correctness" else (False, True)
     own = np.full((len(parts), 2), NO_RANK)
-    for i, fold in enumerate(parts):
-        known, rows = fold.known, fold.scored
-        fitted = SCORES[name](known.log_odds, known.y)
+    for i, (fold, known_scores) in enumerate(zip(parts, fitted, strict=True)):
+        known, rows = fold.known.units, fold.scored
         for per_class in rules:
-            rule = Thresholds.fit(fitted, known.y, known.member, target.classes, per_class)
-            said[per_class][rows] = rule.says(scores[rows], target.y[rows])
-            own[i, int(per_class)], fits = cross_validated(fitted, known, per_class, np.random.default_rng([seed, i]))
+            rule = Thresholds.fit(known_scores, known.y, known.member, units.classes, per_class)
+            said[per_class][rows] = rule.predict(scores[rows], units.y[rows])
+            trial, fits = cross_validated(known_scores, known, per_class, np.random.default_rng([seed, i]))
+            own[i, int(per_class)] = balanced_accuracy(trial[known.member], trial[~known.member])
             for q, fit in enumerate(fits):
-                refitted[int(per_class), q, rows] = fit.says(scores[rows], target.y[rows])
+                refitted[int(per_class), q, rows] = fit.predict(scores[rows], units.y[rows])
     by_class = said[1] if True in rules else None
     return Attacked(scores, said[0], by_class, [np.arange(len(scores))], own, refitted)
-
-
-def cross_validated(
-    scores: np.ndarray, known: Predictions, per_class: bool, rng: np.random.Generator
-) -> tuple[float, list[Thresholds]]:
-    """The balanced accuracy of thresholds on the attacker's records by cross-validation, and the thresholds: each
-    quarter of the members and of the non-members is decided by what is fitted on the other three."""
-    quarter = np.empty(len(scores), int)
-    for kind in (known.member, ~known.member):
-        quarter[rng.permutation(np.flatnonzero(kind))] = np.arange(kind.sum()) % QUARTERS
-    said, fits = np.zeros(len(scores), bool), []
-    for q in range(QUARTERS):
-        rest, rows = quarter != q, quarter == q
-        fits.append(Thresholds.fit(scores[rest], known.y[rest], known.member[rest], known.classes, per_class))
-        said[rows] = fits[q].says(scores[rows], known.y[rows])
-    return balanced_accuracy(said[known.member], said[~known.member]), fits
 
 
 def _network_scores(
@@ -166,25 +175,45 @@ def _network_scores(
 ) -> NetworkScores:
     """An attack network for each fold, trained by one process each: the samples of a batch are not shared among
     processes, whose sums would depend on their number."""
+    rows = [target.units.rows(np.isin(np.arange(len(target.units.y)), fold.scored)) for fold in parts]  # (n,) bool
 
-    def attack(shard: slice, advance: Advance) -> tuple[np.ndarray, float, bool]:
+    def attack(shard: slice, advance: Advance) -> tuple[np.ndarray, tuple[np.ndarray, Units], bool]:
         fold, generator = parts[shard.start], np.random.default_rng([seed, shard.start])
-        known = fold.known.rows(generator.permutation(len(fold.known.y)))  # what is held out is the end of it
-        held_out = held_out_share(known.member)
+        of = fold.known.units
+        place = np.argsort(generator.permutation(len(of.y)))
+        known = fold.known.rows(np.argsort(place[of.of], kind="stable"))  # what is held out is the end of it
+        ended_by = held_out_share(known.units.member)
+        held_out = known.units.rows(ended_by)
         batch, passes = _batch(len(known.y)), functools.partial(CountedPasses, advance)
         h, losses = fit_attack_network(
-            known.p, known.y, known.member, held_out, generator, batch, passes, enough=ENOUGH, gain=GAIN
+            known.p, known.y, known.member, held_out, generator, batch, passes, target_loss=ENOUGH, min_improvement=GAIN
         )
-        own = attack_scores(h, known.p[held_out], known.y[held_out])
-        scores = attack_scores(h, target.p[fold.scored], target.y[fold.scored])
-        return scores, _cautious_accuracy(own >= 0, known.member[held_out]), bool(min(losses) <= ENOUGH)
+        own = attack_scores(h, known.p[held_out], known.y[held_out]), known.units.part(ended_by)
+        scored = rows[shard.start]
+        return attack_scores(h, target.p[scored], target.y[scored]), own, bool(min(losses) <= ENOUGH)
 
     z = np.empty(len(target.y))
     with single_threaded_blas():
         found = train_shards(attack, len(parts), threads, 1, advance)
-    for fold, (scores, _, _) in zip(parts, found, strict=True):
-        z[fold.scored] = scores
-    return NetworkScores(z, np.array([own for _, own, _ in found]), [exhausted for _, _, exhausted in found])
+    for of_fold, (scores, _, _) in zip(rows, found, strict=True):
+        z[of_fold] = scores
+    return NetworkScores(z, [own for _, own, _ in found], [exhausted for _, _, exhausted in found])
+
+
+def _network_attack(units: Units, found: NetworkScores, way: str, parts: list[Fold]) -> Attacked:
+    """The attack network's scores combined in one way. A record is said to be a member where its logit is at least 0;
+    of groups, thresholds that are fitted on what ended the training decide."""
+    scores = units.combine(found.z, way)
+    said, own = np.zeros(len(scores), bool), np.full((len(parts), 2), NO_RANK)
+    for i, (fold, (z, of)) in enumerate(zip(parts, found.held_out, strict=True)):
+        known = of.combine(z, way)
+        rule, trial = Thresholds(np.zeros(units.classes)), known >= 0
+        if way:
+            rule = Thresholds.fit(known, of.y, of.member, of.classes, per_class=False)
+            trial, _ = cross_validated(known, of, False, np.random.default_rng(i))
+        said[fold.scored] = rule.predict(scores[fold.scored], units.y[fold.scored])
+        own[i, 0] = _cautious_accuracy(trial, of.member)
+    return Attacked(scores, said, None, [fold.scored for fold in parts], own)
 
 
 class CountedPasses(Passes):

@@ -22,6 +22,7 @@ from nanoprune.lab.audit.validity import validity_checks
 from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
 from nanoprune.lab.statistics.epsilon import check_delta
 from nanoprune.lab.statistics.proportion import check_alpha
+from nanoprune.lab.statistics.units import Units
 from nanoprune.lab.storage.files import atomic_path
 
 UNSEEN = (
@@ -30,9 +31,13 @@ UNSEEN = (
     "something"
 )
 CONDITIONS = (
-    "bounds on epsilon hold where chance decided, for each record on its own, whether it was trained on; the number of "
+    "bounds on epsilon hold where chance decided, for each {unit} on its own, whether it was trained on; the number of "
     "members is taken as public. An official training set was not drawn by chance: no bound holds for it (audit "
     "--split fixed gives none)"
+)
+OF_GROUPS = (
+    "bounds on epsilon are of groups, of training with all records of one or with none: they exclude no claim for "
+    "single records, as DP-SGD's is"
 )
 FIXED = "bounds on epsilon: chance did not decide which records were trained on"
 QUICK = "a quick audit: the attack network was left out, which now and then is the strongest attack"
@@ -83,7 +88,7 @@ def audit_predictions(
     check_prior(prior)
     began = time.perf_counter()
     parts = folds(target, shadow, np.random.default_rng(seed))
-    notes = [UNSEEN, *([CONDITIONS] if random_split else []), *([QUICK] if quick else [])]
+    notes = [UNSEEN, *conditions(target.units, random_split), *([QUICK] if quick else [])]
     attacked = run_attacks(target, parts, seed, threads, start, advance, notes.append, quick)
     about = {
         "alpha": alpha,
@@ -100,6 +105,14 @@ def audit_predictions(
     return Audited(results, rocs(target, attacked, alpha), target, chosen)
 
 
+def conditions(units: Units, random_split: bool) -> list[str]:
+    """What the bounds on epsilon rest on, where there are any."""
+    if not random_split:
+        return []
+    unit = "group" if units.grouped else "record"
+    return [CONDITIONS.format(unit=unit), *([OF_GROUPS] if units.grouped else [])]
+
+
 def summarise(
     target: Predictions,
     attacked: dict[str, Attacked],
@@ -111,35 +124,37 @@ def summarise(
 ) -> dict[str, Any]:
     """What the attacks found, and what cannot be measured; plain data.
 
-    scored: the rows that each fold scored. aside: attacks that need more than the model; they are listed, and the
-    strongest is chosen among the others.
+    Attacks, classes and bounds count the units of `target`: records, or groups where it has those; then "groups" says
+    how many. scored: the units that each fold scored. aside: attacks that need more than the model; they are listed,
+    and the strongest is chosen among the others.
     The verdict rests on up to five kinds of evidence: the strongest attack's accuracy, the bounds on epsilon, the
     classes, what is found at few false positives, the attacks of `aside`. The probability that any of them is wrong is
     at most alpha: each kind has alpha divided by their number, `looks`, and then by the number of its own intervals
     (Bonferroni).
     """
-    member, right = target.member, target.p.argmax(axis=1) == target.y
-    evidence = (random_split, len(measure.class_counts(target)[1]), measure.measurable_rates(target), aside)
+    member, right, units = target.member, target.p.argmax(axis=1) == target.y, target.units
+    evidence = (random_split, len(measure.class_counts(units)[1]), measure.measurable_rates(units), aside)
     looks = 1 + sum(map(bool, evidence))
     on_the_model = {name: of for name, of in attacked.items() if name not in aside}
     chosen = choose(on_the_model, list(scored))
-    classes = measure.per_class(target, chosen.scores, alpha / looks)
+    classes = measure.per_class(units, chosen.scores, alpha / looks)
     of_epsilon = alpha / looks / len(attacked) if random_split else None
     return {
         "members": int(member.sum()),
         "nonmembers": int((~member).sum()),
+        **({"groups": measure.sides(units)} if units.grouped else {}),
         "classes": target.classes,
         "train_accuracy": float(right[member].mean()),
         "test_accuracy": float(right[~member].mean()),
         "looks": looks,
-        "attacks": {name: measure.measure(target, of, alpha, of_epsilon, delta) for name, of in attacked.items()},
-        "strongest": measure.strongest(target, chosen, alpha / looks, alpha),
-        "aside": measure.of_aside(target, {name: attacked[name] for name in aside}, alpha / looks),
+        "attacks": {name: measure.measure(units, of, alpha, of_epsilon, delta) for name, of in attacked.items()},
+        "strongest": measure.strongest(units, chosen, alpha / looks, alpha),
+        "aside": measure.of_aside(units, {name: attacked[name] for name in aside}, alpha / looks),
         "per_class": classes,
         "worst_class": measure.worst_class(classes),
-        "most_exposed": measure.most_exposed(target, chosen.scores),
-        "to_look_at": measure.to_look_at(target, chosen, alpha),
-        "refused": [*measure.refusals(target), *([] if random_split else [FIXED])],
+        "most_exposed": measure.most_exposed(units, chosen.scores),
+        "to_look_at": measure.to_look_at(units, chosen, alpha),
+        "refused": [*measure.refusals(units), *([] if random_split else [FIXED])],
         "versions": {
             "nanoprune": nanoprune.__version__,
             "python": platform.python_version(),
@@ -151,7 +166,7 @@ def summarise(
 
 def rocs(target: Predictions, attacked: dict[str, Attacked], alpha: float) -> dict[str, dict[str, np.ndarray]]:
     """The ROC of each attack with its band."""
-    member = target.member
+    member = target.units.member
     return {name: measure.roc_band(of.scores[member], of.scores[~member], alpha) for name, of in attacked.items()}
 
 

@@ -11,17 +11,18 @@ import dataclasses
 import numpy as np
 from scipy.stats import rankdata
 
-from nanoprune.lab.audit.attacks import QUARTERS, Attacked, Fold
+from nanoprune.lab.audit.attacks import Attacked, Fold
+from nanoprune.lab.experiment.validation import QUARTERS
 
 Rule = tuple[str, bool]  # the name of an attack, and whether it has one threshold per class
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chosen:
-    """rules: the one that was chosen for each fold; scores, said (n,): of each record by the rule of its fold.
+    """rules: the one that was chosen for each fold; scores, said (n,): of each unit by the rule of its fold.
 
-    comparable: index arrays of the records whose scores come from one rule that was fitted alike. refitted (Q, n): what
-    is said where a quarter of the attacker's records is left out; `said` itself where that is not known.
+    comparable: index arrays of the units whose scores come from one rule that was fitted alike. refitted (Q, n): what
+    is said where a quarter of the attacker's units is left out; `said` itself where that is not known.
     """
 
     rules: list[Rule]
@@ -38,7 +39,7 @@ class Chosen:
 
 
 def choose(attacked: dict[str, Attacked], scored: list[np.ndarray]) -> Chosen:
-    """The attack that is best on the attacker's records of each fold; scored: the rows that each fold scores.
+    """The attack that is best on the attacker's records of each fold; scored: the units that each fold scores.
 
     Of equal attacks the first of `attacked` is taken, and one threshold before one per class.
     """
@@ -58,7 +59,7 @@ def choose(attacked: dict[str, Attacked], scored: list[np.ndarray]) -> Chosen:
 
 
 def scored_rows(parts: list[Fold]) -> list[np.ndarray]:
-    """The rows that each fold scores."""
+    """The units that each fold scores."""
     return [fold.scored for fold in parts]
 
 

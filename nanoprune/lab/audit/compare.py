@@ -1,8 +1,8 @@
 """Audits of several models on the same records, and what they differ by.
 
 The first model is what the others are compared with. Each model's strongest attack is chosen on the attacker's records,
-as in an audit of its own, so that no choice rests on what is compared; the differences are paired record by record
-(`nanoprune/lab/statistics/paired.py`).
+as in an audit of its own, so that no choice rests on what is compared; the differences are paired record by record, or
+group by group (`nanoprune/lab/statistics/paired.py`).
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def compare(audited: Mapping[str, Audited], alpha: float = 0.05) -> Comparison:
                 f"{base.results['fitted_on']} (seed {base.results['seed']}); fit both alike"
             )
         accuracies = {key: of.results[key] - base.results[key] for key in ("train_accuracy", "test_accuracy")}
-        differences[name] = paired(base.chosen, of.chosen, base.target.member, each) | accuracies
+        differences[name] = paired(base.chosen, of.chosen, base.target.units.member, each) | accuracies
     curves = {}
     for name, of in audited.items():
-        member, scores = of.target.member, of.chosen.scores
+        member, scores = of.target.units.member, of.chosen.scores
         curves[name] = measure.roc_band(scores[member], scores[~member], alpha)
     return Comparison(alpha, {name: of.results for name, of in audited.items()}, differences, curves)
 
@@ -98,11 +98,19 @@ def compare_predictions(
 
 
 def check_same_records(base: Predictions, other: Predictions, first: str, name: str) -> None:
-    """DataError, naming both and what differs, unless the labels and the membership of the records are the same."""
+    """DataError, naming both and what differs, unless labels, membership and groups of the records are the same."""
     same = "; compare predictions of the same records in the same order"
     if len(base.y) != len(other.y):
         raise DataError(f"{name}: has {len(other.y):,} records, {first} has {len(base.y):,}{same}")
-    for what, a, b in (("label", base.y, other.y), ("member", base.member, other.member)):
+    if base.units.grouped != other.units.grouped:
+        with_groups, without = (first, name) if base.units.grouped else (name, first)
+        raise DataError(f"{name}: {with_groups} has groups, {without} has none; give both the same groups, or neither")
+    sides = (
+        ("label", base.y, other.y),
+        ("member", base.member, other.member),
+        ("group", base.units.of, other.units.of),
+    )
+    for what, a, b in sides:
         rows = np.flatnonzero(a != b)
         if len(rows):
             raise DataError(

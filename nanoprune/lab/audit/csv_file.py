@@ -7,6 +7,7 @@ The first line names the columns, in any order; those that are not needed are le
     p0, p1, ...          probabilities of the classes (also: prob_0, ...)   or
     z0, z1, ...          logits (also: logit_0, ...)                        or
     p1, p or z1, z       alone: one sigmoid, of class 1 of two
+    group                optional: whose record it is, numbers or text (also: groups)
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from nanoprune.lab.storage.bounded import unpacked
 from nanoprune.lab.storage.files import open_regular
 from nanoprune.lab.storage.text import printable, printable_list
 
-LABEL, MEMBER = ("label", "labels", "y"), ("member", "members", "is_member")
+LABEL, MEMBER, GROUP = ("label", "labels", "y"), ("member", "members", "is_member"), ("group", "groups")
 OUTPUT = re.compile(r"(?:(p|probs?|proba|probability)|(z|logits?))[ _]?(\d{0,7})")
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 FORM = "label,member,p0,p1,... (or logits z0,z1,...)"
+LONGEST_GROUP = 100  # characters
 LONGEST_LINE = 1 << 22  # characters: 100,000 classes with 17 digits each are less
 MOST_EMPTY = 1000  # lines
 PART = 1 << 18  # values that are held as text at a time
@@ -41,7 +43,7 @@ NUMBER_CLASSES = "number the classes from 0, in the order of the columns"
 
 @contextlib.contextmanager
 def open_csv(path: str | os.PathLike) -> Iterator[dict[str, StoredArray]]:
-    """The columns as the target's arrays: target_labels, target_member, and target_probs or target_logits.
+    """The columns as the target's arrays: target_labels, target_member, target_probs or target_logits, target_group.
 
     Raises DataError, naming the file, the row (from 0, below the first line) and the column, on anything else.
     """
@@ -72,8 +74,10 @@ def _lines(text: IO[str], path: str | os.PathLike) -> Iterator[str]:
 
 def _read(rows: Iterator[list[str]], names: list[str], path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The columns that are needed, as numbers."""
-    label, member, outputs, kind = _columns(names, path)
+    label, member, group, outputs, kind = _columns(names, path)
     wanted, parts, part = [label, member, *outputs], [], []
+    groups: list[int] = []
+    number: dict[str, int] = {}  # of each group, by its text
     at = done = empty = 0
     for row in rows:
         if not row:
@@ -86,6 +90,8 @@ def _read(rows: Iterator[list[str]], names: list[str], path: str | os.PathLike) 
             hint = "; separate the columns by commas, and write decimals with a point" if ";" in "".join(row) else ""
             raise DataError(f"{path}: row {at - 1} has {len(row)} values, the first line names {len(names)}{hint}")
         part.append([row[i] for i in wanted])
+        if group is not None:
+            groups.append(_group(row[group].strip(), number, f"{path}: row {at - 1}"))
         if len(part) * len(wanted) >= PART:
             parts.append(_numbers(part, done, [names[i] for i in wanted], path))
             done, part = at, []
@@ -94,16 +100,24 @@ def _read(rows: Iterator[list[str]], names: list[str], path: str | os.PathLike) 
     if not parts:
         raise DataError(f"{path}: there are no rows below the first line; each row is {FORM}")
     table = np.concatenate(parts)
-    return {"target_labels": table[:, 0], "target_member": table[:, 1], f"target_{kind}": table[:, 2:]}
+    arrays = {"target_labels": table[:, 0], "target_member": table[:, 1], f"target_{kind}": table[:, 2:]}
+    return arrays | ({} if group is None else {"target_group": np.array(list(number))[groups]})
 
 
-def _columns(names: list[str], path: str | os.PathLike) -> tuple[int, int, list[int], str]:
-    """Where the label, the membership and the outputs are, and whether these are "probs" or "logits"."""
+def _group(text: str, number: dict[str, int], row: str) -> int:
+    """The number of a group in the order of their first rows."""
+    if not 0 < len(text) <= LONGEST_GROUP:
+        raise DataError(f"{row}: the group has {len(text):,} characters, expected 1 to {LONGEST_GROUP}")
+    return number.setdefault(text, len(number))
+
+
+def _columns(names: list[str], path: str | os.PathLike) -> tuple[int, int, int | None, list[int], str]:
+    """Where the label, the membership, the group and the outputs are, and whether these are "probs" or "logits"."""
     found = f"found {printable_list(names)}" if any(names) else "found none"
     if any(";" in name or "\t" in name for name in names):
         raise DataError(f"{path}: the first line must be {FORM}, {found}; separate by commas, not semicolons or tabs")
     twice = (name for name, count in Counter(names).items() if count > 1)
-    if double := next((name for name in twice if name in (*LABEL, *MEMBER) or OUTPUT.fullmatch(name)), None):
+    if double := next((name for name in twice if name in (*LABEL, *MEMBER, *GROUP) or OUTPUT.fullmatch(name)), None):
         raise DataError(f"{path}: two columns are called {double}; leave one of them out")
     places = []
     for alike in (LABEL, MEMBER):
@@ -112,6 +126,7 @@ def _columns(names: list[str], path: str | os.PathLike) -> tuple[int, int, list[
             what = f"columns {' and '.join(names[i] for i in here)}" if here else f"no column {alike[0]}"
             raise DataError(f"{path}: {what}; the first line must name one column {alike[0]}, as {FORM}; {found}")
         places += here
+    places.append(next((names.index(name) for name in GROUP if name in names), None))
     outputs = {kind: _numbered(names, kind) for kind in (1, 2)}
     if bool(outputs[1]) == bool(outputs[2]):
         what = "probabilities and logits" if outputs[1] else "neither probabilities nor logits"

@@ -25,6 +25,7 @@ from nanoprune.attack.lira import covariance, lira_online, margin, moments
 from nanoprune.attack.metrics import balanced_accuracy
 from nanoprune.lab.audit.shadow_attacks import others
 from nanoprune.lab.statistics import positive_share
+from nanoprune.lab.statistics.units import Units, units_of
 
 NAMED = 20  # records that are named
 
@@ -47,7 +48,7 @@ def exposure_change(
     dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, classes: int, alpha: float = 0.05
 ) -> dict[str, Any]:
     """How exposure, (K/2, n) by the same pairs, changed from the dense to the pruned networks; plain data: over all, by
-    class and by record.
+    class and by record (or by group, where `dense` and `pruned` have the mean of each group's records).
 
     more_exposed: the share of the records whose exposure rose; its interval allows for what few shadows show by chance,
     and for what all records of a pair have in common (`nanoprune/lab/statistics/share.py`).
@@ -74,19 +75,26 @@ def exposure_change(
 
 
 def fleet_change(
-    dense: np.ndarray, pruned: np.ndarray, y: np.ndarray, inside: np.ndarray, alpha: float = 0.05
+    dense: np.ndarray,
+    pruned: np.ndarray,
+    y: np.ndarray,
+    inside: np.ndarray,
+    alpha: float = 0.05,
+    units: Units | None = None,
 ) -> dict[str, Any]:
     """What pruning changes in the recipe's networks, shadow by shadow: logits (K, n, classes) of both stages, y (n,),
     inside (K, n) bool. The accuracy of online LiRA on each shadow, fitted on the others except its twin ("member" where
-    the likelihood ratio is above 1), and the shadow's test accuracy.
+    the likelihood ratio is above 1; of a group, its mean logarithm above 0), and the shadow's test accuracy.
 
     Intervals are Student's over the K/2 pairs: twins share the pool between them, and count as one.
     """
-    measured = []
+    units, measured = units or units_of(y, np.zeros(len(y), bool), dense.shape[2]), []
     for logits in (dense, pruned):
         phi, K = margin(logits, y), len(inside)
-        said = [lira_online(phi[k], phi[others(k, K)], inside[others(k, K)]) > 0 for k in range(K)]  # K of (n,)
-        sorted_rightly = [balanced_accuracy(s[row], s[~row]) for s, row in zip(said, inside, strict=True)]
+        scores = [lira_online(phi[k], phi[others(k, K)], inside[others(k, K)]) for k in range(K)]  # K of (n,)
+        said = [units.mean(score) > 0 for score in scores]  # K of (U,)
+        trained = inside[:, units.first]
+        sorted_rightly = [balanced_accuracy(s[row], s[~row]) for s, row in zip(said, trained, strict=True)]
         right = [(of.argmax(axis=1) == y)[~row].mean() for of, row in zip(logits, inside, strict=True)]
         measured.append(np.array([sorted_rightly, right]).reshape(2, -1, 2).mean(axis=2))  # (2, K/2)
     attack, test = measured[1] - measured[0]

@@ -44,12 +44,12 @@ def model_of(experiment: Experiment, trained: Trained, r: int) -> Model:
 
 
 def _over_seeds(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    rates = entries[0]["tpr_at_fpr"]
     return {
         "accuracy": summary([entry["accuracy"]["value"] for entry in entries]),
         "auc": summary([entry["auc"]["value"] for entry in entries]),
         "tpr_at_fpr": {
-            rate: None if rates[rate] is None else summary([entry["tpr_at_fpr"][rate]["value"] for entry in entries])
-            for rate in rates
+            rate: None if None in of else summary([interval["value"] for interval in of])
+            for rate in entries[0]["tpr_at_fpr"]
+            for of in [[entry["tpr_at_fpr"][rate] for entry in entries]]
         },
     }

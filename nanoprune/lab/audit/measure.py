@@ -1,4 +1,7 @@
-"""What an attack found, in numbers with their intervals; and what cannot be measured, with the reason."""
+"""What an attack found, in numbers with their intervals; and what cannot be measured, with the reason.
+
+All of it counts units: records, or groups of them (`nanoprune/lab/statistics/units.py`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import numpy as np
 from nanoprune.attack import metrics
 from nanoprune.lab.audit.attacks import Attacked
 from nanoprune.lab.audit.choice import Chosen
-from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.statistics import (
     auc_interval,
     balanced_accuracy_interval,
@@ -19,20 +21,24 @@ from nanoprune.lab.statistics import (
     epsilon_lower_bound,
     gaussian_lower_bound,
 )
+from nanoprune.lab.statistics.units import Units
 
 RATES = (0.01, 0.001)  # false-positive rates at which a true-positive rate is given
 ROC_POINTS = 121
 FEWEST_OF_CLASS = 10  # members and non-members that a class needs for an AUC of its own
-EXPOSED = 20  # records named as the most exposed
-LISTED = 1000  # records listed as scoring higher than chance allows
+EXPOSED = 20  # units named as the most exposed
+LISTED = 1000  # units listed as scoring higher than chance allows
 
 
-def measure(
-    target: Predictions, attacked: Attacked, alpha: float, of_epsilon: float | None, delta: float
-) -> dict[str, Any]:
+def sides(units: Units) -> dict[str, int]:
+    """How many units are members, and how many are not."""
+    return {"members": int(units.member.sum()), "nonmembers": int((~units.member).sum())}
+
+
+def measure(units: Units, attacked: Attacked, alpha: float, of_epsilon: float | None, delta: float) -> dict[str, Any]:
     """One attack's entry of the audit: accuracies, AUC, TPR at fixed FPR, each with an interval of confidence
     1 - alpha on its own; and the bounds on epsilon, each of confidence 1 - of_epsilon (None: no bounds)."""
-    member, scores, said = target.member, attacked.scores, attacked.said
+    member, scores, said = units.member, attacked.scores, attacked.said
     inside, outside = scores[member], scores[~member]
     per_class = attacked.said_per_class
     entry: dict[str, Any] = {"accuracy": balanced_accuracy_interval(said[member], said[~member], alpha)}
@@ -41,7 +47,7 @@ def measure(
     )
     entry["auc"] = auc_interval(inside, outside, alpha)
     entry["tpr_at_fpr"] = {f"{rate:g}": tpr_interval(inside, outside, rate, alpha) for rate in RATES}
-    entry["epsilon_lower_bound"], entry["epsilon_with_delta"] = epsilon(target, attacked, of_epsilon, delta)
+    entry["epsilon_lower_bound"], entry["epsilon_with_delta"] = epsilon(units, attacked, of_epsilon, delta)
     return entry
 
 
@@ -58,23 +64,23 @@ def tpr_interval(members: np.ndarray, nonmembers: np.ndarray, fpr: float, alpha:
     return {"value": value, "low": low, "high": high}
 
 
-def measurable_rates(target: Predictions) -> list[float]:
+def measurable_rates(units: Units) -> list[float]:
     """The false-positive rates at which there are enough non-members for a TPR."""
-    return [rate for rate in RATES if metrics.needed_nonmembers(rate) <= (~target.member).sum()]
+    return [rate for rate in RATES if metrics.needed_nonmembers(rate) <= (~units.member).sum()]
 
 
-def refusals(target: Predictions) -> list[str]:
+def refusals(units: Units) -> list[str]:
     """What cannot be measured on so few records, with the number that would be needed."""
-    there, can = int((~target.member).sum()), measurable_rates(target)
+    there, of = int((~units.member).sum()), "groups of " if units.grouped else ""
     return [
-        f"tpr_at_fpr {rate:g}: needs at least {metrics.needed_nonmembers(rate):,} non-members, there are {there:,}"
+        f"tpr_at_fpr {rate:g}: needs at least {metrics.needed_nonmembers(rate):,} {of}non-members, there are {there:,}"
         for rate in RATES
-        if rate not in can
+        if rate not in measurable_rates(units)
     ]
 
 
 def epsilon(
-    target: Predictions, attacked: Attacked, alpha: float | None, delta: float
+    units: Units, attacked: Attacked, alpha: float | None, delta: float
 ) -> tuple[float | None, dict[str, float] | None]:
     """The bound on epsilon at delta = 0, and {"delta", "any", "gaussian"} with those at `delta`: for any training, and
     for training whose trade-off curve is Gaussian. None and None where alpha is None.
@@ -86,7 +92,7 @@ def epsilon(
         return None, None
     sides = []
     for rows in attacked.parts:
-        scores, member = attacked.scores[rows], target.member[rows]
+        scores, member = attacked.scores[rows], units.member[rows]
         sides.append((scores[member], scores[~member], alpha / len(attacked.parts)))
     return max(epsilon_lower_bound(*of) for of in sides), {
         "delta": delta,
@@ -95,14 +101,14 @@ def epsilon(
     }
 
 
-def strongest(target: Predictions, chosen: Chosen, alpha: float, each: float) -> dict[str, Any]:
+def strongest(units: Units, chosen: Chosen, alpha: float, each: float) -> dict[str, Any]:
     """The attack that was chosen on the attacker's records, and what it does on the scored ones.
 
     The choice does not depend on the records that it is measured on: nothing is divided by the number of candidates.
     `each`: alpha of a TPR and its FPR together, for figures that stand on their own; `tail` holds at `alpha` for all
     rates together.
     """
-    member, rates = target.member, measurable_rates(target)
+    member, rates = units.member, measurable_rates(units)
     (name, per_class) = chosen.main
     return {
         "attack": name,
@@ -115,18 +121,18 @@ def strongest(target: Predictions, chosen: Chosen, alpha: float, each: float) ->
             "tpr": _share(chosen.said[member], each / 2),
             "fpr": _share(chosen.said[~member], each / 2),
         },
-        "tail": {f"{rate:g}": accused_few(target, chosen.scores, rate, alpha / len(rates)) for rate in rates},
+        "tail": {f"{rate:g}": accused_few(units, chosen.scores, rate, alpha / len(rates)) for rate in rates},
     }
 
 
-def accused_few(target: Predictions, scores: np.ndarray, fpr: float, alpha: float) -> dict[str, Any]:
+def accused_few(units: Units, scores: np.ndarray, fpr: float, alpha: float) -> dict[str, Any]:
     """What an attacker finds who accuses a share `fpr` of the non-members: {"tpr": I, "fpr": I, "odds": low}.
 
     The threshold is the non-members' score of rank k + 1, k = fpr m: the share of all non-members above it has the beta
     distribution of Clopper-Pearson's upper limit for k of m. So "fpr" is what that threshold may truly have, and "odds"
     is at least by how much an accusation multiplies the odds that the record is a member, at confidence 1 - alpha.
     """
-    inside, outside = scores[target.member], np.sort(scores[~target.member])[::-1]
+    inside, outside = scores[units.member], np.sort(scores[~units.member])[::-1]
     k, m = int(fpr * len(outside) + 1e-9), len(outside)
     tpr = _share(inside > outside[k], alpha)
     low, high = clopper_pearson(k, m, alpha)
@@ -139,26 +145,27 @@ def _share(said: np.ndarray, alpha: float) -> dict[str, float]:
     return {"value": float(said.mean()), "low": low, "high": high}
 
 
-def to_look_at(target: Predictions, chosen: Chosen, q: float) -> dict[str, Any]:
+def to_look_at(units: Units, chosen: Chosen, q: float) -> dict[str, Any]:
     """The members that score higher than non-members do by chance, with the false discovery rate at most q.
 
     p-values are taken among the non-members whose scores are comparable (`nanoprune/lab/statistics/discovery.py`).
-    {"fdr", "count", "records": [{"row", "label", "p_value"}]}, the least p-values first, at most LISTED of them.
+    {"fdr", "count", "records": [{"row", "label", "p_value"}]}, the least p-values first, at most LISTED of them. A
+    group is named by the row of its first record.
     """
-    p, member = np.ones(len(target.y)), target.member
+    p, member = np.ones(len(units.y)), units.member
     for rows in chosen.comparable:
         inside, outside = rows[member[rows]], rows[~member[rows]]
         p[inside] = conformal_p_values(chosen.scores[inside], chosen.scores[outside])
     rows = np.flatnonzero(member)
     rows = rows[benjamini_hochberg(p[rows], q)]
     named = rows[np.lexsort((-chosen.scores[rows], p[rows]))][:LISTED]
-    records = [{"row": int(i), "label": int(target.y[i]), "p_value": float(p[i])} for i in named]
+    records = [{"row": int(units.first[i]), "label": int(units.y[i]), "p_value": float(p[i])} for i in named]
     return {"fdr": q, "count": len(rows), "records": records}
 
 
-def of_aside(target: Predictions, attacks: dict[str, Attacked], alpha: float) -> dict[str, dict[str, float]]:
+def of_aside(units: Units, attacks: dict[str, Attacked], alpha: float) -> dict[str, dict[str, float]]:
     """The accuracies of attackers who have more than the model; alpha is divided by their number."""
-    member = target.member
+    member = units.member
     return {
         name: balanced_accuracy_interval(of.said[member], of.said[~member], alpha / len(attacks))
         for name, of in attacks.items()
@@ -170,32 +177,35 @@ def worst_class(classes: dict[str, Any]) -> str | None:
     return max(classes, key=lambda c: (classes[c]["auc"]["low"] > 0.5, classes[c]["auc"]["value"]), default=None)
 
 
-def per_class(target: Predictions, scores: np.ndarray, alpha: float) -> dict[str, Any]:
+def per_class(units: Units, scores: np.ndarray, alpha: float) -> dict[str, Any]:
     """For each class with enough records the AUC of the scores within it; alpha is divided by the number of classes."""
-    counts, enough = class_counts(target)
+    counts, enough = class_counts(units)
     entries = {}
     for c in enough:
-        of_class = target.y == c
-        auc = auc_interval(scores[of_class & target.member], scores[of_class & ~target.member], alpha / len(enough))
+        of_class = units.y == c
+        auc = auc_interval(scores[of_class & units.member], scores[of_class & ~units.member], alpha / len(enough))
         entries[str(c)] = {"members": int(counts[c, 0]), "nonmembers": int(counts[c, 1]), "auc": auc}
     return entries
 
 
-def class_counts(target: Predictions) -> tuple[np.ndarray, np.ndarray]:
+def class_counts(units: Units) -> tuple[np.ndarray, np.ndarray]:
     """Members and non-members of each class (classes, 2), and the classes with enough of both."""
-    sides = (target.y[target.member], target.y[~target.member])
-    counts = np.stack([np.bincount(y, minlength=target.classes) for y in sides], axis=1)  # (classes, 2)
+    sides = (units.y[units.member], units.y[~units.member])
+    counts = np.stack([np.bincount(y, minlength=units.classes) for y in sides], axis=1)  # (classes, 2)
     return counts, np.flatnonzero(counts.min(axis=1) >= FEWEST_OF_CLASS)
 
 
-def most_exposed(target: Predictions, scores: np.ndarray) -> list[dict[str, Any]]:
-    """The members of the highest scores, with the share of non-members that score as high."""
-    rows = np.flatnonzero(target.member)
+def most_exposed(units: Units, scores: np.ndarray) -> list[dict[str, Any]]:
+    """The members of the highest scores, with the share of non-members that score as high. A group is named by the row
+    of its first record, and has its number of records."""
+    rows = np.flatnonzero(units.member)
     rows = rows[np.argsort(-scores[rows], kind="stable")][:EXPOSED]
-    outside = np.sort(scores[~target.member])
+    outside = np.sort(scores[~units.member])
     false = (len(outside) - np.searchsorted(outside, scores[rows])) / len(outside)
     return [
-        {"row": int(i), "label": int(target.y[i]), "score": float(scores[i]), "false_positive_rate": float(f)}
+        {"row": int(units.first[i]), "label": int(units.y[i]), "score": float(scores[i])}
+        | ({"records": int(units.sizes[i])} if units.grouped else {})
+        | {"false_positive_rate": float(f)}
         for i, f in zip(rows, false, strict=True)
     ]
 

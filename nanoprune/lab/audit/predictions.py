@@ -4,7 +4,8 @@
                                                                the sigmoid of class 1 of two
     target_labels (n,)                                         their true classes, integers
     target_member (n,)                                         whether each was in the training set
-    shadow_...                                                 optional: the same three of a model of the auditor's own
+    target_group (n,), or group                                optional: whose record it is, numbers or text
+    shadow_...                                                 optional: the same of a model of the auditor's own
 
 A .csv has the target's columns alone (`nanoprune/lab/audit/csv_file.py`).
 """
@@ -26,6 +27,8 @@ from scipy.special import softmax
 from nanoprune.errors import DataError
 from nanoprune.lab.audit.csv_file import open_csv
 from nanoprune.lab.audit.log_space import log_odds
+from nanoprune.lab.data.groups import group_codes
+from nanoprune.lab.statistics.units import Units, first_mixed, units_of
 from nanoprune.lab.storage.arrays import StoredArray, open_h5, open_npz
 from nanoprune.lab.storage.bounded import check_promise, first_line
 from nanoprune.lab.storage.files import file_sha256 as file_sha256
@@ -46,7 +49,8 @@ class Predictions:
     """One model's predictions for n records: p (n, classes) float64, y (n,) int64, member (n,) bool.
 
     doubtful: given as logits, but not negative and with rows that sum to 1, as probabilities do.
-    logits: (n, classes) float64 where they are known; None where probabilities are all that was given.
+    logits: (n, classes) float64 where they are known; None where probabilities are all that was given. group: (n,)
+    int64, equal for the records of one person; None where each record counts on its own.
     """
 
     p: np.ndarray
@@ -54,6 +58,7 @@ class Predictions:
     member: np.ndarray
     doubtful: bool = False
     logits: np.ndarray | None = None
+    group: np.ndarray | None = None
 
     @property
     def classes(self) -> int:
@@ -66,10 +71,15 @@ class Predictions:
         floating point no longer orders records."""
         return log_odds(self.p, self.logits)
 
+    @functools.cached_property
+    def units(self) -> Units:
+        """What an audit counts: the records, or their groups. Raises ArgumentError where a group is on both sides."""
+        return units_of(self.y, self.member, self.classes, self.group)
+
     def rows(self, index: np.ndarray) -> Predictions:
         """The predictions for some of the records; index (k,) integers or (n,) bool."""
-        logits = None if self.logits is None else self.logits[index]
-        return replace(self, p=self.p[index], y=self.y[index], member=self.member[index], logits=logits)
+        logits, group = (None if array is None else array[index] for array in (self.logits, self.group))
+        return replace(self, p=self.p[index], y=self.y[index], member=self.member[index], logits=logits, group=group)
 
 
 def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions | None]:
@@ -88,6 +98,9 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
             target = _predictions(arrays, "target", path)
             has_shadow = any(str(name).startswith("shadow_") for name in arrays)
             shadow = _predictions(arrays, "shadow", path) if has_shadow else None
+            target, shadow = (
+                P and _with_groups(P, arrays, of, path) for P, of in ((target, "target"), (shadow, "shadow"))
+            )
     except DataError as error:
         raise DataError(printable(error, MESSAGE)) from error  # names of arrays are in it, which are the file's
     except FileNotFoundError as error:
@@ -174,11 +187,27 @@ def _two_classes(values: np.ndarray, y: np.ndarray, name: str, path: str | os.Pa
     return np.stack([1 - values, values], axis=1)
 
 
+def _with_groups(predictions: Predictions, arrays: Mapping[str, Any], of: str, path: str | os.PathLike) -> Predictions:
+    """The predictions with their groups, where the file has them. DataError where a group is on both sides."""
+    name = next((name for name in (f"{of}_group", *(["group"] if of == "target" else [])) if name in arrays), None)
+    if name is None:
+        return predictions
+    names, codes = group_codes(_array(arrays, name, path, 1, "biufSU"), f"{path}: {name}")
+    if len(codes) != len(predictions.y):
+        raise DataError(f"{path}: {name} has {len(codes)} entries for {len(predictions.y)} records; give one each")
+    row = first_mixed(codes, predictions.member)
+    if row is not None:
+        raise DataError(
+            f"{path}: group {names[codes[row]]} has members and non-members; all records of a group must be on one side"
+        )
+    return replace(predictions, group=codes)
+
+
 def _check_counts(predictions: Predictions, of: str, fewest: int, path: str | os.PathLike) -> None:
-    member = predictions.member
+    member, groups = predictions.units.member, "groups of " if predictions.group is not None else ""
     for kind, count in (("members", int(member.sum())), ("non-members", int((~member).sum()))):
         if count < fewest:
-            raise DataError(f"{path}: {of}_member names {count} {kind}, an audit needs at least {fewest}")
+            raise DataError(f"{path}: {of}_member names {count} {groups}{kind}, an audit needs at least {fewest}")
 
 
 def seem_probabilities(values: np.ndarray) -> bool:
@@ -251,7 +280,7 @@ def _array(
             raise DataError(f"{path}: {name} has shape {shape}, expected {axes[-1]} axes{hint}")
         if math.prod(shape) > MOST:
             raise DataError(f"{path}: {name} has shape {shape}, more than {MOST:,} values; audit a sample")
-        check_promise(8 * math.prod(shape), array.stored, f"{path}: {name}", "audit a sample")
+        check_promise(max(8, dtype.itemsize) * math.prod(shape), array.stored, f"{path}: {name}", "audit a sample")
         return array.read().ravel() if column else array.read()
     except DataError:
         raise
@@ -279,6 +308,9 @@ def _integers(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathLike) -> None:
+    if (shadow.group is None) != (target.group is None):
+        without = "shadow" if shadow.group is None else "target"
+        raise DataError(f"{path}: {without}_group is missing; give the groups of both models' records, or of neither")
     if shadow.classes != target.classes:
         raise DataError(f"{path}: shadow has {shadow.classes} classes, target {target.classes}; they must be the same")
     if np.array_equal(target.p, shadow.p) and np.array_equal(target.member, shadow.member):
@@ -291,4 +323,4 @@ def _check_shadow(target: Predictions, shadow: Predictions, path: str | os.PathL
 
 
 def _open_h5(path: str | os.PathLike) -> contextlib.AbstractContextManager[dict[str, StoredArray | None]]:
-    return open_h5(path, lambda name: name.startswith(("target_", "shadow_")))
+    return open_h5(path, lambda name: name.startswith(("target_", "shadow_")) or name == "group")

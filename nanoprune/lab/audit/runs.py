@@ -5,7 +5,8 @@ the record, and models that did not, exceed the threshold are counted on the oth
 (`nanoprune/lab/statistics/epsilon.py`: epsilon_of_runs). Each pair has one model of either kind, so that the trials of
 a kind are independent. Training sets have one size: the two kinds differ in one member that is replaced by another, so
 epsilon is that of replacing a record. For adding or removing one it is at least half of that, since a replacement is
-one removal and one addition.
+one removal and one addition. Of data with groups all of this is about groups: phi is the mean of a group's records, and
+epsilon that of replacing all records of one.
 """
 
 from __future__ import annotations
@@ -16,19 +17,28 @@ import numpy as np
 
 from nanoprune.attack.lira import margin
 from nanoprune.lab.statistics import epsilon_of_runs
+from nanoprune.lab.statistics.units import Units, units_of
 
 NEIGHBOURS = "one member replaced by another"
+OF_GROUPS = "all records of one group replaced by those of others"
 
 
 def runs_bound(
-    logits: np.ndarray, y: np.ndarray, inside: np.ndarray, alpha: float = 0.05, delta: float = 0.0
+    logits: np.ndarray,
+    y: np.ndarray,
+    inside: np.ndarray,
+    alpha: float = 0.05,
+    delta: float = 0.0,
+    units: Units | None = None,
 ) -> dict[str, Any]:
     """{"value", "delta", "neighbours", "row", "models"}: the bound, at confidence 1 - alpha on its own, the record that
-    was chosen, and how many models of either kind were counted.
+    was chosen (of groups the place of the unit), and how many models of either kind were counted.
 
     logits (K, n, classes) of K shadows, y (n,), inside (K, n) bool, in which rows 2j and 2j + 1 are complements.
     """
-    phi, first = margin(logits, y), inside[::2]  # (K, n), (K/2, n)
+    units = units or units_of(y, np.zeros(len(y), bool), logits.shape[2])
+    phi, inside = units.mean(margin(logits, y)), inside[:, units.first]  # (K, U)
+    first = inside[::2]  # (K/2, U)
     trained, other = (np.where(first == of, phi[::2], phi[1::2]) for of in (True, False))  # (K/2, n)
     half = len(first) // 2
     gap = (trained - other)[:half].mean(axis=0)  # (n,)
@@ -38,4 +48,5 @@ def runs_bound(
     hits, false = (int((of[half:, row] > threshold).sum()) for of in (trained, other))
     models = len(first) - half
     value = epsilon_of_runs(hits, models, false, models, alpha, delta)
-    return {"value": value, "delta": delta, "neighbours": NEIGHBOURS, "row": row, "models": models}
+    neighbours = OF_GROUPS if units.grouped else NEIGHBOURS
+    return {"value": value, "delta": delta, "neighbours": neighbours, "row": row, "models": models}

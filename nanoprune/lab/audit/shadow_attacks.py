@@ -20,6 +20,7 @@ from nanoprune.attack.metrics import auc
 from nanoprune.attack.rmia import A_GRID, prior_offline, prior_online, rmia
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.lab.audit.attacks import Attacked
+from nanoprune.lab.statistics.units import units_of
 
 BOTH = "lira_dense_and_pruned"  # of an attacker who has both networks
 Attack = Callable[[int, np.ndarray], np.ndarray]  # (model, the models to compare it with) -> scores (n,)
@@ -29,7 +30,7 @@ Attack = Callable[[int, np.ndarray], np.ndarray]  # (model, the models to compar
 class Views:
     """Outputs of K shadows and, as row K, of the target: inside (K, n) bool; by stage, the last one the target's own,
     logits (K + 1, n, classes); population (K + 1, m, classes) of that stage; paths (K + 1, n) or None; y (n,) and
-    population_y (m,)."""
+    population_y (m,); group (n,), of records of which all or none are inside, or None."""
 
     inside: np.ndarray
     logits: dict[str, np.ndarray]
@@ -37,6 +38,7 @@ class Views:
     paths: np.ndarray | None
     y: np.ndarray
     population_y: np.ndarray
+    group: np.ndarray | None = None
 
 
 def shadow_attacks(views: Views) -> dict[str, Attack]:
@@ -94,14 +96,15 @@ def others(k: int, shadows: int) -> np.ndarray:
     return np.array([j for j in range(shadows) if j // 2 != k // 2])
 
 
-def attack_target(attack: Attack, views: Views) -> Attacked:
-    """Scores of the target, and decisions by the thresholds that are best over all shadows."""
-    K, n = views.inside.shape
-    own = np.concatenate([attack(k, others(k, K)) for k in range(K)])  # (K n,)
-    labels, inside = np.tile(views.y, K), views.inside.ravel()
-    classes = next(iter(views.logits.values())).shape[2]
-    scores = attack(K, np.arange(K))
+def attack_target(attack: Attack, views: Views, way: str = "") -> Attacked:
+    """Scores of the target's units, combined in this way, and decisions by the thresholds that are best over all
+    shadows."""
+    K, classes = len(views.inside), next(iter(views.logits.values())).shape[2]
+    units = units_of(views.y, np.zeros(len(views.y), bool), classes, views.group)
+    inside = views.inside[:, units.first].ravel()  # (K U,)
+    own = np.concatenate([units.combine(attack(k, others(k, K)), way) for k in range(K)])  # (K U,)
+    labels, scores = np.tile(units.y, K), units.combine(attack(K, np.arange(K)), way)
     rules = [Thresholds.fit(own, labels, inside, classes, per_class) for per_class in (False, True)]
-    said = [rule.says(scores, views.y) for rule in rules]
+    said = [rule.predict(scores, units.y) for rule in rules]
     accuracies = [rule.accuracy(own, labels, inside) for rule in rules]
-    return Attacked(scores, *said, [np.arange(n)], np.array([accuracies]))
+    return Attacked(scores, *said, [np.arange(len(scores))], np.array([accuracies]))

@@ -6,6 +6,9 @@ IN       shadows come in pairs: one trains on a random half of the pool, the oth
 rest     where the target has more than s members, the attacker is taken to know the others; every shadow trains on
          them too, so that all training sets have the target's size
 population   records that neither the target nor a shadow saw, for RMIA
+
+Where records come in groups a group is in one of these alone, and in the training set of one shadow of a pair. Halves
+are as equal in records as random groups come; the shadows with fewer train on some of theirs twice.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ import numpy as np
 from nanoprune.defend.losses import CROSS_ENTROPY
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.lab.data import Dataset, Split, make_split
+from nanoprune.lab.data.groups import whole_groups
 from nanoprune.lab.engine.evaluation import predict_fleet
 from nanoprune.lab.experiment.experiment import Experiment, Progress, Trained
 from nanoprune.lab.experiment.recipes import Private, Recipe, recipe_for
 from nanoprune.lab.models.model import Model
+from nanoprune.lab.statistics.units import Units, units_of
 from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.storage.checkpoint import Checkpoints
 from nanoprune.lab.zoo import build, size_of
@@ -40,13 +45,15 @@ POPULATION = 2000  # records for RMIA, at most
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pool:
-    """What is scored, and who sees it: scored (n,) indices, members first; member (n,) bool; rest and population."""
+    """What is scored, and who sees it: scored (n,) indices, members first; member (n,) bool; rest and population;
+    group (n,), the groups of the scored records, or None."""
 
     scored: np.ndarray
     member: np.ndarray
     rest: np.ndarray
     reference: np.ndarray
     population: np.ndarray
+    group: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,30 +71,41 @@ class Shadows:
 def make_pool(model: Model, dataset: Dataset) -> Pool:
     """The pool of a target. Raises ArgumentError where it is too small to be divided."""
     split = make_split(dataset, model.members, model.reference, model.nonmembers, model.seed)
-    s = min(len(split.members), len(split.nonmembers))
-    if s < 4:
-        raise ArgumentError(f"members and nonmembers must be at least 4 each for shadows, got {s}")
-    used = np.concatenate([split.members, split.reference, split.nonmembers])
-    unused = np.setdiff1d(np.arange(len(dataset.y)), used)
-    spare = np.concatenate([split.nonmembers[s:], unused])
-    order = np.random.default_rng([model.seed, STREAM]).permutation(len(spare))
-    return Pool(
-        np.concatenate([split.members[:s], split.nonmembers[:s]]),
-        np.repeat([True, False], s),
-        split.members[s:],
-        split.reference,
-        spare[order][:POPULATION],
+    s, groups = min(len(split.members), len(split.nonmembers)), dataset.groups
+    inside, outside = (
+        s if groups is None else whole_groups(part, groups, s) for part in (split.members, split.nonmembers)
     )
+    scored = np.concatenate([split.members[:inside], split.nonmembers[:outside]])
+    member = np.repeat([True, False], [inside, outside])
+    group = None if groups is None else groups[scored]
+    fewest = s if group is None else min(len(np.unique(group[side])) for side in (member, ~member))
+    if fewest < 4:
+        of = "" if group is None else " in groups"
+        raise ArgumentError(f"members and nonmembers must be at least 4 each{of} for shadows, got {fewest}")
+    used = np.concatenate([split.members, split.reference, split.nonmembers])
+    every = np.arange(len(dataset.y))
+    unused = np.setdiff1d(every, used) if groups is None else every[~np.isin(groups, groups[used])]
+    spare = np.concatenate([split.nonmembers[outside:], unused])
+    order = np.random.default_rng([model.seed, STREAM]).permutation(len(spare))
+    return Pool(scored, member, split.members[inside:], split.reference, spare[order][:POPULATION], group)
 
 
-def design(n: int, shadows: int, rng: np.random.Generator) -> np.ndarray:
-    """inside (K, n) bool: rows 2j and 2j + 1 are complements, each of n/2 records. K must be even, n too."""
+def design(n: int, shadows: int, rng: np.random.Generator, sizes: np.ndarray | int = 1) -> np.ndarray:
+    """inside (K, n) bool, of n records or groups with `sizes` (n,) records: rows 2j and 2j + 1 are complements, each of
+    half of the records, or as near to that as random groups come. K must be even; of single records, n too."""
     check_shadows(shadows)
     inside = np.zeros((shadows, n), bool)
     for j in range(0, shadows, 2):
-        inside[j, rng.permutation(n)[: n // 2]] = True
+        order = rng.permutation(n)
+        ends = np.cumsum(np.broadcast_to(sizes, n)[order])  # records of the first 1, 2, ... of them
+        inside[j, order[: np.argmin(np.abs(2 * ends - ends[-1])) + 1]] = True
         inside[j + 1] = ~inside[j]
     return inside
+
+
+def pool_units(pool: Pool, dataset: Dataset) -> Units:
+    """What is counted of the records that are scored."""
+    return units_of(dataset.y[pool.scored], pool.member, dataset.classes, pool.group)
 
 
 def check_shadows(shadows: int) -> None:
@@ -123,9 +141,11 @@ def train_shadows(
     checkpoints: where their training is kept and taken up again. Raises DivergenceError where one of them diverges.
     """
     pool, rng = make_pool(model, dataset), np.random.default_rng([model.seed, STREAM, 1])
-    inside = design(len(pool.scored), shadows, rng)
+    units = pool_units(pool, dataset)
+    inside = design(len(units.y), shadows, rng, units.sizes)[:, units.of]
     seeds = [FIRST_SEED + (model.seed << 8) + k for k in range(shadows)]
-    splits = [_split(pool, row) for row in inside]
+    sizes = inside.sum(axis=1).max(), (~inside).sum(axis=1).max()
+    splits = [_split(pool, row, *sizes, rng) for row in inside]
     logits, population, paths = {}, {}, None
     trained: Trained | None = None
     for step, recipe in recipe_steps(model, dataset):
@@ -177,11 +197,17 @@ def path_margins(net: Network, dataset: Dataset, index: np.ndarray, threads: int
     return np.log(of_label + one) - np.log(paths.mean(axis=2) + one)
 
 
-def _split(pool: Pool, inside: np.ndarray) -> Split:
-    """A shadow's own split. What an attacker knows of it plays no part here."""
+def _split(pool: Pool, inside: np.ndarray, members: int, nonmembers: int, rng: np.random.Generator) -> Split:
+    """A shadow's own split, with so many of the pool. What an attacker knows of it plays no part here."""
     none = np.empty(0, np.int64)
-    members = np.concatenate([pool.scored[inside], pool.rest])
-    return Split(members, pool.reference, pool.scored[~inside], none, none, none, none)
+    trained = np.concatenate([_filled(pool.scored[inside], members, rng), pool.rest])
+    return Split(trained, pool.reference, _filled(pool.scored[~inside], nonmembers, rng), none, none, none, none)
+
+
+def _filled(records: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """The records and, where they are fewer than `size`, as many of them again, drawn at random."""
+    missing = size - len(records)
+    return records if not missing else np.concatenate([records, np.resize(rng.permutation(records), missing)])
 
 
 def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recipe]]:

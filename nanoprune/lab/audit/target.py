@@ -15,7 +15,7 @@ from scipy.special import softmax
 from nanoprune.attack.scores import correctness
 from nanoprune.errors import DataError
 from nanoprune.lab.audit.attacks import Attacked, Fold, run_attacks
-from nanoprune.lab.audit.audit import CONDITIONS, DELTA, rocs, summarise
+from nanoprune.lab.audit.audit import DELTA, conditions, rocs, summarise
 from nanoprune.lab.audit.cache import cached
 from nanoprune.lab.audit.exposure import exposure, exposure_change, fleet_change
 from nanoprune.lab.audit.predictions import Predictions
@@ -38,6 +38,7 @@ from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.models.model import Model, check_records
 from nanoprune.lab.statistics.proportion import check_alpha
+from nanoprune.lab.statistics.units import attack_name
 
 PLAIN = " (plain)"  # ends the names of the attacks of an attacker who does not know of the defence
 
@@ -73,7 +74,8 @@ def attack_model(
     made_by = {"": _made_by(model, dataset, pool, shadows), PLAIN: _made_by(plain, dataset, pool, shadows)}
     attackers = {"": model} | ({PLAIN: plain} if made_by[PLAIN] != made_by[""] else {})
     logits = outputs(model.net, dataset, pool.scored, threads)[0]
-    target = _predictions(logits, y, pool.member)
+    target = _predictions(logits, y, pool.member, pool.group)
+    units = target.units
     notes: list[str] = []
     delta = _delta(model)
     attacked: dict[str, Attacked] = {}
@@ -88,26 +90,30 @@ def attack_model(
         attacks = _every_attack(target, views, threads, progress, suffix, notes)
         attacked |= {name + suffix: of if of_model else replace(of, own=None) for name, of in attacks.items()}
         if of is model and len(found.logits) > 1:
-            before, after = (exposure(found.logits[stage], y, found.inside) for stage in found.logits)
-            results["exposure"] = exposure_change(before, after, y, target.classes, alpha)
-            results["exposure"] |= fleet_change(*found.logits.values(), y, found.inside, alpha)
+            before, after = (units.mean(exposure(found.logits[stage], y, found.inside)) for stage in found.logits)
+            results["exposure"] = exposure_change(before, after, units.y, target.classes, alpha)
+            results["exposure"] |= fleet_change(*found.logits.values(), y, found.inside, alpha, units)
         if of is model:
             train, test = _accuracies(found, y)
             alike = shadow_accuracy(target, train, test)
-            results["epsilon_of_runs"] = runs_bound(list(found.logits.values())[-1], y, found.inside, alpha, delta)
+            last = list(found.logits.values())[-1]
+            results["epsilon_of_runs"] = runs_bound(last, y, found.inside, alpha, delta, units)
             results["shadows"] = {
                 "count": shadows,
                 "train_accuracy": float(train.mean()),
                 "test_accuracy": float(test.mean()),
             }
     results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{shadows} shadow models"} | results
-    drawn, both = model.members is not None, [name for name in attacked if name == BOTH]
-    results |= summarise(target, attacked, alpha, [np.arange(len(y))], both, drawn, delta)
-    results["notes"] = notes + ([CONDITIONS] if drawn else [])
+    drawn, both = model.members is not None, [attack_name(BOTH, way) for way in units.ways]
+    both = [name for name in both if name in attacked]
+    results |= summarise(target, attacked, alpha, [np.arange(len(units.y))], both, drawn, delta)
+    results["notes"] = notes + conditions(units, drawn)
     checks = [*model_checks(model, dataset, pool, target, attacked), alike]
     results["validity"] = [asdict(check) for check in checks]
     if not len(pool.population):
         results["refused"].append("rmia: needs records that neither the target nor a shadow saw, there are 0")
+    for record in (results["epsilon_of_runs"], *results.get("exposure", {}).get("most_risen", [])):
+        record["row"] = int(units.first[record["row"]])
     named = [*results["most_exposed"], *results["to_look_at"]["records"], results["epsilon_of_runs"]]
     for record in named + results.get("exposure", {}).get("most_risen", []):
         record["row"] = int(pool.scored[record["row"]])
@@ -123,9 +129,10 @@ def _every_attack(
     target: Predictions, views: Views, threads: int, progress: Progress, suffix: str, notes: list[str]
 ) -> dict[str, Attacked]:
     """The attacks that are fitted on the pooled outputs of the shadows, and those record by record."""
-    K, n = views.inside.shape
+    (K, n), units = views.inside.shape, target.units
     own = list(views.logits.values())[-1][:K]
-    known = _predictions(own.reshape(K * n, -1), np.tile(views.y, K), views.inside.ravel())
+    group = (len(units.y) * np.arange(K)[:, None] + units.of).ravel() if units.grouped else None  # of one shadow each
+    known = _predictions(own.reshape(K * n, -1), np.tile(views.y, K), views.inside.ravel(), group)
 
     def start(stage: str, total: int | None) -> None:
         progress.start(f"{stage}{suffix}", total)
@@ -133,15 +140,18 @@ def _every_attack(
     def note(text: str) -> None:
         notes.append(f"{text}{suffix}")
 
-    attacked = run_attacks(target, [Fold(known, np.arange(n))], 0, threads, start, progress.advance, note)
+    fold = Fold(known, np.arange(len(units.y)))
+    attacked = run_attacks(target, [fold], 0, threads, start, progress.advance, note)
     with single_threaded_blas():
-        return attacked | {name: attack_target(attack, views) for name, attack in shadow_attacks(views).items()}
+        for name, attack in shadow_attacks(views).items():
+            attacked |= {attack_name(name, way): attack_target(attack, views, way) for way in units.ways}
+    return attacked
 
 
-def _predictions(logits: np.ndarray, y: np.ndarray, member: np.ndarray) -> Predictions:
+def _predictions(logits: np.ndarray, y: np.ndarray, member: np.ndarray, group: np.ndarray | None) -> Predictions:
     """Of logits (n, classes)."""
     logits = logits.astype(np.float64)
-    return Predictions(softmax(logits, axis=1), y, member, logits=logits)
+    return Predictions(softmax(logits, axis=1), y, member, logits=logits, group=group)
 
 
 def _delta(model: Model) -> float:
@@ -171,7 +181,8 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
     if found.paths is not None:
         paths = np.concatenate([found.paths, path_margins(model.net, dataset, pool.scored, threads)])
     population = np.concatenate([found.population[stage], outputs(model.net, dataset, pool.population, threads)])
-    return Views(found.inside, logits, population, paths, dataset.y[pool.scored], dataset.y[pool.population])
+    of = (dataset.y[pool.scored], dataset.y[pool.population], pool.group)
+    return Views(found.inside, logits, population, paths, *of)
 
 
 def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from nanoprune.lab.data import Dataset
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.statistics import label_shift
+from nanoprune.lab.statistics.units import Units
 from nanoprune.lab.zoo.ratios import layer_ratios
 from nanoprune.nn import Network
 from nanoprune.prune import Budget
@@ -41,6 +42,7 @@ def validity_checks(target: Predictions, shadow: Predictions | None, attacked: d
     return [
         duplicates(target),
         labels(target),
+        *group_sizes(target),
         unseen_classes(target),
         fitting(shadow),
         logits(target, shadow),
@@ -57,6 +59,7 @@ def model_checks(
     return [
         same_records(dataset, pool),
         labels(target),
+        *group_sizes(target),
         unseen_classes(target),
         accuracy_gap(target),
         guessing(target),
@@ -72,10 +75,10 @@ def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> li
     data, splits = experiment.dataset, experiment.splits
     twice = 0
     shifts = []
-    for split in splits:
+    for r, split in enumerate(splits):
         inside, outside = (_record_keys(data, part) for part in (split.members, split.nonmembers))
         twice += int(np.isin(inside, outside).sum())
-        shifts.append(label_shift(data.y[split.members], data.y[split.nonmembers], data.classes))
+        shifts.append(_shift(experiment.units(r, "members", "nonmembers")))
     p = min(1.0, min(shifts) * len(shifts))
     found = f"p = {p:.4f} for equal label distributions of members and non-members (the least of all seeds, adjusted)"
     checks = [
@@ -95,7 +98,8 @@ def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> li
 def privacy_checks(methods: dict[str, dict[str, Any]]) -> list[Check]:
     """For each method with DP-SGD, from its entry of results.json: does an attack exclude the epsilon that is claimed?
 
-    Both are of the same delta. The bound is None where chance did not decide who is a member.
+    Both are of the same delta. The bound is None where chance did not decide who is a member. One that counts groups
+    says how well all records of a group together are hidden: the claim, which is for one record, does not say that.
     """
     checks = []
     for method, entry in methods.items():
@@ -105,6 +109,12 @@ def privacy_checks(methods: dict[str, dict[str, Any]]) -> list[Check]:
             if bound is None:
                 found = f"{method}: no bound, chance did not decide who is a member; {claim} is claimed"
                 checks.append(Check("epsilon", "passed", found))
+                continue
+            if privacy.get("lower_bound_of") == "groups":
+                found = (
+                    f"{method}: for groups the attacks exclude an epsilon below {bound:.3f}; {claim} is claimed, for "
+                )
+                checks.append(Check("epsilon", "passed", f"{found}single records: the two are not compared"))
                 continue
             found = f"{method}: the attacks exclude an epsilon below {bound:.3f}; {claim} is claimed"
             checks.append(Check("epsilon", "void" if claimed is not None and bound > claimed else "passed", found))
@@ -133,11 +143,14 @@ def duplicates(target: Predictions) -> Check:
 
     A row with a probability of exactly 1 tells nothing, unless the logits are known: many records can have it. Where a
     model's outputs are coarse (rounded, or of a few trees) different records look alike, on both sides as on one; that
-    is a warning. Copies of records on one side are not independent, so that every interval is too narrow.
+    is a warning. Copies of records on one side are not independent, so that every interval is too narrow; but where
+    groups are counted, those within a group do no harm.
     """
     given = target.p if target.logits is None else target.logits
     telling = np.flatnonzero((target.p.max(axis=1) < 1) | (target.logits is not None))
-    keys, member = _keys(given[telling], target.y[telling]), target.member[telling]
+    keys = _keys(given[telling], target.y[telling])
+    keys, telling = _once(keys, telling, target.group)
+    member = target.member[telling]
     sides = (keys[member], keys[~member])
     across, within = int(np.isin(*sides).sum()), sum(len(side) - len(np.unique(side)) for side in sides)
     if across:
@@ -156,13 +169,14 @@ def same_records(dataset: Dataset, pool: Pool) -> Check:
     Real data has some. One that is a member and a non-member is a member, whatever it is called, and attacks can only
     look weaker by it; copies on one side are not independent.
     """
-    keys = _record_keys(dataset, pool.scored)
-    check = _twice(keys, pool.member, pool.scored, "warning", "equal features and labels")
-    sides = (keys[pool.member], keys[~pool.member])
+    keys, rows = _once(_record_keys(dataset, pool.scored), np.arange(len(pool.scored)), pool.group)
+    scored, member = pool.scored[rows], pool.member[rows]
+    check = _twice(keys, member, scored, "warning", "equal features and labels")
+    sides = (keys[member], keys[~member])
     many = any(len(side) - len(np.unique(side)) > FEW_COPIES * len(side) for side in sides)
     if check.outcome != "passed" or not many:
         return check
-    return _copies(keys, pool.member, pool.scored, "warning", "equal features and labels")
+    return _copies(keys, member, scored, "warning", "equal features and labels")
 
 
 def sparsity(model: Model) -> Check:
@@ -179,7 +193,7 @@ def sparsity(model: Model) -> Check:
 def _most(net: Network, step: dict[str, Any]) -> int:
     """The largest number of weights that a pruning step allows a network."""
     ratios = layer_ratios(net, step["keep"], step["scope"], step.get("exempt", ()))
-    return sum(Budget(net, ratios, step["scope"], step.get("scheme", "unstructured")).most())
+    return sum(Budget(net, ratios, step["scope"], step.get("scheme", "unstructured")).max_nonzero())
 
 
 def adversary(model: Model) -> Check:
@@ -209,12 +223,32 @@ def test_mode(net: Network, dataset: Dataset, index: np.ndarray) -> Check:
 
 
 def labels(target: Predictions) -> Check:
-    """Members and non-members should have the same distribution of labels."""
-    p = label_shift(target.y[target.member], target.y[~target.member], target.classes)
+    """Members and non-members should have the same distribution of labels; of a group the most frequent one counts."""
+    p = _shift(target.units)
     found = f"p = {p:.4f} for equal label distributions of members and non-members"
     if p >= RARE:
         return Check("labels", "passed", found)
     return Check("labels", "warning", f"{found}: they differ, which makes any attack look stronger than it is")
+
+
+def group_sizes(target: Predictions) -> list[Check]:
+    """Where there are groups: the largest of many scores is larger than that of few, so that groups of members and of
+    non-members should be of the same sizes."""
+    units = target.units
+    if not units.grouped:
+        return []
+    sizes, kind = np.unique(units.sizes, return_inverse=True)
+    p = label_shift(kind[units.member], kind[~units.member], len(sizes))
+    means = [units.sizes[side].mean() for side in (units.member, ~units.member)]
+    found = f"p = {p:.4f} for equal sizes of the groups (members {means[0]:.2f} records, non-members {means[1]:.2f})"
+    if p >= RARE:
+        return [Check("group sizes", "passed", found)]
+    return [Check("group sizes", "warning", f"{found}: they differ, which makes attacks look stronger than they are")]
+
+
+def _shift(units: Units) -> float:
+    """The p-value of equal label distributions of members and non-members."""
+    return label_shift(units.y[units.member], units.y[~units.member], units.classes)
 
 
 def unseen_classes(target: Predictions) -> Check:
@@ -252,24 +286,26 @@ def accuracy_gap(target: Predictions) -> Check:
     """If a model does significantly worse on its members than on the others, the sides were probably swapped.
 
     Fisher's exact test: the probability that as few or fewer of all correct predictions fall to the members by chance.
+    A group counts as correct where at least half of it is.
     """
-    right, n = target.p.argmax(axis=1) == target.y, len(target.y)
+    right, units = target.p.argmax(axis=1) == target.y, target.units
     train, test = right[target.member].mean(), right[~target.member].mean()
     found = f"train accuracy {100 * train:.1f}%, test accuracy {100 * test:.1f}%"
-    if stats.hypergeom.cdf(right[target.member].sum(), n, right.sum(), target.member.sum()) < RARE:
+    right = _by_unit(units, right)
+    if stats.hypergeom.cdf(right[units.member].sum(), len(right), right.sum(), units.member.sum()) < RARE:
         return Check("accuracy", "warning", f"{found}: members do worse; is the member column the wrong way round?")
     return Check("accuracy", "passed", found)
 
 
 def guessing(target: Predictions) -> Check:
     """If a model is no better on its members than always predicting their most frequent class, it has learned nothing,
-    or its predictions and the labels are not of the same records. A binomial test."""
-    y, p = target.y[target.member], target.p[target.member]
-    right, most = int((p.argmax(axis=1) == y).sum()), int(np.bincount(y).max())
-    found = (
-        f"{100 * right / len(y):.1f}% of the members right, {100 * most / len(y):.1f}% by always predicting one class"
-    )
-    if stats.binom.sf(right - 1, len(y), most / len(y)) < RARE or right == len(y):
+    or its predictions and the labels are not of the same records. A binomial test; groups as in `accuracy_gap`."""
+    units, usual = target.units, np.bincount(target.y[target.member]).argmax()
+    correct = (target.p.argmax(axis=1) == target.y, target.y == usual)
+    right, most = (int(_by_unit(units, of)[units.member].sum()) for of in correct)
+    n, of_members = int(units.member.sum()), "groups of members" if units.grouped else "members"
+    found = f"{100 * right / n:.1f}% of the {of_members} right, {100 * most / n:.1f}% by always predicting one class"
+    if stats.binom.sf(right - 1, n, most / n) < RARE or right == n:
         return Check("guessing", "passed", found)
     return Check("guessing", "warning", f"{found}: it has learned nothing, or the labels are in another order")
 
@@ -303,6 +339,21 @@ def shadow_accuracy(target: Predictions, train: np.ndarray, test: np.ndarray) ->
     if off:
         return Check("shadows", "warning", f"{text}: they are unlike the target, which makes attacks look weaker")
     return Check("shadows", "passed", text)
+
+
+def _by_unit(units: Units, right: np.ndarray) -> np.ndarray:
+    """Which units are correct where right (n,) bool says which records are; (U,) bool."""
+    return units.mean(right) >= 0.5
+
+
+def _once(keys: np.ndarray, rows: np.ndarray, group: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The keys (n,) of the records `rows`, and these, each key once in a group; all where there are no groups."""
+    if group is None:
+        return keys, rows
+    _, of = np.unique(keys, return_inverse=True)
+    _, first = np.unique(np.stack([of.reshape(-1), group[rows]]), axis=1, return_index=True)
+    first = np.sort(first)
+    return keys[first], rows[first]
 
 
 def _keys(rows: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from nanoprune.lab.commands.epsilon import epsilon
 from nanoprune.lab.commands.export import export
 from nanoprune.lab.commands.import_ import import_
 from nanoprune.lab.commands.info import info
+from nanoprune.lab.commands.learn import learn
 from nanoprune.lab.commands.options import EPILOG
 from nanoprune.lab.commands.prune import prune
 from nanoprune.lab.commands.quantise import quantise
@@ -42,6 +43,7 @@ python cli.py export pruned.h5 --to onnx --out pruned.onnx  or C, safetensors, a
 python cli.py info resnet18                 the layers of a network or a model file
 python cli.py epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15  what DP-SGD spends
 python cli.py verify                        every formula against an independent calculation
+python cli.py learn check 3                 the exercises of the book, graded
 python cli.py completion bash               what makes bash complete commands, options and names
 """
 
@@ -68,5 +70,5 @@ for command in (
     completion,
 ):
     main.add_command(command)
-for command in (export, quantise):
+for command in (export, quantise, learn):
     main.add_command(command)

@@ -34,7 +34,8 @@ PLOTS = ("accuracy", "roc", "residuals", "adversary")
 OUTPUTS = ("curves.h5", "report.html", "accuracy.png", *(f"{name}.svg" for name in PLOTS))
 HELP = """Run the paper's comparison on DATASET.
 
-DATASET is one of {datasets}, or an .npz or HDF5 file with arrays x and y.
+DATASET is one of {datasets}; an .npz or HDF5 file with arrays x and y; a table (.csv, .csv.gz, .csv.xz, .parquet) with
+--label; or a folder of class folders of images.
 
 Trains and attacks the unprotected network, the Min-Max game, MIA-Pruning without and with the game for each --keep,
 and their controls: the dense network stopped early at the pruned one's accuracy, a dense one of its size, the same

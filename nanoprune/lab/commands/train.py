@@ -28,13 +28,15 @@ from nanoprune.lab.commands.options import (
 
 HELP = """Train one dense network on DATASET and write it to a model file.
 
-DATASET is one of {datasets}, or an .npz or HDF5 file with arrays x and y.
+DATASET is one of {datasets}; an .npz or HDF5 file with arrays x and y; a table (.csv, .csv.gz, .csv.xz, .parquet) with
+--label; or a folder of class folders of images.
 
 An interrupted run is resumed with --resume. A finished model is final: with --epsilon its noise is gone, and --resume
 never trains it again.
 
 \b
 python cli.py train location30 --out model.h5
+python cli.py train patients.csv --label readmitted --group patient_nbr --out model.h5
 python cli.py train mnist --members all --epochs 20 --out model.h5
 python cli.py train mnist --members all --epsilon 2 --out private.h5
 python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -46,10 +47,15 @@ def parse_csv(file: BinaryIO, source: str, names: list[str] | None = None, comme
     try:
         first = text.readline(LONGEST_LINE)
         delimiter = max(DELIMITERS, key=first.count)
-        lines = (line for line in _chain(first, text) if not (comment and line.startswith(comment)))
+        lines = (line for line in itertools.chain([first], text) if not (comment and line.startswith(comment)))
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-        names = check_names(next(reader, []) if names is None else names, source)
-        return _columns(reader, names, source)
+        names = next(reader, []) if names is None else names
+        if not 2 <= len(names) <= MOST_COLUMNS:
+            raise DataError(
+                f"{source}: the first line has {len(names):,} fields, expected the names of 2 to {MOST_COLUMNS:,} "
+                "columns"
+            )
+        return _columns(reader, check_names(names, source), source)
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: not UTF-8 text; save it as UTF-8") from error
     except csv.Error as error:
@@ -58,17 +64,8 @@ def parse_csv(file: BinaryIO, source: str, names: list[str] | None = None, comme
         text.detach()  # the file is its opener's
 
 
-def _chain(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
-    yield first
-    yield from rest
-
-
 def _columns(reader: Iterator[list[str]], names: list[str], source: str) -> list[Column]:
     width = len(names)
-    if not 2 <= width <= MOST_COLUMNS:
-        raise DataError(
-            f"{source}: the first line has {width:,} fields, expected the names of 2 to {MOST_COLUMNS:,} columns"
-        )
     found: list[defaultdict] = [defaultdict() for _ in names]  # text -> its code, in the order of appearance
     for texts in found:
         texts.default_factory = texts.__len__

@@ -28,7 +28,7 @@ class Dataset:
     sha256: str  # of the records as they were read, before scaling, and of the labels
     class_names: tuple[str, ...] | None = None  # the labels of the classes, where the file has labels of its own
     title: str = ""  # what results call it: its name, unless the records are a copy that differs from the official ones
-    groups: np.ndarray | None = None  # (N,) int64 in 0 .. G-1: whose records they are, where that is known
+    groups: np.ndarray | None = None  # (N,) int64 in 0 .. G-1, every one of them used: whose record it is
 
     def __post_init__(self) -> None:
         if not self.title:
@@ -47,6 +47,20 @@ class Dataset:
             raise DataError(f"{self.name}: features from {low} to {high}, expected finite numbers in [0, 1]")
         if not 1 <= self.train <= len(x):
             raise DataError(f"{self.name}: official training set of {self.train} records, expected 1 to {len(x)}")
+        if self.groups is not None:
+            self._check_groups(self.groups)
+
+    def _check_groups(self, groups: np.ndarray) -> None:
+        if groups.dtype != np.int64 or groups.shape != self.y.shape:
+            raise DataError(
+                f"{self.name}: groups are {groups.dtype} of shape {groups.shape}, expected one int64 for each of the "
+                f"{len(self.y)} records"
+            )
+        if groups.min() < 0 or groups.max() >= len(groups) or not np.bincount(groups).all():
+            raise DataError(
+                f"{self.name}: groups from {groups.min()} to {groups.max()}, expected 0 to the number of groups less "
+                "one, each of them used"
+            )
 
     @property
     def table(self) -> dict[str, Any] | None:
@@ -64,20 +78,26 @@ class Dataset:
         train: int | None = None,
         title: str = "",
         class_names: tuple[str, ...] | None = None,
+        groups: np.ndarray | None = None,
     ) -> "Dataset":
         """The data set with x = records / scale; `train` None means that there is no official split.
 
-        records: (N, F) or (N, H, C, W), any real dtype (readers pass uint8). labels: (N,), any integer dtype. The
-        arrays are copied, and the copies cannot be written to, so that the hash stays true. Raises DataError as above.
+        records: (N, F) or (N, H, C, W), any real dtype (readers pass uint8). labels: (N,), any integer dtype. groups:
+        (N,) int64, part of the hash where they are there. The arrays are copied, and the copies cannot be written to,
+        so that the hash stays true. Raises DataError as above.
         """
         if labels.dtype.kind not in "iu":
             raise DataError(f"{name}: labels are {labels.dtype}, expected integers")
         x = np.true_divide(records, scale, dtype=np.float32)
         y = labels.astype(np.int64)
-        x.setflags(write=False)
-        y.setflags(write=False)
+        groups = None if groups is None else groups.copy()
+        hashed = [records, y]
+        for array in (x, y, groups):
+            if array is not None:
+                array.setflags(write=False)
+        hashed += [] if groups is None else [groups]
         train = len(x) if train is None else train
-        return cls(name, x, y, classes, train, arrays_sha256(records, y), class_names, title)
+        return cls(name, x, y, classes, train, arrays_sha256(*hashed), class_names, title, groups)
 
 
 def arrays_sha256(*arrays: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""A data set of the user's own: the arrays x and y of an .npz or HDF5 file."""
+"""A data set of the user's own: the arrays x, y and perhaps group of an .npz or HDF5 file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 
 from nanoprune.errors import DataError
 from nanoprune.lab.data.dataset import Dataset
+from nanoprune.lab.data.groups import LARGEST, group_codes
 from nanoprune.lab.storage.arrays import StoredArray, open_h5, open_npz
 from nanoprune.lab.storage.bounded import check_promise, first_line
 from nanoprune.lab.storage.text import printable
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
-LARGEST = 2**53  # beyond it a float64 no longer tells integers apart
 MOST_CLASSES = 10_000
+KINDS = {"x": ("biuf", "numbers"), "y": ("biufSU", "labels"), "group": ("biufSU", "numbers or text")}
 CHANNELS = (1, 3)  # grey and colour, which tell the axis of channels
 REMEDY = "see docs/data.md"
 LABEL_LENGTH = 100  # characters of one label
@@ -29,17 +30,19 @@ def is_own(name: str) -> bool:
 
 
 def load_own(path: str | os.PathLike) -> Dataset:
-    """The records of a file with two arrays.
+    """The records of a file with two arrays, or three.
 
     x: (N, F) features, or images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; uint8, which is divided
     by 255, or numbers in [0, 1]. y: (N,) or (N, 1) labels of any type, text included; class c is the c-th of the
-    distinct labels in their order, and `Dataset.class_names` keeps them. There is no official split.
+    distinct labels in their order, and `Dataset.class_names` keeps them. group: (N,) or (N, 1), whole numbers or text,
+    equal for the records that belong to one person (`Dataset.groups`). There is no official split.
     Raises DataError, naming the file and the array, on anything else. Nothing is unpickled.
     """
     shown = printable(path)
     try:
         with _opened(path) as arrays:
-            x, y = (_values(arrays, name, kinds, shown) for name, kinds in (("x", "biuf"), ("y", "biufSU")))
+            x, y = (_values(arrays, name, shown) for name in ("x", "y"))
+            group = _values(arrays, "group", shown) if "group" in arrays else None
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -53,9 +56,12 @@ def load_own(path: str | os.PathLike) -> Dataset:
     if len(x) != len(y):
         raise DataError(f"{shown}: x has {len(x):,} records, y has {len(y):,} labels; give one label a record")
     class_names, y = classes_of(y, shown)
+    groups = None if group is None else group_codes(group, f"{shown}: group")[1]
+    if groups is not None and len(groups) != len(y):
+        raise DataError(f"{shown}: group has {len(groups):,} entries for {len(y):,} records; give one each")
     x, name = _records(x, shown), printable(pathlib.Path(path).name)
     scale = 255.0 if x.dtype == np.uint8 else 1.0
-    return Dataset.of(name, x, y, len(class_names), scale, class_names=class_names)
+    return Dataset.of(name, x, y, len(class_names), scale, class_names=class_names, groups=groups)
 
 
 def classes_of(y: np.ndarray, source: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -92,18 +98,18 @@ def _text(label: Any) -> str:
 
 def _opened(path: str | os.PathLike) -> Any:
     suffix = pathlib.Path(path).suffix.lower()
-    return open_npz(path) if suffix == ".npz" else open_h5(path, lambda name: name in ("x", "y"))
+    return open_npz(path) if suffix == ".npz" else open_h5(path, lambda name: name in KINDS)
 
 
-def _values(arrays: dict[str, StoredArray | None], name: str, kinds: str, source: str) -> np.ndarray:
+def _values(arrays: dict[str, StoredArray | None], name: str, source: str) -> np.ndarray:
     """One array of the file, its type and size checked before it is read."""
     if name not in arrays:
         found = ", ".join(sorted(map(str, arrays))[:10]) or "nothing"
         raise DataError(f"{source}: {name} is missing, has {printable(found, 200)}; {REMEDY}")
     array = arrays[name]
-    if array is None or array.dtype.kind not in kinds or not array.shape:
+    if array is None or array.dtype.kind not in KINDS[name][0] or not array.shape:
         what = "no array" if array is None else f"{array.dtype} of shape {array.shape}"
-        raise DataError(f"{source}: {name} is {what}, expected {'numbers' if name == 'x' else 'labels'}; {REMEDY}")
+        raise DataError(f"{source}: {name} is {what}, expected {KINDS[name][1]}; {REMEDY}")
     check_promise(
         array.dtype.itemsize * math.prod(array.shape), array.stored, f"{source}: {name}", "write fewer records"
     )

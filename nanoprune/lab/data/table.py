@@ -88,10 +88,10 @@ class Table:
         n = self.numbers.shape[1]
         return np.append(self.fitted(np.arange(len(self)))[1][:n], np.zeros(self.shape[1] - n))
 
-    def sha256(self, y: np.ndarray) -> str:
-        """SHA-256, in hex, of the values, the labels y and what the columns are."""
+    def sha256(self, y: np.ndarray, groups: np.ndarray | None) -> str:
+        """SHA-256, in hex, of the values, the labels y, the groups if there are any, and what the columns are."""
         about = np.frombuffer(json.dumps(self.about, sort_keys=True).encode(), np.uint8)
-        return arrays_sha256(self.numbers, self.codes, about, y)
+        return arrays_sha256(self.numbers, self.codes, about, y, *(() if groups is None else (groups,)))
 
     def fitted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What standardises the features by the records rows (n,) alone: mean and std (F,) float64.

@@ -60,7 +60,7 @@ def dataset_of(
     classes: Sequence[str] | None = None,
 ) -> Dataset:
     """The data set of a table's columns: x a `Table`, y the classes of the label column, groups those of the group
-    column, numbered in the order of their first records.
+    column.
 
     Which columns are numbers, categories or left out: `columns.understand`. train: records of the official training
     set, the first ones. classes: the labels in their order, where it is not that of the texts. Raises DataError, naming
@@ -83,7 +83,7 @@ def dataset_of(
     x = _features(columns, reading, source)
     y.setflags(write=False)
     train = len(y) if train is None else train
-    return Dataset(name, x, y, len(class_names), train, x.sha256(y), class_names, groups=groups)
+    return Dataset(name, x, y, len(class_names), train, x.sha256(y, groups), class_names, groups=groups)
 
 
 def reading_of(about: dict[str, Any]) -> Reading:
@@ -112,15 +112,11 @@ def _classes(column: Column, source: str, classes: Sequence[str] | None) -> tupl
 
 
 def _groups(column: Column, source: str) -> np.ndarray:
-    """(N,) int64 in 0 .. G-1, in the order of the first record of each group."""
+    """(N,) int64 in 0 .. G-1, the place of each record's group in the order of `Column.as_text`."""
     if column.unusable or column.missing():
         why = column.unusable or f"no value in {column.missing():,} records"
         raise DataError(f"{source}: the group {printable(column.name)} has {why}; say whose every record is")
-    codes, _ = column.as_text()
-    _, first, groups = np.unique(codes, return_index=True, return_inverse=True)
-    place = np.empty(len(first), np.int64)
-    place[np.argsort(first)] = np.arange(len(first))
-    groups = place[groups.reshape(-1)]
+    groups = column.as_text()[0].astype(np.int64)
     groups.setflags(write=False)
     return groups
 

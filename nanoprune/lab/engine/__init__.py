@@ -1,1 +1,1 @@
-"""How work runs: batches over processes, fleets over workers, a run's folder, interruption and resuming."""
+"""Execution: batches over processes, fleets over workers, the folder of a run, interruption and resuming."""

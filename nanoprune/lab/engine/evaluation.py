@@ -13,14 +13,14 @@ from nanoprune.lab.zoo.structure import leaves_with_shapes
 from nanoprune.nn import Network, Workspace
 from nanoprune.records import EVALUATION_BATCH, Records, predict
 
-EVALUATION_BYTES = 1 << 28  # of the outputs of all layers for the records of a pass, in one replica
+EVALUATION_BYTES = 1 << 28  # largest size of all layers' outputs in one pass of one replica
 
 
 def evaluation_batch(net: Network) -> int:
-    """How many records an evaluation pass of `net` takes: fewer than EVALUATION_BATCH where its layers are large.
+    """The number of records in an evaluation pass of `net`: fewer than EVALUATION_BATCH where its layers are large.
 
-    The outputs of all layers are in memory at once, and up to as much again, such as frames of zeros: in large networks
-    more than their training takes.
+    The outputs of all layers are in memory at once, and up to as much again for temporaries such as padded inputs: in
+    large networks more than training takes.
     """
     outputs = sum(math.prod(leaf.output_shape(shape)) for leaf, shape in leaves_with_shapes(net.body, net.input_shape))
     return max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // (outputs * net.theta.itemsize)))

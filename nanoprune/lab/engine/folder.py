@@ -1,12 +1,12 @@
-"""A run's folder: the run's identity, its lock, its checkpoints, and how it is finished and resumed.
+"""The folder of a run: its identity, its lock, its checkpoints, and how it is finished and resumed.
 
-run.json      the identity, everything that the results depend on; a run of another identity is refused. Once the run
-              is finished also the SHA-256 of every result
+run.json      the identity, everything that the results depend on; a run of another identity is refused. In a finished
+              run also the SHA-256 of every result
 checkpoints/  of each shard, see `nanoprune.lab.storage.checkpoint`; removed when the run is finished
-finished/     the results between the moment that they are complete and the moment that they have their final names
+finished/     staging: complete results, until they are moved to their final names
 
-A finished run is final: results are complete in finished/ before run.json says so, and from then on nothing is trained
-again. So one budget of DP-SGD, whose noise is secret and other each time, never releases two models.
+A finished run is final: results are complete in finished/ before run.json marks the run as finished, and from then on
+nothing is trained again. So one budget of DP-SGD, whose noise is secret and never repeated, never releases two models.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ SHADOWS = re.compile(r"shadows-[0-9a-f]{16}\.(h5|run)")  # kept in checkpoints/s
 
 
 class Run:
-    """The folder of one run, as a context: locked inside of it.
+    """The folder of one run, as a context manager: the folder is locked inside of it.
 
-    resume: go on with what is there. overwrite: remove what is there. Neither: refuse a folder with something of a run.
-    product: where the one result goes, if it is a file elsewhere; the folder is removed once it is there.
-    outputs: other files that the run will write there. again: the end of the sentence that says how to resume.
+    resume: continue the run in the folder. overwrite: remove it. Neither: refuse a folder with files of a run.
+    product: the path of the result, if it is one file elsewhere; the folder is removed once that file is written.
+    outputs: other files that the run will write there. again: the end of the message that says how to resume.
     Raises ArgumentError where the folder is refused, DataError where it cannot be written or another run holds it.
     """
 
@@ -61,15 +61,15 @@ class Run:
         every: float = EVERY,
         product: str | os.PathLike | None = None,
         outputs: Sequence[str] = (),
-        again: str = "the same command and --resume go on",
+        again: str = "the same command with --resume continues",
     ) -> None:
         self.folder, self.every, self.outputs, self.again = pathlib.Path(folder), every, outputs, again
         self.product = None if product is None else pathlib.Path(product)
         if resume and overwrite:
-            raise ArgumentError("--resume and --overwrite exclude each other: go on, or begin again")
+            raise ArgumentError("--resume and --overwrite exclude each other: continue, or begin again")
         self.resume, self.overwrite = resume, overwrite
         self.finished = False
-        self.begun = False  # by this process, and no earlier one
+        self.begun = False  # whether this process, and no earlier one, began the run
         self.identity: dict[str, Any] = {}
         self.stack = contextlib.ExitStack()
 
@@ -87,38 +87,34 @@ class Run:
         return self
 
     def _check_contents(self) -> None:
-        """Refuse what is there, or find it fit to be resumed or removed. Under the lock: nobody else changes it."""
+        """Refuse the folder, or accept its files for resuming or removal. Called under the lock."""
         if self.overwrite:
-            return  # it is removed when the run begins, and not where an argument is refused before
+            return  # the files are removed only when the run begins, after all arguments were accepted
         there = self.product is not None and occupied(self.product)
         if there and not self.resume:
-            raise ArgumentError(
-                f"{self.product} is there already; --overwrite makes it again, another --out leaves it alone"
-            )
+            raise ArgumentError(f"{self.product} is there already; --overwrite makes it again, another --out keeps it")
         found = [name for name in TRACES if os.path.lexists(self.folder / name)]
-        self.finished = there and "run.json" not in found  # and the run's folder is gone, or was nearly
+        self.finished = there and "run.json" not in found  # the run's folder was removed, at least in part
         if found and not self.resume:
             raise ArgumentError(
-                f"{self.folder} has a run in it ({found[0]}); --resume goes on with it, --overwrite begins again, "
-                "another --out leaves it alone"
+                f"{self.folder} has a run in it ({found[0]}); --resume continues it, --overwrite begins again, "
+                "another --out keeps it"
             )
         if found and "run.json" not in found and not self.finished:
-            raise ArgumentError(f"{self.folder} has {found[0]} but no run.json to go on by; give --overwrite")
+            raise ArgumentError(f"{self.folder} has {found[0]} but no run.json to resume from; give --overwrite")
         others = [name for name in self.outputs if occupied(self.folder / name)]
         if others and not found:
-            raise ArgumentError(
-                f"{self.folder} has {others[0]} in it; --overwrite writes over it, another --out leaves it alone"
-            )
+            raise ArgumentError(f"{self.folder} has {others[0]} in it; --overwrite replaces it, another --out keeps it")
 
     def begin(self, identity: dict[str, Any]) -> None:
-        """Say what this is a run of. Raises ArgumentError where the folder has a run of something else.
+        """Set the identity of the run. Raises ArgumentError where the folder has a run of another identity.
 
-        Where that run is finished, `finished` is set and its results have their places: DataError where they are not
-        what it wrote.
+        Where that run is finished, `finished` is set and its results are moved to their final names; raises DataError
+        where they are not what the run wrote.
         """
         self.identity = json.loads(json.dumps(identity))
         if self.finished:
-            return  # the caller compares the result with what it was asked for
+            return  # the caller checks that the result is the requested one
         if self.overwrite:
             self._remove()
         path = self.folder / "run.json"
@@ -130,7 +126,7 @@ class Run:
         different = differences(found["identity"], self.identity)
         if different:
             raise ArgumentError(
-                f"{self.folder} has another run in it: {different}; give the same options, or --overwrite, or "
+                f"{self.folder} has a different run in it: {different}; give the same options, or --overwrite, or "
                 "another --out"
             )
         if found["finished"]:
@@ -142,7 +138,7 @@ class Run:
         return Checkpoints(self.folder / "checkpoints", self.identity, self.every)
 
     def finish(self, write: Callable[[pathlib.Path], None]) -> None:
-        """write(folder) writes the results there. They are then final: checkpoints go, results get their places."""
+        """write(folder) writes the results there. Then checkpoints are removed and results get their final names."""
         staged = self.folder / "finished"
         self._remove_staged()
         staged.mkdir(exist_ok=True)
@@ -157,9 +153,9 @@ class Run:
         write_json(content | ({"results": results} if finished else {}), self.folder / "run.json")
 
     def _settle(self, results: dict[str, str]) -> None:
-        """Bring a finished run to its end, from wherever it was killed.
+        """Complete the clean-up of a finished run, from whatever point it was killed at.
 
-        Checkpoints first: where DP-SGD's noise cannot be removed, the model is not given out.
+        Checkpoints first: where the state of DP-SGD's noise cannot be removed, the model is not released.
         """
         self._remove_checkpoints()
         for name, sha256 in results.items():
@@ -169,7 +165,7 @@ class Run:
                     shutil.copyfile(staged, temporary)
                 remove(staged)
             if not target.exists() or file_sha256(target) != sha256:
-                raise DataError(f"{target}: is not what the finished run wrote; {REMEDY}")
+                raise DataError(f"{target}: differs from what the finished run wrote; {REMEDY}")
         with contextlib.suppress(OSError):
             (self.folder / "finished").rmdir()
         if self.product:
@@ -190,28 +186,28 @@ class Run:
         stopped = error
         try:
             self.stack.__exit__(None, None, None)
-        except Stopped as late:  # after the last moment that could react to it
+        except Stopped as late:  # after the last point that could react to it
             stopped = error or late
         if isinstance(stopped, Stopped):
-            raise self._told(stopped) from None
+            raise self._with_status(stopped) from None
         if raised:
             raise raised
 
-    def _told(self, stopped: Stopped) -> Stopped:
-        """The error that ends a stopped run: it says where the run stands."""
+    def _with_status(self, stopped: Stopped) -> Stopped:
+        """The error that ends a stopped run, with the status of the run and how to resume it."""
         text = str(stopped).partition(";")[0]
         if self.finished:
-            told = Stopped(f"{text}; the run was finished before: {self.product or self.folder} is complete")
+            error = Stopped(f"{text}; the run was finished before: {self.product or self.folder} is complete")
         else:
-            told = Stopped(f"{text}; what was done is in {self.folder}: {self.again}")
-        told.signal = stopped.signal
-        return told
+            error = Stopped(f"{text}; the progress is saved in {self.folder}: {self.again}")
+        error.signal = stopped.signal
+        return error
 
     def _has_checkpoints(self) -> bool:
         return any(self.folder.glob("checkpoints/**/*.h5")) or (self.folder / "finished").exists()
 
     def _remove_begun(self) -> None:
-        """Where there is nothing to resume, nothing that this process made is left."""
+        """Remove everything that this process made, where there is nothing to resume."""
         if self.begun and not (self.folder / "results.json").exists():
             self._remove()
         if self.new:
@@ -255,7 +251,7 @@ class Run:
 
     @contextlib.contextmanager
     def _empty_folder_removed(self) -> Iterator[None]:
-        """Where the run is refused, an empty folder that was made for it is removed."""
+        """Remove an empty folder that was made for the run, where the run is refused."""
         try:
             yield
         except BaseException:
@@ -269,21 +265,21 @@ class Run:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
-    """The content of a run.json. Raises DataError, naming it, where it is none, VersionError on another format."""
+    """The content of a run.json. Raises DataError, naming it, where it is not one, VersionError on another format."""
     content = read_json(path, REMEDY)
     form = {"format": int, "identity": dict, "finished": bool}
     if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in form.items()):
-        raise DataError(f"{path}: is no run.json of nanoprune; {REMEDY}")
+        raise DataError(f"{path}: not a run.json of nanoprune; {REMEDY}")
     if content["format"] != FORMAT:
         version = content["format"]
         raise VersionError(f"{path}: format {version}, this version reads {FORMAT}; use the nanoprune that wrote it")
     if content["finished"] and not _hashes(content.get("results")):
-        raise DataError(f"{path}: does not say what the finished run wrote; {REMEDY}")
+        raise DataError(f"{path}: does not list the files of the finished run; {REMEDY}")
     return content
 
 
 def _hashes(results: Any) -> bool:
-    """Whether these are names of files, each with a SHA-256."""
+    """Whether this is a mapping of file names to SHA-256 hashes."""
     return isinstance(results, dict) and all(
         re.fullmatch(r"[^/\\\0]{1,255}", name) and name not in (".", "..", "run.json")
         and isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)

@@ -1,4 +1,4 @@
-"""Forked worker processes: where they are possible, the memory that they share, and how they end."""
+"""Forked worker processes: whether they are possible, the memory that they share, and how they end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from nanoprune.backend import xp
 
 PR_SET_PDEATHSIG = 1
-_parent = 0  # the process that made the last fork, as that process saw itself
+_parent = 0  # the process ID of the parent of the last fork, set by the parent
 
 
 def can_fork() -> bool:
@@ -32,15 +32,15 @@ def shared_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def end_with_parent() -> None:
-    """Prepare a process that was just forked: ignore SIGINT and SIGTERM, die with the parent, use streams of its own.
+    """Prepare a process that was just forked: ignore SIGINT and SIGTERM, end with the parent, open new streams.
 
     The parent's streams are not used: a progress bar replaces them by objects whose lock another thread of the parent
-    may have held at the fork, and nobody would release it here.
+    may have held at the fork, and it would never be released here.
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # a whole process group may get one: the parent decides when to stop
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != _parent:  # the parent died before the call above, so no signal will come
+    if os.getppid() != _parent:  # the parent ended before the call above, so no signal will come
         os._exit(1)
     sys.stdout, sys.stderr = _stream(1), _stream(2)
 
@@ -54,10 +54,10 @@ def _stream(descriptor: int) -> io.TextIOBase:
     return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
 
 
-def _remember_parent() -> None:
+def _record_parent() -> None:
     global _parent
     _parent = os.getpid()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_remember_parent)
+    os.register_at_fork(before=_record_parent)

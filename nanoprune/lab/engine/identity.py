@@ -1,4 +1,4 @@
-"""What the bits of a result depend on: data, recipe, seeds, device, versions, code, kernels."""
+"""The identity of a run: everything that the bits of its results depend on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nanoprune.lab.data import Dataset, Split, splits_sha256
 def identity(
     dataset: Dataset, recipe: Any, seeds: Sequence[int], threads: int, splits: Sequence[Split], **more: Any
 ) -> dict[str, Any]:
-    """All that the bits of a run's results depend on, as plain data."""
+    """Data, recipe, seeds, device, versions, code and kernels of a run, as plain data."""
     code = {"blas": blas(), "kernels": kernels(), "code": code_sha256()}
     return {
         "dataset": dataset.title,
@@ -50,21 +50,21 @@ def versions() -> dict[str, str]:
 
 
 def blas() -> list[str]:
-    """The BLAS libraries that are loaded, with the processor type that each chose its kernels for."""
+    """The BLAS libraries that are loaded, each with the processor type of its kernels."""
     of = ("internal_api", "version", "architecture")
     libraries = [i for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas"]
     return sorted({" ".join(str(library.get(name)) for name in of) for library in libraries})
 
 
 def kernels() -> list[str]:
-    """The instruction sets that NumPy's elementwise loops use here. They round differently in the last bit."""
+    """The instruction sets of NumPy's elementwise loops: they differ in the rounding of the last bit."""
     extensions = np.show_config(mode="dicts").get("SIMD Extensions", {})
     return sorted({*extensions.get("baseline", []), *extensions.get("found", [])})
 
 
 @functools.cache
 def code_sha256() -> str:
-    """SHA-256 of the source of this package: a run is not resumed by other code than it began with."""
+    """SHA-256 of the source of this package: a run is resumed only by the code that began it."""
     folder, digest = pathlib.Path(nanoprune.__file__).parent, hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())

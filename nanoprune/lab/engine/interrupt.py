@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: inside of `graceful` the first asks the work to stop where it can resume, a second ends it.
+"""SIGINT and SIGTERM: inside of `graceful` a first signal stops the work at the next checkpoint, a second at once.
 
 A signal that is ignored when the program starts (POSIX shells ignore SIGINT for background jobs) stays ignored.
 """
@@ -21,26 +21,25 @@ from nanoprune.errors import Stopped
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ACTION_BYTES = 1024  # more than a struct sigaction has anywhere (152 with glibc)
 
-_asked = mmap.mmap(-1, 1)  # the number of the signal, 0 before one; shared with forked workers, and needs no lock
-_inside = False  # of a `graceful`
+_asked = mmap.mmap(-1, 1)  # the number of the signal, 0 before the first; shared with forked workers, needs no lock
+_inside = False  # whether a `graceful` is active
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Whether a signal has asked the work to stop."""
     return _asked[0] != 0
 
 
-def refuse_if_asked() -> None:
-    """Raise Stopped if a signal has asked for it; called where nothing is lost by stopping."""
+def raise_if_stopping() -> None:
+    """Raise Stopped if a signal has asked the work to stop; called where stopping loses nothing."""
     if _asked[0]:
         raise _stopped(_asked[0])
 
 
 @contextlib.contextmanager
 def graceful() -> Iterator[None]:
-    """Inside of it a signal only asks, see `refuse_if_asked`. At its end Stopped is raised if nothing else reacted.
-
-    Only the main thread can set signal handlers; elsewhere, and nested, it does nothing.
+    """A context in which a signal only asks the work to stop, see `raise_if_stopping`. It raises Stopped at its end if
+    nothing has reacted. Only the main thread can set signal handlers; in other threads, and nested, it does nothing.
     """
     global _inside
     if _inside or threading.current_thread() is not threading.main_thread():
@@ -50,7 +49,7 @@ def graceful() -> Iterator[None]:
     try:
         with _handlers(_handle):
             yield
-        number = _asked[0]  # the former handlers are back: a later signal is theirs
+        number = _asked[0]  # the previous handlers are restored and handle later signals
     finally:
         _asked[0], _inside = 0, False
     if number:
@@ -59,14 +58,14 @@ def graceful() -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """Inside of it, and outside of `graceful`, a signal ends the process with one line and status 128 + its number."""
+    """A context in which, outside of `graceful`, a signal ends the process with one line and status 128 + number."""
     with _handlers(lambda number, frame: _end(number, "interrupted")):
         yield
 
 
 @contextlib.contextmanager
 def _handlers(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Set the handler of all signals that are not ignored; at the end the former ones are back."""
+    """Set the handler of all signals that are not ignored; at the end restore the previous ones."""
     before = [(number, signal.getsignal(number), _action(number)) for number in SIGNALS]
     before = [of for of in before if not _ignored(*of[1:])]
     try:
@@ -76,7 +75,7 @@ def _handlers(handler: Callable[[int, Any], None]) -> Iterator[None]:
     finally:
         for number, python, action in before:
             signal.signal(number, signal.SIG_DFL if python is None else python)
-            if action is not None:  # a handler that C code has set, which Python does not know
+            if action is not None:  # a handler that C code has set, which Python cannot restore
                 ctypes.CDLL(None).sigaction(number, action, None)
 
 
@@ -89,7 +88,7 @@ def _action(number: int) -> Any:
 
 
 def _ignored(python: Any, action: Any) -> bool:
-    """Is the signal ignored, by Python's handler or by the system's? The latter is the first member of the struct."""
+    """Whether the signal is ignored, by Python's handler or by the system's (the first member of the struct)."""
     return python is signal.SIG_IGN or (action is not None and ctypes.c_void_p.from_buffer(action).value == 1)
 
 
@@ -107,7 +106,7 @@ def _handle(number: int, frame: object) -> None:
 
 
 def _end(number: int, message: str) -> None:
-    """End this process and its workers now. No lock is taken: its holder may be the code that was interrupted."""
+    """End this process and its workers now. No lock is taken: the interrupted code may hold it."""
     for child in multiprocessing.active_children():
         child.kill()
     show_cursor = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""  # progress bars hide it

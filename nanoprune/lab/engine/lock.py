@@ -1,4 +1,4 @@
-"""A lock on a folder, held by the system for a process and its workers: it is gone with them, however they end."""
+"""A lock on a folder, which the system releases when the process and its workers end, however they end."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ try:
 except ImportError:  # Windows has no such lock
     fcntl = None
 
-PATIENCE = 5.0  # seconds to wait: the workers of a run that was killed end a moment after it
+PATIENCE = 5.0  # seconds to wait: the workers of a killed run end shortly after it
 
 
 def lock_folder(folder: pathlib.Path) -> tuple[int, bool]:
-    """Make a folder if need be and lock it: (file descriptor, whether it was made).
+    """Make a folder if necessary and lock it: (file descriptor, whether it was made).
 
-    The lock holds for as long as the descriptor is open, here or in a worker. The run that held the lock before may
-    have removed the folder: then the locked one has no name any more, and the one of that name is locked instead.
+    The lock holds for as long as the descriptor is open, here or in a worker. If the run that held the lock before has
+    removed the folder, the folder is made again and locked.
     Raises DataError, naming the folder, where it cannot be made or locked, or is locked for longer than PATIENCE.
     """
     until = time.monotonic() + PATIENCE
@@ -32,12 +32,12 @@ def lock_folder(folder: pathlib.Path) -> tuple[int, bool]:
                 return handle, made
             os.close(handle)
         if time.monotonic() > until:
-            raise DataError(f"{folder}: another run is at work in it; wait for its end or name another")
+            raise DataError(f"{folder}: another run is using it; wait for its end or name another folder")
         time.sleep(0.05)
 
 
 def _opened(folder: pathlib.Path) -> int | None:
-    """The folder, made if need be and opened; None where it was removed between the two."""
+    """The folder, made if necessary and opened; None where it was removed in between."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -51,7 +51,7 @@ def _opened(folder: pathlib.Path) -> int | None:
 
 
 def _locked(handle: int, folder: pathlib.Path) -> bool:
-    """Try to lock an open folder. True where that succeeded and it still has its name."""
+    """Try to lock an open folder; True on success, if the folder still has its name."""
     if fcntl is None:
         return True
     try:

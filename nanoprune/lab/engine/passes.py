@@ -1,4 +1,4 @@
-"""Passes over batches whose samples are divided among processes, with the BLAS at one thread in each."""
+"""Data-parallel passes: the samples of a batch divided among processes, with one BLAS thread in each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nanoprune.nn.passes import Objective
 
 
 def default_threads() -> int:
-    """The number of processors this process may use on a CPU; 1 on a GPU, which wants one large shard."""
+    """The number of processors this process may use on a CPU; 1 on a GPU, where one large shard is fastest."""
     if xp._module is not np:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -28,13 +28,13 @@ def default_threads() -> int:
 
 @contextlib.contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Hold the BLAS at one thread; entered once, around everything that uses workers."""
+    """Limit the BLAS to one thread; entered once, around everything that uses workers."""
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         yield
 
 
-class OwnColumns:
-    """A network as an update of one process takes it: `blocks` are of its own columns of theta alone."""
+class LocalColumns:
+    """The network as the updates of one process see it: `blocks` cover only the process's columns of theta."""
 
     def __init__(self, net: Network, columns: slice) -> None:
         self._net, self._columns = net, columns
@@ -43,7 +43,7 @@ class OwnColumns:
         return getattr(self._net, name)
 
     def blocks(self, scalar: Any, *arrays: Any) -> Iterator[tuple]:
-        """As `Network.blocks`, of these columns."""
+        """As `Network.blocks`, for these columns."""
         return blocks(scalar, *(array[:, self._columns] for array in arrays))
 
 
@@ -52,7 +52,7 @@ class SharedPasses(Passes):
 
     All processes share theta and the running statistics, and each has its own gradient: rank 0 that of the network, the
     others those of networks over the same theta. Each process sums the gradients, and updates theta, in its own columns
-    of both (`own`). A group of one process is the plain case. As a context it is the group's.
+    (`local`). With one process it is equal to `Passes`. As a context manager it enters the group.
     """
 
     def __init__(self, net: Network, group: ProcessGroup, generators: list | None = None, defer: bool = False) -> None:
@@ -75,8 +75,8 @@ class SharedPasses(Passes):
         return self.group.shard(self.net.size)
 
     @property
-    def own(self) -> Any:
-        return self.net if self.group.size == 1 else OwnColumns(self.net, self.columns)
+    def local(self) -> Any:
+        return self.net if self.group.size == 1 else LocalColumns(self.net, self.columns)
 
     def run(self, objective: Objective, *columns: np.ndarray) -> Any:
         """As in `Passes`, for this process's shard of the samples; returns the sum over all shards.
@@ -85,13 +85,13 @@ class SharedPasses(Passes):
         the group has passed a barrier. Raises WorkerError where another process fails.
         """
         rank, count = self.group.rank, columns[0].shape[1]
-        workers, value = min(self.group.size, count), None  # the others have no sample
-        self.group.barrier()  # theta is updated in all columns, and no process needs the last gradients any more
+        workers, value = min(self.group.size, count), None  # further processes have no samples
+        self.group.barrier()  # now theta is updated in all columns, and no process needs the last gradients
         if rank < workers:
             self.ws.all_reduce = functools.partial(self.group.all_reduce, ranks=workers)
             shards = [to_device(np.array_split(column, workers, axis=1)[rank]) for column in columns]
             value = objective(self.nets[rank], self.ws, *shards, count)
-            (value,) = self.ws.all_reduce(value)  # after which all gradients are there too
+            (value,) = self.ws.all_reduce(value)  # after it all gradients are complete too
         if workers < self.group.size:
             value = self.group.broadcast(lambda: value)
         for net in self.nets[1:workers]:
@@ -104,7 +104,7 @@ class SharedPasses(Passes):
         return self.group.broadcast(function)
 
     def assign(self, theta: Any) -> None:
-        self.group.barrier()  # no process needs the last theta any more
+        self.group.barrier()  # now no process needs the last theta
         super().assign(theta)
 
     def __enter__(self) -> SharedPasses:
@@ -117,8 +117,8 @@ class SharedPasses(Passes):
 
 @singledispatch
 def share_moments(optimizer: Any, net: Network, group: ProcessGroup) -> None:
-    """Move what an optimiser remembers of past steps into memory that the processes of a group share, or make it there:
-    each updates its own columns, and rank 0 saves all of them in checkpoints."""
+    """Move the moments of an optimiser into memory that the processes of a group share, or allocate them there: each
+    process updates its own columns, and rank 0 saves all of them in checkpoints."""
     raise TypeError(f"{optimizer!r} is not registered in nanoprune/lab/engine/passes.py")
 
 
@@ -133,7 +133,7 @@ def _(optimizer: Adam, net: Network, group: ProcessGroup) -> None:
 
 
 def _shared(moment: Any, net: Network, group: ProcessGroup) -> Any:
-    """A moment (R, P), 0 where there is none yet, in shared memory."""
+    """A moment (R, P) in shared memory, 0 where the optimiser has none yet."""
     made = group.zeros(net.theta.shape, net.theta.dtype)
     if moment is not None:
         made[...] = moment

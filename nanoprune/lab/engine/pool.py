@@ -1,6 +1,6 @@
-"""A pool of forked workers that needs nothing but processes and pipes.
+"""A pool of forked workers that uses processes and pipes only.
 
-`concurrent.futures` also takes a thread and semaphores in /dev/shm. Where one of these cannot be had (a container's
+`concurrent.futures` also needs a thread and semaphores in /dev/shm. Where one of these is unavailable (a container's
 limit on processes, a full /dev/shm) it leaves workers behind that wait for ever, and the program never ends.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 from nanoprune.errors import WorkerError
 from nanoprune.lab.engine.forks import end_with_parent
 
-KILLED = "a worker process was killed, perhaps for want of memory; lower --threads"
+KILLED = "a worker process was killed, perhaps out of memory; lower --threads"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE = 5.0  # seconds that workers with no task left have to end by themselves
+GRACE = 5.0  # seconds that idle workers have to end by themselves
 
 Task = Callable[[Any], Any]
 
@@ -28,9 +28,9 @@ Task = Callable[[Any], Any]
 def map_processes(function: Task, items: Sequence, workers: int, pulse: Callable[[], None], period: float) -> list:
     """[function(item) for each item], on `workers` forked processes.
 
-    Workers inherit `function` and its data; an item's index goes to a worker and the result, or the exception, comes
-    back through a pipe. pulse() is called every `period` seconds and may raise. The first exception is raised once all
-    workers have finished the items that they had begun; no further item is started. Raises WorkerError where a worker
+    Workers inherit `function` and its data; an item's index is sent to a worker, and the result or the exception is
+    sent back, through a pipe. pulse() is called every `period` seconds and may raise. The first exception is raised
+    once all workers have finished their current items; no further item is started. Raises WorkerError where a worker
     cannot be started or is killed.
     """
     pool = _Pool(lambda index: function(items[index]))
@@ -45,7 +45,7 @@ class _Pool:
     def __init__(self, work: Callable[[int], Any]) -> None:
         self.work = work
         self.processes: dict[Connection, Any] = {}  # by this process's end of the worker's pipe
-        self.busy: dict[Connection, int] = {}  # the item that each worker is at
+        self.busy: dict[Connection, int] = {}  # the current item of each worker
 
     def start(self, workers: int) -> None:
         context = multiprocessing.get_context("fork")
@@ -86,7 +86,7 @@ class _Pool:
         return results
 
     def end(self) -> None:
-        """No worker outlives the pool: an idle one ends when its pipe closes, any other is killed."""
+        """End all workers: an idle one ends when its pipe closes, any other is killed."""
         idle = [process for pipe, process in self.processes.items() if pipe not in self.busy]
         for pipe, process in self.processes.items():
             if pipe in self.busy:
@@ -101,7 +101,7 @@ class _Pool:
 
 
 def _start(process: Any) -> None:
-    """Fork. No signal reaches the worker before it has set how it treats signals."""
+    """Fork. Signals are blocked until the worker has set its handlers."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         with warnings.catch_warnings():
@@ -139,6 +139,6 @@ def _serve(work: Callable[[int], Any], pipe: Connection, parents: list[Connectio
         try:
             answer = (False, work(index))
         except BaseException as error:
-            error.add_note(traceback.format_exc())  # where in the worker it was raised
+            error.add_note(traceback.format_exc())  # the traceback in the worker
             answer = (True, error)
         pipe.send(answer)

@@ -26,7 +26,7 @@ from nanoprune.errors import ArgumentError, WorkerError
 from nanoprune.lab.engine.forks import can_fork, end_with_parent, shared_zeros
 
 SPIN = 2e-4  # seconds that a process polls for a message before it sleeps; `spin` in benchmarks/threads.py
-REASON = 1000  # bytes of the reason that a failed process can leave
+REASON = 1000  # bytes of the error message that a failed process can leave
 
 
 class ProcessGroup:
@@ -34,32 +34,32 @@ class ProcessGroup:
 
     They are forked where the body begins, and at its end only rank 0 continues. In between all execute the same code
     with the same values, so that they agree on every branch; each works on its own `shard`, and `all_reduce` sums over
-    them. Memory is private, except for arrays of `zeros` that were made before the fork. What must happen once, such as
-    writing a file, is done by rank 0. Where processes cannot be forked, the group is rank 0 alone.
+    them. Memory is private, except for arrays of `zeros` that were made before the fork. Rank 0 alone does what must
+    happen once, such as writing a file. Where processes cannot be forked, the group is rank 0 alone.
     """
 
     def __init__(self, size: int = 1) -> None:
         if size < 1:
             raise ArgumentError(f"threads must be at least 1, got {size}")
         self.size, self.rank = size if can_fork() else 1, 0
-        self._pipes: list[Connection] = []  # of rank 0 to each other one, of those to rank 0
+        self._pipes: list[Connection] = []  # rank 0: one to each other process; the others: one to rank 0
         self._pids: list[int] = []
         self._reason = mmap.mmap(-1, REASON)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """An array that all processes share, where there will be several."""
+        """An array of zeros, shared by all processes if the group has several."""
         return shared_zeros(shape, dtype) if self.size > 1 else xp.zeros(shape, dtype)
 
     def shard(self, length: int) -> slice:
-        """This process's part of 0 .. length - 1; the shards of all processes cover it."""
+        """This process's part of the indices 0 .. length - 1, which the shards of all processes cover."""
         return slice(self.rank * length // self.size, (self.rank + 1) * length // self.size)
 
     def barrier(self) -> None:
-        """Wait for all processes: what each wrote into a shared array before, the others see after."""
+        """Wait for all processes: writes into shared arrays before it are visible to all after it."""
         self.all_reduce()
 
     def broadcast(self, work: Callable[[], Any]) -> Any:
-        """Wait for all processes; return in all what work() returns at rank 0, an array or a number, bit for bit."""
+        """Wait for all processes; return in each what work() returns at rank 0, an array or a number, bit for bit."""
         self.barrier()
         if self.rank:
             with self._pipe_errors():
@@ -71,10 +71,10 @@ class ProcessGroup:
         return value
 
     def all_reduce(self, *values: Any, ranks: int | None = None) -> tuple:
-        """Each of the values, arrays or numbers of the same shape in all processes, summed in the order of the ranks.
+        """The sum over all processes, in the order of the ranks, of each value: an array or number, of equal shapes.
 
-        ranks: only over the first so many processes, which alone call. The sum has the same bits in every process and
-        every time. No process gets it before all have called. Raises WorkerError where one has ended.
+        ranks: sum over the first so many processes only; only these call. The sum has the same bits in every process
+        and every time. No process gets it before all have called. Raises WorkerError where one has ended.
         """
         if self.size == 1 or ranks == 1:
             return values
@@ -98,11 +98,9 @@ class ProcessGroup:
 
     @contextlib.contextmanager
     def _pipe_errors(self) -> Iterator[None]:
-        """WorkerError with the reason, where the process at the other end of a pipe is gone, or there is no pipe."""
+        """Raise WorkerError with the reason, where the process at the other end of a pipe has ended, or without one."""
         if not self._pipes and self.size > 1:
-            raise WorkerError(
-                f"a group of {self.size} processes has not begun, or has ended; use it inside of its `with`"
-            )
+            raise WorkerError(f"a group of {self.size} processes is not running; use it inside of its `with`")
         try:
             yield
         except (EOFError, OSError):
@@ -115,7 +113,7 @@ class ProcessGroup:
 
     def _begin(self) -> None:
         self._reason[:] = bytes(REASON)
-        # no signal reaches a new process before it ignores signals: a handler of its parent would run twice
+        # signals are blocked until a new process ignores them: a handler of its parent would run twice
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             self._fork()
@@ -156,7 +154,9 @@ class ProcessGroup:
     def __exit__(self, kind: type | None = None, error: BaseException | None = None, traceback: Any = None) -> None:
         if self.rank:
             try:
-                if kind and not issubclass(kind, WorkerError):  # it only means that another process has ended
+                if kind and not issubclass(
+                    kind, WorkerError
+                ):  # a WorkerError only means that another process has ended
                     self._leave_reason(f"{kind.__name__}: {error}")
             finally:
                 os._exit(1 if kind else 0)
@@ -165,7 +165,7 @@ class ProcessGroup:
             raise WorkerError(self._failure())
 
     def _end(self) -> bool:
-        """At rank 0: wait for the others to end, also those that wait for a sum. Returns whether one has failed."""
+        """At rank 0: end the others, including those that wait for a sum. Returns whether one has failed."""
         for pipe in self._pipes:
             pipe.close()
         statuses = []
@@ -176,7 +176,7 @@ class ProcessGroup:
         return any(statuses)
 
     def _leave_reason(self, text: str) -> None:
-        """Leave a reason for rank 0; the first one counts."""
+        """Leave an error message for rank 0; the first one is kept."""
         if not self._reason[0]:
             found = text.encode(errors="replace")[:REASON]
             self._reason[: len(found)] = found
@@ -187,7 +187,7 @@ class ProcessGroup:
 
 
 def _receive(pipe: Connection) -> bytes:
-    """The next message. It mostly arrives sooner than a process wakes up, so this polls for a while before sleeping."""
+    """The next message. It usually arrives sooner than a sleeping process wakes up, so this polls before it sleeps."""
     poll, end = select.poll(), time.monotonic() + SPIN
     poll.register(pipe.fileno(), select.POLLIN)
     while not poll.poll(0) and time.monotonic() < end:
@@ -196,7 +196,7 @@ def _receive(pipe: Connection) -> bytes:
 
 
 def _scalar(of: Any) -> Any:
-    """The array, or its only number where it has no axes."""
+    """The array, or its number where it has no axes."""
     return of.item() if of.ndim == 0 else of
 
 

@@ -1,4 +1,4 @@
-"""A training in the laboratory: on several processes, resumed, stopped early, recorded, on augmented images."""
+"""Training on several processes, with resuming, early stopping, recording and augmentation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from nanoprune.records import Records
 from nanoprune.run import Run
 from nanoprune.schedule import Schedule
 
-MIXED = 64  # blocks of records that are shuffled together where records are read in blocks
+MIXED = 64  # blocks of records that are shuffled together, where records are read in blocks
 
 
 class LabRun(Run):
-    """`Run` on a group of processes, all of which go through `train`, each for its own samples and parameters.
+    """`Run` on a group of processes, all of which execute `train`, each for its own samples and parameters.
 
     on_epoch(epoch, losses so far) is called after each epoch, in all processes. stop_after: end after so many epochs.
-    begin(sgd, losses) is called before the first epoch and returns which epoch that is: where an earlier run was
-    interrupted, it restores both (`TrainingState`). Raises WorkerError, with the reason, where another process fails.
+    begin(sgd, losses) is called before the first epoch and returns its number: to resume an interrupted run, it
+    restores both arguments (`TrainingState`). Raises WorkerError, with the reason, where another process fails.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class LabRun(Run):
         super().gradient(with_augmentation, index, drawn)
 
     def end_epoch(self) -> np.ndarray:
-        self.group.barrier()  # from here to the next batch theta is complete
+        self.group.barrier()  # from here on, until the next batch, theta is complete
         return super().end_epoch()
 
 
@@ -105,7 +105,7 @@ def shuffled_by_blocks(
     """One epoch: batches (R, B) of members (R, M), where records lie in blocks of `block` neighbours.
 
     MIXED random blocks at a time are shuffled together, so that each block is read once. The records of a batch are in
-    the order of the file: of several processes that divide batches, each finds its blocks one after the other.
+    the order of the file, so that each process of a group reads consecutive blocks.
     """
     rows = [generator.permutation(row) for generator, row in zip(generators, members, strict=True)]
     rows = [_by_blocks(row, generator, block, batch) for generator, row in zip(generators, rows, strict=True)]

@@ -1,8 +1,8 @@
-"""Replicas shared out: a fleet in shards, as large as the cache or the GPU's memory holds, several at once.
+"""A fleet divided into shards of replicas that fit the cache or the GPU's memory, several shards at once.
 
 Replicas are independent, so each shard runs its whole training without waiting for the others. Training shards are
-worker processes where the system can fork: threads take turns at the interpreter between NumPy's operations, which
-costs a fleet of small networks some 15% (benchmarks/fleet_mlp.py).
+worker processes where the system can fork: threads share the interpreter lock between NumPy's operations, which costs a
+fleet of small networks some 15% (benchmarks/fleet_mlp.py).
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from nanoprune.nn.workspace import Workspace
 CACHE = 1 << 20  # bytes of parameters that are trained together on a CPU
 COPIES = 10  # of the parameters: theta, gradient, velocity, Z, U, Z - U, penalty, mask, and two for a projection
 SMALL = 10_000_000  # multiply-accumulates of a forward pass over a batch; benchmarks/threads.py
-PULSE = 0.1  # seconds between two looks at the progress of worker processes
+PULSE = 0.1  # seconds between two checks of the progress of worker processes
 
 Advance = Callable[[int], None]
 
 
 def map_shards(function: Callable[[slice], Any], replicas: int, threads: int, size: int = 1) -> list:
-    """[function(slice of replicas) for each shard of `size`], on so many threads: for short work on large arrays.
+    """[function(slice of replicas) for each shard of `size`], on `threads` threads: for short work on large arrays.
 
-    An exception in one is raised here once the others that have begun are done; those that have not are dropped.
+    The first exception is raised here once the running shards are done; no further shard is started.
     """
     shards = _shards(replicas, size)
     if _workers(threads, shards) == 1:
@@ -53,18 +53,18 @@ def train_shards(
     size: int = 1,
     advance: Advance = lambda steps: None,
 ) -> list:
-    """[function(slice of replicas, advance) for each shard of `size`], on so many processes where there can be any.
+    """[function(slice of replicas, advance) for each shard of `size`], on `threads` processes, or threads without fork.
 
-    A worker process has a copy of everything, so what counts of a function is what it returns. It calls its advance
-    with the steps that it has made: that tells the caller's `advance`, and raises Interrupted where another shard has
-    failed, Stopped where a signal asked for it. The first exception is raised here once those that have begun are done.
-    Raises WorkerError where the system kills a process.
+    A worker process has a copy of everything, so only the function's return value reaches the caller. The function
+    calls its advance with the steps that it has made: that reports to the caller's `advance`, and raises Interrupted
+    where another shard has failed, Stopped where a signal asked for it. The first exception is raised here once the
+    running shards are done. Raises WorkerError where the system kills a process.
     """
-    interrupt.refuse_if_asked()
+    interrupt.raise_if_stopping()
     shards = _shards(replicas, size)
     workers = _workers(threads, shards)
     if workers == 1:
-        return [function(shard, _until_asked(advance)) for shard in shards]
+        return [function(shard, _until_stopped(advance)) for shard in shards]
     return (_in_processes if can_fork() else _in_threads)(function, shards, workers, advance)
 
 
@@ -73,24 +73,24 @@ def _in_threads(function: Callable, shards: list[slice], workers: int, advance: 
 
     def advance_all(steps: int) -> None:
         _refuse_if(ended.is_set())
-        _until_asked(advance)(steps)
+        _until_stopped(advance)(steps)
 
     with ThreadPoolExecutor(workers) as pool:
         return _results([pool.submit(function, shard, advance_all) for shard in shards], ended)
 
 
 def _in_processes(function: Callable, shards: list[slice], workers: int, advance: Advance) -> list:
-    """A forked process inherits `function` and its data; indices of shards go to it, and results come back."""
+    """A forked process inherits `function` and its data; it receives indices of shards and sends back results."""
     told = 0
-    # shared with the workers: the steps of each shard, and whether one has failed. Each place has one writer and no
-    # lock, which a worker that is killed might hold for ever
+    # shared with the workers: the steps of each shard, and whether one has failed. Each entry has one writer and no
+    # lock, since a killed worker would never release it
     board = shared_zeros((len(shards) + 1,), np.int64)
     ended = _Mark(board[-1:])
 
     def work(place: int) -> Any:
         def count(steps: int) -> None:
             _refuse_if(ended.is_set())
-            interrupt.refuse_if_asked()
+            interrupt.raise_if_stopping()
             board[place] += steps
 
         with ended.on_error():
@@ -107,7 +107,7 @@ def _in_processes(function: Callable, shards: list[slice], workers: int, advance
 
 
 class _Mark:
-    """An event in one place of shared memory: unlike multiprocessing's it has no lock."""
+    """An event in one entry of shared memory: unlike multiprocessing's it has no lock."""
 
     def __init__(self, place: np.ndarray) -> None:
         self.place = place
@@ -120,7 +120,7 @@ class _Mark:
 
     @contextlib.contextmanager
     def on_error(self) -> Iterator[None]:
-        """Set it where an exception leaves the block."""
+        """Set the event where an exception leaves the block."""
         try:
             yield
         except BaseException:
@@ -129,7 +129,7 @@ class _Mark:
 
 
 def _results(futures: list[Future], ended: threading.Event) -> list:
-    """What the futures return, in their order. The first exception ends them all and is raised."""
+    """The results of the futures, in order. The first exception ends all of them and is raised."""
     try:
         for future in wait(futures, return_when=FIRST_EXCEPTION).done:
             future.result()
@@ -141,14 +141,14 @@ def _results(futures: list[Future], ended: threading.Event) -> list:
         raise
 
 
-def _until_asked(advance: Advance) -> Advance:
-    """`advance` that raises Stopped, once it is told, where a signal has asked for that."""
+def _until_stopped(advance: Advance) -> Advance:
+    """`advance` that then raises Stopped where a signal has asked for it."""
 
-    def told(steps: int) -> None:
+    def advance_or_stop(steps: int) -> None:
         advance(steps)
-        interrupt.refuse_if_asked()
+        interrupt.raise_if_stopping()
 
-    return told
+    return advance_or_stop
 
 
 def _refuse_if(ended: bool) -> None:
@@ -167,11 +167,11 @@ def _workers(threads: int, shards: list[slice]) -> int:
 
 
 def shard_size(net: Network, samples: int, threads: int) -> int:
-    """How many replicas of `net` to train together in batches of `samples`; at least one, whatever it takes.
+    """The number of replicas of `net` to train together in batches of `samples`; at least one, whatever its size.
 
-    On a CPU as many as have their parameters in a core's cache, up to a thread's share: larger ones are slower,
-    and smaller ones of small networks spend their time between the operations (benchmarks/fleet_mlp.py). On a GPU as
-    many as half of the free memory holds; the rest is for what else a method has, such as the game's adversary.
+    On a CPU as many as have their parameters in a core's cache, up to a thread's share: larger shards are slower, and
+    smaller shards of small networks have too much overhead (benchmarks/fleet_mlp.py). On a GPU as many as fit half of
+    the free memory; the rest is for the other parts of a method, such as the game's adversary.
     """
     free = free_memory()
     if free is None:
@@ -182,10 +182,10 @@ def shard_size(net: Network, samples: int, threads: int) -> int:
 
 
 def sample_threads(net: Network, batch: int, threads: int) -> int:
-    """How many of the threads share the samples of each batch: those that whole replicas leave idle.
+    """The number of threads that share the samples of each batch: those that are not busy with whole replicas.
 
-    One where a step is so small that handing it out takes longer (benchmarks/threads.py), where a layer draws random
-    numbers, which must not depend on threads, and where there can be no worker processes.
+    It is 1 where a step is too small to gain from it (benchmarks/threads.py), where a layer draws random numbers, which
+    must not depend on threads, and where processes cannot be forked.
     """
     if not can_fork():
         return 1
@@ -197,7 +197,7 @@ def sample_threads(net: Network, batch: int, threads: int) -> int:
 
 
 def footprint(net: Network, samples: int) -> int:
-    """Bytes that one replica takes in training: the buffers of both passes, and its parameters COPIES times."""
+    """Bytes of one replica in training: the buffers of both passes, and COPIES times its parameters."""
     one, ws = net.copy([0]), Workspace(training=False)
     X = xp.zeros((1, *net.input_shape, samples), net.theta.dtype)  # (1, ..., N)
     Y = one.forward(X, ws)

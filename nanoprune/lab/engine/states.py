@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of each participant in a training, by its type, and how it is restored.
+"""The states of the participants in a training (network, optimiser, solver, ...) for checkpoints, by their types.
 
 A state is plain data, see `nanoprune.lab.storage.checkpoint`: everything that the following steps depend on.
 """
@@ -27,8 +27,8 @@ def state_of(participant: Any) -> State:
 
 @singledispatch
 def restore(participant: Any, saved: Saved, net: Network) -> None:
-    """Restore a state, for parameters like those of `net`, at the end of an epoch. Where it is the state of something
-    else, raises DataError, KeyError, TypeError or ValueError, which `TrainingState` puts into one line."""
+    """Restore a state, for parameters like those of `net`, at the end of an epoch. Where the state does not fit, raises
+    DataError, KeyError, TypeError or ValueError, which `TrainingState` turns into one line."""
     raise TypeError(f"{participant!r} has no state; register it in nanoprune/lab/engine/states.py")
 
 
@@ -79,7 +79,7 @@ def _(admm: ADMM) -> State:
 
 
 def solver_history(admm: ADMM) -> State:
-    """rho (R,), status, history: name -> (R, iterations): what is kept of a solver whose phase has ended."""
+    """rho (R,), status, history: name -> (R, iterations): the record of a solver whose phase has ended."""
     names = [field.name for field in dataclasses.fields(Iteration)[1:]] if admm.history else []
     history = {name: np.stack([getattr(row, name) for row in admm.history], axis=1) for name in names}
     return {"rho": admm.rho, "status": [status.value for status in admm.status], "history": history}
@@ -106,7 +106,7 @@ def _(mask: Mask) -> State:
 
 @restore.register
 def _(mask: Mask, saved: Saved, net: Network) -> None:
-    """A surviving weight may have become zero since, so that the weights alone do not tell the mask."""
+    """The mask is saved, since a surviving weight may have become zero in the meantime."""
     mask.M[...] = to_device(saved.array("M", mask.M.shape, bool))
 
 
@@ -132,7 +132,7 @@ def _(game: MinMax, saved: Saved, net: Network) -> None:
 
 @state_of.register
 def _(private: DPSGD) -> State:
-    """The generators: whoever has them can run them both ways, and knows the noise of all steps of this training."""
+    """The generators. They are secret: whoever has them can recover the noise of all steps of this training."""
     return {"generators": generators_state(private.generators), "steps": private.steps}
 
 

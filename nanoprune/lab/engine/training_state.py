@@ -1,4 +1,4 @@
-"""The progress of a shard's training, saved in checkpoints, and resumed from there with the same bits."""
+"""The progress of a shard's training: saved in checkpoints and resumed with the same bits."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from nanoprune.lab.storage.checkpoint import Saved, Slot, State, generators_stat
 class TrainingState:
     """The phases of a shard's training, each a call of `train`, and the epochs of each.
 
-    A shard that resumes makes the same calls as one that starts: phases that are finished are skipped, and the one that
-    is not begins at the epoch that was reached, with everything as it was then: parameters, optimiser, generators, and
-    the states of the other participants. `saved`: the state of an earlier run, until it is reached.
+    A shard that resumes makes the same calls as one that starts. Finished phases are skipped; the unfinished one begins
+    at the epoch that was reached, with the parameters, optimiser, generators and other participants restored. `saved`:
+    the state of an earlier run, until it is restored.
     """
 
     def __init__(self, shard: Any, slot: Slot | None, saved: Saved | None) -> None:
         self.shard, self.slot, self.saved = shard, slot, saved
         self.phase = -1
         self.solvers: list[Any] = []  # the ADMM of each phase that has one
-        self.participants: dict[str, Any] = {}  # in the current phase, by name: what has a state beside the shard
+        self.participants: dict[str, Any] = {}  # by name: everything with a state in the current phase
         self.losses: Any = None  # of the current phase, (R, epochs)
 
     def skips(self, epochs: int, admm: Any) -> bool:
-        """Begin a new phase of so many epochs. Returns whether an earlier run has finished it; then its solver has its
-        history."""
+        """Begin a new phase of `epochs` epochs. Returns whether an earlier run has finished it; then the history of its
+        solver is restored."""
         self.phase += 1
         if admm:
             self.solvers.append(admm)
@@ -44,9 +44,9 @@ class TrainingState:
         return True
 
     def begin(self, sgd: Any, losses: np.ndarray, **participants: Any) -> int:
-        """The epoch at which the phase begins: 0, or the one that an earlier run had reached, everything restored.
+        """The epoch at which the phase begins: 0, or the one that an earlier run had reached, with its state restored.
 
-        participants: what else has a state in this phase, such as the game, or None.
+        participants: further objects with a state in this phase, such as the game, or None.
         """
         self.participants = {name: of for name, of in {"optimizer": sgd, **participants}.items() if of is not None}
         self.losses = losses
@@ -57,13 +57,13 @@ class TrainingState:
             return self._restore(saved)
 
     def end_epoch(self, epoch: int) -> None:
-        """Write a checkpoint where one is due, or a signal asked to stop. Raises Stopped, after that, in this case."""
-        if self.slot and (self.slot.due() or interrupt.asked()):
+        """Write a checkpoint where one is due, or a signal asked to stop; in that case raise Stopped afterwards."""
+        if self.slot and (self.slot.due() or interrupt.stop_requested()):
             self.slot.save(self.state(epoch + 1))
-        interrupt.refuse_if_asked()
+        interrupt.raise_if_stopping()
 
     def state(self, epoch: int) -> State:
-        """Everything that the epochs after the first `epoch` of this phase depend on, and what was recorded before."""
+        """Everything that the next epochs depend on after the first `epoch` of this phase, and the records so far."""
         shard, current = self.shard, self.participants.get("admm")
         solvers = [state_of(solver) if solver is current else solver_history(solver) for solver in self.solvers]
         return {
@@ -79,7 +79,7 @@ class TrainingState:
         }
 
     def _restore(self, saved: Saved) -> int:
-        """Restore everything; the number of epochs of this phase that are done."""
+        """Restore everything; return the number of finished epochs of this phase."""
         shard = self.shard
         epoch = saved.value("epoch", int, 1, self.losses.shape[1])
         restore(shard.net, saved.part("net"), shard.net)
@@ -105,7 +105,7 @@ class TrainingState:
 
 @contextlib.contextmanager
 def _one_line(saved: Saved) -> Iterator[None]:
-    """Whatever does not fit in what was saved raises one line that names it."""
+    """Turn the errors of a state that does not fit into one line that names the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:

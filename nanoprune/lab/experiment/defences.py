@@ -31,7 +31,7 @@ def dropout(experiment: Experiment, baseline: Trained) -> Trained:
     """Dropout before every dense layer that does not read the records themselves (Srivastava et al. 2014);
     `nn.Dropout`."""
     recipe = dataclasses.replace(experiment.recipe, dropout=experiment.recipe.defences.dropout)
-    return experiment.by(recipe).dense("dropout")
+    return experiment.with_recipe(recipe).dense("dropout")
 
 
 def label_smoothing(experiment: Experiment, baseline: Trained) -> Trained:
@@ -77,4 +77,6 @@ REFERENCE = {"validation-stop": 1, "memguard": 4}  # the fewest reference record
 def _trained(method: str, experiment: Experiment, **changes: Any) -> Trained:
     """The baseline's training with a changed schedule."""
     recipe = experiment.recipe
-    return experiment.by(dataclasses.replace(recipe, dense=dataclasses.replace(recipe.dense, **changes))).dense(method)
+    return experiment.with_recipe(
+        dataclasses.replace(recipe, dense=dataclasses.replace(recipe.dense, **changes))
+    ).dense(method)

@@ -27,11 +27,14 @@ from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.queries import label_queries, queried
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
-from nanoprune.lab.privacy.accounting import summed_up
+from nanoprune.lab.privacy.accounting import summary_line
+from nanoprune.lab.statistics.units import Units, units_of
 from nanoprune.lab.storage.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.lab.zoo import build
 from nanoprune.nn import Network
 from nanoprune.records import Records
+
+KNOWN = ("known_members", "known_nonmembers")
 
 
 class Progress:
@@ -114,22 +117,24 @@ class Experiment:
         self._check(drawn=not splits)
 
     def _check(self, drawn: bool) -> None:
-        """Refuse now what would fail after hours of training."""
+        """Raise errors now that would otherwise appear after hours of training."""
         net = build(self.description, replicas=1)
         for keep in self.recipe.keep:
             self.recipe.budget(net, keep)
         replicas = len(self.seeds) * len(self.recipe.keep)
         check_memory(net, replicas, self.recipe, self.threads, resident(self.dataset.x, self.threads))
-        known = min(len(self.splits[0].known_members), len(self.splits[0].known_nonmembers))
-        if drawn and known < 4:
+        seeds = range(len(self.seeds)) if drawn else ()
+        known = min((len(self.units(r, part).y) for r in seeds for part in KNOWN), default=4)
+        if known < 4:
+            of = "" if self.dataset.groups is None else " groups"
             raise ArgumentError(
-                f"members and nonmembers must be enough for the attacker to know 4 of each, which are half of them; it "
-                f"would know {known}"
+                f"members and nonmembers must be enough for the attacker to know 4{of} of each, which are half of "
+                f"them; it would know {known}"
             )
         if self.recipe.minmax and self.recipe.reference < 2:
             raise ArgumentError(f"reference must be at least 2 for the Min-Max game, got {self.recipe.reference}")
 
-    def by(self, recipe: Recipe) -> Experiment:
+    def with_recipe(self, recipe: Recipe) -> Experiment:
         """The same records, splits and seeds with another recipe."""
         experiment = Experiment(
             self.dataset, recipe, self.seeds, self.threads, self.progress, self.splits, self.checkpoints
@@ -145,6 +150,14 @@ class Experiment:
         """Networks with their initial weights, one a seed. known: the records by which a table's columns are scaled."""
         net = build(description or self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
         return fit_columns(net, self.dataset.x, self.indices(known))
+
+    def units(self, r: int, *parts: str) -> Units:
+        """What is counted of some parts of the r-th split, such as "members" and "nonmembers": records or groups."""
+        split, groups = self.splits[r], self.dataset.groups
+        index = np.concatenate([getattr(split, part) for part in parts])
+        member = np.concatenate([np.full(len(getattr(split, part)), "nonmembers" not in part) for part in parts])
+        group = None if groups is None else groups[index]
+        return units_of(self.dataset.y[index], member, self.dataset.classes, group)
 
     def dense(
         self, method: str, description: dict | None = None, lam: float = 0.0, epochs: int | None = None
@@ -241,7 +254,7 @@ class Experiment:
             self.recipe.private.epochs,
             lambda shard, rows: shard.private(noise, variant, [[ratios] * shard.net.replicas for ratios in stages]),
         )
-        trained.privacy, trained.note = step["privacy"], f"{method}: {summed_up(step['privacy'])}"
+        trained.privacy, trained.note = step["privacy"], f"{method}: {summary_line(step['privacy'])}"
         return trained
 
     def _lost(self) -> np.ndarray:
@@ -269,7 +282,7 @@ class Experiment:
     def attack(self, trained: dict[str, Trained]) -> dict[str, dict[str, Outcome]]:
         """Every attack on the outputs of every method: fitted on the known records, measured on the scored ones.
 
-        Every method meets the same attacker: the same generators, seed by seed, and the same label-only queries.
+        Every method is attacked in the same way: the same generators, seed by seed, and the same label-only queries.
         """
         S = len(self.seeds)
         self.progress.start("attack", S * len(trained))
@@ -296,7 +309,9 @@ class Experiment:
             p.append(of.outputs(logits))
             right.append(queried(of.net, self.records, index, self.queries, self.threads))
         y = np.tile(self.dataset.y[index], (len(trained), 1))  # (methods x seeds, n)
-        return Outputs(np.concatenate(p), y, member, np.concatenate(right))
+        groups = self.dataset.groups
+        group = None if groups is None else np.tile(groups[index], (len(trained), 1))  # (methods x seeds, n)
+        return Outputs(np.concatenate(p), y, member, np.concatenate(right), group)
 
     def _fleet(
         self, method: str, net: Network, steps: list, epochs: int, run: Callable[[Shard, list[int]], list[str] | None]

@@ -16,14 +16,14 @@ from nanoprune.prune import parse_scheme
 
 
 def read_keep_file(path: str | os.PathLike, names: list[str]) -> tuple[float, ...]:
-    """The ratios of a JSON file such as {"conv2": 0.1, "dense1": 0.05}, one a layer, in the order of `names`.
+    """The ratios of a JSON file such as {"conv2": 0.1, "dense1": 0.05}, one per layer, in the order of `names`.
 
-    A key is a layer's name or its place, counted from 0. A layer that the file does not name keeps all its weights.
-    Raises DataError, naming the file, where it is missing or no JSON object, names a layer twice or one that the
+    A key is a layer's name or its index, counted from 0. A layer that the file does not name keeps all its weights.
+    Raises DataError, naming the file, where it is missing or not a JSON object, names a layer twice or one that the
     network does not have, or has a ratio outside (0, 1].
     """
     pairs = read_json(path, f'write an object such as {{"{names[0]}": 0.1}}', object_pairs_hook=tuple)
-    if not isinstance(pairs, tuple):  # JSON itself has lists alone
+    if not isinstance(pairs, tuple):  # objects are tuples here, arrays are lists
         raise DataError(f'{path}: not a JSON object; write one such as {{"{names[0]}": 0.1}}')
     found: dict[str, float] = {}
     places = {str(place): name for place, name in enumerate(names)}

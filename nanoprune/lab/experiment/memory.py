@@ -35,7 +35,7 @@ def check_memory(net: Network, replicas: int, recipe: Recipe, threads: int, data
 
 
 def estimate(net: Network, replicas: int, recipe: Recipe, threads: int, data: int) -> int:
-    """About the most bytes that the run takes: the networks that train at once, and the trained ones that are kept."""
+    """The approximate peak memory of the run in bytes: the networks in training, and the trained ones that are kept."""
     parameters = net.theta[0].nbytes
     training = footprint(net, max(recipe.dense.batch, evaluation_batch(net)))
     if recipe.minmax:

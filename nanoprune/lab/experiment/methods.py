@@ -21,7 +21,7 @@ PRIVATE = "dp-"  # prefix of the methods with DP-SGD
 SCHEDULE, GAME, PRUNING = "the longer schedule and its weight decay", "the game", "pruning"
 ACCURACY, SIZE = "share: about the same test accuracy", "share: the number of weights"
 ADMM = "ADMM against one-shot magnitudes"
-DATA_FREE = ("synflow", "random")  # variants of DP-SGD whose mask sees no record
+DATA_FREE = ("synflow", "random")  # variants of DP-SGD with a data-free mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +160,7 @@ def check_private(recipe: Recipe, names: str) -> None:
 
 
 def find_noise(experiment: Experiment, methods: list[Method]) -> None:
-    """Find the noise of every method with DP-SGD: an impossible epsilon is refused now, not after the other methods."""
+    """Find the noise of every method with DP-SGD, so that an impossible epsilon is refused before any training."""
     members = experiment.indices("members").shape[1]
     for _, epsilon, *_ in (method.of for method in methods if method.train is _private):
         experiment.recipe.private_noise(members, epsilon)
@@ -213,7 +213,7 @@ def _prune_minmax(experiment: Experiment, done: dict[str, Trained], of: list[Any
 
 def _magnitude(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
     """The control for ADMM: the same epochs without a penalty, then one-shot magnitude pruning and the retraining."""
-    return experiment.by(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(done[BASELINE], of)
+    return experiment.with_recipe(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(done[BASELINE], of)
 
 
 def _private(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:

@@ -1,4 +1,4 @@
-"""The results of a run, as results.json and curves.h5 have them."""
+"""The results of a run, for results.json and curves.h5."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nanoprune.backend import device_name, precision
 from nanoprune.errors import DataError
 from nanoprune.lab.data import splits_sha256
 from nanoprune.lab.engine.folder import versions
-from nanoprune.lab.experiment.evaluate import ATTACKS, FALSE_POSITIVE_RATES, LABEL_ONLY, Outcome, strongest
+from nanoprune.lab.experiment.evaluate import FALSE_POSITIVE_RATES, PER_CLASS, Outcome, strongest
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.methods import PRIVATE, Method
-from nanoprune.lab.experiment.recipes import Recipe, keep_name
+from nanoprune.lab.experiment.recipes import keep_name
 from nanoprune.lab.privacy.accounting import NOT_COVERED
 from nanoprune.lab.statistics import epsilon_lower_bound, paired_difference, summary
 from nanoprune.lab.storage.bounded import read_json
@@ -40,35 +40,30 @@ def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, O
         "compression": float(full / max(nonzero.mean(), 1)),
         "train_accuracy": train,
         "test_accuracy": test,
-        "attacks": {attack: _attack(outcomes, attack) for attack in (*ATTACKS, LABEL_ONLY) if attack in outcomes},
+        "attacks": {attack: _attack(outcomes, attack) for attack in outcomes if not attack.endswith(PER_CLASS)},
         "strongest_attack": name,
         "strongest_attack_accuracy": summary(outcomes[name].accuracy),
         **({"solver": {"status": trained.status}} if trained.status else {}),
         **(
-            {"privacy": trained.privacy | {"lower_bound": _bound(experiment, outcomes, trained.privacy["delta"])}}
+            {"privacy": trained.privacy | _bound(experiment, outcomes, trained.privacy["delta"])}
             if trained.privacy
             else {}
         ),
     }
 
 
-def _bound(experiment: Experiment, outcomes: dict[str, Outcome], delta: float) -> float | None:
-    """The largest epsilon at `delta` that any attack on any seed excludes, at 95% confidence for all of them together.
-
-    None where the members are an official training set: chance did not decide who is a member.
-    """
+def _bound(experiment: Experiment, outcomes: dict[str, Outcome], delta: float) -> dict[str, Any]:
+    """ "lower_bound": the largest epsilon at `delta` that any attack on any seed excludes, at 95% confidence for all of
+    them together; None where the members are an official training set: chance did not decide who is a member.
+    "lower_bound_of": "groups" where it counts these."""
+    of = {} if experiment.dataset.groups is None else {"lower_bound_of": "groups"}
     if experiment.recipe.members is None:
-        return None
-    member = _scored_members(experiment)
+        return {"lower_bound": None} | of
     alpha = 0.05 / (len(outcomes) * len(experiment.seeds))  # Bonferroni
-    of = (scores for outcome in outcomes.values() for scores in outcome.scores)
-    return max(epsilon_lower_bound(scores[member], scores[~member], alpha, delta) for scores in of)
-
-
-def _scored_members(experiment: Experiment) -> np.ndarray:
-    """Membership of the scored records, (n,) bool."""
-    parts = ("scored_members", "scored_nonmembers")
-    return np.repeat([True, False], [experiment.indices(part).shape[1] for part in parts])
+    sides = (
+        (s[m], s[~m]) for outcome in outcomes.values() for s, m in zip(outcome.scores, outcome.member, strict=True)
+    )
+    return {"lower_bound": max(epsilon_lower_bound(*side, alpha, delta) for side in sides)} | of
 
 
 CHANGES = {"attack_accuracy_change": "strongest_attack_accuracy", "test_accuracy_change": "test_accuracy"}
@@ -94,7 +89,7 @@ def with_changes(methods: dict[str, dict[str, Any]], wanted: Collection[Method] 
 
 
 def _attack(outcomes: dict[str, Outcome], name: str) -> dict[str, Any]:
-    of, per_class = outcomes[name], outcomes.get(f"{name}, per class")
+    of, per_class = outcomes[name], outcomes.get(name + PER_CLASS)
     return {
         "accuracy": summary(of.accuracy),
         "accuracy_per_class_threshold": summary(per_class.accuracy) if per_class else None,
@@ -105,16 +100,20 @@ def _attack(outcomes: dict[str, Outcome], name: str) -> dict[str, Any]:
 
 def roc_curves(experiment: Experiment, outcomes: dict[str, Outcome]) -> dict[str, np.ndarray]:
     """Mean over the seeds of each attack's ROC, at the rates of ROC_GRID that are at least one non-member."""
-    member = _scored_members(experiment)
-    grid = np.concatenate([[0.0], ROC_GRID[(~member).sum() * ROC_GRID >= 1]])
+    grid = np.concatenate([[0.0], ROC_GRID[_scored_nonmembers(experiment) * ROC_GRID >= 1]])
     curves = {}
     for name, outcome in outcomes.items():
         tpr = []
-        for scores in outcome.scores:
+        for scores, member in zip(outcome.scores, outcome.member, strict=True):
             false, true = roc(scores[member], scores[~member])
             tpr.append(true[np.searchsorted(false, grid, side="right") - 1])  # the largest TPR with FPR <= grid
         curves[f"roc/{name}/fpr"], curves[f"roc/{name}/tpr"] = grid, np.mean(tpr, axis=0)
     return curves
+
+
+def _scored_nonmembers(experiment: Experiment) -> int:
+    """How many non-members are scored: records or groups; of the seed with the fewest."""
+    return min(len(experiment.units(r, "scored_nonmembers").y) for r in range(len(experiment.seeds)))
 
 
 def header(experiment: Experiment, methods: Collection[str]) -> dict[str, Any]:
@@ -132,7 +131,8 @@ def header(experiment: Experiment, methods: Collection[str]) -> dict[str, Any]:
         "recipe": dataclasses.asdict(recipe),
         "data_sha256": experiment.dataset.sha256,
         "splits": {part: len(getattr(split, part)) for part in parts} | {"sha256": splits_sha256(experiment.splits)},
-        "notes": [*_notes(recipe, len(split.scored_nonmembers), methods), *_losses(experiment)],
+        **_groups(experiment),
+        "notes": [*_notes(experiment, methods), *_losses(experiment)],
         "dropped": experiment.dropped,
     }
 
@@ -145,10 +145,20 @@ def _losses(experiment: Experiment) -> list[str]:
     return [f"dropped, from all methods, so that differences stay paired by seed: {lost}"]
 
 
-def _notes(recipe: Recipe, scored_nonmembers: int, methods: Collection[str]) -> list[str]:
+def _groups(experiment: Experiment) -> dict[str, Any]:
+    """{"groups": {part: how many groups it has, one number a seed}} where the attacks count groups, else {}."""
+    if experiment.dataset.groups is None:
+        return {}
+    seeds, parts = range(len(experiment.seeds)), ("members", "nonmembers", "scored_members", "scored_nonmembers")
+    return {"groups": {part: [len(experiment.units(r, part).y) for r in seeds] for part in parts}}
+
+
+def _notes(experiment: Experiment, methods: Collection[str]) -> list[str]:
     """Notes for readers of the table: refusals, and what each control controls for."""
+    recipe, scored_nonmembers = experiment.recipe, _scored_nonmembers(experiment)
+    of = "" if experiment.dataset.groups is None else "groups of "
     notes = [
-        f"TPR at {fpr:.1%} FPR is refused: it needs at least {needed_nonmembers(fpr):,} scored non-members, "
+        f"TPR at {fpr:.1%} FPR is refused: it needs at least {needed_nonmembers(fpr):,} scored {of}non-members, "
         f"there are {scored_nonmembers:,}"
         for fpr in FALSE_POSITIVE_RATES
         if scored_nonmembers < needed_nonmembers(fpr)
@@ -202,7 +212,7 @@ def write_results(results: dict[str, Any], curves: dict[str, dict[str, np.ndarra
 
 
 def read_results(folder: str | os.PathLike) -> dict[str, Any]:
-    """The results.json of a folder. Raises DataError, naming the file, where it is missing or no JSON object."""
+    """The results.json of a folder. Raises DataError, naming the file, where it is missing or not a JSON object."""
     path = pathlib.Path(folder) / "results.json"
     results = read_json(path, "name a folder that `reproduce` wrote")
     if not isinstance(results, dict):

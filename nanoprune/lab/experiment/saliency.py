@@ -1,4 +1,4 @@
-"""Masks that see no record: SynFlow (Tanaka, Kunin, Yamins & Ganguli 2020, arXiv 2006.05467) and random ones.
+"""Data-free pruning masks: SynFlow (Tanaka, Kunin, Yamins & Ganguli 2020, arXiv 2006.05467) and random ones.
 
 Both depend on the network's initial weights and on random numbers alone. A network that is trained with differential
 privacy may have such a mask at no cost in privacy, and without public data.
@@ -18,7 +18,7 @@ from nanoprune.prune.scheme import parse_scheme
 
 
 def synflow_scores(net: Network) -> Any:
-    """The synaptic saliency $|w| dR/d|w|$ of every weight, (R, n) float64, for the weights W (R, n) as they are.
+    """The synaptic saliency $|w| dR/d|w|$ of every weight, (R, n) float64, for the current weights W (R, n).
 
     $R = 1^T f_{|theta|}(1)$ is the sum of the outputs of the network with absolute parameters on an input of ones, in
     evaluation mode (their equation 2). Where all activations are positively homogeneous and the biases are zero, the
@@ -34,7 +34,7 @@ def synflow_scores(net: Network) -> Any:
 
 
 def synflow(net: Network, keep: Any, scope: str = "layer", scheme: str = "unstructured", steps: int = 100) -> Any:
-    """The support that SynFlow finds for the weights W (R, n) of `net`: (R, n) bool, in the `Budget` of the arguments.
+    """The support of SynFlow for the weights W (R, n) of `net`: (R, n) bool, within the `Budget` of the arguments.
 
     Pruning is iterative, with a new score each time (their algorithm 1, which takes 100 steps): step k of N keeps the
     share $keep^{k/N}$ of the highest scores. The paper ranks all weights together, which is scope "global"; with

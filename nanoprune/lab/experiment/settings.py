@@ -10,13 +10,13 @@ from nanoprune.schedule import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class DefenceSettings:
-    """Hyperparameters of the simple defences in `defences.py`; docs/results.md reports how they do.
+    """Hyperparameters of the simple defences in `defences.py`; docs/results.md reports their results.
 
     l2: weight decay of the dense training. dropout: rate. smoothing: the probability mass that is spread over all
     classes. relaxloss: alpha, the target loss on the members. relaxloss_upper: None for the paper's algorithm, or the
     bound on the soft label for the loss of the authors' code (`defend.relaxloss`). temperature: T > 1, by which logits
-    are divided. memguard: the budget, an upper bound on the expected L1 distance between the output that is given and
-    the network's own; 2 and more is no bound.
+    are divided. memguard: the budget, an upper bound on the expected L1 distance between the returned output and the
+    network's own; 2 or more is no bound.
     """
 
     l2: float = 5e-3

@@ -140,14 +140,14 @@ class Shard:
         dense      none
         mask       before training: the support of a network that is trained, pruned and retrained on the reference set,
                    which is assumed to be public; nothing else of that network is used
-        synflow    before training: the support that SynFlow finds for the initial weights; it sees no record
-        random     before training: a random support; it sees no record
+        synflow    before training: the support that SynFlow finds for the initial weights; it is data-free
+        random     before training: a random support; it is data-free
         admm       after the dense epochs, by ADMM whose W-step is DP-SGD; then the survivors are retrained
         magnitude  after as many epochs without ADMM, the largest weights are kept and retrained
 
         stages: as in `pruned`; all variants but "mask" use the last one alone.
-        The projection and the dual step of ADMM see nothing but outputs of DP-SGD, so they are post-processing and cost
-        no budget. Returns the solver's statuses where ADMM ran. Raises DataError where the number of steps differs from
+        The projection and the dual step of ADMM use only outputs of DP-SGD, so they are post-processing and cost no
+        budget. Returns the solver's statuses where ADMM ran. Raises DataError where the number of steps differs from
         the plan from which epsilon is computed.
         """
         of, admm = self.recipe.private, None

@@ -87,11 +87,13 @@ def _small(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
 
 
 def _magnitude(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
-    return experiment.by(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(baseline, [keep])[0]
+    return experiment.with_recipe(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(baseline, [keep])[
+        0
+    ]
 
 
 def _game(experiment: Experiment, lam: float) -> Experiment:
-    return experiment.by(dataclasses.replace(experiment.recipe, minmax=lam))
+    return experiment.with_recipe(dataclasses.replace(experiment.recipe, minmax=lam))
 
 
 def _simple(name: str, defence: Callable[[Experiment, Trained], Trained], field: str, strengths: tuple) -> Sweep:
@@ -99,7 +101,7 @@ def _simple(name: str, defence: Callable[[Experiment, Trained], Trained], field:
 
     def train(experiment: Experiment, baseline: Trained, strength: float) -> Trained:
         changed = dataclasses.replace(experiment.recipe.defences, **{field: strength})
-        return defence(experiment.by(dataclasses.replace(experiment.recipe, defences=changed)), baseline)
+        return defence(experiment.with_recipe(dataclasses.replace(experiment.recipe, defences=changed)), baseline)
 
     return Sweep(name, field, strengths, train)
 
@@ -114,8 +116,8 @@ def chosen_sweeps(recipe: Recipe, names: Sequence[str] | None, keeps: Sequence[f
 
 
 def measured(experiment: Experiment, trained: Trained) -> dict[str, Any]:
-    """One point as plain data: accuracies (seeds,) on members, non-members and of the attack that is strongest on the
-    attacker's own records, all attacks' accuracies beside it, and the weights that are left."""
+    """One point as plain data: accuracies (seeds,) on members and non-members and of the attack that is strongest on
+    the attacker's own records, the accuracies of all attacks, and the number of remaining weights."""
     outcomes = experiment.attack({"point": trained})["point"]
     name = strongest(outcomes)
     train, test = (experiment.accuracies(trained.net, part).tolist() for part in ("members", "nonmembers"))

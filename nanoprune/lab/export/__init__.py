@@ -1,6 +1,6 @@
-"""Networks for others: one file for each target, over one intermediate form (`steps`).
+"""Export of networks: one file for each target, from one intermediate representation (`steps`).
 
-What leaves says nothing of the members: `about` has the list of all that is written beside the weights.
+Exported files reveal nothing about the members: `about` lists all metadata that is written beside the weights.
 """
 
 from nanoprune.lab.export.export import TARGETS, export_model, write_files

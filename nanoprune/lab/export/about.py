@@ -1,7 +1,7 @@
-"""What an exported file says of itself: nothing that names the members.
+"""The metadata of exported files, without anything that identifies the members.
 
-Data set, hash, sizes of the split and seed together are the list of the members, since `make_split` draws it again. So
-the metadata is written from a fixed list of fields, and what a laboratory file has beside them stays there.
+Data set, hash, sizes of the split and seed together determine the list of the members: `make_split` draws it again. So
+the metadata is written from a fixed list of fields, and the other fields of a laboratory file are not exported.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from nanoprune.nn.layer import leaves
 
 ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise", "numbers")  # of a description
 NAMES_MEMBERS = (
-    "{path} names its members: data set, seed and sizes of the split in it draw the list again. Share what `export` or "
-    "`prune --release` writes."
+    "{path} identifies its members: its data set, seed and split sizes determine the list. Share the files that "
+    "`export` or `prune --release` writes."
 )
 NO_VALUE_WORDS = "no value"
 LABELS_LIMIT = 1 << 20  # bytes
@@ -40,12 +40,12 @@ def about(
 ) -> dict[str, Any]:
     """The metadata of an export, plain data. The labels are the model's own where none are given.
 
-    audit: as `audit_summary` gives it. labels: a name for each class. Raises ArgumentError where they do not fit.
+    audit: from `audit_summary`. labels: a name for each class. Raises ArgumentError where they do not fit.
     """
     net = model.net
     classes = net.output_shape[0]
     if labels is not None and len(labels) != classes:
-        raise ArgumentError(f"labels must be {classes} names, one a class, got {len(labels)}")
+        raise ArgumentError(f"labels must be {classes} names, one per class, got {len(labels)}")
     description = {name: net.description[name] for name in ARCHITECTURE if name in net.description}
     found: dict[str, Any] = {
         "network": description["network"],
@@ -95,7 +95,7 @@ def input_words(input_shape: tuple[int, ...], is_table: bool = False) -> str:
 def read_audit(path: pathlib.Path, weights: pathlib.Path) -> dict[str, Any]:
     """The summary of the audit in the JSON file `path`, of the model file `weights`.
 
-    Raises DataError where the file is no audit, where it is void, or where it is of another file than `weights`.
+    Raises DataError where the file is not an audit, where it is void, or where it is of another file than `weights`.
     """
     results = read_json(path, "write it with `attack MODEL --json FILE`")
     try:
@@ -104,31 +104,31 @@ def read_audit(path: pathlib.Path, weights: pathlib.Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not an audit ({error!r}); write it with `attack MODEL --json FILE`") from error
     if rows_of != "data set":
-        raise DataError(f"{path}: an audit of predictions, which name no weights; audit the model file with `attack`")
+        raise DataError(f"{path}: an audit of predictions, not of weights; audit the model file with `attack`")
     if audited != file_sha256(weights):
         raise DataError(f"{path}: an audit of other weights than those of {weights}; run `attack {weights}` again")
     if summary["void"]:
-        raise DataError(f"{path}: the audit is void, its figures say nothing of the model; see its validity checks")
+        raise DataError(f"{path}: the audit is void, its figures are not valid; see its validity checks")
     return summary
 
 
 def check_shrunk(model: Model, audited: Model, path: pathlib.Path) -> None:
-    """Raises DataError where `model` is not, bit for bit, what `shrink` makes of `audited`, the model file `path`.
+    """Raises DataError where `model` is not, bit for bit, the result of `shrink` on `audited`, the model file `path`.
 
-    `shrink` changes no output but by rounding, and `attack` takes the model before it.
+    `shrink` changes outputs only by rounding, and `attack` audits the model before it.
     """
     small = shrink(audited.net)
     if small.description != model.net.description or not all(
         (to_host(ours) == to_host(theirs)).all()
         for ours, theirs in ((small.theta, model.net.theta), (small.state, model.net.state))
     ):
-        raise DataError(f"{path}: `shrink` does not make the model of it; name the file that `shrink` read")
+        raise DataError(f"{path}: the model is not the result of `shrink` on it; name the file that `shrink` read")
 
 
 def audit_summary(results: dict[str, Any]) -> dict[str, Any]:
-    """The figures of an audit that may leave: no counts of records, no indices, no seed, no names of files.
+    """The figures of an audit that may be published: no counts of records, no indices, no seed, no names of files.
 
-    Accuracies and intervals in percent, rounded to a tenth; a guess has 50.
+    Accuracies and intervals in percent, rounded to a tenth; guessing has 50.
     """
     best, strongest = results["strongest"], results["attacks"]
     entry = strongest[best["attack"]]
@@ -160,18 +160,20 @@ def percent(interval: dict[str, float]) -> dict[str, float]:
 def verdict(summary: dict[str, Any] | None) -> str:
     """The audit in one sentence."""
     if summary is None:
-        return "Not audited: how much it reveals about its training data is not known."
+        return "Not audited: its leakage about the training data is not known."
     accuracy, of = summary["attack_accuracy"], summary["strongest_attack"].replace("_", " ")
-    figures = f"{accuracy['value']:.1f}% ({accuracy['low']:.1f} to {accuracy['high']:.1f}%; a guess has 50%)"
+    figures = f"{accuracy['value']:.1f}% ({accuracy['low']:.1f} to {accuracy['high']:.1f}%; guessing has 50%)"
     if accuracy["low"] > 50:
-        return f"The strongest attack ({of}) tells members from non-members with an accuracy of {figures}: it leaks."
+        return (
+            f"The strongest attack ({of}) separates members from non-members with an accuracy of {figures}: it leaks."
+        )
     return f"No detectable leak in accuracy: the strongest attack ({of}) has {figures}."
 
 
 def read_labels(path: pathlib.Path) -> list[str]:
-    """The lines of a text file that are not empty. Raises DataError where it cannot be read as UTF-8 text."""
+    """The nonempty lines of a text file. Raises DataError where it cannot be read as UTF-8 text."""
     try:
         text = read_bounded(path, LABELS_LIMIT).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: no UTF-8 text; write one name a line") from error
+        raise DataError(f"{path}: not UTF-8 text; write one name per line") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

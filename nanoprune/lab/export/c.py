@@ -18,7 +18,7 @@ from nanoprune.lab.export.packing import integers
 from nanoprune.lab.export.steps import Program, Shape
 
 GROUP = 8  # outputs that `groups` of runtime.c computes together
-SPARSE_VECTORS, DENSE_VECTORS = 8, 3  # sums in registers at a time, of one channel and of four
+SPARSE_VECTORS, DENSE_VECTORS = 8, 3  # vector sums in registers at a time, for one channel and for four
 ACTS = {"relu": 1, "relu6": 2, "tanh": 3}
 RUNTIME = "runtime.c"
 
@@ -28,10 +28,10 @@ def to_c(program: Program, about: dict[str, Any], form: str = "packed", name: st
 
     form: "dense" stores and multiplies zeros too; "packed" leaves them out in convolutions of a density below 0.6 and
     linear maps below 0.1; "int8" does the same with int8 weights; "sparse" leaves them out everywhere. Raises
-    ArgumentError on a name that is no C identifier.
+    ArgumentError on a name that is not a C identifier.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ArgumentError(f"name must be a C identifier, got {name!r}; name the file so")
+        raise ArgumentError(f"name must be a C identifier, got {name!r}; rename the file")
     last = [0] * (len(program.steps) + 1)
     for k, step in enumerate(program.steps, 1):
         for i in step.inputs:
@@ -100,14 +100,14 @@ void {name}_predict(const float *x, float *y, float *work);
 
 
 def comment(about: dict[str, Any]) -> str:
-    """The metadata as a C comment; whatever text it has cannot end the comment."""
+    """The metadata as a C comment; no text in it can end the comment."""
     text = json.dumps(about, ensure_ascii=True, indent=1).replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
     return f"/* {text} */"
 
 
 @functools.singledispatch
 def emit(operation: steps.Operation, source: Source, inputs: list[Buffer], shape: Shape) -> Buffer:
-    """Add the lines of one operation; return where its output lies. Raises ArgumentError on an unknown type."""
+    """Add the lines of one operation; return the buffer of its output. Raises ArgumentError on an unknown type."""
     raise ArgumentError(f"{type(operation).__name__} has no C rule; register it with nanoprune.lab.export.c.emit")
 
 
@@ -152,28 +152,28 @@ def _(operation: steps.Conv, source: Source, inputs: list[Buffer], shape: Shape)
 
 
 def vector_quantum(width: int) -> int:
-    """How many floats the vectors have that fill rows of so many best: 4, 8 or 16.
+    """The length in floats of the vectors that fill rows of `width` floats best: 4, 8 or 16.
 
-    A vector of 16 was counted as 1.5 of 8: processors split it, or its loads cross two cache lines.
+    A vector of 16 counts as 1.5 of 8: processors split it, or its loads cross two cache lines.
     """
     return min((4, 8, 16), key=lambda q: (-(-width // q) * (1.5 if q == 16 else 1), -(-width // q) * q))
 
 
 def block_of(rows: int, vectors: int, most: int) -> tuple[str, str]:
-    """How many rows, and vectors in a row, a kernel computes at a time: at most so many vectors, few blocks."""
+    """The number of rows, and of vectors per row, that a kernel computes at a time: at most `most` vectors."""
     across = -(-vectors // -(-vectors // most))
     return str(min(rows, max(1, most // across))), str(across)
 
 
 def by_length(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The weights that are not zero, of rows sorted by their number: (row, column, pointers), and the order (O,)."""
+    """The nonzero weights of rows sorted by their number: (row, column, pointers), and the order (O,)."""
     order = np.argsort(-np.count_nonzero(weight, axis=1), kind="stable")
     rows, columns = np.nonzero(weight[order])
     return rows, columns, np.searchsorted(rows, np.arange(len(weight) + 1)), order
 
 
 def framed(operation: steps.Conv, source: Source, image: Buffer) -> tuple[Buffer, np.ndarray]:
-    """The image as the kernels read it, and for each weight (C / group, k, k) the place that it reads for output 0."""
+    """The image as the kernels read it, and for each weight (C / group, k, k) the index that it reads for output 0."""
     k, s, p = operation.weight.shape[-1], operation.stride, operation.padding
     need = min(s, k)
     c, i, j = (a.ravel() for a in np.indices(operation.weight.shape[1:]))
@@ -192,7 +192,7 @@ def framed(operation: steps.Conv, source: Source, image: Buffer) -> tuple[Buffer
 
 
 def stored_values(weight: np.ndarray, scale: np.ndarray | None) -> tuple[str, np.ndarray]:
-    """The C type of the weights, and the numbers that are stored."""
+    """The C type of the weights, and the stored numbers."""
     return ("float", weight) if scale is None else ("int8_t", integers(weight, scale))
 
 
@@ -240,7 +240,7 @@ def _(operation: steps.Linear, source: Source, inputs: list[Buffer], shape: Shap
         source.kernel("groups", (kind, is_int8), O, *arrays, at, out.at, source.act)
     else:
         columns, rows, pointers, order = by_length(stored.T)
-        used = int(np.count_nonzero(np.diff(pointers)))  # columns without a weight are the last ones
+        used = int(np.count_nonzero(np.diff(pointers)))  # columns without weights come last
         arrays = [
             source.array("uint16_t", "t", order[:used]),
             source.array("uint32_t", "p", pointers[: used + 1]),
@@ -281,7 +281,7 @@ def _(operation: steps.Activation, source: Source, inputs: list[Buffer], shape: 
 
 
 def compacted(source: Source, image: Buffer) -> Buffer:
-    """The image without anything between its rows and planes."""
+    """The image with contiguous rows and planes."""
     if image.is_compact:
         return image
     shape = (image.C, image.H, image.W)

@@ -1,4 +1,4 @@
-"""The C source in the making: where values lie in the work buffer, constants, and calls of runtime.c."""
+"""Generation of the C source: buffers of the values, constants, and calls of runtime.c."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from nanoprune.lab.export.steps import Shape
 
-SLACK = 16  # floats behind each buffer: whole vectors are read and written
+SLACK = 16  # floats after each buffer, since whole vectors are read and written
 ALIGN = 16  # floats; buffers begin at multiples of a cache line
 # Density of convolutions and of linear maps below which leaving zeros out was faster (docs/export.md).
 CONV_BELOW, LINEAR_BELOW = 0.6, 0.1
@@ -17,9 +17,9 @@ CONV_BELOW, LINEAR_BELOW = 0.6, 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Buffer:
-    """Where a value lies, at the C expression `at`. Features are images of 1 x 1.
+    """The location of a value, at the C expression `at`. Features are images of 1 x 1.
 
-    row, plane: floats from one row to the next, and from one channel to the next. What stands between is arbitrary.
+    row, plane: floats from one row to the next, and from one channel to the next. Gaps have arbitrary content.
     """
 
     at: str
@@ -44,16 +44,16 @@ def compact(at: str, shape: Shape) -> Buffer:
 
 
 class Memory:
-    """The work buffer: first fit; what no later step reads is free again."""
+    """The allocation of the work buffer: first fit; values that no later step reads are freed."""
 
     def __init__(self, last: list[int]) -> None:
-        self.last = last  # of each value, the last step that reads it
+        self.last = last  # for each value, the last step that reads it
         self.size = 0
-        self.blocks: dict[int, int] = {}  # start -> end, of those in use
-        self.values: dict[int, set[int]] = {}  # start -> the values that lie there
+        self.blocks: dict[int, int] = {}  # start -> end, of the blocks in use
+        self.values: dict[int, set[int]] = {}  # start -> the values that are stored there
 
     def take(self, floats: int, value: int) -> str:
-        """A C expression for the start of a free stretch of so many floats, for `value`."""
+        """A C expression for the start of a free block of `floats` floats, for `value`."""
         floats, start = -(-(floats + SLACK) // ALIGN) * ALIGN, 0
         for begin in sorted(self.blocks):
             if start + floats <= begin:
@@ -64,19 +64,19 @@ class Memory:
         return f"work + {start}"
 
     def share(self, at: str, value: int) -> None:
-        """`value` lies where another one does."""
+        """Let `value` share the memory of another value."""
         if at.startswith("work"):
             self.values[int(at[7:])].add(value)
 
     def release(self, step: int) -> None:
-        """After a step: free what no later one reads."""
+        """After a step: free the values that no later step reads."""
         for start, values in list(self.values.items()):
             if all(self.last[value] <= step for value in values):
                 del self.values[start], self.blocks[start]
 
 
 class Source:
-    """The source in the making: constants, the lines of the function, and the parts of runtime.c that they call."""
+    """The source being generated: constants, the lines of the function, and the parts of runtime.c that they call."""
 
     def __init__(self, form: str, memory: Memory) -> None:
         self.form, self.memory = form, memory
@@ -91,7 +91,7 @@ class Source:
         return self.memory.take(floats, self.step)
 
     def scratch(self, floats: int) -> str:
-        """Memory for this step alone: no value lies there."""
+        """Memory for this step only."""
         at = self.take(floats)
         self.memory.values[int(at[7:])] = {0}
         return at
@@ -100,7 +100,7 @@ class Source:
         """A constant array, named after the step; its name."""
         name, flat = f"{letter}{self.step}", np.asarray(values).ravel()
         if kind == "float":
-            texts = [f"{v!s}f" if v else "0" for v in flat.astype(np.float32)]  # the shortest that reads back equal
+            texts = [f"{v!s}f" if v else "0" for v in flat.astype(np.float32)]  # the shortest exact decimal
         else:
             texts = flat.astype(np.int64).astype(str).tolist()
         rows = [",".join(texts[i : i + 16]) for i in range(0, len(texts), 16)] or ["0"]

@@ -1,6 +1,6 @@
-"""The model card, in the form that model hubs read: Markdown with YAML metadata, and the same as JSON.
+"""The model card, in the format of model hubs: Markdown with YAML metadata, and the same as JSON.
 
-Every figure is measured or comes from an audit of these weights; what is not known says so.
+Every figure is measured or comes from an audit of these weights; unknown figures are marked as such.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ RUNS = 30  # of the latency
 
 
 def measured(net: Network, runs: int = RUNS) -> dict[str, Any]:
-    """What a network costs, plain data.
+    """The cost of a network, plain data.
 
     weights, nonzero, parameters: counts.
 
-    bytes: of all parameters in float32; packed_bytes: the ONNX form without zeros, weights and biases alone, about.
-    latency_ms: the median of `runs` predictions of one record by nanoprune, dense; sparse_latency_ms: by `sparse`.
+    bytes: of all parameters in float32; packed_bytes: approximately, of the ONNX form without zeros, weights and biases
+    only. latency_ms: the median of `runs` dense predictions of one record; sparse_latency_ms: by `sparse`.
     """
     from nanoprune.lab.export.sparse import SparseModel
 
@@ -59,7 +59,7 @@ def card(about: dict[str, Any], costs: dict[str, Any], data: str, name: str) -> 
     """(Markdown, JSON) of a model card.
 
     about: the metadata of `about.about`, with the audit if there is one. costs: of `measured`. data: the training data
-    in the author's own words. name: of the model.
+    as the author describes it. name: of the model.
     """
     audit = about.get("audit")
     test = audit["test_accuracy"] if audit else {}
@@ -116,7 +116,7 @@ the members.
 
 
 def audit_words(audit: dict[str, Any] | None) -> str:
-    """The attacks that were run, and the rates at few false positives."""
+    """The attacks that were run, and the true-positive rates at low false-positive rates."""
     if audit is None:
         return ""
     rates = [

@@ -1,4 +1,4 @@
-"""Is what was exported the network that was given? Compared on records before a file appears."""
+"""Comparison of an export with the network, on random records, before any file is written."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from nanoprune.errors import DataError
 from nanoprune.nn import Network, Workspace
 
 RECORDS = 256
-TOLERANCE = 1e-4  # of float32: both sides round; MobileNetV2 reached 1e-5
+TOLERANCE = 1e-4  # for float32, where both sides round; MobileNetV2 reached 1e-5
 BLOCK = 32  # records in one pass
 
 
 def probes(input_shape: tuple[int, ...], count: int = RECORDS) -> np.ndarray:
-    """Uniform random records in [0, 1], (count, C, H, W) or (count, F) float32: no record of any data set."""
+    """Uniform random records in [0, 1], (count, C, H, W) or (count, F) float32."""
     H, *rest = input_shape
     shape = (rest[0], H, rest[1]) if rest else (H,)
     return np.random.default_rng(0).random((count, *shape), dtype=np.float32)
@@ -40,7 +40,7 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def compare_classes(found: np.ndarray, net: Network, x: np.ndarray) -> float:
-    """The share of the records x that logits `found` (N, classes) and `net` put into the same class."""
+    """The share of the records x for which logits `found` (N, classes) and `net` predict the same class."""
     return float((found.argmax(axis=1) == logits(net, x).argmax(axis=1)).mean())
 
 

@@ -1,4 +1,4 @@
-"""A model file as files for others, compared with the network before they appear."""
+"""Exports of a model file, compared with the network before files are written."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def export_web(net: Network, form: str, about: dict[str, Any], out: pathlib.Path
 
 
 def web_page(networks: list[tuple[Network, str, dict[str, Any]]], out: pathlib.Path) -> tuple[Files, str]:
-    """The page of networks (net, form, about) side by side, the one that it is about first."""
+    """The page of networks (net, form, about) side by side, the exported one first."""
     shown = [
         ("pruned" if net.nonzero()[0] < net.weight_count else "dense", program_of(net, form), form, about)
         for net, form, about in networks
@@ -66,7 +66,7 @@ def web_page(networks: list[tuple[Network, str, dict[str, Any]]], out: pathlib.P
 
 
 def agreement(found: np.ndarray, net: Network, form: str, x: np.ndarray, target: str, by: str) -> str:
-    """How far logits `found` of an export are from the network's own, in words. Raises DataError where too far."""
+    """The difference of an export's logits `found` from the network's, in words. Raises DataError if too large."""
     worst = compare(found, quantised_network(net) if form == "int8" else net, x, target)
     words = f"{by} on {RECORDS} random records: largest difference {worst:.1e} of the largest logit"
     if form == "int8":
@@ -85,11 +85,11 @@ TARGETS: dict[str, tuple[str, tuple[str, ...], Callable[..., tuple[Files, str]]]
 
 
 def export_model(net: Network, target: str, form: str, about: dict[str, Any], out: pathlib.Path) -> tuple[Files, str]:
-    """The files of an export, path to bytes, and in words how they were compared with `net`; nothing is written yet.
+    """The files of an export, path -> bytes, and the result of the comparison in words; nothing is written yet.
 
     net: one replica, on the CPU. form: "dense"; "packed", without zeros where that is smaller; "int8", the same with
-    int8 weights. about: the metadata, see `about.about`. Raises ArgumentError on a target or form that there is not, or
-    an `out` without the target's suffix; DataError where the export computes something else than the network.
+    int8 weights. about: the metadata, see `about.about`. Raises ArgumentError on an unknown target or form, or an `out`
+    without the target's suffix; DataError where the export's outputs differ from the network's.
     """
     if target not in TARGETS:
         raise ArgumentError(f"to must be one of {', '.join(TARGETS)}, got {target!r}")

@@ -1,4 +1,4 @@
-"""From the layers of a network to the steps of an export. Each layer type is registered here."""
+"""Lowering of a network's layers to the steps of an export. Each layer type is registered here."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BATCHNORM_EPS = 1e-5
 
 
 class Lowering:
-    """A program in the making, from replica 0 of a network.
+    """A program being built, from replica 0 of a network.
 
-    orders: for a value of features that came out of Flatten, where each of its features is in nanoprune's order. A
-    nanoprune image is (H, C, W) and is flattened so; ours is (C, H, W). A dense layer takes up the order in its
-    weights, so that nothing is moved at run time.
+    orders: for a value of flattened features, the index of each feature in nanoprune's order. nanoprune flattens images
+    as (H, C, W); the steps here as (C, H, W). A dense layer permutes its weights instead, so that no data is moved at
+    run time.
     """
 
     def __init__(self, program: Program) -> None:
@@ -33,24 +33,24 @@ class Lowering:
         return self.program.add(operation, *inputs)
 
     def ordered(self, values: np.ndarray, value: int) -> np.ndarray:
-        """values (..., F), one for each feature in nanoprune's order, in the order that `value` has."""
+        """values (..., F), one per feature in nanoprune's order, permuted to the order of `value`."""
         return values[..., self.orders[value]] if value in self.orders else values
 
     def canonical(self, value: int) -> int:
-        """`value` with its features in nanoprune's order, by a step of its own where they are in another one."""
+        """`value` with its features in nanoprune's order, by an additional step where they are in another order."""
         if value not in self.orders:
             return value
         return self.add(steps.Gather(np.argsort(self.orders[value])), value)
 
 
 def lower_layers(body: nn.Layer, input_shape: tuple[int, ...]) -> Program:
-    """The same, with BatchNorm as steps of their own."""
+    """The program of the layers, with BatchNorm as separate steps (`packing.program_of` folds them)."""
     H, *rest = input_shape
     shape = (rest[0], H, rest[1]) if rest else (H,)
     made = Lowering(Program(shape))
     made.canonical(lower_layer(body, made, 0))
     if not made.program.steps:
-        raise ArgumentError("the network has no layer that computes anything; there is nothing to export")
+        raise ArgumentError("the network has no layer that computes anything; nothing can be exported")
     return made.program
 
 

@@ -20,13 +20,13 @@ try:
 except ImportError:  # an extra
     onnx = None
 
-OPSET, IR = 13, 8  # onnx would write its newest IR version, which runtimes of the last years refuse
+OPSET, IR = 13, 8  # the default, the newest IR version, is refused by older runtimes
 MISSING = "export to onnx needs the package onnx; install the extra: pip install 'nanoprune[onnx]'"
-OVERHEAD = 400  # bytes that the operators of packed weights take, about
+OVERHEAD = 400  # approximate bytes of the operators that unpack weights
 
 
 class Graph:
-    """Nodes and initialisers in the making. form: how weights are stored; dtype: float32, or float64 for tests."""
+    """The nodes and initialisers. form: how weights are stored; dtype: float32, or float64 for tests."""
 
     def __init__(self, form: str, dtype: Any) -> None:
         self.form, self.dtype = form, np.dtype(dtype)
@@ -36,7 +36,7 @@ class Graph:
         self.names: set[str] = set()
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        """An initialiser of that name, once; its name."""
+        """Add an initialiser of that name, once; return its name."""
         if name not in self.names:
             self.names.add(name)
             self.initialisers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
@@ -53,7 +53,7 @@ class Graph:
         return output
 
     def weights(self, name: str, weight: np.ndarray, scale: np.ndarray | None) -> str:
-        """The name of the weights, stored in the smallest of the forms that `form` allows."""
+        """Add the weights in the smallest form that `form` allows; return their name."""
         if self.form == "dense":
             return self.real(name, weight)
         stored = weight if scale is None else integers(weight, scale)
@@ -124,7 +124,7 @@ def to_onnx(program: Program, about: dict[str, Any], form: str = "dense", dtype:
 
 @functools.singledispatch
 def add_nodes(operation: steps.Operation, graph: Graph, inputs: list[str], shapes: list[Shape], output: str) -> str:
-    """Add the nodes of an operation, which write `output`; its name. Raises ArgumentError on an unknown type."""
+    """Add the nodes of an operation that write `output`; return its name. Raises ArgumentError on an unknown type."""
     raise ArgumentError(f"{type(operation).__name__} has no ONNX rule; register it with add_nodes")
 
 

@@ -1,4 +1,4 @@
-"""Weights in few bytes: the gaps between those that are not zero, and int8 values with a scale for each output."""
+"""Compact weights: gaps between nonzero entries, and int8 values with a scale per output channel."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from nanoprune.nn import Network
 LARGEST_GAP = 255  # of a uint8
 LEVELS = 127  # int8 without -128, so that the range is symmetric
 SCALE_BITS = 17  # 17 bits of a scale times 7 of an integer are the 24 of a float32: products are exact
-TINY = 2.0**-100  # a channel below is zero: its scale would be too near to the subnormal numbers to be exact
+TINY = 2.0**-100  # a channel below counts as zero: its scale would be too close to the subnormal numbers to be exact
 FORMS = ("dense", "packed", "int8")
 
 
 def gaps_and_values(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The entries of `flat` (n,) that are not zero: distances to the one before, uint8, and their values.
+    """The nonzero entries of `flat` (n,): distances from the previous one, uint8, and their values.
 
-    The first distance is from place -1, so that places = cumsum(gaps) - 1. A distance above 255 is bridged by entries
+    The first distance is from index -1, so that indices = cumsum(gaps) - 1. A distance above 255 is bridged by entries
     with value 0. Both outputs (m,).
     """
     places = np.flatnonzero(flat)
     distances = np.diff(places, prepend=-1)
     bridges = (distances - 1) // LARGEST_GAP
-    ends = np.cumsum(bridges + 1) - 1  # where each entry that is not zero stands
+    ends = np.cumsum(bridges + 1) - 1  # the position of each nonzero entry
     gaps = np.full(len(places) + bridges.sum(), LARGEST_GAP, np.uint8)
     values = np.zeros(len(gaps), flat.dtype)
     gaps[ends] = distances - LARGEST_GAP * bridges
@@ -45,7 +45,7 @@ def unpacked(gaps: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
 def channel_scales(weight: np.ndarray) -> np.ndarray:
     """Scale of each output channel of weight (O, ...), (O,): largest magnitude / 127, to 17 bits; 1 if all are zero.
 
-    All below 2^-100 counts as zero.
+    Channels below 2^-100 count as zero.
     """
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1, initial=0)
     mantissa, exponent = np.frexp(largest / LEVELS)
@@ -59,10 +59,10 @@ def integers(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def quantised(program: Program) -> Program:
-    """The program with int8 weights in every convolution and linear step, one scale for each output channel.
+    """The program with int8 weights in every convolution and linear step, one scale per output channel.
 
-    Done before BatchNorm is folded, whose factor of each channel then goes into the scales: the integers are those of
-    the network's own weights (`quantise.quantised_network`). Biases and activations stay float32.
+    It is applied before BatchNorm is folded, whose factors then go into the scales: so the integers are those of the
+    network's own weights (`quantise.quantised_network`). Biases and activations stay float32.
     """
     made = Program(program.input_shape)
     for step in program.steps:

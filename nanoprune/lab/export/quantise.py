@@ -1,4 +1,4 @@
-"""Int8 weights in a laboratory file, so that what ships can be attacked before it ships."""
+"""Int8 weights in a laboratory file, so that the quantised model can be audited before it is released."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nanoprune.nn import Network
 def quantised_network(net: Network) -> Network:
     """A copy of a network of one replica whose weights are scale[o] times integers from -127 to 127.
 
-    One scale for each output channel, its largest magnitude / 127, without any data. Scales have 17 significant bits,
-    so that every product is exact in float32 and quantising twice changes nothing.
+    Data-free, with one scale per output channel: its largest magnitude / 127. Scales have 17 significant bits, so that
+    every product is exact in float32 and quantising twice changes nothing.
     """
     made = net.copy()
     for W in made.weights:
@@ -27,7 +27,7 @@ def quantised_network(net: Network) -> Network:
 
 
 def quantised_model(model: Model) -> Model:
-    """The model with int8 weights. Its last step says so; `attack` still repeats the steps for its shadow models,
+    """The model with int8 weights, recorded as its last step; `attack` repeats the other steps for its shadow models,
     whose weights stay float32.
     """
     steps = [*model.steps[:-1], model.steps[-1] | {"weights": "int8"}] if model.steps else []

@@ -1,4 +1,4 @@
-"""A release: weights for others and a model card beside them, without the laboratory's record of the members."""
+"""A release: exported weights and a model card, without the laboratory's record of the members."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ def release_files(
     labels: list[str] | None = None,
     licence: str = "not stated",
 ) -> Files:
-    """OUT.safetensors, OUT.card.md and OUT.card.json for the model file OUT.h5; path to bytes, nothing is written.
+    """OUT.safetensors, OUT.card.md and OUT.card.json for the model file OUT.h5, path -> bytes; nothing is written.
 
-    data: the training data in the author's own words. audit: as `about.read_audit` gives it.
+    data: the training data as the author describes it. audit: from `about.read_audit`.
     """
-    told = about(model, "dense", audit, labels, licence)
-    return {out.with_suffix(".safetensors"): to_safetensors(model.net, told)} | card_files(model, out, told, data)
+    metadata = about(model, "dense", audit, labels, licence)
+    return {out.with_suffix(".safetensors"): to_safetensors(model.net, metadata)} | card_files(
+        model, out, metadata, data
+    )
 
 
-def card_files(model: Model, out: pathlib.Path, told: dict[str, Any], data: str) -> Files:
-    """OUT.card.md and OUT.card.json. told: the metadata of what they describe."""
-    markdown, json_text = card(told, measured(model.net), data, out.stem)
+def card_files(model: Model, out: pathlib.Path, metadata: dict[str, Any], data: str) -> Files:
+    """OUT.card.md and OUT.card.json. metadata: of the file that they describe."""
+    markdown, json_text = card(metadata, measured(model.net), data, out.stem)
     return {out.with_suffix(".card.md"): markdown.encode(), out.with_suffix(".card.json"): json_text.encode()}

@@ -48,8 +48,8 @@ VECTORS(16)
 #define JOIN(a, b) JOIN_(a, b)
 /// sparse
 /* Sparse convolution: y[to[r]][h][w] = act(scale[r] sum_k v[k] x[off[k] + h row + w] + bias[r]), k from ptr[r] to
-   ptr[r + 1]; ROWS rows of VB vectors of LANES floats at a time. Rows r are sorted by length, so that the processor
-   foresees the end of the inner loop. Blocks at the end overlap the ones before. INT: weights are int8 with a scale. */
+   ptr[r + 1]; ROWS rows of VB vectors of LANES floats at a time. Rows r are sorted by length, so that the end of the
+   inner loop is predictable. The last blocks overlap the ones before. INT: weights are int8 with a scale. */
 #define SPARSE(NAME, OFF, VAL, INT, LANES, ROWS, VB) \
 static void NAME(int R, const uint32_t *ptr, const OFF *off, const VAL *v, const uint16_t *to, const float *scale, \
                  const float *bias, const float *x, int row, float *y, int OH, int width, int plane, int act) { \
@@ -103,7 +103,7 @@ static void NAME(int Q, int n, const int32_t *off, const VAL *v, const float *sc
     } \
 }
 /// columns
-/* Sparse linear map of one vector by columns, for records: what is zero in them is left out first, without a branch.
+/* Sparse linear map of one vector by columns, for records: their zero entries are left out first, without a branch.
    Columns are sorted by length. work: 2 I floats. */
 #define COLUMNS(NAME, VAL, INT) \
 static void NAME(int I, int O, const uint16_t *input, const uint32_t *ptr, const uint16_t *row, const VAL *v, \
@@ -124,9 +124,9 @@ static void NAME(int I, int O, const uint16_t *input, const uint32_t *ptr, const
     for (int r = 0; r < O; r++) y[r] = act1(INT ? y[r] * scale[r] + bias[r] : y[r], act); \
 }
 /// groups
-/* Sparse linear map of one vector, eight outputs at a time, which are sorted by length and filled up with zeros to the
-   longest of the eight, so that there is no branch that the processor cannot foresee. The outputs that fill up the last
-   eight are written behind the others. */
+/* Sparse linear map of one vector, eight outputs at a time, which are sorted by length and padded with zeros to the
+   longest of the eight, so that all branches are predictable. The padding of the last eight outputs is written after
+   the others. */
 #define GROUPS(NAME, VAL, INT) \
 static void NAME(int O, const uint16_t *length, const uint16_t *column, const VAL *v, const uint16_t *to, \
                  const float *scale, const float *bias, const float *restrict x, float *restrict y, int act) { \
@@ -151,9 +151,9 @@ static void NAME(int I, int stride, const VAL *v, const float *scale, const floa
     for (int r = 0; r < stride; r++) y[r] = act1(y[r] * scale[r] + bias[r], act); \
 }
 /// frame
-/* Image (C, H, W), with `row` floats from one row to the next and `plane` from one channel to the next, in a frame of p
-   zeros, its rows and columns dealt by their remainder modulo s to planes of (RP, CP): with stride s, what a weight
-   reads is then a row of neighbours. Planes with a remainder of `need` or more in a row or column are left out. */
+/* Image (C, H, W), with `row` floats from one row to the next and `plane` from one channel to the next, padded with p
+   zeros, its rows and columns distributed by their remainder modulo s to planes of (RP, CP): with stride s, a weight
+   then reads contiguous values. Planes with a remainder of `need` or more in a row or column are left out. */
 static void frame(const float *x, int C, int H, int W, int row, int plane, int p, int s, int need, int RP, int CP, float *y) {
     memset(y, 0, (size_t)C * (size_t)(need * need * RP * CP) * sizeof *y);
     for (int c = 0; c < C; c++, x += plane, y += need * need * RP * CP)
@@ -170,7 +170,7 @@ static void frame(const float *x, int C, int H, int W, int row, int plane, int p
         }
 }
 /// maxpool2
-/* 2 x 2 windows, stride 2, inside of the image; the sizes are known when this is compiled. */
+/* 2 x 2 windows, stride 2, inside of the image; the sizes are compile-time constants. */
 INLINE void maxpool2(const float *x, int C, int row, int plane, int OH, int OW, float *restrict y, int act) {
     for (int c = 0; c < C; c++, x += plane) for (int i = 0; i < OH; i++, y += OW) {
         const float *p = x + 2 * i * row, *q = p + row;
@@ -209,7 +209,7 @@ static void mean(const float *x, int C, int H, int W, int row, int plane, float 
     }
 }
 /// copy
-/* Without what stands between the rows and planes. */
+/* Removes the gaps between rows and planes. */
 static void copy(const float *x, int C, int H, int W, int row, int plane, float *y) {
     for (int c = 0; c < C; c++, x += plane) for (int i = 0; i < H; i++, y += W) memcpy(y, x + i * row, (size_t)W * sizeof *y);
 }

@@ -1,4 +1,4 @@
-"""safetensors: the weights by PyTorch's names and in its layout; what `import` reads is bitwise what was written.
+"""safetensors: the weights with PyTorch's names and layout; `import` reads exactly the bits that were written.
 
 vgg16, mobilenetv2 and resnet18 have torchvision's names. Other networks have plain ones: conv1, conv2, ...,
 dense1, dense2, ..., as tables and options call them.
@@ -26,11 +26,11 @@ from nanoprune.nn import Flatten, Layer, Network, Sequential
 MISSING = "safetensors needs its package; install the extra: pip install 'nanoprune[import]'"
 Tensor = tuple[
     str, tuple[int, ...], Any, Any
-]  # name, shape there, our Parameter or Statistic, from their layout to ours
+]  # name, shape in the file, our Parameter or Statistic, conversion from their layout to ours
 
 
 def tensors(body: Layer, description: dict[str, Any]) -> Iterator[Tensor]:
-    """Every tensor of the network by its name there, see `Tensor`."""
+    """Every tensor of the network, by its name in the file; see `Tensor`."""
     if description["network"] in torchvision.NAMES:
         yield from torchvision.tensors(body, description)
         return
@@ -41,12 +41,12 @@ def tensors(body: Layer, description: dict[str, Any]) -> Iterator[Tensor]:
 
 
 def named_layers(body: Layer, shape: Any, counts: dict[str, int]) -> Iterator[tuple[str, Layer, Any]]:
-    """(name, layer, the images that it sees flattened or None) of the layers with parameters.
+    """(name, layer, shape of the images that are flattened before it or None) of the layers with parameters.
 
     Raises ArgumentError where the network is not a plain sequence of layers.
     """
     if not isinstance(body, Sequential):
-        raise ArgumentError(f"{body!r} is no sequence of layers; only sequences and torchvision's networks have names")
+        raise ArgumentError(f"{body!r} is not a sequence; only sequences and torchvision's networks have tensor names")
     flattened = None
     for layer in children(body):
         if isinstance(layer, Sequential):
@@ -71,7 +71,8 @@ def kind_of(layer: Layer) -> str:
 def state_dict(net: Network) -> dict[str, np.ndarray]:
     """The weights of replica 0 by name, float32 in PyTorch's layout.
 
-    The layout is the inverse of what `import` does, found by converting an array of places: one table has the rules.
+    The layout is the inverse of the conversion in `import`, found by converting an array of indices: one table has the
+    rules.
     """
     found = {}
     for name, theirs, target, convert in tensors(net.body, net.description):
@@ -96,7 +97,7 @@ def to_safetensors(net: Network, about: dict[str, Any]) -> bytes:
 def read_safetensors(path: str | os.PathLike) -> Network:
     """The network of a file that `to_safetensors` wrote: architecture from its metadata, every shape checked.
 
-    Raises DataError, naming the file, where it is damaged, or does not say its architecture.
+    Raises DataError, naming the file, where it is damaged, or does not contain its architecture.
     """
     try:
         from safetensors import SafetensorError, safe_open
@@ -108,7 +109,7 @@ def read_safetensors(path: str | os.PathLike) -> Network:
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read as safetensors ({first_line(error)}); export it again") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # ArgumentError is a ValueError
-        raise DataError(f"{path}: does not say its architecture ({first_line(error)}); name its --network") from error
+        raise DataError(f"{path}: has no architecture ({first_line(error)}); give --network") from error
 
 
 def import_exported(path: str | os.PathLike, dataset: Dataset | None = None) -> torchvision.Model:

@@ -1,4 +1,4 @@
-"""Predictions that leave pruned weights out: compressed sparse rows where the density says that they pay."""
+"""Sparse inference: layers of low density as compressed sparse rows (CSR), the others dense."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class SparseModel:
         return np.ascontiguousarray(values[len(self.calls)].T)
 
     def sparse_layers(self) -> int:
-        """How many layers are sparse."""
+        """The number of sparse layers."""
         return sum(getattr(call, "is_sparse", False) for call in self.calls)
 
 
 def matrix(weight: np.ndarray, pays_below: float) -> Any:
-    """weight (O, n) as a dense or a sparse matrix, whichever pays."""
+    """weight (O, n) as a sparse matrix where its density is below `pays_below`, else dense."""
     weight = np.ascontiguousarray(weight, np.float32)
     is_sparse = np.count_nonzero(weight) < pays_below * weight.size
     return scipy.sparse.csr_array(weight) if is_sparse else weight
@@ -95,7 +95,7 @@ def _(operation: steps.Conv, pays_below: float) -> Call:
         L = lowered(x, k, s, p)  # (H + 2p, C, kw, OW, N)
         OH, N = (len(L) - k) // s + 1, x.shape[-1]
         y = np.empty((OH, O, L.shape[3] * N), np.float32)
-        for i in range(OH):  # the rows of L that output row i needs lie side by side
+        for i in range(OH):  # the rows of L that output row i needs are adjacent
             y[i] = W @ L[s * i : s * i + k].reshape(W.shape[1], -1)
         y += bias[:, None]
         return y.reshape(OH, O, -1, N).swapaxes(0, 1)
@@ -104,7 +104,7 @@ def _(operation: steps.Conv, pays_below: float) -> Call:
 
 
 def grouped(operation: steps.Conv, x: np.ndarray) -> np.ndarray:
-    """A convolution in groups, tap by tap, each a scaled view of x (C, H, W, N); dense."""
+    """A grouped convolution, tap by tap, each a scaled view of x (C, H, W, N); dense."""
     O, per_group, k, _ = operation.weight.shape
     s, p, G = operation.stride, operation.padding, operation.group
     if p:
@@ -126,7 +126,7 @@ def lowered(x: np.ndarray, k: int, s: int, p: int) -> np.ndarray:
     OW = (W + 2 * p - k) // s + 1
     L = np.zeros((H + 2 * p, C, k, OW, N), np.float32)
     for j in range(k):
-        first = max(0, -(-(p - j) // s))  # the outputs whose column j lies inside of the image
+        first = max(0, -(-(p - j) // s))  # the outputs whose column j is inside of the image
         last = min(OW, (W - 1 + p - j) // s + 1)
         start = s * first + j - p
         L[p : p + H, :, j, first:last] = x[:, :, start : start + s * (last - first) : s].swapaxes(0, 1)
@@ -134,7 +134,7 @@ def lowered(x: np.ndarray, k: int, s: int, p: int) -> np.ndarray:
 
 
 def windows(x: np.ndarray, k: int, s: int, p: int) -> np.ndarray:
-    """The k x k windows of x (C, H, W, N), s apart, in a frame of p: a view (C, OH, OW, N, k, k)."""
+    """The k x k windows of x (C, H, W, N), with stride s and padding p: a view (C, OH, OW, N, k, k)."""
     if p:
         x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
     return sliding_window_view(x, (k, k), axis=(1, 2))[:, ::s, ::s]

@@ -1,8 +1,8 @@
-"""The intermediate form of every export: a list of plain steps on channels-first arrays.
+"""The intermediate representation of every export: a list of plain steps on channels-first arrays.
 
 A program is in single static assignment: value 0 is the input, value k is the output of step k. Images are (C, H, W),
 features are (F,), both without the sample axis; weights are float64 NumPy arrays in the layout of PyTorch and ONNX.
-Programs hold numbers only: nothing of the data, the split, the seed or the machine goes into them.
+Programs contain weights only: nothing about the data, the split, the seed or the machine.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class MaxPool(Operation):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AvgPool(Operation):
-    """Mean over size x size windows that do not overlap; an incomplete window is dropped."""
+    """Mean over disjoint size x size windows; an incomplete window is dropped."""
 
     size: int
 
@@ -134,7 +134,7 @@ class Gather(Operation):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Concat(Operation):
-    """Features one after another."""
+    """The features of several values, concatenated."""
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (sum(shape[0] for shape in shapes),)
@@ -175,7 +175,7 @@ class Program:
         return self.steps[-1].shape[0]
 
     def uses(self) -> list[int]:
-        """How many steps read each value; the output of the program counts as one more reader."""
+        """The number of steps that read each value; the output of the program counts as one more reader."""
         found = [0] * (len(self.steps) + 1)
         for step in self.steps:
             for i in step.inputs:
@@ -185,7 +185,7 @@ class Program:
 
 
 def folded(program: Program) -> Program:
-    r"""The program with every `Affine` folded into the convolution or linear step before it that nothing else reads.
+    r"""The program with every `Affine` folded into the preceding convolution or linear step, if it is its only reader.
 
     $s (W x + b) + t = (s W) x + (s b + t)$, exact up to rounding in float64. Zeros of W stay zeros, and with int8
     weights the integers stay the same: only the scale of each output channel changes.
@@ -216,7 +216,7 @@ def _scaled(of: Conv | Linear, affine: Affine) -> Conv | Linear:
 
 
 def fused_activations(program: Program) -> dict[int, int]:
-    """Step -> the rectifier after it, where that is its only reader and the step can apply it to what it writes."""
+    """Step -> the rectifier after it, where that is its only reader and can be fused into the step."""
     uses = program.uses()
     return {
         step.inputs[0]: k

@@ -1,4 +1,4 @@
-"""A small PyTorch module, readable, that loads the safetensors file beside it."""
+"""A small, readable PyTorch module that loads the safetensors file beside it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def code(layer: Layer) -> str:
 
 
 def block(name: str, *parts: str) -> str:
-    """name(part, part, ...), a part a line."""
+    """name(part, part, ...), one part per line."""
     lines = "".join(f"    {line}\n" for part in parts for line in f"{part},".splitlines())
     return f"{name}(\n{lines})"
 

@@ -67,7 +67,7 @@ def advance(local: int, by: bytes) -> bytes:
 
 
 def until(condition: bytes, body: bytes) -> bytes:
-    """A loop that ends as soon as the condition holds, tested first."""
+    """A loop that ends as soon as the condition holds, tested before each pass."""
     return BLOCK + VOID + LOOP + VOID + condition + BR_IF + leb(1) + body + BR + leb(0) + END + END
 
 

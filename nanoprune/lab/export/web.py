@@ -1,7 +1,7 @@
 """One HTML file that works offline: the network, a WebAssembly kernel, and a canvas or a form to try it.
 
-A network is packed as: its header's length (uint32), the header (JSON), the arrays, little endian, each at a multiple
-of 4; all of it deflated. Weights that are mostly zero are gaps and values, as in `packing`.
+A network is stored as the length of its header (uint32), the header (JSON) and the arrays, little endian and aligned to
+4 bytes; everything is deflated. Weights that are mostly zero are gaps and values, as in `packing`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FORM = """<form id="record"><p>{count} numbers from 0 to 1, with commas or space
 
 
 class Arrays:
-    """The arrays of a packed network, and where each begins."""
+    """The arrays of a packed network, and the offset of each."""
 
     def __init__(self, form: str) -> None:
         self.form, self.parts, self.size = form, [], 0
@@ -78,7 +78,7 @@ class Arrays:
 
 
 def packed(program: Program, form: str, about: dict[str, Any]) -> bytes:
-    """A network as the page reads it; see the top of this file. form: as in packing.FORMS."""
+    """A network in the format of the page, see the module's docstring. form: as in packing.FORMS."""
     arrays, fused = Arrays(form), steps.fused_activations(program)
     place, made = [0], []  # value of the program -> value of the page
     for k, step in enumerate(program.steps, 1):
@@ -114,7 +114,7 @@ def to_html(networks: list[tuple[str, Program, str, dict[str, Any]]]) -> str:
     page = {"input": list(first.input_shape), "labels": about["labels"], "kernel": b64(kernel()), "networks": shown}
     here = importlib.resources.files(__package__)
     sources = "".join(here.joinpath(name).read_text(encoding="utf-8") for name in ("runtime.js", "page.js"))
-    data = json.dumps(page, separators=(",", ":")).replace("<", "\\u003c")  # no text ends the script
+    data = json.dumps(page, separators=(",", ":")).replace("<", "\\u003c")  # so that no text can end the script
     script = f"const PAGE = {data};\n{sources}"
     C, *image = first.input_shape
     count = int(np.prod(first.input_shape))
@@ -132,7 +132,7 @@ def to_html(networks: list[tuple[str, Program, str, dict[str, Any]]]) -> str:
 
 
 def leak(about: dict[str, Any]) -> str:
-    """The measured leakage in a few words."""
+    """The measured leakage, for the table."""
     if "audit" not in about:
         return "not audited"
     accuracy = about["audit"]["attack_accuracy"]
@@ -140,7 +140,7 @@ def leak(about: dict[str, Any]) -> str:
 
 
 def digest(text: str) -> str:
-    """What a Content-Security-Policy calls an inline script or style: no other one runs."""
+    """The hash of an inline script or style for the Content-Security-Policy, which blocks all others."""
     return f"'sha384-{b64(hashlib.sha384(text.encode()).digest())}'"
 
 
@@ -150,7 +150,7 @@ def b64(data: bytes) -> str:
 
 @functools.singledispatch
 def describe(operation: steps.Operation, arrays: Arrays) -> dict[str, Any]:
-    """The step as runtime.js reads it. Raises ArgumentError on an unknown type."""
+    """The step in the format of runtime.js. Raises ArgumentError on an unknown type."""
     raise ArgumentError(f"{type(operation).__name__} has no rule for the web; register it with web.describe")
 
 

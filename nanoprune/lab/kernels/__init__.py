@@ -1,4 +1,4 @@
-"""Faster forms of layers of the core: the same map with fewer multiplications, tested equal to the plain form."""
+"""Faster implementations of convolutions: the same map with fewer multiplications, tested against the plain layers."""
 
 from nanoprune.lab.kernels.banded import BandedDepthwise as BandedDepthwise
 from nanoprune.lab.kernels.banded import depthwise_convolution as depthwise_convolution

@@ -1,4 +1,4 @@
-"""Depthwise convolution as matrix products: a few rows of the image at a time, times bands of weights."""
+"""Depthwise convolution as products with banded matrices, a few rows of the image at a time."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ TILE = 4  # m: output rows that are computed together; benchmarks/depthwise_tile
 class BandedDepthwise(DepthwiseConv2D):
     """`DepthwiseConv2D` with stride 1, m output rows at a time, each kernel column j as one product of matrices.
 
-    In the frame P of the input, m output rows of channel c need t = m + k - 1 rows, each with its columns and samples
-    in one piece. Kernel column j is a band of weights over them:
+    With P the padded input, m output rows of channel c need t = m + k - 1 rows of P, each contiguous over its columns
+    and samples. Kernel column j is a banded matrix over them:
 
         Y[y : y + m, c] = sum_j B_j[c] P[y : y + t, c, j : j + OW] + b    (m, t) times (t, OW*N),
         B_j[c][a, a + i] = W[c, i, j], and 0 elsewhere.
 
-    A band has m + k - 1 places in a row for k weights: with m = 4 and k = 3 there are twice the multiplications, but
-    they are a matrix product's, where the plain form multiplies and adds arrays k*k times. dX is the same map of dY, in
-    a frame of k - 1 - p zeros, by the kernels turned around, W[c, k - 1 - i, k - 1 - j]; dW is the plain form's.
+    A row of B_j has m + k - 1 entries for k weights: with m = 4 and k = 3 there are twice the multiplications, but in a
+    matrix product, where the plain layer multiplies and adds arrays k*k times. dX is the same map of dY, padded with
+    k - 1 - p zeros, by the flipped kernels W[c, k - 1 - i, k - 1 - j]; dW is computed as in the plain layer.
     Raises ArgumentError where padding is not less than size.
     """
 
@@ -74,8 +74,8 @@ class BandedDepthwise(DepthwiseConv2D):
 def depthwise_convolution(
     channels: int, size: int, stride: int = 1, padding: int = 0, bias: bool = True
 ) -> DepthwiseConv2D:
-    """The faster of the two forms of a depthwise convolution: on a CPU, products with bands where stride is 1 and
-    padding less than size. On a GPU it is not measured.
+    """The faster implementation of a depthwise convolution: on a CPU `BandedDepthwise` where stride is 1 and padding
+    less than size. On a GPU neither has been measured.
     """
     if xp._module is np and stride == 1 and padding < size:
         return BandedDepthwise(channels, size, padding, bias)

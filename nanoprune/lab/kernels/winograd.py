@@ -13,9 +13,9 @@ from nanoprune.errors import ArgumentError
 from nanoprune.nn.conv2d import Conv2D
 from nanoprune.nn.workspace import Workspace
 
-POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where polynomials are evaluated, beside infinity
+POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # evaluation points of the polynomials, in addition to infinity
 TILE = 4  # m: output rows that are computed together
-MANY = 3  # channels from which on it pays; benchmarks/winograd_channels.py
+MANY = 3  # channels from which it is faster; benchmarks/winograd_channels.py
 
 
 @functools.cache
@@ -25,10 +25,10 @@ def minimal_filter(m: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         y = A^T [(G w) * (B x)]    is    y[i] = sum_r w[r] x[i + r]    for w (k,), x (t,), y (m,); * is elementwise
 
     (Toom 1963; Winograd 1980, "F(m, k)"; Lavin & Gray 2016, arXiv 1509.09308). Why: the product of two polynomials with
-    coefficients w (k,) and v (m,) has t coefficients, which its values at t points determine. With E_n, which evaluates
-    n coefficients at the points, they are E_t^-1 [(E_k w) * (E_m v)]: for a given w a linear map of v, whose transpose
-    is the filter. Each row of B is scaled to a largest entry of 1, and the row of G by the inverse, against rounding.
-    float64. Raises ArgumentError where there are not enough points.
+    coefficients w (k,) and v (m,) has t coefficients, which its values at t points determine. With E_n the matrix that
+    evaluates n coefficients at the points, they are E_t^-1 [(E_k w) * (E_m v)]: for a given w a linear map of v, whose
+    transpose is the filter. To reduce rounding, each row of B is scaled to a largest entry of 1, and the row of G by
+    the inverse. float64. Raises ArgumentError where m + k - 1 exceeds the number of points.
     """
     t = m + k - 1
     if not 2 <= t <= len(POINTS) + 1:
@@ -36,7 +36,7 @@ def minimal_filter(m: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     def evaluate(n: int) -> np.ndarray:
         powers = np.power.outer(np.array(POINTS[: t - 1]), np.arange(n))  # (t - 1, n): 1, p, p^2, ...
-        return np.vstack([powers, np.eye(n)[-1]])  # (t, n); at infinity counts the leading coefficient alone
+        return np.vstack([powers, np.eye(n)[-1]])  # (t, n); at infinity the value is the leading coefficient
 
     A, G, B = evaluate(m), evaluate(k), np.linalg.inv(evaluate(t)).T
     scale = np.abs(B).max(axis=1, keepdims=True)  # (t, 1)
@@ -44,9 +44,9 @@ def minimal_filter(m: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 class Tile(NamedTuple):
-    """m output rows, the image rows that they need, and to which of the t taps these belong.
+    """m output rows, the image rows that they need, and the taps (of t) of these rows.
 
-    Rows outside of the image are zeros: their taps are left out of the sums.
+    Rows outside of the image are zeros, so their taps are left out of the sums.
     """
 
     inputs: slice
@@ -112,7 +112,7 @@ class WinogradConv2D(Conv2D):
     def input_gradient(self, dY: Any, ws: Workspace, X: Any) -> Any:
         R, OH, _, OW, N = dY.shape
         _, _, B = self._filter(X.dtype)
-        GW = self._transformed(ws)  # (R, O, t, C*kw); to compute it twice is cheaper than to keep it
+        GW = self._transformed(ws)  # (R, O, t, C*kw); computing it twice is cheaper than keeping it
         dX = ws.gradient(self, X.shape, X.dtype)
         dX[...] = 0
         for tile in self._tiles(X.shape[1], OH):
@@ -176,7 +176,7 @@ class WinogradConv2D(Conv2D):
 
 
 def convolution(channels: int, kernels: int, size: int, stride: int = 1, padding: int = 0, bias: bool = True) -> Conv2D:
-    """The faster of the two forms of a convolution: Winograd's for 3 x 3 and 5 x 5 kernels over many channels.
+    """The faster implementation of a convolution: `WinogradConv2D` for 3 x 3 and 5 x 5 kernels over many channels.
 
     With few channels its sums cost more than the products that it saves. On a GPU it has not been measured.
     """
@@ -187,7 +187,7 @@ def convolution(channels: int, kernels: int, size: int, stride: int = 1, padding
 
 @lowered_records.register
 def _(layer: WinogradConv2D, block: slice, ws: Workspace, X: Any) -> Any:
-    """As for `Conv2D`, but from X, since there is no L: (R, b, H + 2p, OW, kw*C) float64."""
+    """As for `Conv2D`, but computed from X, since no L is saved: (R, b, H + 2p, OW, kw*C) float64."""
     X = records_first(X[..., block], "X", ws)  # (R, b, H, W, C)
     R, b, H, W, C = X.shape
     p, (_, _, OW) = layer.padding, layer.output_shape((H, C, W))

@@ -1,4 +1,4 @@
-"""More layers, for larger and imported networks, to the same contract as those of `nanoprune.nn`."""
+"""More layers, for larger and imported networks, with the same interface as those of `nanoprune.nn`."""
 
 from nanoprune.lab.layers import record_norms as record_norms  # registers the layers with DP-SGD
 from nanoprune.lab.layers.avgpool import AvgPool as AvgPool

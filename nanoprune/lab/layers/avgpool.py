@@ -38,7 +38,7 @@ class AvgPool(Layer):
         k, OH, OW = self.size, dY.shape[1], dY.shape[3]
         dX = ws.gradient(self, X_shape, dY.dtype)
         share = xp.multiply(dY, 1 / k**2, out=ws.scratch("share", dY.shape, dY.dtype))  # (R, OH, C, OW, N)
-        dX[:, k * OH :] = 0  # what fills no window has no influence
+        dX[:, k * OH :] = 0  # rows outside of all windows have no influence
         dX[:, :, :, k * OW :] = 0
         for i in range(k):
             for j in range(k):

@@ -24,11 +24,11 @@ class BatchNorm(Layer):
     (`Network.update_statistics`). With sums over the m values of a channel,
     $$d\beta = \sum dY, \quad d\gamma = \sum dY\, x, \quad
       dX = \tfrac{\gamma}{\sigma} \left(dY - \tfrac{d\beta}{m} - x \tfrac{d\gamma}{m}\right).$$
-    Where the samples of a batch are divided, these sums go over all parts (`Workspace.all_reduce`); the gradients of
-    gamma and beta are those of one part, as in every layer.
+    Where a batch is divided among processes, these sums go over all shards (`Workspace.all_reduce`); the gradients of
+    gamma and beta are those of one shard, as in every layer.
 
-    Evaluation, as in an attack: mean and variance are the running ones, which are constants, so that no sample
-    influences another: $dX = \gamma/\sigma\, dY$.
+    Evaluation, as in an attack: mean and variance are the running ones. They are constants, so no sample influences
+    another: $dX = \gamma/\sigma\, dY$.
     """
 
     def __init__(self, channels: int) -> None:
@@ -62,7 +62,9 @@ class BatchNorm(Layer):
         """Mean and biased variance of each channel in the batch, (R, C, 1), and m. Leaves A - mean in `centred`."""
         sums, m = ws.all_reduce(total(A), A.shape[1] * A.shape[3])  # (R, C, 1)
         if m < 2:
-            raise ArgumentError(f"{self!r} needs at least 2 values a channel in training, got {m}; use larger batches")
+            raise ArgumentError(
+                f"{self!r} needs at least 2 values per channel in training, got {m}; use larger batches"
+            )
         mu = sums / m
         xp.subtract(A, mu[:, None], out=centred)
         (squares,) = ws.all_reduce(inner(centred, centred))  # (R, C, 1)
@@ -71,7 +73,7 @@ class BatchNorm(Layer):
         return mu, var, m
 
     def _sums(self, dY: Any, ws: Workspace, X: Any, mu: Any, inverse: Any, sums: list) -> tuple[Any, Any, Any]:
-        """X - mu, dbeta and dgamma of one part; computed by the first of the two gradients that asks."""
+        """X - mu, dbeta and dgamma of one shard; computed once, by whichever gradient is computed first."""
         if not sums:
             A, D = flat(X), flat(dY)  # (R, H, C, W*N)
             centred = xp.subtract(A, mu[:, None], out=ws.scratch("centred", A.shape, A.dtype))

@@ -1,4 +1,4 @@
-"""Images channel by channel: rows of pixels and samples, and sums over all of a channel's values."""
+"""Helpers of layers that treat channels separately: a flat view of images, and sums over a channel's values."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from nanoprune.errors import ArgumentError
 
 
 def check_channels(layer: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """`shape` if it is one of images (H, C, W) or features (C,) with the layer's channels, else ArgumentError."""
+    """`shape` if it is (H, C, W) or (C,) with the layer's number of channels; raises ArgumentError otherwise."""
     if len(shape) not in (1, 3) or shape[len(shape) // 2] != layer.channels:
         C = layer.channels
         raise ArgumentError(f"{layer!r} takes images (H, {C}, W) or features ({C},), got {shape}")
@@ -26,5 +26,5 @@ def total(A: Any) -> Any:
 
 
 def inner(A: Any, B: Any) -> Any:
-    """The sum of each channel of A B, both (R, H, C, M), as a dot product a row without a temporary; (R, C, 1)."""
+    """The sum of each channel of A B, both (R, H, C, M), as a dot product per row without a temporary; (R, C, 1)."""
     return xp.sum(xp.matmul(A[:, :, :, None], B[..., None])[..., 0], axis=1)

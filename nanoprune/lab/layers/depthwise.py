@@ -1,4 +1,4 @@
-"""A convolution of each channel by itself."""
+"""The depthwise convolution: one kernel per channel."""
 
 import math
 from collections.abc import Iterator
@@ -111,7 +111,7 @@ def frame(X: Any, p: int, out: Any) -> None:
 
 def row_blocks(shape: tuple[int, ...], dtype: Any, ws: Workspace) -> Iterator[tuple[slice, Any]]:
     """The output's rows in blocks, each with a temporary (R, rows, C, OW, N): on a CPU so few rows that both stay in
-    the cache for all kernel entries, on a GPU all of them."""
+    the cache for all kernel entries, on a GPU all rows."""
     R, OH, *row = shape
     count = OH if xp._module is not np else max(1, min(OH, BLOCK // (R * math.prod(row))))
     term = ws.scratch("term", (R, count, *row), dtype)

@@ -13,8 +13,8 @@ from nanoprune.nn.workspace import Workspace
 class Dropout(Layer):
     """In training each activation is 0 with probability `rate`, else divided by 1 - rate; in evaluation, the identity.
 
-    Srivastava et al. 2014, in the inverted form that leaves evaluation unchanged. Each replica draws its mask from its
-    own generator, `ws.generators[r]`, on the host, so that a fleet draws what its replicas would draw alone.
+    Inverted dropout (Srivastava et al. 2014). Each replica draws its mask from its own generator, `ws.generators[r]`,
+    on the host, so that a replica draws the same masks in a fleet and alone.
     """
 
     def __init__(self, rate: float) -> None:
@@ -27,7 +27,7 @@ class Dropout(Layer):
             ws.save(self, None)
             return X
         if ws.generators is None or len(ws.generators) != len(X):
-            raise WorkspaceError(f"{self!r}: training needs a workspace with {len(X)} generators, one a replica")
+            raise WorkspaceError(f"{self!r}: training needs a workspace with {len(X)} generators, one per replica")
         uniform = np.stack([g.random(X.shape[1:], dtype=np.float32) for g in ws.generators])  # (R, ..., N)
         scale = to_device(((uniform >= self.rate) / (1.0 - self.rate)).astype(X.dtype))  # 0 or 1 / (1 - rate)
         ws.save(self, scale)

@@ -1,4 +1,4 @@
-"""Mean over all of an image."""
+"""Global average pooling."""
 
 from typing import Any
 

@@ -13,7 +13,7 @@ EPS = 1e-5
 
 
 class GroupNorm(Layer):
-    r"""Each sample n by itself, in groups g of neighbouring channels (Wu & He 2018, equations 1 to 6):
+    r"""Each sample n normalised in groups g of neighbouring channels (Wu & He 2018, equations 1 to 6):
     $$Y = \gamma_c x + \beta_c, \quad x = (X - \mu_{gn})/\sigma_{gn}, \quad \sigma_{gn} = \sqrt{v_{gn} + \epsilon},
       \quad \epsilon = 10^{-5},$$
     with mean and (biased) variance v over the m = H (C / groups) W values of a group in one sample. No sample

@@ -11,7 +11,7 @@ from nanoprune.nn.workspace import Workspace
 
 
 class Pointwise(Layer):
-    r"""The affine map of every pixel's channels, of every s-th row and column: a 1x1 convolution with stride s.
+    r"""A 1x1 convolution with stride s: an affine map of each pixel's channels, in every s-th row and column.
 
     X (R, H, C, W, N), W (R, O, C), b (R, O, 1), Y (R, OH, O, OW, N) with $OH = \lfloor (H - 1)/s \rfloor + 1$. Row y
     of the output reads one matrix of pixels and samples, $A_y = X[s y, :, ::s]$ (C, OW*N), not copied where s = 1:

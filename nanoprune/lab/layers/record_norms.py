@@ -1,4 +1,4 @@
-"""The squared norm of each record's gradient for the layers of `nanoprune.lab.layers`, see `defend.record_norms`."""
+"""Squared norms of per-record gradients for the layers of `nanoprune.lab.layers`, see `defend.record_norms`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from nanoprune.lab.layers.pointwise import Pointwise
 from nanoprune.nn import Workspace
 from nanoprune.nn.registry import refuse
 
-record_norms.register(BatchNorm, refuse("mixes the records of a batch, so that none can be clipped; use GroupNorm"))
+record_norms.register(
+    BatchNorm, refuse("mixes the records of a batch, so single records cannot be clipped; use GroupNorm")
+)
 
 
 @record_norms.register
 def _(layer: Pointwise, dY: Any, ws: Workspace, saved: tuple, support: dict) -> Any:
-    """D^T A, with A and D a record's T pixels before and after."""
+    """A record's gradient is D^T A, with A its T input pixels and D the gradients of its T output pixels."""
     R, OH, O, OW, N = dY.shape
     C, T = layer.channels, OH * OW
     M = support[layer.W][:, None] if layer.W in support else None  # (R, 1, O, C)

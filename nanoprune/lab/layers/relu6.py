@@ -1,4 +1,4 @@
-"""The rectifier that saturates."""
+"""The rectifier clipped at 6."""
 
 from typing import Any
 

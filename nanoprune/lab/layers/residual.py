@@ -1,4 +1,4 @@
-"""A layer beside a shortcut."""
+"""The residual connection."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ class Residual(Layer):
         return xp.add(dX, other, out=dX) if need_dX else None
 
     def _copy(self, A: Any, name: str, ws: Workspace) -> Any:
-        """A copy of a gradient that outlasts the backward passes of the layers inside."""
+        """A copy of a gradient that the backward passes of the inner layers do not overwrite."""
         copy = ws.buffer(self, name, A.shape, A.dtype)
         copy[...] = A
         return copy

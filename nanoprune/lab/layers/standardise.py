@@ -1,4 +1,4 @@
-"""Images on the scale that a network was trained on."""
+"""Standardisation of images: each channel to mean 0 and variance 1, with given constants."""
 
 import math
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from nanoprune.nn.workspace import Workspace
 class Standardise(Layer):
     r"""$Y_c = (X_c - \mu_c)/\sigma_c$, $dX_c = dY_c/\sigma_c$, with given constants `mean` and `std`, C numbers each.
 
-    X (R, H, C, W, N). It lets a network that was trained on standardised images take images in [0, 1]. The constants
-    cannot go into the first convolution instead: the zeros around an image are not black pixels.
+    X (R, H, C, W, N). With it a network that was trained on standardised images takes images in [0, 1]. The constants
+    cannot be folded into the first convolution, whose zero padding stands for mean pixels, not for black ones.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:

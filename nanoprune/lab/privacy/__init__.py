@@ -1,1 +1,1 @@
-"""The privacy accounting of DP-SGD: from noise and steps to epsilon, and back."""
+"""Privacy accounting of DP-SGD: from noise and steps to epsilon, and back."""

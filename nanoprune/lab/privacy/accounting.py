@@ -1,9 +1,9 @@
-"""What DP-SGD spends: (epsilon, delta) of all steps together, by the dp-accounting library.
+"""The privacy budget (epsilon, delta) that all steps of DP-SGD spend together, by the dp-accounting library.
 
 Neighbouring data sets differ by one record that is added or removed. A step is the Gaussian mechanism on a Poisson
-sample, and steps compose. The library computes the distribution of the privacy loss (PLD: Koskela et al. 2020,
-Doroshenko et al. 2022; rounded upwards, so that its epsilon is an upper bound) and, as a cross-check, its Renyi moments
-(RDP: Mironov 2017), a looser bound. Epsilon means: whatever is done with the network, the odds that a record was a
+sample, and steps compose. The library computes the privacy loss distribution (PLD: Koskela et al. 2020, Doroshenko et
+al. 2022; rounded upwards, so that its epsilon is an upper bound) and, as a cross-check, the looser bound by Renyi
+differential privacy (RDP: Mironov 2017). Epsilon means: whatever is done with the network, the odds that a record was a
 member change by a factor of at most e^epsilon, except with probability delta.
 """
 
@@ -19,16 +19,16 @@ from scipy.optimize import brentq
 
 from nanoprune.errors import ArgumentError
 
-LEAST_NOISE, MOST_NOISE = 0.05, 1e4  # that are tried
+LEAST_NOISE, MOST_NOISE = 0.05, 1e4  # the range of noise multipliers that is searched
 SMALLEST = 1e-12  # epsilon: a bound may be 0
 LEAST_USED = 0.998  # share of a target that `noise_for` uses at least
-TINY, LARGEST_NOISE = 1e-6, 1e6  # of a multiplier: below, epsilon is above 1e11; above, squares overflow
-INTERVAL, FINE = 1e-4, 50.0  # of the grid of losses, and up to which epsilon: beyond, the grid is coarser in proportion
-PLD_MOST = 1e4  # epsilon by RDP above which nobody asks for a tighter bound
+TINY, LARGEST_NOISE = 1e-6, 1e6  # noise multipliers: below TINY epsilon is above 1e11; above the other squares overflow
+INTERVAL, FINE = 1e-4, 50.0  # the grid of privacy losses up to epsilon FINE; beyond, it is coarser in proportion
+PLD_MOST = 1e4  # an epsilon by RDP above this needs no tighter bound
 # PLD convolves in double precision. Against the exact value of unsampled steps (Balle & Wang 2018) its delta was too
-# small by up to 1.5e-17 a step: at 10,000 steps and delta 1e-12 its epsilon was 0.015 below the true one. Several times
-# as much is therefore subtracted from delta first, and where little of delta would be left RDP alone gives the bound.
-ROUNDING, LEAST_ROUNDING = 1e-16, 1e-14  # of delta: for each step, and at least
+# small by up to 1.5e-17 per step: at 10,000 steps and delta 1e-12 its epsilon was 0.015 below the true one. Several
+# times as much is therefore subtracted from delta first, and where little of delta would be left RDP gives the bound.
+ROUNDING, LEAST_ROUNDING = 1e-16, 1e-14  # subtracted from delta: per step, and at least
 
 NEIGHBOURS = "add or remove one record"
 MASKS = {  # where the support of a network that is trained with DP-SGD came from, and what that costs
@@ -46,7 +46,7 @@ NOT_COVERED = (
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """So many steps of DP-SGD: each takes every record with probability `sampling`; noise: sigma, in units of C."""
+    """`steps` steps of DP-SGD: each samples every record with probability `sampling`; noise: sigma, in units of C."""
 
     sampling: float
     noise: float
@@ -62,7 +62,7 @@ class Phase:
 
 
 def phase(records: int, batch: int, noise: float, epochs: int) -> Phase:
-    """`epochs` of training by `DPSGD` on so many records: round(records / batch) steps each."""
+    """`epochs` of training by `DPSGD` on `records` records: round(records / batch) steps each."""
     if records < 1 or not 1 <= batch <= records or epochs < 1:
         raise ArgumentError(
             f"batch must lie in 1..records and epochs be at least 1, got {batch} of {records} records, {epochs} epochs"
@@ -79,12 +79,12 @@ def epsilon(phases: Sequence[Phase], delta: float) -> float:
 
 
 def epsilon_rdp(phases: Sequence[Phase], delta: float) -> float:
-    """The same by RDP alone: a looser bound, calculated in another way."""
+    """The same by RDP alone: a looser bound, computed independently."""
     return _epsilon(_together(phases), delta, "rdp")
 
 
 def delta_warning(delta: float, records: int) -> str | None:
-    """What is wrong with a delta of 1 / records or more, None below."""
+    """A warning about a delta of 1 / records or more, None below."""
     if delta * records < 1:
         return None
     return (
@@ -94,11 +94,11 @@ def delta_warning(delta: float, records: int) -> str | None:
 
 
 def noise_for(target: float, delta: float, phases: Sequence[Phase]) -> float:
-    """The noise with which the steps of all phases together have an epsilon of at most `target`, and over 0.998 of it.
+    """The noise multiplier with which all phases together spend at most `target`, and over 0.998 of it.
 
-    The phases' own noise does not count. PLD takes seconds where RDP of whole orders takes a moment, and their ratio
-    hardly depends on the noise: so RDP finds the noise, for the ratio that was seen last. Raises ArgumentError where
-    target is not positive and finite, or so small or large that no such noise is found.
+    The phases' own noise is ignored. PLD takes seconds and RDP of integer orders a moment, and their ratio hardly
+    depends on the noise: so RDP is searched, corrected by the last ratio. Raises ArgumentError where target is not
+    positive and finite, or so small or large that no such noise is found.
     """
     if not 0 < target < math.inf:
         raise ArgumentError(f"epsilon must be positive and finite, got {target}")
@@ -109,11 +109,11 @@ def noise_for(target: float, delta: float, phases: Sequence[Phase]) -> float:
         if LEAST_USED * target <= spent <= target:
             return noise
         ratio = max(spent, SMALLEST) / max(_quick(noise, delta, phases), SMALLEST)
-    raise ArgumentError(f"epsilon {target:g}: no noise was found for it; ask for one nearer to 1, or for other steps")
+    raise ArgumentError(f"epsilon {target:g}: no noise was found for it; choose one nearer to 1, or other steps")
 
 
 def _noise_by_rdp(target: float, delta: float, phases: Sequence[Phase], asked: float) -> float:
-    """The noise with which RDP gives `target`, to 5 digits. asked: the epsilon that the caller wants, for errors."""
+    """The noise with which RDP gives `target`, to 5 digits. asked: the caller's epsilon, for error messages."""
 
     def above(noise: float) -> float:
         return math.log(max(_quick(noise, delta, phases), SMALLEST) / target)
@@ -130,13 +130,13 @@ def _noise_by_rdp(target: float, delta: float, phases: Sequence[Phase], asked: f
         low, high = low / 1.5, low
         if low < LEAST_NOISE:
             raise ArgumentError(
-                f"epsilon {asked:g} is too large at delta {delta:g}: noise below {LEAST_NOISE:g} hides nothing"
+                f"epsilon {asked:g} is too large at delta {delta:g}: noise below {LEAST_NOISE:g} protects nothing"
             )
     return float(brentq(above, low, high, rtol=1e-5))
 
 
 def _quick(noise: float, delta: float, phases: Sequence[Phase]) -> float:
-    """A bound on epsilon that is looser still, and falls with the noise as the others do."""
+    """A quick, looser bound on epsilon, which decreases with the noise as the others do."""
     return _epsilon(_together(_with(noise, phases)), delta, "rdp of whole orders")
 
 
@@ -147,9 +147,9 @@ def _with(noise: float, phases: Sequence[Phase]) -> list[Phase]:
 def statement(
     phases: Sequence[Phase], delta: float, clip: float, clipping: str, seeded: bool, mask: str
 ) -> dict[str, Any]:
-    """The budget that was spent, as results and model files have it: with all that an epsilon means nothing without.
+    """The budget that was spent, for results and model files, with everything that an epsilon must be stated with.
 
-    mask: a key of MASKS. epsilon is None where there is no noise, which JSON has no number for.
+    mask: a key of MASKS. epsilon is None without noise: JSON has no infinity.
     """
     spent, cross_check = epsilon(phases, delta), epsilon_rdp(phases, delta)
     return {
@@ -167,7 +167,7 @@ def statement(
     }
 
 
-def summed_up(privacy: dict[str, Any]) -> str:
+def summary_line(privacy: dict[str, Any]) -> str:
     """A statement in one line, for tables."""
     (spent, by_rdp), phases = (privacy[name] for name in ("epsilon", "epsilon_rdp")), privacy["phases"]
     mask = privacy["covers"].removeprefix(f"{COVERED}; ")
@@ -183,7 +183,7 @@ def _text(epsilon: float | None) -> str:
 
 
 def _together(phases: Sequence[Phase]) -> tuple[Phase, ...]:
-    """The phases with some steps, alike ones as one: composition has no order."""
+    """The phases that have steps, with equal ones merged: the order of a composition does not matter."""
     steps: dict[tuple[float, float], int] = {}
     for of in phases:
         if of.steps:
@@ -214,14 +214,14 @@ def _accounted(
     phases: tuple[Phase, ...], delta: float, interval: float | None = None, orders: Sequence[int] | None = None
 ) -> float:
     """Epsilon by PLD on a grid of losses with that interval, or by RDP of the orders (None: the library's)."""
-    import dp_accounting as dp  # takes a second: only where an epsilon is asked for
+    import dp_accounting as dp  # takes a second, so it is imported only where an epsilon is computed
     from absl import logging
     from dp_accounting.pld import PLDAccountant
     from dp_accounting.rdp import RdpAccountant
 
     accountant = RdpAccountant(orders) if interval is None else PLDAccountant(value_discretization_interval=interval)
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # it warns of orders of RDP that it leaves out; the bound holds without them
+    logging.set_verbosity(logging.ERROR)  # it warns of RDP orders that it skips; the bound holds without them
     try:
         for phase in phases:
             noise = min(phase.noise, LARGEST_NOISE)  # more noise never costs more

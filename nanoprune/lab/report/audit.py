@@ -21,6 +21,8 @@ from nanoprune.lab.report.audit_verdict import (
     confidence,
     ends,
     found_by,
+    groups_text,
+    unit,
 )
 from nanoprune.lab.report.page import (
     REFUSED,
@@ -84,6 +86,7 @@ def audit_caption(results: Results) -> str:
         f"of {confidence(results)} confidence for each figure on its own. TPR at FPR: members found while that share "
         f'of the non-members is taken for members; "{REFUSED}": too few non-members. "{UNKNOWN}": not defined. '
         f"epsilon >=: a lower bound; 0 excludes nothing."
+        + (f" {groups_text(results)}" if "groups" in results else "")
         + (" (plain): the attacker does not know of the defence." if _plain(results) else "")
     )
 
@@ -192,9 +195,15 @@ def class_rows(results: Results) -> list[dict[str, Any]]:
 def exposed_rows(results: Results) -> list[tuple[str, ...]]:
     """The most exposed members: row, label, and the share of non-members that score as high, in percent."""
     return [
-        (str(record["row"]), str(record["label"]), f"{100 * record['false_positive_rate']:.2g}")
+        (of_group(record), str(record["label"]), f"{100 * record['false_positive_rate']:.2g}")
         for record in results["most_exposed"]
     ]
+
+
+def of_group(record: Mapping[str, Any]) -> str:
+    """The row of a record; of a group that of its first, with how many there are: `17 (3 records)`."""
+    count = record.get("records")
+    return str(record["row"]) if count is None else f"{record['row']} ({count} record{'s' * (count > 1)})"
 
 
 def change_rows(results: Results) -> list[dict[str, Any]]:
@@ -239,6 +248,7 @@ def render_audit(results: Results, figure: Figure | None) -> str:
         classes=class_rows(results),
         strongest=attack_title(results["strongest"]["attack"]),
         exposed=exposed_rows(results),
+        unit=unit(results),
         rows_of=results.get("rows_of", "predictions"),
         risen=risen_rows(results),
         changes=change_rows(results),

@@ -49,6 +49,23 @@ def found_by(results: Results, outcome: str) -> list[str]:
     return [f"{check['name']}: {check['found']}" for check in results["validity"] if check["outcome"] == outcome]
 
 
+def unit(results: Results) -> str:
+    """What is counted: "record", or "group" where several records belong to one person."""
+    return "group" if "groups" in results else "record"
+
+
+def groups_text(results: Results) -> str:
+    """That groups are counted and not records, and how many there are; "" where it is records."""
+    groups = results.get("groups")
+    if not groups:
+        return ""
+    return (
+        f"Attacks, intervals and bounds count groups (all records of one person), not records: {groups['members']:,} "
+        f"groups of members and {groups['nonmembers']:,} of non-members. A group's score is the mean or the largest of "
+        "its records' scores."
+    )
+
+
 def audit_verdict(results: Results) -> list[str]:
     """The findings, one paragraph each: whether the model leaks, and the evidence; then each in full.
 
@@ -64,6 +81,7 @@ def audit_verdict(results: Results) -> list[str]:
         first = [fault_text(results), leak_text(results), "See the warnings below." if warnings else ""]
     paragraphs = [
         " ".join(filter(None, first)),
+        groups_text(results),
         pruning_text(results),
         strongest_text(results),
         " ".join(filter(None, [found_text(results), "" if void else epsilon_text(results)])),
@@ -86,9 +104,9 @@ def signs(results: Results) -> list[tuple[bool, str]]:
     found = [
         (
             told,
-            f"over all records an attacker classifies {value}% correctly, guessing 50.0%"
+            f"over all {unit(results)}s an attacker classifies {value}% correctly, guessing 50.0%"
             if told
-            else f"all records together (an attacker classifies {value}% correctly, guessing 50.0%)",
+            else f"all {unit(results)}s together (an attacker classifies {value}% correctly, guessing 50.0%)",
         )
     ]
     worst = results["worst_class"]
@@ -134,8 +152,8 @@ def leak_text(results: Results) -> str:
         return text
     high = number(100 * results["strongest"]["accuracy"]["high"])
     return (
-        f"{text} This does not prove that there is no leak: over all records the accuracy may be up to {high}%, and a "
-        "stronger attack may find more."
+        f"{text} This does not prove that there is no leak: over all {unit(results)}s the accuracy may be up to "
+        f"{high}%, and a stronger attack may find more."
     )
 
 
@@ -150,15 +168,15 @@ def pruning_text(results: Results) -> str:
         return f"{number(100 * change['value'], 1, True)} points ({confidence(results)} interval {ends(change)}{none})"
 
     return (
-        f"Over the {results['shadows']['count']} shadow models, pruning changes the share of records that an attacker "
-        f"classifies correctly by {points(found['attack_accuracy_change'])}, and the test accuracy by "
+        f"Over the {results['shadows']['count']} shadow models, pruning changes the share of {unit(results)}s that an "
+        f"attacker classifies correctly by {points(found['attack_accuracy_change'])}, and the test accuracy by "
         f"{points(found['test_accuracy_change'])}."
     )
 
 
 def fault_text(results: Results) -> str:
     """Attacks that do significantly worse than guessing point to a fault in the data."""
-    worse = ["all records together"] if results["strongest"]["accuracy"]["high"] < 0.5 else []
+    worse = [f"all {unit(results)}s together"] if results["strongest"]["accuracy"]["high"] < 0.5 else []
     worse += [f"class {name}" for name, entry in results["per_class"].items() if entry["auc"]["high"] < 0.5]
     if not worse:
         return ""
@@ -176,8 +194,8 @@ def strongest_text(results: Results) -> str:
     return (
         f"The strongest attack ({strongest_title(results)}{chosen}) distinguishes members from non-members with "
         f"{number(100 * accuracy['value'])}% balanced accuracy ({confidence(results)} interval {ends(accuracy)}, "
-        f"adjusted for {results['looks']} kinds of evidence); guessing scores 50.0%. Of 100 records, half of them "
-        f"members, it classifies about {number(100 * accuracy['value'], 0)} correctly; guessing 50."
+        f"adjusted for {results['looks']} kinds of evidence); guessing scores 50.0%. Of 100 {unit(results)}s, half of "
+        f"them members, it classifies about {number(100 * accuracy['value'], 0)} correctly; guessing 50."
     )
 
 
@@ -215,8 +233,9 @@ def epsilon_text(results: Results) -> str:
     together = f" for all {count} bounds together" if count > 1 else ""
     first = (
         f"The largest lower bound on epsilon is {bounds[name]:.2f} ({attack_title(name)}): if chance decided which "
-        f"records were trained on, and their number is public, training was not (epsilon, 0)-differentially private "
-        f"for any epsilon below {bounds[name]:.2f}. The confidence of this is {confidence(results)}{together}."
+        f"{unit(results)}s were trained on, and their number is public, training was not (epsilon, 0)-differentially "
+        f"private{' for groups' * (unit(results) == 'group')} for any "
+        f"epsilon below {bounds[name]:.2f}. The confidence of this is {confidence(results)}{together}."
     )
     return " ".join(filter(None, [first, *text]))
 
@@ -238,8 +257,9 @@ def runs_text(results: Results) -> str:
     runs = results.get("epsilon_of_runs")
     if not runs or not bound(runs["value"]):
         return ""
+    of = "the group of " if unit(results) == "group" else ""
     return (
-        f"From {2 * runs['models']} shadow models and record {runs['row']}, the recipe's epsilon at delta "
+        f"From {2 * runs['models']} shadow models and {of}record {runs['row']}, the recipe's epsilon at delta "
         f"{runs['delta']:g} is at least {bound(runs['value']):.2f}, with {runs['neighbours']} "
         f"({confidence(results)} confidence on its own)."
     )
@@ -312,11 +332,11 @@ def exposure_text(results: Results) -> str:
     change, worst, more = found["change"], found["per_class"].get(found["worst_class"]), found["more_exposed"]
     changed = f"{number(change['value'], 2, True)}, {confidence(results)} interval {ends(change, 1, 2)}"
     text = (
-        f"Over shadow models, training on a record moves its log odds by {mean['dense']} standard deviations in dense "
-        f"networks and by {mean['pruned']} in pruned ones (change {changed}). "
-        f"{number(100 * more['value'])}% of the records look more exposed after pruning ({confidence(results)} "
-        f"interval of the share that truly is: {ends(more)}); if nothing had changed, half of them would look so by "
-        f"chance."
+        f"Over shadow models, training on a {unit(results)} moves its log odds by {mean['dense']} standard deviations "
+        f"in dense networks and by {mean['pruned']} in pruned ones (change {changed}). "
+        f"{number(100 * more['value'])}% of the {unit(results)}s look more exposed after pruning "
+        f"({confidence(results)} interval of the share that truly is: {ends(more)}); if nothing had changed, half of "
+        f"them would look so by chance."
     )
     if worst is None:
         return text

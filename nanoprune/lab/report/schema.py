@@ -96,6 +96,7 @@ RESULTS = {
     "recipe": plain,
     "splits": plain,
     "notes": [text],
+    "groups": Optional({"scored_members": [number], "scored_nonmembers": [number]}),
     "validity": Optional([{"name": text, "outcome": text, "found": text}]),
     "methods": Each(CHANGED, but={"baseline": METHOD}),
 }

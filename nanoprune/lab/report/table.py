@@ -1,7 +1,7 @@
 """The table of results, for the terminal, Markdown and HTML: one row a method, all from `table_rows`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -90,9 +90,27 @@ def table_caption(results: Mapping[str, Any]) -> str:
     )
     return (
         "Attack accuracy is balanced: guessing scores 50.0. "
-        f"{spread} Changes are against the baseline, paired by seed, in percentage points: negative is less leakage."
+        f"{groups_text(results)}{spread} Changes are against the baseline, paired by seed, in percentage points: "
+        "negative is less leakage."
         f"{legend(results)}"
     )
+
+
+def groups_text(results: Mapping[str, Any]) -> str:
+    """That attacks count groups and not records, and how many groups are scored; "" where they count records."""
+    groups = results.get("groups")
+    if not groups:
+        return ""
+    members, others = (_range(groups[f"scored_{side}"]) for side in ("members", "nonmembers"))
+    return (
+        f"Attacks count groups, all records of one person, and not records: {members} groups of members and {others} "
+        "of non-members are scored. "
+    )
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def legend(results: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""Constant folding: which output units of a layer are the same for every sample and position, by the type of the layer.
+"""Constant folding: the output units of a layer that are constant over samples and positions, by the layer's type.
 
-A unit whose weights are all zero is one: its value is a function of its bias. See `units` for c.
+A unit whose weights are all zero is constant: its value depends on its bias only. See `units` for c.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def constants(layer: Layer, c: np.ndarray, shape: Shape) -> np.ndarray:
     raise ArgumentError(f"{layer!r} has no constant folding; register it in nanoprune/lab/shrink/constants.py")
 
 
-constants.register(Branches, refuse("cannot lose units: it splits them by their place"))
-constants.register(GroupNorm, refuse("cannot lose units: its groups would have other members"))
+constants.register(Branches, refuse("cannot lose units: it splits them by their position"))
+constants.register(GroupNorm, refuse("cannot lose units: its groups would change"))
 
 
 @constants.register
 def _(layer: Linear, c: np.ndarray, shape: Shape) -> np.ndarray:
-    """An output unit is constant where it reads nothing but constants: b + sum A c."""
+    """An output unit is constant where all units that it reads are constant: b + sum A c."""
     (A, b), c = weights_by_unit(layer), foldable(layer, c)
     varies = (A[:, np.isnan(c)] != 0).any(axis=(1, 2))  # (O,)
     return np.where(varies, np.nan, b + contribution(A, c, ~np.isnan(c)))
@@ -62,7 +62,7 @@ def _(layer: Linear, c: np.ndarray, shape: Shape) -> np.ndarray:
 def _(layer: DepthwiseConv2D, c: np.ndarray, shape: Shape) -> np.ndarray:
     W, *b = host_values(layer)
     b = b[0][:, 0] if b else np.zeros(len(W), W.dtype)
-    c = np.where(c == 0, c, np.nan) if layer.padding else c  # a window at the border holds less of a constant
+    c = np.where(c == 0, c, np.nan) if layer.padding else c  # windows at the border contain zeros of the padding
     reads = (W != 0).any(axis=1)  # (C,)
     return b + np.where(reads, W.sum(axis=1) * c, 0.0)
 
@@ -93,7 +93,7 @@ def _(layer: ReLU | ReLU6 | Tanh | Dropout, c: np.ndarray, shape: Shape) -> np.n
 
 @constants.register
 def _(layer: MaxPool | AvgPool | GlobalAvgPool, c: np.ndarray, shape: Shape) -> np.ndarray:
-    return c  # the maximum or mean of a constant; every window holds at least one pixel of the image
+    return c  # the maximum or mean of a constant; every window has at least one pixel of the image
 
 
 @constants.register
@@ -103,7 +103,7 @@ def _(layer: Flatten, c: np.ndarray, shape: Shape) -> np.ndarray:
 
 @constants.register
 def _(layer: Residual, c: np.ndarray, shape: Shape) -> np.ndarray:
-    """Taken to vary: the units at both ends of a block stay."""
+    """All units count as varying: the units at both ends of a block are kept."""
     return np.full(unit_count(layer.output_shape(shape)), np.nan)
 
 

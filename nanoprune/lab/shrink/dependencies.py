@@ -1,4 +1,4 @@
-"""Dependencies: which input units of a layer its output units depend on, by the type of the layer."""
+"""Dependencies: the input units of a layer that its output units depend on, by the layer's type."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ UnitByUnit = (  # output unit i depends on input unit i alone
 
 @singledispatch
 def dependencies(layer: Layer, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
-    """Which input units must stay for the output units `needed` (bool) to be computed, at least one. c: see `units`.
+    """The input units, at least one, that the output units `needed` (bool) are computed from. c: see `units`.
 
     Raises ArgumentError where the layer is not registered.
     """
     raise ArgumentError(f"{layer!r} has no dependencies; register them in nanoprune/lab/shrink/dependencies.py")
 
 
-dependencies.register(Branches, refuse("cannot lose units: it splits them by their place"))
-dependencies.register(GroupNorm, refuse("cannot lose units: its groups would have other members"))
+dependencies.register(Branches, refuse("cannot lose units: it splits them by their position"))
+dependencies.register(GroupNorm, refuse("cannot lose units: its groups would change"))
 
 
 @dependencies.register
 def _(layer: Linear, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
-    """The input units that are not constant and that a needed output unit reads; the first one if there is none."""
+    """The input units that are not constant and that a needed output unit reads; if none, the first unit."""
     A, _ = weights_by_unit(layer)
     read = (A[needed] != 0).any(axis=(0, 2)) & np.isnan(foldable(layer, c))  # (C,)
     read[0] |= not read.any()

@@ -1,4 +1,4 @@
-"""The layer that is left when units are removed, by the type of the layer."""
+"""The layer that remains when units are removed, by the layer's type."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ Narrowed = tuple[Layer, list[np.ndarray], np.ndarray]
 
 @singledispatch
 def narrowed(layer: Layer, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
-    """The layer on the input units `kept` alone, its values, and which output units are left, (units,) bool.
+    """The layer for the input units `kept`, its values, and the remaining output units, (units,) bool.
 
-    Values: of the parameters and then of the running statistics of each of its leaves, in their order. kept has all
-    that `dependencies` asked for, perhaps more; at least the output units `needed` are left. The contribution of an
-    input unit that is not kept is not lost: such a unit is constant, or nothing reads it. c: see `units`.
+    Values: of the parameters and then of the running statistics of each of its leaves, in order. `kept` has at least
+    the units that `dependencies` returned; at least the output units `needed` remain. A removed input unit is constant
+    and its contribution is folded, or no unit reads it. c: see `units`.
     Raises ArgumentError where the layer is not registered.
     """
     raise ArgumentError(f"{layer!r} cannot lose units; register it in nanoprune/lab/shrink/narrowed.py")
 
 
-narrowed.register(Branches, refuse("cannot lose units: it splits them by their place"))
-narrowed.register(GroupNorm, refuse("cannot lose units: its groups would have other members"))
+narrowed.register(Branches, refuse("cannot lose units: it splits them by their position"))
+narrowed.register(GroupNorm, refuse("cannot lose units: its groups would change"))
 
 
 @narrowed.register
 def _(layer: Linear, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
-    """What the removed units contributed goes into the biases."""
+    """The contribution of the removed units goes into the biases."""
     A, b = weights_by_unit(layer)
     values = [from_units(layer, A[needed][:, kept])]
     if layer.b:
@@ -105,7 +105,7 @@ def _(layer: Flatten, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape
 
 @narrowed.register
 def _(layer: Residual, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
-    """Shortcuts tie the units of many blocks together, so the units at both ends stay; only those inside go."""
+    """Shortcuts couple the units of many blocks, so the units at both ends are kept; only inner units are removed."""
     whole, varying = np.ones(len(needed), bool), np.full(len(c), np.nan)
     layers, values = [], []
     for part in layer.layers():
@@ -129,7 +129,7 @@ def _(layer: Sequential, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, sh
 @singledispatch
 def resized(layer: Layer, inputs: int, outputs: int) -> Layer:
     """The same kind of layer for other numbers of units."""
-    raise ArgumentError(f"{layer!r} has no other size; register it in nanoprune/lab/shrink/narrowed.py")
+    raise ArgumentError(f"{layer!r} cannot be resized; register it in nanoprune/lab/shrink/narrowed.py")
 
 
 @resized.register

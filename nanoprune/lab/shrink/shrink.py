@@ -1,4 +1,4 @@
-"""From a network with pruned filters or channels to a smaller dense one with the same outputs."""
+"""Structured-pruning propagation: from pruned filters or channels to a smaller dense network with equal outputs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nanoprune.nn.layer import leaves
 
 
 def shrink(net: Network) -> Network:
-    """The network without the units that it does not need; its outputs are the same up to rounding.
+    """The network without unnecessary units; its outputs are the same up to rounding.
 
-    Two kinds of units (channels or features) are removed. One that no weight reads: its channel was pruned in the next
-    layer. And one whose weights are all zero: its filter was pruned, so it is a constant for every sample, a function
-    of its bias, and its contribution to the next layer goes into that layer's bias (which may make units there constant
-    in turn). Biases are not pruned, so this constant is rarely 0. It cannot be folded where the next layer has no bias,
-    or is a convolution with zeros around the image, whose windows at the border hold less of it: unless it is 0, such a
-    unit stays. So do the units at both ends of a `Residual`, which shortcuts tie together. Every layer keeps at least
-    one unit; all inputs and outputs of the network stay.
+    Two kinds of units (channels or features) are removed. No weight reads the first kind: its channel was pruned in the
+    next layer. All weights of the second kind are zero: its filter was pruned, so its value is constant, a function of
+    its bias. That constant is folded into the bias of the next layer (which may make units there constant in turn).
+    Biases are not pruned, so the constant is rarely 0. It cannot be folded where the next layer has no bias, or is a
+    convolution with zero padding, whose windows at the border contain less of it: unless it is 0, such a unit is kept.
+    The units at both ends of a `Residual` are kept too, since shortcuts couple them. Every layer keeps at least one
+    unit; all inputs and outputs of the network are kept.
 
-    What a layer does is registered by its type: `constants`, from the first layer to the last; `dependencies`, from the
-    last to the first; `narrowed`. The network comes with a description where `net` has one; its widths are new. Raises
-    ArgumentError where a layer cannot lose units, and where replicas come to different sizes.
+    Rules are registered by the layer's type: `constants`, from the first layer to the last; `dependencies`, from the
+    last to the first; `narrowed`. The result has a description, with new widths, where `net` has one. Raises
+    ArgumentError where a layer cannot lose units, and where replicas shrink to different sizes.
     """
     parts = [_narrowed(net.copy(slice(r, r + 1))) for r in range(net.replicas)]
     body, _ = parts[0]
@@ -48,7 +48,7 @@ def shrink(net: Network) -> Network:
 
 
 def _narrowed(net: Network) -> tuple[Layer, list[np.ndarray]]:
-    """The layers of one replica without what it does not need, and their values (see `narrowed`)."""
+    """The layers of one replica without unnecessary units, and their values (see `narrowed`)."""
     inputs = unit_count(net.input_shape)
     varying, all_inputs = np.full(inputs, np.nan), np.ones(inputs, bool)
     outputs = np.ones(net.output_shape[0], bool)
@@ -57,13 +57,13 @@ def _narrowed(net: Network) -> tuple[Layer, list[np.ndarray]]:
 
 
 def _description(net: Network, body: Layer) -> dict[str, Any] | None:
-    """The description of `net` with the widths that its hidden layers now have."""
+    """The description of `net` with the new widths of its hidden layers."""
     if net.description is None:
         return None
     description = with_widths(net.description, [p.shape[0] for p in body.parameters() if p.prunable][:-1])
     if repr(layers_of(description)) != repr(body):
         raise ArgumentError(
-            f"network {description['network']} has no widths for what is left of it; prune a little more or less, so "
-            "that no block without a shortcut ends as wide as it begins"
+            f"network {description['network']} cannot have the remaining widths: a block without a shortcut ends as "
+            "wide as it begins; prune a little more or less"
         )
     return description

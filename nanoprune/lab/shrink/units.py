@@ -1,4 +1,4 @@
-"""The units of a layer: channels of an image or features. All on the host, of one replica.
+"""The units of a layer: channels of an image or features. All arrays are on the host, of one replica.
 
 c (units,) float64 holds the value of each input unit that is constant over samples and positions, NaN for the others.
 """
@@ -13,7 +13,7 @@ from nanoprune.backend import to_host
 from nanoprune.lab.layers import Pointwise
 from nanoprune.nn import Conv2D, Dense, Layer
 
-Linear = Dense | Conv2D | Pointwise  # output units are sums over all input units and places of a window, plus a bias
+Linear = Dense | Conv2D | Pointwise  # output units are sums over all input units and window positions, plus a bias
 
 
 def unit_count(shape: tuple[int, ...]) -> int:
@@ -27,7 +27,7 @@ def host_values(layer: Layer) -> list[np.ndarray]:
 
 
 def weights_by_unit(layer: Linear) -> tuple[np.ndarray, np.ndarray]:
-    """A (O, C, k), the weights by output unit, input unit and place in the window, and the biases b (O,), 0 if none."""
+    """A (O, C, k), the weights by output unit, input unit and window position, and the biases b (O,), 0 if none."""
     W, *b = host_values(layer)
     A = by_unit(layer, W)
     return A, b[0][:, 0] if b else np.zeros(len(A), A.dtype)
@@ -58,13 +58,13 @@ def _(layer: Conv2D, A: np.ndarray) -> np.ndarray:
 
 
 def foldable(layer: Linear, c: np.ndarray) -> np.ndarray:
-    """The constants of c that the layer's bias can absorb, NaN for the others. 0 always can be. Others cannot where
-    zeros surround the image, since a window at the border holds less of them than one inside, nor without a bias."""
+    """The constants of c that can be folded into the layer's bias, NaN for the others. 0 always can be. Others cannot
+    with zero padding, since windows at the border contain less of them, nor without a bias."""
     return np.where(c == 0, c, np.nan) if getattr(layer, "padding", 0) or not layer.b else c
 
 
 def contribution(A: np.ndarray, c: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """What the constant input units among `of` (bool) add to each output unit, in float64. (O,)"""
+    """The contribution of the constant input units among `of` (bool) to each output unit, float64 (O,)."""
     of = of & ~np.isnan(c)
     return A[:, of].sum(axis=2, dtype=np.float64) @ c[of]
 

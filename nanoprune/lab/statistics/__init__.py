@@ -1,5 +1,6 @@
-"""Intervals, tests and bounds. They take numbers and know nothing of networks."""
+"""Confidence intervals, tests and bounds, from numbers alone."""
 
+from nanoprune.lab.statistics.advantage import compression_advantage, dp_advantage
 from nanoprune.lab.statistics.delong import auc_interval, balanced_accuracy_interval
 from nanoprune.lab.statistics.discovery import benjamini_hochberg, conformal_p_values
 from nanoprune.lab.statistics.epsilon import epsilon_lower_bound, epsilon_of_runs, gaussian_lower_bound
@@ -16,7 +17,9 @@ __all__ = [
     "balanced_accuracy_interval",
     "benjamini_hochberg",
     "clopper_pearson",
+    "compression_advantage",
     "conformal_p_values",
+    "dp_advantage",
     "epsilon_lower_bound",
     "epsilon_of_runs",
     "gaussian_lower_bound",

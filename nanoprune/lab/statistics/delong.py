@@ -1,30 +1,30 @@
-"""The interval of an AUC, and with it of a balanced accuracy.
+r"""Confidence intervals of an AUC and of a balanced accuracy.
 
-Every member x and non-member y are compared: $psi(x, y)$ = 1 if x scores higher, 1/2 if they tie, else 0. The AUC A is
-the mean of psi. With the placements
+Every member x is compared with every non-member y: $\psi(x, y)$ is 1 if x scores higher, 1/2 if they tie, else 0. The
+AUC A is the mean of psi. With the placements
 
-    $V10(x) = mean over y of psi(x, y)$,    $V01(y) = mean over x of psi(x, y)$
+    $V_{10}(x) = \text{mean over y of } \psi(x, y)$,    $V_{01}(y) = \text{mean over x of } \psi(x, y)$
 
-its variance is estimated by $s10^2 / n + s01^2 / m$, the sample variances of V10 and V01 (DeLong, DeLong &
-Clarke-Pearson 1988). How well that estimate is known decides about the small alphas of many tests: Student's quantile t
-with Satterthwaite's degrees of freedom takes the place of the normal one z (Brunner & Munzel 2000),
+its variance is estimated by $s_{10}^2 / n + s_{01}^2 / m$, from the sample variances of V10 and V01 (DeLong, DeLong &
+Clarke-Pearson 1988). That estimate is itself uncertain, which matters at the small alphas of multiple tests. So
+Student's quantile t with Satterthwaite's degrees of freedom replaces the normal quantile z (Brunner & Munzel 2000),
 
-    $nu = (s10^2/n + s01^2/m)^2 / ((s10^2/n)^2/(n - 1) + (s01^2/m)^2/(m - 1))$.
+    $\nu = (s_{10}^2/n + s_{01}^2/m)^2 / ((s_{10}^2/n)^2/(n - 1) + (s_{01}^2/m)^2/(m - 1))$.
 
-Neither is right where nearly all placements are equal, as where a model is right on 99% of the records: the estimated
-variance is then nearly zero, by chance. So each side gets an exact binomial limit in place of t times a standard error,
-with the number of trials whose variance is the estimated one (Korn & Graubard 1998): with $u$ the mean of V on the
-range [lo, hi] that V can take, rescaled to [0, 1], and $s$ its standard deviation on that scale,
+Neither is valid where nearly all placements are equal, for example where a model is right on 99% of the records: the
+estimated variance is then nearly zero by chance. So each side gets an exact binomial limit instead of t times a
+standard error, with the effective number of trials k (Korn & Graubard 1998). With $u$ the mean of V, rescaled from its
+range [lo, hi] to [0, 1], and $s$ its standard deviation on that scale,
 
-    $k = N u (1 - u) / s^2 (z / t)^2$,    $d = (hi - lo) (u - Clopper-Pearson's limit for k u successes of k trials)$,
+    $k = N u (1 - u) / s^2 (z / t)^2$,    $d = (hi - lo) (u - \text{Clopper-Pearson limit of k u successes in k})$,
 
-where a quarter of a record at either end of the range is added to $s^2$: ten records that lie close together by chance
-would else count for more than they are (without it the error at alpha = 0.0002 was 2 to 4 times what is meant). The
-distances of the two sides are combined as those of independent estimates (Newcombe 1998, method 10):
-$A - sqrt(d10^2 + d01^2)$. With many records this is $A -+ t sqrt(s10^2/n + s01^2/m)$. For scores of two values, as
-decisions are, V is binomial: k = N, with no t. benchmarks/null_audits.py has the measured error rates.
+where $s^2$ includes a quarter of a record at either end of the range. Without it, ten records with similar scores by
+chance would count for too much: the error at alpha = 0.0002 was 2 to 4 times the nominal one. The distances of the two
+sides are combined as those of independent estimates (Newcombe 1998, method 10): $A - \sqrt{d_{10}^2 + d_{01}^2}$. With
+many records this is $A \mp t \sqrt{s_{10}^2/n + s_{01}^2/m}$. Scores of decisions have two values, so V is binomial and
+k = N, without t. benchmarks/null_audits.py measures the error rates.
 
-The balanced accuracy of decisions is the AUC of the scores 0 and 1: psi's mean is then (TPR + TNR) / 2, exactly.
+The balanced accuracy of decisions is the AUC of the scores 0 and 1: the mean of psi is then exactly (TPR + TNR) / 2.
 """
 
 import numpy as np
@@ -33,8 +33,8 @@ from scipy.special import betaincinv, ndtri, stdtrit
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.statistics.proportion import check_alpha
 
-ENDS = 0.25  # of a record at either end of the range, in the variance of a side
-ROUNDING = 1e-12  # a variance, or a distance from 0 or 1, below which it is 0
+ENDS = 0.25  # share of a record that is added at either end of the range, in the variance of a side
+ROUNDING = 1e-12  # a variance, or a distance from 0 or 1, below this counts as 0
 
 
 def auc_interval(members: np.ndarray, nonmembers: np.ndarray, alpha: float = 0.05) -> dict[str, float]:
@@ -58,7 +58,7 @@ def auc_interval(members: np.ndarray, nonmembers: np.ndarray, alpha: float = 0.0
 
 
 def balanced_accuracy_interval(members: np.ndarray, nonmembers: np.ndarray, alpha: float = 0.05) -> dict[str, float]:
-    """{"value", "low", "high"} of (TPR + TNR) / 2 for decisions (n,) and (m,), True where "member" was said."""
+    """{"value", "low", "high"} of (TPR + TNR) / 2 for decisions (n,) and (m,), True for "member"."""
     return auc_interval(members.astype(np.float64), nonmembers.astype(np.float64), alpha)
 
 
@@ -81,8 +81,8 @@ def _quantile_ratio(v10: float, v01: float, n: int, m: int, alpha: float) -> flo
 def _distances(
     V: np.ndarray, low: float, high: float, binary: bool, factor: float, alpha: float
 ) -> tuple[float, float]:
-    """How far the lower and the upper limit of the mean of V (N,) lie from it; V takes values in [low, high]."""
-    if high - low < ROUNDING:  # all scores tie: nothing is known of what V could be
+    """The distances of the lower and the upper limit from the mean of V (N,); V takes values in [low, high]."""
+    if high - low < ROUNDING:  # all scores tie: the range of V is not known
         low, high = 0.0, 1.0
     N, width = len(V), high - low
     u = min(max((V.mean() - low) / width, 0.0), 1.0)

@@ -1,29 +1,28 @@
-"""Lower bounds on the epsilon of differential privacy, from guesses about the members of one trained model.
+r"""Empirical lower bounds on the epsilon of differential privacy, from guesses about the members of one trained model.
 
-Let every record have been a member by the toss of a coin, of its own, that says yes with probability pi, and let an
-attacker who sees the model guess "member" for r of the m records. Of these, v guesses are right.
+Each record is a member independently with probability pi. An attacker who sees the model guesses "member" for r of the
+m records, and v of these guesses are right.
 
 **(epsilon, delta).** Steinke, Nasr & Jagielski 2023 (arXiv 2305.08846, theorem 5.2): if training is
-(epsilon, delta)-differentially private, then whatever the attacker does
+(epsilon, delta)-differentially private, then for any attacker
 
-    $P[right >= v] <= b(v) + 2 m delta max_i (b(v - i) - b(v)) / i$,    $b(v) = P[Binomial(r, q) >= v]$,
-    $q / (1 - q) = e^epsilon pi / (1 - pi)$;
+    $P[\text{right} \ge v] \le b(v) + 2 m \delta \max_i (b(v - i) - b(v)) / i, \quad b(v) = P[Binomial(r, q) \ge v]$,
+    $q / (1 - q) = e^\epsilon \pi / (1 - \pi)$;
 
 for guesses "non-member" the odds are (1 - pi) / pi. They state it for pi = 1/2. Their proof bounds each guess's
-posterior odds by e^epsilon times the prior odds, but for a part of the outputs whose probability is at most
-pi delta + (1 - pi) delta = delta, so that it holds for any pi. An epsilon is excluded where the right side is below
-alpha.
+posterior odds by e^epsilon times the prior odds, except for outputs of probability at most
+pi delta + (1 - pi) delta = delta, so it holds for any pi. An epsilon is excluded where the right side is below alpha.
 
 **Gaussian.** `nanoprune/lab/statistics/tradeoff.py`: a larger bound, for training whose trade-off curve is that of the
 Gaussian mechanism.
 
-The guesses must not depend on who is a member: the k highest scores are guessed "member", the k lowest "non-member",
-for several k fixed in advance, with alpha divided by their number (Bonferroni). Records of equal score are guessed
-together or not at all.
+The guesses must not depend on the membership: the k highest scores are guessed "member", the k lowest "non-member", for
+several k fixed in advance, with alpha divided by their number (Bonferroni). Records of equal score are guessed together
+or not at all.
 
-Conditions. Chance decided about membership, for each record on its own; a split of fixed size is less variable than
-coins. The number of members is taken as public: with it known, and all memberships but one, the last one follows, so
-that no bound could hold against an attacker who knows all others and the number.
+Conditions. Membership was drawn at random, independently for each record; a split of fixed size is less variable than
+independent draws. The number of members is public: an attacker who knows it and all memberships but one knows the last
+one too, so no bound can hold against such an attacker.
 """
 
 import numpy as np
@@ -36,7 +35,7 @@ from nanoprune.lab.statistics.proportion import check_alpha
 from nanoprune.lab.statistics.tradeoff import gaussian_epsilon, gaussian_mu_bound
 
 FEWEST_GUESSES = 8  # all of 8 right bound epsilon by log odds of alpha^(1/8), about 0.8 at alpha = 0.05
-LARGEST = 60.0  # log odds at which a search ends
+LARGEST = 60.0  # log odds: the upper end of searches
 
 
 def epsilon_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: float = 0.05, delta: float = 0.0) -> float:
@@ -44,7 +43,7 @@ def epsilon_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: floa
     differential privacy; 0.0 where they exclude none.
 
     The scores must come from the model alone, or from the membership of records that are not among them.
-    Raises ArgumentError where there are no members or no non-members, or delta is none.
+    Raises ArgumentError where there are no members or no non-members, or delta is not one.
     """
     check_delta(delta)
     best = 0.0
@@ -57,7 +56,7 @@ def epsilon_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: floa
 def gaussian_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: float, delta: float) -> float:
     """As `epsilon_lower_bound`, for training whose trade-off curve is that of the Gaussian mechanism: the epsilon at
     `delta` of the largest mu that is excluded. It excludes no epsilon of other training."""
-    check_delta(delta, positive=True)  # at 0 no Gaussian mechanism has an epsilon
+    check_delta(delta, positive=True)  # at delta = 0 the Gaussian mechanism has no finite epsilon
     mu = 0.0
     for right, guesses, prior, each, records in guess_table(members, nonmembers, alpha):
         mu = max(mu, gaussian_mu_bound(records, guesses, right, each, float(expit(prior)), mu))
@@ -75,7 +74,7 @@ def guess_table(members: np.ndarray, nonmembers: np.ndarray, alpha: float) -> li
     ks, table = guess_counts(len(scores)), []
     for sign, right, odds in ((-1, is_member, prior), (1, ~is_member, -prior)):
         order = np.argsort(sign * scores, kind="stable")  # "member" for the highest, then "non-member" for the lowest
-        ends = np.flatnonzero(np.diff(scores[order])) + 1  # numbers of guesses that part no tie
+        ends = np.flatnonzero(np.diff(scores[order])) + 1  # numbers of guesses that separate no tied records
         hits = np.concatenate([[0], np.cumsum(right[order])])
         for k in ks:
             r = int(ends[np.searchsorted(ends, k, "right") - 1]) if len(ends) and ends[0] <= k else 0
@@ -85,7 +84,7 @@ def guess_table(members: np.ndarray, nonmembers: np.ndarray, alpha: float) -> li
 
 
 def guess_counts(n: int) -> list[int]:
-    """How many guesses are tried on n records: n/2, n/4, ... down to FEWEST_GUESSES."""
+    """The numbers of guesses that are tried on n records: n/2, n/4, ... down to FEWEST_GUESSES."""
     counts = [n // 2]
     while counts[-1] // 2 >= FEWEST_GUESSES:
         counts.append(counts[-1] // 2)
@@ -119,13 +118,13 @@ def p_value(right: int, guesses: int, q: float, records: int, delta: float) -> f
 def epsilon_of_runs(
     true_positives: int, inside: int, false_positives: int, outside: int, alpha: float = 0.05, delta: float = 0.0
 ) -> float:
-    """A lower bound on epsilon from many models and one record; 0.0 where none is excluded.
+    r"""A lower bound on epsilon from many models and one record; 0.0 where no epsilon is excluded.
 
-    Of the models that trained on the record (`inside`) and of those that did not (`outside`), how many a rule says have
-    it. The rule, and the record, must have been chosen on other models. (epsilon, delta)-privacy says
-    $TPR <= e^epsilon FPR + delta$ and $TNR <= e^epsilon FNR + delta$; the rates are replaced by Clopper-Pearson limits
-    of confidence 1 - alpha/2 each (Jagielski, Ullman & Oprea 2020, arXiv 2006.07709; Nasr et al. 2021, arXiv
-    2101.04535). The models of each kind must be independent of one another.
+    The arguments count the models that a decision rule classifies as trained on the record, among those that were
+    (`inside`) and those that were not (`outside`). The rule and the record must have been chosen on other models.
+    (epsilon, delta)-privacy implies $TPR \le e^\epsilon FPR + \delta$ and $TNR \le e^\epsilon FNR + \delta$; the rates
+    are replaced by Clopper-Pearson limits of confidence 1 - alpha/2 each (Jagielski, Ullman & Oprea 2020, arXiv
+    2006.07709; Nasr et al. 2021, arXiv 2101.04535). The models must be independent.
     """
     check_alpha(alpha)
     check_delta(delta)

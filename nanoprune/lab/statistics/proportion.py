@@ -1,4 +1,4 @@
-"""Exact intervals of a proportion."""
+"""Exact confidence intervals of a proportion."""
 
 from scipy.stats import beta
 
@@ -6,7 +6,7 @@ from nanoprune.errors import ArgumentError
 
 
 def clopper_pearson(successes: int, trials: int, alpha: float = 0.05) -> tuple[float, float]:
-    """The interval of p that leaves out at most alpha/2 on either side (Clopper & Pearson 1934), exact for any n.
+    """The exact 1 - alpha interval of p, with at most alpha/2 on either side (Clopper & Pearson 1934).
 
     Raises ArgumentError unless 0 <= successes <= trials, trials >= 1 and 0 < alpha < 1.
     """

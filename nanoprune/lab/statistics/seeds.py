@@ -9,7 +9,7 @@ CONFIDENCE = 0.95
 
 
 def summary(values: Sequence[float]) -> dict[str, object]:
-    """{"mean", "low", "high", "values"} of one value a seed; Student's t interval, None and None with one seed."""
+    """{"mean", "low", "high", "values"} of one value per seed; Student's t interval, None and None with one seed."""
     values = np.asarray(values, dtype=np.float64)  # (seeds,)
     mean, low, high = float(values.mean()), None, None
     if len(values) > 1:
@@ -19,10 +19,10 @@ def summary(values: Sequence[float]) -> dict[str, object]:
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, object]:
-    """`summary` of ours - theirs, seed by seed: what both owe to the seed cancels.
+    """`summary` of ours - theirs, paired by seed, so that what the seed contributes to both cancels.
 
-    "p_value": of no difference, two-sided, by Student's paired t test; None with one seed. Below 0.05 exactly where the
-    interval leaves out 0. Where all differences are equal it is 1 if they are 0, else 0.
+    "p_value": two-sided, by Student's paired t test; None with one seed. It is below 0.05 exactly where the interval
+    excludes 0. Where all differences are equal it is 1 if they are 0, else 0.
     """
     difference = np.subtract(ours, theirs)
     if len(difference) < 2:

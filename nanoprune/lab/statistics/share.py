@@ -1,20 +1,20 @@
-"""The share of records with a positive effect, where each effect is measured a few times and so is rough.
+r"""The share of records with a positive effect, from a few noisy measurements of each effect.
 
-Each record's effect is the mean of P measurements; its one-sided p-value of "no more than 0" is Student's. Were no
-effect positive, a share of at most t of n independent p-values would lie below t, up to chance: by no more than
-$beta = sqrt(log(1/alpha) / 2n)$ over all t at once (Dvoretzky, Kiefer & Wolfowitz; constant of Massart 1990). What is
-beyond that are records with a positive effect (Genovese & Wasserman 2004; Meinshausen & Rice 2006, section 2):
+Each record's effect is the mean of P measurements, with Student's one-sided p-value for "at most 0". If no effect is
+positive, the empirical distribution F_n of n independent p-values exceeds t by at most
+$\beta = \sqrt{\log(1/\alpha) / 2n}$ over all t at once, with probability 1 - alpha (Dvoretzky, Kiefer & Wolfowitz;
+constant of Massart 1990). An excess beyond that is due to records with a positive effect (Genovese & Wasserman 2004;
+Meinshausen & Rice 2006, section 2):
 
-    $share >= max over t of (F_n(t) - t - beta) / (1 - t)$.
+    $\text{share} \ge \max_t (F_n(t) - t - \beta) / (1 - t)$.
 
-The same for "no less than 0" bounds the share from above. Where measurements are few this is wide: the share that
-looks positive is half of the records when nothing has an effect.
+The same for "at least 0" bounds the share from above. With few measurements the interval is wide: when nothing has an
+effect, half of the records appear to have a positive one.
 
-The records are not independent: a measurement of all records is made with the same models, and what those have in
-common moves all effects of the measurement together. So each measurement's mean over the records is replaced by the
-mean of these means; how uncertain that is, Student's interval over the P means tells, and the effects are lowered to
-its lower end before the share is bounded from below, and raised to its upper end before it is bounded from above. Half
-of alpha is spent on that interval.
+The records are not independent: each measurement uses the same models for all records, so it has an error that all
+records share. Each measurement's mean over the records is therefore replaced by the mean of these means, and Student's
+interval over the P means gives its uncertainty: effects are lowered to its lower end for the lower bound, and raised to
+its upper end for the upper bound. Half of alpha is spent on that interval.
 """
 
 import numpy as np
@@ -25,10 +25,10 @@ from nanoprune.lab.statistics.proportion import check_alpha
 
 
 def positive_share(effects: np.ndarray, alpha: float = 0.05) -> dict[str, float]:
-    """{"value", "low", "high"}: effects (P, n), P independent measurements of each of n effects, about normal.
+    """{"value", "low", "high"}: effects (P, n), P independent, approximately normal measurements of each of n effects.
 
-    "value" is the share whose mean is positive, "low" and "high" the 1 - alpha interval of the share whose true effect
-    is; it is conservative (1 - alpha or more). Raises ArgumentError on fewer than two measurements, or no record.
+    "value" is the share with a positive mean, "low" and "high" a conservative 1 - alpha interval of the share with a
+    positive true effect. Raises ArgumentError on fewer than two measurements, or no record.
     """
     check_alpha(alpha)
     P, n = effects.shape
@@ -43,7 +43,7 @@ def positive_share(effects: np.ndarray, alpha: float = 0.05) -> dict[str, float]
 
 
 def _p_values(mean: np.ndarray, error: np.ndarray, freedom: int) -> np.ndarray:
-    """Student's one-sided p-values (n,) of "no more than 0"; no effect without an error says nothing."""
+    """Student's one-sided p-values (n,) for "at most 0"; 1/2 where effect and standard error are both 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return stats.t.sf(np.nan_to_num(mean / error, nan=0.0), freedom)
 

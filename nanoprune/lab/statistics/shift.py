@@ -1,4 +1,4 @@
-"""Do members and non-members have the same labels? If not, any attack looks strong."""
+"""Test of label shift: where the labels of members and non-members differ in distribution, any attack looks strong."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ DRAWS = 9999
 def label_shift(members: np.ndarray, nonmembers: np.ndarray, classes: int, seed: int = 0) -> float:
     """The p-value of "labels (n,) and (m,) come from one distribution", by the chi-squared statistic.
 
-    Its distribution is not approximated but drawn: given all labels, how many of each class fall to the members is
-    multivariate hypergeometric, so that rare classes do no harm. The p-value is (1 + as large) / (1 + DRAWS).
+    A permutation test, valid for rare classes too: given all labels, the members' class counts are multivariate
+    hypergeometric under the null. The p-value is (1 + draws that are as large) / (1 + DRAWS).
     Raises ArgumentError where there are no members or no non-members.
     """
     n, m = len(members), len(nonmembers)

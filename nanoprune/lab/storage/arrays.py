@@ -1,4 +1,4 @@
-"""The arrays of an untrusted .npz or HDF5 file: type, shape and stored bytes are known before a value is read."""
+"""The arrays of an untrusted .npz or HDF5 file: type, shape and size are checked before values are read."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import numpy as np
 from nanoprune.errors import DataError
 from nanoprune.lab.storage.bounded import first_line, open_hdf5, stored_array
 
-HEADER = 1 << 16  # bytes in which the header of an array must end; NumPy itself reads one of 10,000
+HEADER = 1 << 16  # the largest header of an array, in bytes; NumPy itself reads at most 10,000
 
 
 @dataclass(frozen=True, eq=False)
 class StoredArray:
-    """An array inside a file: its type, its shape, the bytes that store it, and a function that reads its values."""
+    """An array inside a file: its type, its shape, its stored bytes, and a function that reads its values."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -31,7 +31,7 @@ class StoredArray:
 
 @contextlib.contextmanager
 def open_npz(path: str | os.PathLike) -> Iterator[dict[str, StoredArray]]:
-    """The arrays of an .npz by name. A header that declares more than the file holds is refused, nothing unpickled."""
+    """The arrays of an .npz by name; nothing is unpickled. Refused: a header that declares more than the file holds."""
     with zipfile.ZipFile(path) as archive:
         arrays = {}
         for info in archive.infolist():
@@ -42,16 +42,16 @@ def open_npz(path: str | os.PathLike) -> Iterator[dict[str, StoredArray]]:
 
 def _npz_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.PathLike) -> StoredArray:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError(f"{path}: {info.filename} is packed in an unusual way; write it with numpy.savez_compressed")
+        raise DataError(f"{path}: {info.filename} is compressed otherwise; write it with numpy.savez_compressed")
     with archive.open(info) as member:
         try:
-            file = io.BytesIO(member.read(HEADER))  # a header that is said to be longer is cut off here
+            file = io.BytesIO(member.read(HEADER))  # a longer header is cut off here
             version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = header(file)
             start = file.tell()
-        except Exception as error:  # the header is Python syntax to NumPy, and anything can be wrong with that
-            raise DataError(f"{path}: {info.filename} is no array ({first_line(error)}); write it again") from error
+        except Exception as error:  # NumPy parses the header as Python syntax and raises all kinds of errors
+            raise DataError(f"{path}: {info.filename} is not an array ({first_line(error)}); write it again") from error
     size = math.prod(shape) * dtype.itemsize
     if dtype.kind != "O" and start + size != info.file_size:
         raise DataError(
@@ -68,7 +68,7 @@ def _npz_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.P
 
 @contextlib.contextmanager
 def open_h5(path: str | os.PathLike, wanted: Callable[[str], bool]) -> Iterator[dict[str, StoredArray | None]]:
-    """The arrays of an .h5 by name; None for what is not `wanted` by its name, which is not looked at."""
+    """The arrays of an .h5 by name; None for names that are not `wanted`, which are not read."""
     with open_hdf5(path) as file:
         yield {name: _h5_array(file, name, path) if wanted(str(name)) else None for name in file}
 

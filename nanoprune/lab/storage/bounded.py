@@ -1,11 +1,11 @@
-"""Bounded reading of untrusted files: what a file promises is compared with what it holds before memory is allocated.
+"""Bounded reading of untrusted files: declared sizes are compared with stored ones before memory is allocated.
 
 A kilobyte of HDF5 or zip can declare an array of 100 GB, and a megabyte of deflate unpacks to a gigabyte. So an array
 is refused if it is larger than deflate could have packed into its bytes, and one above FREE must take at least a
 hundredth of its size in the file: memory never exceeds FREE or a hundred times the file, whichever is more.
 
-A link in an HDF5 file can lead to any file of the reader's machine, and libhdf5 follows it wherever its name is looked
-up, even by `name in group`. So every link of a file is examined when it is opened, and all but hard links are refused.
+A link in an HDF5 file can lead to any file of the reader's machine, and libhdf5 follows it whenever its name is looked
+up, even by `name in group`. So every link of a file is examined when it is opened, and only hard links are accepted.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import h5py
 
 from nanoprune.errors import DataError
 from nanoprune.lab.storage.files import open_regular
-from nanoprune.lab.storage.libhdf5 import look_through
+from nanoprune.lab.storage.libhdf5 import check_structure
 from nanoprune.lab.storage.text import printable
 
 DEFLATE_RATIO = 1032  # bytes that deflate can pack into one (zlib's technical details)
-FREE = 1 << 28  # bytes that may be promised whatever the file holds
-SHARE = 100  # above FREE: bytes promised for each byte in the file
+FREE = 1 << 28  # bytes that may be declared whatever the file holds
+SHARE = 100  # above FREE: bytes declared per byte in the file, at most
 JSON_LIMIT = 1 << 26  # bytes; results of a hundred seeds and networks have a few million
 MOST_LINKS = 100_000  # names in one HDF5 file; a checkpoint has at most 10,000
 REMEDY = "write it again"
 ANOTHER_PLACE = "a link to another place"
-KINDS = "biufS"  # numbers and text of a fixed length; other types refer to the global heap, or we never write them
+KINDS = "biufS"  # numbers and text of a fixed length; other types use the global heap, or are never written by us
 H5 = h5py.h5z
-# What h5py was seen to raise on damaged files, by `make fuzz`.
+# Exceptions of h5py on damaged files, found by `make fuzz`.
 DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError)
 FILTERS = frozenset({H5.FILTER_DEFLATE, H5.FILTER_SHUFFLE, H5.FILTER_FLETCHER32, H5.FILTER_LZF})
 
@@ -54,8 +54,8 @@ def read_bounded(path: str | os.PathLike, limit: int) -> bytes:
 def read_json(path: str | os.PathLike, remedy: str, **options: Any) -> Any:
     """The value in a JSON file. options: of `json.loads`. Raises DataError, naming the file, where it is not JSON.
 
-    NaN and infinity, which JSON does not have, are refused; so is nesting too deep to be parsed. remedy: what the
-    reader of the error can do.
+    NaN and infinity, which JSON does not have, are refused; so is nesting too deep to be parsed. remedy: the advice at
+    the end of the error message.
     """
 
     def refuse(name: str) -> Any:
@@ -93,28 +93,28 @@ def unpacked(file: IO[bytes], path: str | os.PathLike) -> io.BufferedReader:
 
 
 def check_promise(promised: int, stored: int, what: str, remedy: str, packed: bool = True) -> None:
-    """DataError, naming `what`, if `promised` bytes of memory are too many for `stored` bytes of a file.
+    """Raises DataError, naming `what`, if `promised` bytes of memory are too many for `stored` bytes of a file.
 
-    packed: whether they are compressed in the file; otherwise each byte of memory needs its own byte of the file.
+    packed: whether they are compressed in the file; otherwise each byte of memory needs one byte of the file.
     """
     most = max(min(DEFLATE_RATIO * stored, FREE), SHARE * stored) if packed else stored
     if promised > most:
-        raise DataError(f"{what} asks for {promised:,} bytes of memory, {stored:,} bytes of the file hold it; {remedy}")
+        raise DataError(f"{what} declares {promised:,} bytes of memory for {stored:,} bytes in the file; {remedy}")
 
 
 def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY, locking: bool | None = None) -> h5py.File:
-    """An untrusted HDF5 file, open for reading. locking: of `h5py.File`; False where this process has it locked itself.
+    """An untrusted HDF5 file, open for reading. locking: of `h5py.File`; False where this process has locked it itself.
 
-    Raises DataError, naming it, where it is not safe to open, no regular file, or has a link that is not a hard one;
-    OSError where it is missing, damaged or no HDF5 file.
+    Raises DataError, naming it, where it is not safe to open, not a regular file, or has a link that is not a hard one;
+    OSError where it is missing, damaged or not an HDF5 file.
     """
     if os.path.exists(path):
         open_regular(path).close()
-    look_through(path, remedy)
+    check_structure(path, remedy)
     file = h5py.File(path, "r", locking=locking)
     try:
         if file.id.get_create_plist().get_sizes() != (8, 8):
-            raise DataError(f"{path}: has lengths of another size than eight bytes; {remedy}")
+            raise DataError(f"{path}: its lengths and offsets do not have eight bytes; {remedy}")
         _refuse_links(file, path, remedy)
     except BaseException as error:
         file.close()
@@ -125,7 +125,7 @@ def open_hdf5(path: str | os.PathLike, remedy: str = REMEDY, locking: bool | Non
 
 
 def _refuse_links(file: h5py.File, path: str | os.PathLike, remedy: str) -> None:
-    """DataError where the file has a soft or external link, or more than MOST_LINKS names. No link is followed."""
+    """Raises DataError on a soft or external link, or more than MOST_LINKS names. No link is followed."""
     groups, visited, names = [file.id], set(), 0
     while groups:
         group = groups.pop()
@@ -137,12 +137,12 @@ def _refuse_links(file: h5py.File, path: str | os.PathLike, remedy: str) -> None
                 raise DataError(f"{path}: {printable(name.decode('utf-8', 'replace'))} is {ANOTHER_PLACE}; {remedy}")
             about = h5py.h5o.get_info(group, name)
             if about.type == h5py.h5o.TYPE_GROUP and about.addr not in visited:
-                visited.add(about.addr)  # a group may hold itself
+                visited.add(about.addr)  # a group may contain itself
                 groups.append(h5py.h5g.open(group, name))
 
 
 def check_link(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> None:
-    """DataError, naming `path`, unless `name` is a hard link of the group: something that lies in that very file."""
+    """Raises DataError, naming `path`, unless `name` is a hard link of the group, to an object in the same file."""
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
         raise DataError(f"{path}: {printable(name)} is {_kind_of(link)}; {remedy}")
@@ -153,7 +153,7 @@ def _kind_of(link: Any) -> str:
 
 
 def own_item(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> Any:
-    """What lies at `name`, such as "admm/Z", in that very file. Raises DataError where that is nothing, or a link."""
+    """The object `name`, such as "admm/Z", in the same file. Raises DataError where it is missing, or a link."""
     item: Any = group
     for part in name.split("/"):
         if not isinstance(item, h5py.Group):
@@ -164,10 +164,10 @@ def own_item(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str 
 
 
 def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> h5py.Dataset:
-    """The dataset `name` of an HDF5 file, if all the values that it promises lie in that very file.
+    """The dataset `name` of an HDF5 file, if all values that it declares are stored in the same file.
 
-    Raises DataError, naming `path`, where it is missing, a group or a link, or its values lie in other files, are
-    compressed by other filters than gzip or lzf, lie in chunks larger than FREE, or are fewer or more than declared.
+    Raises DataError, naming `path`, where it is missing, a group or a link, or its values are in other files, are
+    compressed by other filters than gzip or lzf, are in chunks larger than FREE, or are fewer or more than declared.
     """
     what, item = f"{path}: {printable(name)}", own_item(group, name, path, remedy)
     if not isinstance(item, h5py.Dataset) or item.shape is None:
@@ -177,12 +177,12 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
     properties = item.id.get_create_plist()
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if item.is_virtual or item.external or set(filters) - FILTERS or len(set(filters)) < len(filters):
-        raise DataError(f"{what} lies in other files, or is packed in an unusual way (gzip is usual); {remedy}")
+        raise DataError(f"{what} is stored in other files, or compressed otherwise than by gzip or lzf; {remedy}")
     if item.chunks and math.prod(item.chunks) * item.dtype.itemsize > FREE:
-        raise DataError(f"{what} is in chunks of {item.chunks}, larger than any that are read; {remedy}")
+        raise DataError(f"{what} is in chunks of {item.chunks}, which are too large; {remedy}")
     stored, size = item.id.get_storage_size(), os.path.getsize(path)
     if stored > size:
-        raise DataError(f"{what} is said to take {stored:,} bytes of the file, which has {size:,}; {remedy}")
+        raise DataError(f"{what} declares {stored:,} stored bytes, the file has {size:,}; {remedy}")
     check_promise(item.nbytes, stored, what, remedy, packed=bool({H5.FILTER_DEFLATE, H5.FILTER_LZF} & set(filters)))
     if H5.FILTER_DEFLATE in filters:
         _check_chunks(item, filters.index(H5.FILTER_DEFLATE), what, remedy)
@@ -190,16 +190,16 @@ def stored_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: 
 
 
 def _check_chunks(item: h5py.Dataset, place: int, what: str, remedy: str) -> None:
-    """DataError where a chunk, compressed by the filter at `place`, unpacks to more than a chunk's size.
+    """Raises DataError where a chunk, compressed by the filter at `place`, unpacks to more than a chunk's size.
 
-    libhdf5 would unpack all of it. Only chunks that could exceed FREE are examined. They must be what deflate wrote:
-    another filter after it could hide their size.
+    libhdf5 would unpack all of it. Only chunks that could exceed FREE are examined. Deflate must be their last filter:
+    another one after it could hide their size.
     """
-    size = math.prod(item.chunks) * item.dtype.itemsize + 64  # a checksum may be with it
+    size = math.prod(item.chunks) * item.dtype.itemsize + 64  # a checksum may follow
     chunks: list[Any] = []
     item.id.chunk_iter(chunks.append)
     for chunk in chunks:
-        if chunk.size * DEFLATE_RATIO <= FREE or chunk.filter_mask >> place & 1:  # small, or deflate was left out
+        if chunk.size * DEFLATE_RATIO <= FREE or chunk.filter_mask >> place & 1:  # small, or deflate was skipped
             continue
         try:
             whole = chunk.size <= size + size // 100 and item.id.read_direct_chunk(chunk.chunk_offset)[1]
@@ -207,14 +207,14 @@ def _check_chunks(item: h5py.Dataset, place: int, what: str, remedy: str) -> Non
         except zlib.error:
             fits = False
         if not fits:
-            raise DataError(f"{what} has a chunk that is not what deflate makes of {size:,} bytes; {remedy}")
+            raise DataError(f"{what} has a chunk that does not unpack to at most {size:,} bytes; {remedy}")
 
 
 def stored_text(file: h5py.File, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> str:
     """The text `name`, as `write_text` wrote it. Raises DataError, naming `path`, where it is missing or not a text.
 
-    Its length is part of its type. For a text of variable length libhdf5 allocates, and fills, as much memory as the
-    file declares, up to 4 GiB, before it checks how much is there.
+    Its length is part of its type. For a text of variable length libhdf5 allocates and fills as much memory as the file
+    declares, up to 4 GiB, before it checks the stored length.
     """
     item = stored_array(file, name, path, remedy)
     if item.dtype.kind != "S" or item.shape != ():

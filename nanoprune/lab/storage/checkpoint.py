@@ -1,8 +1,8 @@
-"""Checkpoints: where a shard of replicas stands in its training, in a file from which it goes on with the same bits.
+"""Checkpoints: the state of a shard's training in a file, from which training resumes with the same bits.
 
-A state is plain data: a dictionary, of dictionaries again, of arrays and lists with one entry a replica (the replica
-axis is the first one), and of numbers and strings. What has a state (optimiser, ADMM, game, mask) gives it by `state()`
-and takes it back by `restore(saved)`, which says of each array what it must be. docs/formats.md has the file.
+A state is plain data: a nested dictionary of arrays and lists with one entry per replica (the replica axis is the first
+one), and of numbers and strings. `engine.states` takes the state of an optimiser, ADMM, game or mask and restores it,
+checking each array. docs/formats.md describes the file.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ FORMAT = 1
 EVERY = 30.0  # seconds between two checkpoints of a shard
 MAX_ITEMS = 10_000  # arrays of a checkpoint
 MAX_DEPTH = 6
-MOST_WORDS = 400  # characters that say what two runs differ in
+MOST_WORDS = 400  # characters of a description of the differences between two runs
 
 State = dict[str, Any]
 
 
 class Saved:
-    """A state as it was read. Every value is checked when it is taken, against what its taker expects."""
+    """A state as it was read from a file. Every value is checked when it is taken out, against what is expected."""
 
     def __init__(self, values: State, replicas: int, where: str) -> None:
         self.values, self.replicas, self.where = values, replicas, where
@@ -48,7 +48,7 @@ class Saved:
         return name in self.values
 
     def part(self, name: str) -> Saved:
-        """A dictionary inside of this one."""
+        """A nested dictionary."""
         return Saved(self.value(name, dict), self.replicas, self.where)
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32, finite: bool = True) -> np.ndarray:
@@ -62,14 +62,14 @@ class Saved:
         return array
 
     def rows(self, name: str, dtype: Any = None, most: int = 1_000_000) -> np.ndarray:
-        """The array `name`, one row a replica, of any length up to `most`."""
+        """The array `name`, one row per replica, of any length up to `most`."""
         array = self.values.get(name)
         if not isinstance(array, (np.ndarray, Sparse)) or len(array.shape) != 2 or array.shape[1] > most:
-            raise DataError(f"{self.where}: {name} is not an array of one row a replica")
+            raise DataError(f"{self.where}: {name} is not an array of one row per replica")
         return self.array(name, (self.replicas, array.shape[1]), array.dtype if dtype is None else dtype, finite=False)
 
     def value(self, name: str, kind: type, least: float | None = None, most: float | None = None) -> Any:
-        """The plain value `name`, of that type, and a number not out of range."""
+        """The plain value `name`, of that type and, for numbers, within the range."""
         value = self.values.get(name)
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
             raise DataError(f"{self.where}: {name} is {value!r}, expected {kind.__name__}")
@@ -81,7 +81,7 @@ class Saved:
         """The list `name`, one entry of that type a replica."""
         values = self.value(name, list)
         if len(values) != self.replicas or not all(isinstance(value, kind) for value in values):
-            raise DataError(f"{self.where}: {name} is not a list of {self.replicas} {kind.__name__}, one a replica")
+            raise DataError(f"{self.where}: {name} is not a list of {self.replicas} {kind.__name__}, one per replica")
         return values
 
 
@@ -91,7 +91,7 @@ def generators_state(generators: Sequence[np.random.Generator]) -> list[dict[str
 
 
 def restore_generators(generators: Sequence[np.random.Generator], saved: Saved, name: str) -> None:
-    """Set them to what was saved. Raises DataError where that is no state of a PCG64."""
+    """Restore the states of the generators. Raises DataError where they are not those of PCG64."""
     for generator, state in zip(generators, saved.each(name, dict), strict=True):
         inside = Saved(state, 1, f"{saved.where}: {name}")
         if inside.value("bit_generator", str) != type(generator.bit_generator).__name__:
@@ -101,15 +101,15 @@ def restore_generators(generators: Sequence[np.random.Generator], saved: Saved, 
         numbers = inside.part("state")
         numbers.value("state", int, 0, 2**128 - 1)
         if numbers.value("inc", int, 0, 2**128 - 1) % 2 == 0 or set(state["state"]) != {"state", "inc"}:
-            raise DataError(f"{saved.where}: {name} has an even increment, which no PCG64 has")
+            raise DataError(f"{saved.where}: {name} has an even increment, impossible for PCG64")
         generator.bit_generator.state = state
 
 
 def write_checkpoint(path: str | os.PathLike, about: dict[str, Any], state: State) -> None:
-    """Write a state, whole or not at all. about: plain data, what it is a state of.
+    """Write a state, whole or not at all. about: plain data that identifies the run and the shard.
 
-    Its owner alone may read it: the state of DP-SGD's noise is in it, and with that the noise could be taken away.
-    Raises DataError where that cannot be written.
+    Only its owner may read the file: it has the state of DP-SGD's noise, with which the noise could be removed.
+    Raises DataError where the file cannot be written.
     """
     arrays, values = _divided(state)
     with new_file(path, private=True) as file:
@@ -122,7 +122,7 @@ def write_checkpoint(path: str | os.PathLike, about: dict[str, Any], state: Stat
 
 
 def _divided(state: State) -> tuple[State, State]:
-    """The arrays of a state as they are written, and the plain values; dictionaries are in both."""
+    """The arrays of a state, packed for writing, and its plain values; nested dictionaries are in both."""
     arrays: State = {}
     plain: State = {}
     for name, value in state.items():
@@ -144,7 +144,7 @@ def _write(group: h5py.Group, arrays: State) -> None:
 
 
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
-    """about and the state, with sparse arrays as `Sparse`: memory is taken only for what lies in the file.
+    """about and the state, with sparse arrays as `Sparse`: memory is allocated only for what the file stores.
 
     Raises DataError, naming the file, where it is missing or damaged, VersionError where it is of another format.
     """
@@ -162,43 +162,43 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
         if content != _content(*texts, arrays):
             raise DataError(f"{path}: changed since it was written")
         if not isinstance(about, dict):
-            raise DataError(f"{path}: does not say what it is of")
+            raise DataError(f"{path}: does not name its run and shard")
         return about, _joined(arrays, plain)
     except DAMAGE as error:
-        raise DataError(f"{path}: no checkpoint of nanoprune ({first_line(error)})") from error
+        raise DataError(f"{path}: not a checkpoint of nanoprune ({first_line(error)})") from error
 
 
 def _arrays(parent: h5py.Group, name: str, path: str | os.PathLike, seen: list[int], depth: int = 0) -> State:
-    """The arrays of a group, and of the groups in it that are not arrays themselves."""
+    """The arrays of a group and of its subgroups; a `Sparse` array is a group too."""
     if not isinstance(parent.get(name, getlink=True), h5py.HardLink) or not isinstance(parent[name], h5py.Group):
-        raise DataError(f"{path}: {name} is no group")
+        raise DataError(f"{path}: {name} is not a group")
     group, found = parent[name], {}
     for key in group:
         seen[0] += 1
         if seen[0] > MAX_ITEMS or depth > MAX_DEPTH:
-            raise DataError(f"{path}: has more arrays than any checkpoint")
+            raise DataError(f"{path}: has too many arrays for a checkpoint")
         nested = group.get(key, getclass=True) is h5py.Group and "indptr" not in group[key]
         found[key] = _arrays(group, key, path, seen, depth + 1) if nested else read_array(group, key, path)
     return found
 
 
 def _joined(arrays: State, plain: Any) -> State:
-    """A state from its two halves: each name is in one of them, or a dictionary in both."""
+    """A state from its arrays and its plain values: each name is in one of them, or a dictionary in both."""
     if not isinstance(plain, dict):
-        raise DataError("the state is no dictionary")
+        raise DataError("the state is not a dictionary")
     state: State = dict(plain)
     for name, value in arrays.items():
         if isinstance(value, dict) and isinstance(plain.get(name), dict):
             state[name] = _joined(value, plain[name])
         elif isinstance(value, dict) or name in plain:
-            raise DataError(f"{name} is of two kinds")
+            raise DataError(f"{name} is both an array and a plain value")
         else:
             state[name] = value
     return state
 
 
 def _content(about: str, values: str, arrays: State) -> str:
-    """SHA-256 over what the file says and over the names, types, shapes and values of all arrays."""
+    """SHA-256 over the texts of the file and over the names, types, shapes and values of all arrays."""
     digest = hashlib.sha256(f"{FORMAT}\n{about}\n{values}\n".encode())
 
     def add(name: str, value: Any) -> None:
@@ -217,36 +217,36 @@ def _content(about: str, values: str, arrays: State) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
-    """Where the shards of one experiment keep theirs. identity: plain data, everything that its results depend on."""
+    """The checkpoints of an experiment's shards. identity: plain data, everything that its results depend on."""
 
     folder: pathlib.Path
     identity: dict[str, Any]
     every: float = EVERY
 
     def slot(self, method: str, shard: slice, made: Any) -> Slot:
-        """Of the replicas `shard` of a method. made: plain data, how they are made."""
+        """The slot for the replicas `shard` of a method. made: plain data, how they are trained."""
         about = {"run": self.identity, "method": method, "shard": [shard.start, shard.stop], "made": made}
         return Slot(self.folder, f"{method}-{shard.start}-{shard.stop}", about, self.every)
 
 
 class Slot:
-    """The checkpoints of one shard: FOLDER/NAME.h5, and beside it NAME.before.h5, the one before.
+    """The checkpoints of one shard: FOLDER/NAME.h5, and the previous one in NAME.before.h5.
 
-    about: what it is a shard of; a checkpoint of anything else is refused. beside: what every state has besides.
+    about: identifies the run and the shard; other checkpoints are refused. beside: values added to every state.
     """
 
     def __init__(self, folder: pathlib.Path, name: str, about: dict[str, Any], every: float = EVERY) -> None:
         self.path, self.before = folder / f"{name}.h5", folder / f"{name}.before.h5"
         self.about, self.every = json.loads(json.dumps(about)), every
         self.beside: State = {}
-        self.written = time.monotonic()  # which no change of the clock reaches
+        self.written = time.monotonic()  # unaffected by changes of the clock
 
     def part(self, name: str) -> Slot:
-        """A slot beside this one, for a training inside of this one."""
+        """A slot for a nested training."""
         return Slot(self.path.parent, f"{self.path.stem}-{name}", self.about | {"part": name}, self.every)
 
     def saved(self, replicas: int) -> Saved | None:
-        """The last state, to be taken back by so many replicas; None where there is none."""
+        """The last state, for `replicas` replicas; None if there is none."""
         state = self.load()
         return None if state is None else Saved(state, replicas, str(self.path))
 
@@ -255,7 +255,7 @@ class Slot:
         return time.monotonic() - self.written >= self.every
 
     def save(self, state: State) -> None:
-        """Write a checkpoint; the last one becomes the one before."""
+        """Write a checkpoint; the last one becomes the previous one."""
         fresh = self.path.with_suffix(".new.h5")
         if not self.path.exists():
             for path in (self.path, self.before, fresh):
@@ -268,9 +268,9 @@ class Slot:
         self.written = time.monotonic()
 
     def load(self) -> State | None:
-        """The last state, None where there is none. A damaged one is told of, and the one before is read.
+        """The last state, None if there is none. If it is damaged, a warning is printed and the previous one is read.
 
-        Raises DataError where one is of another shard or version.
+        Raises DataError where a checkpoint is of another shard or version.
         """
         for path in filter(pathlib.Path.exists, (self.path, self.before)):
             try:
@@ -278,7 +278,7 @@ class Slot:
             except VersionError:
                 raise
             except DataError as error:
-                warn(f"{error}; going on from the one before it, if there is one")
+                warn(f"{error}; the previous checkpoint is used, if there is one")
                 continue
             if about != self.about:
                 raise DataError(f"{path}: of another run or shard: {differences(about, self.about)}; delete it")
@@ -287,12 +287,12 @@ class Slot:
 
 
 def warn(message: str) -> None:
-    """One line on standard error, of what the user must know while the work goes on."""
+    """Print a warning on standard error, in one line."""
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def differences(was: Any, now: Any) -> str:
-    """What two pieces of plain data differ in, in words: "" where in nothing, else at most MOST_WORDS characters."""
+    """The differences between two pieces of plain data, in at most MOST_WORDS characters; "" where they are equal."""
     text = ", ".join(_differences(was, now, ""))
     return text if len(text) <= MOST_WORDS else text[: MOST_WORDS - 3] + "..."
 

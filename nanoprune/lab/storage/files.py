@@ -1,7 +1,7 @@
 """Files appear whole or not at all: written under a temporary name in the same folder, flushed to disk, renamed.
 
-The temporary name is one that nobody else gives, and its file is locked while it is written. So what a killed process
-left is told from what another one is writing, and nothing of a user's is ever removed.
+Temporary names have a reserved pattern, and the file is locked while it is written. So files that a killed process
+left are distinguished from files that are being written, and no file of a user is ever removed.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ except ImportError:  # Windows has no such lock
     fcntl = None
 
 TEMPORARY = re.compile(r"\.nanoprune-[0-9a-f]{16}(\.[A-Za-z0-9]{1,12})?")
-NAME_MAX = 255  # bytes of a file's name, where the file system does not say
+NAME_MAX = 255  # bytes of a file's name, where the file system does not give its limit
 KINDS = {
     stat.S_ISDIR: "a folder",
     stat.S_ISFIFO: "a pipe",
@@ -36,7 +36,7 @@ KINDS = {
 
 
 def check_writable(folder: str | os.PathLike) -> None:
-    """Make the folder if need be and try to write there, before hours of work; remove what killed runs left in it.
+    """Make the folder if necessary and test that it is writable, before hours of work; remove leftovers of killed runs.
 
     Raises DataError, naming the folder, where it cannot be written to.
     """
@@ -51,12 +51,12 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 
 def check_output(path: str | os.PathLike, other_kinds: Mapping[str, str] | None = None) -> None:
-    """Refuse, before the work, an output that could not be written or read after it. Its folder is made if need be.
+    """Refuse, before the work, an output that could not be written or read after it. Its folder is made if necessary.
 
-    other_kinds: suffixes, in lower case, under which the file would be read as something else, and as what, such as
+    other_kinds: suffixes, in lower case, with which the file would be read as another kind, such as
     {".csv": "predictions"}. Raises ArgumentError where `path` has such a suffix, is a folder, a device, a pipe or a
-    socket, is a link without an end, or has a longer name than the file system takes; DataError where its folder cannot
-    be written to.
+    socket, is a cycle of links, or has a longer name than the file system allows; DataError where its folder cannot be
+    written to.
     """
     shown = printable(path, 400)
     suffix = pathlib.Path(path).suffix.lower()
@@ -69,35 +69,35 @@ def check_output(path: str | os.PathLike, other_kinds: Mapping[str, str] | None 
     except (AttributeError, OSError, ValueError):
         longest = NAME_MAX
     if len(os.fsencode(target.name)) > longest:
-        raise ArgumentError(f"{shown}: names of files have at most {longest} bytes there; give a shorter one")
+        raise ArgumentError(f"{shown}: file names have at most {longest} bytes there; give a shorter one")
 
 
 def output_target(path: str | os.PathLike) -> pathlib.Path:
     """The file that a write to `path` makes or replaces: where `path` is a symbolic link, the one that it points to.
 
-    Raises ArgumentError where that is there and no regular file, or a chain of links never ends.
+    Raises ArgumentError where that exists and is not a regular file, or the links form a cycle.
     """
     target, shown = pathlib.Path(os.path.realpath(path)), printable(path, 400)
     try:
         mode = os.lstat(target).st_mode
-    except OSError:  # not there, or not to be looked at: writing says why
+    except OSError:  # missing or inaccessible: writing reports the reason
         return target
     if stat.S_ISLNK(mode):
         raise ArgumentError(f"{shown}: is a symbolic link to itself; name a file")
     if not stat.S_ISREG(mode):
-        kind = next((words for check, words in KINDS.items() if check(mode)), "no regular file")
+        kind = next((words for check, words in KINDS.items() if check(mode)), "a special file")
         raise ArgumentError(f"{shown}: is {kind}, which is not replaced; name a file")
     return target
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike, private: bool = False) -> Iterator[pathlib.Path]:
-    """Yield a temporary path beside `path`; rename it to `path` if the block ends well, remove it if it does not.
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, remove it otherwise.
 
-    Where `path` is a symbolic link, the file that it points to is replaced and the link stays. A file that was there
-    keeps its permissions and, where that is allowed, its owner.
+    Where `path` is a symbolic link, the file that it points to is replaced and the link stays. A replaced file keeps
+    its permissions and, where that is allowed, its owner.
 
-    private: its owner alone may read it; else a new file has the usual permissions, by the umask.
+    private: only its owner may read it; otherwise a new file has the usual permissions, by the umask.
     Raises DataError, naming `path`, where the folder cannot be made or written to; ArgumentError as `output_target`.
     """
     target = output_target(path)
@@ -111,19 +111,17 @@ def atomic_path(path: str | os.PathLike, private: bool = False) -> Iterator[path
             if before and not private:
                 _inherit(handle[0], before)
             os.fsync(handle[0])
-            if os.name != "posix":  # Windows renames no open file
+            if os.name != "posix":  # Windows cannot rename an open file
                 _close(handle)
             os.replace(temporary, target)
             flush_folder(target.parent)
         except OSError as error:
             reason = error.strerror or printable(error)
-            raise DataError(
-                f"{printable(path, 400)}: cannot be written ({reason}); name a place that can be"
-            ) from error
+            raise DataError(f"{printable(path, 400)}: cannot be written ({reason}); name another place") from error
 
 
 def _temporary(target: pathlib.Path, mode: int) -> tuple[pathlib.Path, list[int]]:
-    """A new, locked, empty file beside `target` with the same suffix, by which writers know the format; its handle."""
+    """A new, locked, empty file beside `target`, with the same suffix (it decides on the format), and its handle."""
     suffix = target.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,12}", target.suffix) else ""
     temporary = target.with_name(f".nanoprune-{secrets.token_hex(8)}{suffix}")
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), mode)
@@ -133,7 +131,7 @@ def _temporary(target: pathlib.Path, mode: int) -> tuple[pathlib.Path, list[int]
 
 
 def _discard(temporary: pathlib.Path, handle: list[int]) -> None:
-    """Close the file, and remove it where it was not renamed."""
+    """Close the file, and remove it if it was not renamed."""
     _close(handle)
     temporary.unlink(missing_ok=True)
 
@@ -153,7 +151,7 @@ def _inherit(handle: int, before: os.stat_result) -> None:
 
 
 def lock(handle: int) -> None:
-    """Lock an open file for as long as it is open. BlockingIOError where another process has it locked, another OSError
+    """Lock an open file until it is closed. Raises BlockingIOError where another process has locked it, another OSError
     where the system or the file system has no locks."""
     if fcntl is None:
         raise OSError("no locks")
@@ -161,8 +159,8 @@ def lock(handle: int) -> None:
 
 
 def flush_folder(folder: str | os.PathLike) -> None:
-    """Flush the names in a folder to disk: without it a renamed file may be gone, or the old one, when power fails."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    """Flush the names in a folder to disk: without it a renamed file may be lost in a power failure."""
+    if os.name == "posix":  # other systems cannot open a folder
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -171,9 +169,9 @@ def flush_folder(folder: str | os.PathLike) -> None:
 
 
 def remove_temporaries(folder: str | os.PathLike) -> None:
-    """Remove what `atomic_path` left half-written in a folder when its process was killed, and nothing else.
+    """Remove the half-written files that `atomic_path` left in a folder when its process was killed, and nothing else.
 
-    Known by their names, which nobody else gives, and by the lock that their process no longer holds.
+    They are recognised by the pattern of their names, and by the lock that no process holds.
     """
     if fcntl is None:
         return  # os.O_NOFOLLOW is missing too
@@ -190,14 +188,14 @@ def remove_temporaries(folder: str | os.PathLike) -> None:
 
 
 def open_regular(path: str | os.PathLike) -> IO[bytes]:
-    """A regular file, open for reading bytes: never a pipe, which could keep us waiting, nor a device without an end.
+    """A regular file, open for reading bytes: never a pipe, which could block, nor an endless device.
 
-    Raises what `open` raises, DataError, naming the file, where it is another kind of file.
+    Raises the errors of `open`, and DataError, naming the file, where it is not a regular file.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise DataError(f"{printable(path, 400)}: cannot be read, it is no regular file; name one")
+            raise DataError(f"{printable(path, 400)}: cannot be read, it is not a regular file; name one")
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
@@ -214,6 +212,6 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 
 def write_json(value: Any, path: str | os.PathLike) -> None:
-    """Write plain data as JSON, whole or not at all. Raises DataError, naming `path`, where that cannot be written."""
+    """Write plain data as JSON, whole or not at all. Raises DataError, naming `path`, where it cannot be written."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Arrays in HDF5 files, dense or without their zeros. docs/formats.md has the form, `bounded.py` its limits."""
+"""Arrays in HDF5 files, dense or sparse. docs/formats.md describes the format, `bounded.py` has the limits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from nanoprune.errors import DataError
 from nanoprune.lab.storage.bounded import REMEDY, own_item, stored_array
 from nanoprune.lab.storage.files import atomic_path
 
-COLUMNS = 1 << 16  # of a sparse array's rows: their indices are two bytes
+COLUMNS = 1 << 16  # columns of a sparse array, so that column indices take two bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sparse:
-    """An array of `shape` as its entries that are not zero, in rows of `columns` entries of the flat array (CSR).
+    """An array of `shape` as its nonzero entries, in rows of `columns` entries of the flat array (CSR).
 
-    indptr (rows + 1,): entries indptr[i]:indptr[i + 1] are of row i; it is never packed in a file, so that a file has
-    at least 8 bytes for each 65,536 entries that it asks for. indices (n,): their columns, ascending in a row.
+    indptr (rows + 1,): entries indptr[i]:indptr[i + 1] belong to row i; it is never compressed, so that a file has at
+    least 8 bytes for each 65,536 entries that it declares. indices (n,): their columns, ascending in a row.
     values (n,); None for a bool array, where all of them are True.
     """
 
@@ -41,9 +41,9 @@ class Sparse:
         return {name: array for name, array in arrays.items() if array is not None}
 
     def dense(self) -> np.ndarray:
-        """The array itself. Memory of its whole size is taken here: compare `shape` with what is expected first.
+        """The dense array. It allocates the whole size: compare `shape` with what is expected first.
 
-        Raises ValueError where the indices are none of such an array.
+        Raises ValueError where the indices are not valid for this shape.
         """
         size = int(np.prod(self.shape, dtype=object))
         counts = np.diff(self.indptr)
@@ -61,7 +61,7 @@ class Sparse:
 
 
 def sparse(array: np.ndarray) -> Sparse:
-    """The entries of `array` whose bits are not all zero: -0.0 is kept, so that it comes back with its sign."""
+    """The entries of `array` whose bits are not all zero: -0.0 is kept, with its sign."""
     flat = np.ascontiguousarray(array).ravel()
     places = np.flatnonzero(flat.view(f"u{flat.itemsize}"))  # (n,)
     columns = max(1, min(COLUMNS, flat.size))
@@ -73,10 +73,10 @@ def sparse(array: np.ndarray) -> Sparse:
 
 @contextlib.contextmanager
 def new_file(path: str | os.PathLike, private: bool = False) -> Iterator[h5py.File]:
-    """An HDF5 file to write to, which appears whole or not at all (`atomic_path`, which says what `private` is).
+    """An HDF5 file to write to, which appears whole or not at all. private: see `atomic_path`.
 
-    It is made in memory and written at its end: where HDF5 itself cannot write, on a full disk, it can neither close
-    the file nor say so, and by Python's files it ends in a crash (h5py 3.10) or a SystemError (Python 3.13).
+    It is made in memory and written at the end. On a full disk HDF5 itself can neither close the file nor report the
+    error, and through Python's file objects it crashes (h5py 3.10) or raises SystemError (Python 3.13).
     """
     whole = io.BytesIO()
     with atomic_path(path, private) as temporary:
@@ -102,21 +102,21 @@ def write_array(group: h5py.Group, name: str, array: np.ndarray | Sparse, **filt
         return
     inside = group.create_group(name)
     inside.attrs["shape"], inside.attrs["columns"] = np.array(array.shape, np.int64), array.columns
-    inside.create_dataset("indptr", data=array.indptr)  # not packed: 8 bytes in the file for each row
+    inside.create_dataset("indptr", data=array.indptr)  # not compressed: 8 bytes in the file per row
     for part, values in list(array.parts().items())[1:]:
         write_array(inside, part, values, **filters)
 
 
 def write_text(group: h5py.Group, name: str, text: str) -> None:
-    """Write `text`, which is not empty, as a dataset of one text of its length, in UTF-8; `stored_text` reads it."""
+    """Write `text`, which is not empty, as one UTF-8 string of fixed length; `stored_text` reads it."""
     group.create_dataset(name, data=np.bytes_(text.encode("utf-8")))
 
 
 def read_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: str = REMEDY) -> np.ndarray | Sparse:
-    """What `write_array` wrote: an array, or a `Sparse` whose own arrays alone have been read.
+    """The array that `write_array` wrote, or a `Sparse`, which is not expanded.
 
-    Memory is taken only for what lies in the file (`stored_array`). Raises DataError, naming `path`, where there is no
-    such array or the file does not hold what it promises.
+    Memory is allocated only for stored values (`stored_array`). Raises DataError, naming `path`, where the array is
+    missing or the file stores less than it declares.
     """
     what, item = f"{path}: {name}", own_item(group, name, path, remedy)
     if not isinstance(item, h5py.Group):
@@ -127,7 +127,7 @@ def read_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: st
     names = ["indptr", "indices", *(["values"] if "values" in item else [])]
     stored = {part: stored_array(item, part, path, remedy) for part in names}
     if any(array.ndim != 1 for array in stored.values()) or stored["indptr"].chunks or not len(stored["indptr"]):
-        raise DataError(f"{what} is no sparse array: its parts have one axis, and indptr is in one piece; {remedy}")
+        raise DataError(f"{what} is not a sparse array: its parts must have one axis, indptr no chunks; {remedy}")
     indptr, indices, values = (stored[part][()] if part in stored else None for part in ("indptr", "indices", "values"))
     if indptr.dtype != np.int64 or indices.dtype.kind != "u" or (values is not None and len(values) != len(indices)):
         raise DataError(f"{what} has {indptr.dtype} pointers and {len(indices)} {indices.dtype} indices; {remedy}")
@@ -136,7 +136,7 @@ def read_array(group: h5py.Group, name: str, path: str | os.PathLike, remedy: st
 
 
 def _small_attribute(item: h5py.Group, name: str, what: str, remedy: str) -> np.ndarray:
-    """An attribute of at most eight int64. Raises DataError where it is none."""
+    """An attribute of at most eight int64. Raises DataError on any other."""
     about = item.attrs.get_id(name) if name in item.attrs else None
     if about is None or about.dtype != np.int64 or about.shape is None or len(about.shape) > 1 or sum(about.shape) > 8:
         raise DataError(f"{what}: attribute {name} is not of at most eight integers; {remedy}")
@@ -144,7 +144,7 @@ def _small_attribute(item: h5py.Group, name: str, what: str, remedy: str) -> np.
 
 
 def dense(array: np.ndarray | Sparse, shape: tuple[int, ...], dtype: Any, what: str) -> np.ndarray:
-    """The array itself, if it is of that shape and type. Raises DataError, naming `what`, if it is not."""
+    """The dense array, if it has that shape and type. Raises DataError, naming `what`, otherwise."""
     if array.shape != shape or array.dtype != dtype:
         raise DataError(f"{what} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
     try:

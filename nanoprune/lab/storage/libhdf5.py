@@ -1,6 +1,6 @@
-"""What damaged HDF5 files make libhdf5 do, and how that is known before it opens them. `make fuzz` found it.
+"""Checks for damaged HDF5 files that make libhdf5 hang or crash, made before it opens them. `make fuzz` found them.
 
-Both checks read the bytes of the file themselves, and look for nothing but the two structures of which they speak.
+Both checks read the bytes of the file themselves, and each searches for one structure only.
 """
 
 from __future__ import annotations
@@ -15,32 +15,33 @@ from nanoprune.errors import DataError
 START = b"\x89HDF\r\n\x1a\n"  # how an HDF5 file starts
 HEAP = b"GCOL\1"  # how a global heap starts
 NAMES = b"HEAP\0"  # how the heap of a group's names starts
-LISTED = 1_000_000  # such heaps, and places of free space in them, of a file
-SCANNED = 1 << 30  # bytes of the largest file that is looked through
-BLOCK = 1 << 22  # bytes that are looked at together
+LISTED = 1_000_000  # the most such heaps, and entries of their free lists, in a file
+SCANNED = 1 << 30  # bytes of the largest file that is searched
+BLOCK = 1 << 22  # bytes that are searched at a time
 
 
-def look_through(path: str | os.PathLike, remedy: str) -> None:
-    """DataError where the bytes of an HDF5 file hold what libhdf5 must not come to. Files above SCANNED are not looked
-    through: 190 GB of packed ImageNet would take minutes."""
-    if not os.path.isfile(path) or not 0 < (size := os.path.getsize(path)) <= SCANNED:  # one to be made is not there
+def check_structure(path: str | os.PathLike, remedy: str) -> None:
+    """Raises DataError where an HDF5 file has a structure that libhdf5 must not read. Files above SCANNED are not
+    searched: 190 GB of packed ImageNet would take minutes."""
+    if not os.path.isfile(path) or not 0 < (size := os.path.getsize(path)) <= SCANNED:  # a new file does not exist yet
         return
     with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        places = [0, *(1 << n for n in range(9, size.bit_length()))]  # where libhdf5 looks for a file's start
+        places = [0, *(1 << n for n in range(9, size.bit_length()))]  # where libhdf5 searches for a file's start
         base = next((place for place in places if data[place : place + 8] == START), None)
         if base is None:
             return
         endless, heaps = _endless(data, base), data.find(HEAP) >= 0
     if endless or (heaps and _virtual(np.memmap(path, np.uint8, "r"), base)):
-        what = "a list of free space without an end" if endless else "an array that is made of parts of others"
+        what = "an endless free list" if endless else "a virtual dataset, made of parts of others"
         raise DataError(f"{path}: has {what}; {remedy}")
 
 
 def _endless(data: mmap.mmap, base: int) -> bool:
-    """Whether the list of free space of a group's heap of names comes back to itself: libhdf5 follows it until memory
-    ends. A heap is NAMES, and from its eighth byte on the size of its data, the place of the first free space in them
-    (1: none) and of themselves in the file; free space begins with the place of the next one (HDF5 File Format
-    Specification, III.D). More than LISTED heaps and places in all count as endless.
+    """Whether the free list of a group's local heap is cyclic: libhdf5 follows it until memory is exhausted.
+
+    A heap starts with NAMES. From its eighth byte on it has the size of its data, the offset of the first free block in
+    them (1: none), and the address of the data; a free block starts with the offset of the next one (HDF5 File Format
+    Specification, III.D). More than LISTED heaps and blocks in all count as endless.
     """
     left, start = LISTED, data.find(NAMES)
     while start >= 0:
@@ -59,15 +60,15 @@ def _endless(data: mmap.mmap, base: int) -> bool:
 
 
 def _virtual(data: np.ndarray, base: int) -> bool:
-    """Whether an array of the file (size,) uint8 is virtual, made of parts of others. Opening one alone can keep
-    libhdf5 busy for ever (HDFGroup/hdf5 issue 1707) or crash it.
+    """Whether the file (size,) uint8 has a virtual dataset. Opening one can make libhdf5 hang (HDFGroup/hdf5 issue
+    1707) or crash.
 
-    Its layout is a version, from 4 on, the class 3, and the place of a global heap, in eight bytes from the file's base
-    (HDF5 File Format Specification, IV.A.2.i); a heap starts with HEAP, or libhdf5 refuses it.
+    Its layout is a version, from 4 on, the class 3, and the address of a global heap, in eight bytes from the file's
+    base (HDF5 File Format Specification, IV.A.2.i); a heap starts with HEAP, or libhdf5 refuses it.
     """
     for start in range(0, len(data), BLOCK):
         part = data[start : start + BLOCK + 9]
-        layouts = np.flatnonzero((part[:-9] >= 4) & (part[1:-8] == 3))  # (n,) where one could be
+        layouts = np.flatnonzero((part[:-9] >= 4) & (part[1:-8] == 3))  # (n,) candidates
         heaps = part[layouts[:, None] + np.arange(2, 10)].view("<u8")[:, 0] + np.uint64(base)  # (n,)
         heaps = heaps[heaps <= len(data) - len(HEAP)].astype(np.int64)
         if (data[heaps[:, None] + np.arange(len(HEAP))] == np.frombuffer(HEAP, np.uint8)).all(1).any():

@@ -1,4 +1,4 @@
-"""A list of the files that a run makes in a folder, so that cleaning up removes those and nothing of anybody else's."""
+"""A list of the files that a run makes in a folder, so that cleaning up removes only these."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nanoprune.errors import DataError
 from nanoprune.lab.storage.files import remove_temporaries
 
 LIST = "files.txt"
-MOST_BYTES = 10_000_000  # of the list: some hundred thousand names
+MOST_BYTES = 10_000_000  # largest list: some hundred thousand names
 NAME = re.compile(r"[^/\\\0\n]{1,255}")
 
 
 def note(path: pathlib.Path) -> None:
-    """Add a file to the list of its folder, before it is made. Several processes may do so at a time."""
+    """Add a file to the list of its folder, before it is made. Several processes may do so at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path.parent / LIST, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
@@ -26,7 +26,7 @@ def note(path: pathlib.Path) -> None:
 
 
 def noted(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files on the list of a folder, each once; none where there is no list."""
+    """The files on the list of a folder, each once; none if there is no list."""
     path = folder / LIST
     if not path.is_file() or path.stat().st_size > MOST_BYTES:
         return []
@@ -35,22 +35,22 @@ def noted(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def remove_noted(folder: pathlib.Path) -> None:
-    """Remove the files on the list and the list itself, and the folder where it is empty then.
+    """Remove the files on the list, the list itself, and the folder if it is then empty.
 
-    Raises DataError where one of them is still there afterwards: among them is what DP-SGD's noise is drawn from.
+    Raises DataError where one of them still exists afterwards: they include the generators of DP-SGD's noise.
     """
     if not folder.is_dir():
         return
     remove_temporaries(folder)
     for path in [*noted(folder), folder / LIST]:
         remove(path)
-    with contextlib.suppress(OSError):  # somebody else's files are in it, or it is a symbolic link
+    with contextlib.suppress(OSError):  # it has other files, or is a symbolic link
         folder.rmdir()
 
 
 def remove(path: pathlib.Path) -> None:
-    """Remove a file, or the symbolic link of that name. Raises DataError where it stays."""
-    reason = "it is there again"
+    """Remove a file, or the symbolic link of that name. Raises DataError where it still exists afterwards."""
+    reason = "it exists again"
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -60,7 +60,7 @@ def remove(path: pathlib.Path) -> None:
 
 
 def occupied(path: str | os.PathLike) -> bool:
-    """Whether there is something at `path` that a write would lose: not in an empty file or one that holds {} or [].
+    """Whether a write to `path` would lose content. A missing or empty file, or one that holds {} or [], has none.
 
     Such a file is often made first to set its permissions.
     """

@@ -1,4 +1,4 @@
-"""The certificate: every formula of the package against an oracle that shares no code with it."""
+"""The certificate: every formula of the package is checked against an oracle that shares no code with it."""
 
 from nanoprune.lab.verify.certificate import Check, run
 

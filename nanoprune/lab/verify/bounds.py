@@ -1,4 +1,4 @@
-"""The checks of intervals and bounds where they have a closed form."""
+"""Checks of intervals and bounds against closed forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def log_odds(q: float) -> float:
 
 
 def separated_epsilon() -> Pair:
-    """6 members above 6 others: one number of guesses on two sides, all right, q^6 = alpha / 2."""
+    """6 members score above 6 non-members: one number of guesses for two sides, all right, so q^6 = alpha / 2."""
     return epsilon_lower_bound(np.arange(6) + 9.0, np.arange(6.0), ALPHA), log_odds((ALPHA / 2) ** (1 / 6))
 
 
@@ -46,7 +46,7 @@ def gaussian_at_zero() -> Pair:
 
 
 def many_models() -> Pair:
-    """50 models that trained on the record are named and 50 others not: the error is at most 1 - (alpha / 2)^(1/50)."""
+    """50 models with the record and 50 without, all classified right: the error is at most 1 - (alpha / 2)^(1/50)."""
     wrong = 1 - (ALPHA / 2) ** (1 / 50)
     deltas = (0.0, 0.1)
     ours = [epsilon_of_runs(50, 50, 0, 50, ALPHA, delta) for delta in deltas]
@@ -54,15 +54,15 @@ def many_models() -> Pair:
 
 
 def perfect_decisions() -> Pair:
-    """All of n members and m others right: 1 - sqrt(sum over sides of ((1 - (alpha / 2)^(1/N)) / 2)^2)."""
+    """All of n members and m non-members right: 1 - sqrt(sum over sides of ((1 - (alpha / 2)^(1/N)) / 2)^2)."""
     n, m = 12, 30
     ours = balanced_accuracy_interval(np.ones(n, bool), np.zeros(m, bool), ALPHA)["low"]
     return ours, 1 - math.hypot(*((1 - (ALPHA / 2) ** (1 / N)) / 2 for N in (n, m)))
 
 
 def scores_that_tie() -> Pair:
-    """One score for all: each side's lower limit is that of one success in two trials, 1 - sqrt(1 - alpha / 2)."""
-    alpha = 0.9  # at a small alpha so few records exclude nothing
+    """All scores equal: each side's lower limit is that of one success in two trials, 1 - sqrt(1 - alpha / 2)."""
+    alpha = 0.9  # at a small alpha these few records exclude nothing
     distance = math.sqrt(2) * (0.5 - (1 - math.sqrt(1 - alpha / 2)))
     ours = auc_interval(np.zeros(2), np.zeros(2), alpha)
     return [ours["low"], ours["high"]], [max(0.0, 0.5 - distance), min(1.0, 0.5 + distance)]

@@ -1,4 +1,4 @@
-"""The list of checks: each compares what the package computes with an oracle that gets there another way."""
+"""The list of checks: each compares a result of the package with an oracle that computes it in another way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nanoprune.attack.threshold import Thresholds
 from nanoprune.backend import to_device, to_host
 from nanoprune.defend import MinMax
 from nanoprune.lab.layers import BatchNorm
-from nanoprune.lab.verify import bounds, layers, reference
+from nanoprune.lab.verify import bounds, layers, reference, theory
 from nanoprune.lab.verify.gradient import apart, difference, direction, gradients, network, normal
 from nanoprune.lab.verify.layers import Pair, R, networks, rng
 from nanoprune.lab.zoo.erk import erk
@@ -30,10 +30,10 @@ DTYPES = ((np.float64, EXACT), (np.float32, SINGLE))
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One comparison. Of arrays, `ours` and `oracle` are the Euclidean norms, and `error` is the largest deviation.
+    """One comparison. For arrays, `ours` and `oracle` are the Euclidean norms, and `error` is the largest deviation.
 
-    error is relative to the largest magnitude of the oracle, and absolute where that is 0. A check that could not be
-    made has failed: `ours` then says what was raised.
+    error is relative to the largest magnitude of the oracle, and absolute where that is 0. A check that raises has
+    failed: `ours` is then the exception.
     """
 
     name: str
@@ -53,16 +53,16 @@ class Check:
 
 
 def run() -> Iterator[Check]:
-    """Make all checks, in order, and yield each as soon as it is made. A check that raises has failed."""
+    """Run all checks, in order, and yield each as soon as it is done. A check that raises has failed."""
     for name, tolerance, pair in checks():
         try:
             yield compare(name, tolerance, *pair())
-        except Exception as error:  # whatever breaks is a finding for the auditor, and the other checks go on
+        except Exception as error:  # any exception is a finding for the auditor, and the other checks continue
             yield Check(name, f"{type(error).__name__}: {error}", "not reached", float("nan"), tolerance, False)
 
 
 def compare(name: str, tolerance: float, ours: Any, oracle: Any) -> Check:
-    """The check that two numbers or two arrays of one shape agree; a NaN on either side disagrees."""
+    """The check that two numbers or two arrays of one shape are equal within the tolerance; NaN never is."""
     ours, oracle = np.asarray(ours, np.float64), np.asarray(oracle, np.float64)
     if ours.shape != oracle.shape:
         return Check(name, f"shape {ours.shape}", f"shape {oracle.shape}", float("inf"), tolerance, False)
@@ -99,7 +99,7 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     yield "projection over all layers, all supports", 0.0, lambda: budget_projection("global", [12])
     for scheme in ("filter", "channel", "column", "block:2", "block:3", "2:4", "2:3"):
         yield f"projection of {scheme} with ties, all supports", 0.0, lambda s=scheme: scheme_projection(s)
-    yield "ratios dealt out by ERK, bisection", EXACT, erk_ratios
+    yield "ratios allocated by ERK, bisection", EXACT, erk_ratios
     yield "ADMM, min 1/2||W - A||^2, all weights kept, W = A", 1e-9, admm_nearest
     yield "ADMM, least squares, all weights kept, LAPACK", 1e-9, admm_least_squares
     yield "ADMM, orthonormal least squares, 3 of 8, all supports", 1e-9, admm_sparse
@@ -108,7 +108,7 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     yield "ROC with ties, counted", EXACT, roc
     yield "TPR at FPR of 1% to 20% with ties, counted", EXACT, tpr_at_fpr
     yield "balanced accuracy, counted", EXACT, balanced_accuracy
-    yield "best threshold with ties, everything tried", EXACT, best_threshold
+    yield "best threshold with ties, all thresholds", EXACT, best_threshold
     yield "modified entropy, the formula in a loop", EXACT, modified_entropy
     yield "interval of decisions that are all right, closed form", EXACT, bounds.perfect_decisions
     yield "interval of an AUC, all scores tied, closed form", EXACT, bounds.scores_that_tie
@@ -117,6 +117,14 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     yield "Gaussian bound of one guess, closed form", 1e-8, bounds.gaussian_one_guess
     yield "delta of the Gaussian mechanism at epsilon 0, erf", EXACT, bounds.gaussian_at_zero
     yield "epsilon bound of many models, all right, closed form", 1e-9, bounds.many_models
+    yield "ADMM in the order Z, W, U, short of the descent lemma", EXACT, theory.admm_descent
+    yield "ADMM at rest, rho U, the negative gradient", 1e-9, theory.admm_dual
+    yield "ADMM at rest, fixed points of hard thresholding, all", 1e-9, theory.admm_fixed_points
+    yield "advantage of a uniform threshold on the loss, gap / B", EXACT, theory.yeom
+    yield "advantage within (epsilon, delta), linear programme", 1e-9, theory.dp_bound
+    yield "advantage on randomised response, all rules", EXACT, theory.dp_randomised_response
+    yield "advantage on models of one bit, above the bound", EXACT, theory.compression
+    yield "log odds in a Gibbs posterior, threshold on the loss", 1e-9, theory.gibbs
 
 
 # Gradients
@@ -128,7 +136,7 @@ def gradient(body: Layer, input_shape: tuple[int, ...], N: int) -> dict[str, Pai
 
 
 def evaluation_gradient() -> dict[str, Pair]:
-    """Of BatchNorm with running statistics that are neither 0 nor 1."""
+    """The gradient of BatchNorm with running statistics that are neither 0 nor 1."""
     generator, shape = rng(), (7, 2, 6)
     net = network(BatchNorm(2), shape, generator)
     net.state[...] = to_device(generator.uniform(0.5, 2, net.state.shape))
@@ -153,7 +161,7 @@ def log_loss_gradient() -> Pair:
 
 
 def gain_gradient() -> Pair:
-    """Of 1/2 mean log h(softmax(logits), y) as `MinMax` states it, with an attack network in float64."""
+    """The gradient of 1/2 mean log h(softmax(logits), y) in `MinMax`, with an attack network in float64."""
     generator, classes, N = rng(), 5, 6
     members = np.zeros((R, 2), int)
     game = MinMax(Records(np.zeros((1, 1)), np.zeros(1, int)), classes, members, members, [generator] * R)
@@ -169,7 +177,7 @@ def gain_gradient() -> Pair:
 
 
 def penalty_gradient() -> Pair:
-    """Of rho/2 ||W - Z + U||^2, after one iteration and a step, so that neither W - Z nor U is zero."""
+    """The gradient of rho/2 ||W - Z + U||^2, after one iteration and a step, so that neither W - Z nor U is zero."""
     generator = rng()
     net = network(Dense(4, 3), (4,), generator)
     admm = ADMM(net, Budget(net, 0.4), ADMMSettings(rho=0.7))
@@ -240,7 +248,7 @@ def scheme_projection(scheme: str) -> Pair:
 
 
 def erk_ratios() -> Pair:
-    """Of two convolutions and two dense layers, for a tenth of all weights, and for half, where some keep all."""
+    """Two convolutions and two dense layers, for a tenth of all weights, and for half, where some layers keep all."""
     sizes = [(3, 8, 3), (8, 16, 1), (40, 30, 0), (30, 4, 0)]
     weights = [(Conv2D(i, o, k) if k else Dense(i, o)).W for i, o, k in sizes]
     return [erk(weights, keep) for keep in (0.1, 0.5)], [reference.erk(sizes, keep) for keep in (0.1, 0.5)]
@@ -275,7 +283,7 @@ def least_squares_problem() -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def sparse_problem() -> tuple[np.ndarray, np.ndarray, float]:
-    """Orthonormal columns, for which the projection of A^T b is the solution and ADMM at rho = 1 has no other rest."""
+    """Orthonormal columns: the projection of A^T b is the solution and the only fixed point of ADMM at rho = 1."""
     A, b, _ = least_squares_problem()
     return np.linalg.qr(A)[0], b, 3 / 8
 
@@ -320,7 +328,7 @@ def roc() -> Pair:
 
 
 def tpr_at_fpr() -> Pair:
-    """At every percent, so that rates which a threshold meets exactly are among them."""
+    """At every percent, including rates that a threshold attains exactly."""
     rates = [percent / 100 for percent in range(1, 21)]
     return tuple([f(*tied_scores(), rate) for rate in rates] for f in (metrics.tpr_at_fpr, reference.tpr_at_fpr))
 
@@ -332,7 +340,7 @@ def balanced_accuracy() -> Pair:
 
 
 def best_threshold() -> Pair:
-    """The balanced accuracy that the fitted threshold reaches on the records it was fitted on."""
+    """The balanced accuracy of the fitted threshold on the records that it was fitted on."""
     members, nonmembers = tied_scores()
     records = np.concatenate([members, nonmembers]), np.zeros(250, int), np.arange(250) < 150
     ours = Thresholds.fit(*records, classes=1, per_class=False).accuracy(*records)
@@ -340,7 +348,7 @@ def best_threshold() -> Pair:
 
 
 def modified_entropy() -> Pair:
-    """Ours is a score, higher for members: the negative of their Mentr."""
+    """Our score is higher for members, so it is the negative of their Mentr."""
     generator = rng()
     p, y = generator.dirichlet(np.ones(6), 40), generator.integers(0, 6, 40)
     return -scores.modified_entropy(p, y), reference.modified_entropy(p, y)

@@ -4,8 +4,8 @@ For y = f(x) and a weighting w of the outputs, the backward pass gives g = d<w, 
 
     <v, g>    must equal    <w, (f(x + eps v) - f(x - eps v)) / (2 eps)>    up to O(eps^2) and rounding,
 
-unless a kink of ReLU or max lies between the two points. Single layers are tried on values kept `apart` from their
-kinks. Inside a deep network nothing can be kept apart; v has length 1, so that no activation moves by much.
+unless a kink of ReLU or max lies between the two points. Single layers are checked at values that are kept `apart` from
+their kinks. That is impossible inside a deep network; there v has length 1, so that activations change little.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ EPS = 1e-5
 
 
 def difference(f: Callable[[], float], x: Any, v: Any) -> float:
-    """(f at x + eps v  -  f at x - eps v) / (2 eps). f reads the array x, which is moved in place and put back."""
+    """(f at x + eps v  -  f at x - eps v) / (2 eps). f reads the array x, which is changed in place and restored."""
     start = x.copy()
     x[...] = start + EPS * v
     above = f()
@@ -33,8 +33,8 @@ def difference(f: Callable[[], float], x: Any, v: Any) -> float:
 def gradients(net: Network, X: Any, rng: np.random.Generator, training: bool = True) -> dict[str, tuple[float, float]]:
     """{"input": (ours, oracle), "parameters": (ours, oracle)} of `net` at X (R, *input_shape, N), for random v, w.
 
-    Every forward pass starts from generators of the same seeds, so that Dropout draws the same mask. training: of the
-    workspace; without it, what the layers remember of training counts.
+    Every forward pass starts from generators of the same seeds, so that Dropout draws the same mask. training: whether
+    the passes are in training mode; in evaluation mode BatchNorm uses its running statistics.
     """
 
     def forward(ws: Workspace) -> Any:
@@ -58,7 +58,7 @@ def gradients(net: Network, X: Any, rng: np.random.Generator, training: bool = T
 
 
 def network(body: Any, input_shape: tuple[int, ...], rng: np.random.Generator, replicas: int = 2) -> Network:
-    """A float64 network with no parameter at zero: He's weights, biases and scales of standard deviation 0.1."""
+    """A float64 network with no parameter at zero: He's weights; biases and scales have a standard deviation of 0.1."""
     net = Network(body, input_shape, replicas, np.float64)
     for p in net.weights + net.biases:
         p.value[...] = p.start + (p.std or 0.1) * normal(rng, p.value.shape)

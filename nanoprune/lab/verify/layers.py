@@ -1,4 +1,4 @@
-"""The layers of the certificate: those whose gradients are checked, and the fast ones beside loops."""
+"""The layers of the certificate: gradients against central differences, and fast layers against loops."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ Pair = tuple[Any, Any]  # ours and the oracle's
 
 
 def rng() -> np.random.Generator:
-    """The generator that each check starts from: the certificate is the same on every run."""
+    """The generator of each check, always with the same seed: the certificate is the same on every run."""
     return np.random.default_rng(20080)
 
 
 def networks() -> Iterator[tuple[str, Layer, tuple[int, ...], int]]:
-    """(name, layer, input shape, samples): every layer, and the networks made of them."""
+    """(name, layer, input shape, samples): every layer, and the networks of the zoo."""
     image = (7, 2, 6)
     yield "Dense", Dense(5, 4), (5,), 3
     for stride, padding in STRIDES:
@@ -102,7 +102,7 @@ def beside_loops() -> Iterator[tuple[str, Callable[[Any], Pair]]]:
 
 
 def pools() -> Iterator[tuple[str, MaxPool]]:
-    """(name, layer) of the maxima that are compared with loops, gradient and all."""
+    """(name, layer) of the pooling layers whose outputs and gradients are compared with loops."""
     yield "MaxPool(2)", MaxPool(2)
     yield "MaxPool(3)", MaxPool(3)
     yield "MaxPool(3, stride=2, padding=1)", MaxPool(3, stride=2, padding=1)

@@ -1,4 +1,4 @@
-"""Naive references: each a formula written as loops, as slow as it is plain. NumPy arrays on the host only."""
+"""Naive references: each formula written as loops, simple and slow. NumPy arrays on the host only."""
 
 import itertools
 import math
@@ -109,8 +109,8 @@ def group_norm(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, 
 
 
 def projection(W: np.ndarray, k: int, groups: list[list[int]] | None = None) -> np.ndarray:
-    """The nearest point to W (n,) with at most k groups (by default, entries) that are not zero: of all supports of k
-    groups the first that drops the least. What no group has becomes zero.
+    """The nearest point to W (n,) with at most k nonzero groups (by default, entries): of all supports of k groups the
+    first that is nearest. Entries that are in no group become zero.
 
     `combinations` lists the supports in the order of their indices, so a tie goes to the lower index.
     """
@@ -125,8 +125,8 @@ def projection(W: np.ndarray, k: int, groups: list[list[int]] | None = None) -> 
 
 
 def scheme_projection(W: np.ndarray, scheme: str, k: int, window: tuple[int, int, int]) -> np.ndarray:
-    """The nearest point to the weights W (O, kh*C*kw) of a convolution in the set of a scheme: the groups, and for N:M
-    the cells, of each weight by its name (o, h, c, w); then every support of every cell."""
+    """The nearest point to the weights W (O, kh*C*kw) of a convolution in the constraint set of a scheme. Groups, and
+    for N:M cells, are found from each weight's indices (o, h, c, w); then every support of every cell is tried."""
     cells: dict[Any, dict[Any, list[int]]] = {}
     for place, (o, h, c, w) in enumerate(np.ndindex(len(W), *window)):
         column, size = place % W.shape[1], int(scheme[-1]) if ":" in scheme else 1
@@ -141,7 +141,7 @@ def erk(sizes: list[tuple[int, int, int]], keep: float) -> list[float]:
     """Ratios min(1, s e_i / n_i) of layers (inputs, outputs, k), k = 0 where dense, with s found by bisection."""
     n = [inputs * outputs * max(k, 1) ** 2 for inputs, outputs, k in sizes]
     e = [inputs + outputs + 2 * k for inputs, outputs, k in sizes]
-    low, high = 0.0, float(sum(n))  # what is kept rises with s; at sum(n) it is everything
+    low, high = 0.0, float(sum(n))  # the number of kept weights rises with s; at sum(n) all are kept
     for _ in range(200):
         s = (low + high) / 2
         kept = sum(min(n_i, s * e_i) for n_i, e_i in zip(n, e, strict=True))
@@ -150,7 +150,7 @@ def erk(sizes: list[tuple[int, int, int]], keep: float) -> list[float]:
 
 
 def sparse_least_squares(A: np.ndarray, b: np.ndarray, k: int) -> np.ndarray:
-    """argmin ||A x - b|| with at most k entries: ordinary least squares on each set of k columns, the best of them."""
+    """argmin ||A x - b|| with at most k nonzero entries: the best ordinary least-squares fit on any k columns."""
     least, best = math.inf, np.zeros(A.shape[1])
     for support in itertools.combinations(range(A.shape[1]), k):
         x = np.zeros(A.shape[1])

@@ -19,16 +19,18 @@ def leakage_change(
     before: Model, after: Model, dataset: Dataset, threads: int = 1, alpha: float = 0.05
 ) -> Comparison | None:
     """A `Comparison` of two networks with the same members, by the threshold attacks alone, on members and as many
-    others; None where there are fewer than FEWEST of either. No attack is fitted on a record that it is scored on."""
+    others; None where there are fewer than FEWEST records, or groups, of either. No attack is fitted on a record that
+    it is scored on."""
     split = make_split(dataset, after.members, after.reference, after.nonmembers, after.seed)
-    if min(len(split.members), len(split.nonmembers)) < FEWEST:
+    count = len if dataset.groups is None else lambda rows: len(np.unique(dataset.groups[rows]))
+    if min(count(split.members), count(split.nonmembers)) < FEWEST:
         return None
     pool = make_pool(after, dataset)
     y = dataset.y[pool.scored]
     models = {}
     for name, model in (("before", before), ("after", after)):
         logits = outputs(model.net, dataset, pool.scored, threads)[0].astype(np.float64)  # (n, classes)
-        models[name] = (Predictions(softmax(logits, axis=1), y, pool.member, logits=logits), None)
+        models[name] = (Predictions(softmax(logits, axis=1), y, pool.member, logits=logits, group=pool.group), None)
     return compare_predictions(models, alpha, threads=threads, quick=True, random_split=after.members is not None)
 
 

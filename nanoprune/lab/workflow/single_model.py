@@ -124,7 +124,7 @@ def _check_kept(net: Network, budget: Budget) -> None:
     The W-steps train all weights: those that were pruned would come back without a word.
     """
     names = layer_names(net) if len(budget.parts) == len(layer_names(net)) else ["the network"]
-    for name, part, most in zip(names, budget.parts, budget.most(), strict=True):
+    for name, part, most in zip(names, budget.parts, budget.max_nonzero(), strict=True):
         W = to_host(net.W[0][part])
         left = int((W != 0).sum())
         if left < (1 - ZEROS) * W.size and most > left:

@@ -1,4 +1,4 @@
-"""The networks, each a list of layers, and the plain-data descriptions from which they are rebuilt."""
+"""The networks, each a list of layers, and the plain-data descriptions that they are built from."""
 
 from nanoprune.lab.zoo.build import (
     NETWORKS,

@@ -1,4 +1,4 @@
-"""From a name or a description (plain data, as models are stored) to a network."""
+"""Builds a network from its name, or from its description: plain data that model files store."""
 
 import dataclasses
 import reprlib
@@ -18,7 +18,7 @@ from nanoprune.nn import Dense, Layer, Network, Sequential
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """layers(input_shape, classes, widths) builds the layers; size: the possible sizes; input_shape: the usual one."""
+    """layers(input_shape, classes, widths) builds the layers; size: the possible sizes; input_shape: the default."""
 
     layers: Callable[[tuple[int, ...], int, list[int]], Sequential]
     size: Widths | Multiplier
@@ -83,7 +83,7 @@ def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
 
 
 def widths_of(description: dict[str, Any]) -> list[int]:
-    """The widths of all layers with weights but the last, in their order, also where the size is a multiplier."""
+    """The widths of all layers with weights but the last, in order, also where the size is a multiplier."""
     found = architecture(description["network"])
     return found.size.widths(tuple(description["input_shape"]), size_of(description))
 

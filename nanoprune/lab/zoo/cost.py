@@ -1,4 +1,4 @@
-"""What a network costs in memory and multiplications, layer by layer, and what pruning left of that."""
+"""The cost of a network in memory and multiplications, layer by layer, dense and pruned."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ COSTS = ("parameters", "macs", "bytes")
 
 
 def costs(net: Network, budget: Budget | None = None, r: int = 0) -> dict[str, Any]:
-    """Replica r of a network as plain data: {"layers": [one record a layer with weights], and the sums}.
+    """Replica r of a network as plain data: {"layers": [one record per layer with weights], and the sums}.
 
     layer, shape     the name and the shape (O, I) of the weights
-    asked            the keep ratio of `budget`; None where it has none for this layer (the sum has that of all)
-    kept             the share of the weights that is not zero
-    parameters       weights and the biases beside them           [all of them, those that are not pruned]
-    macs             multiplications and additions for a sample   [one a weight and position of the output, ...]
-    bytes            of float32 parameters                        [..., and one bit a weight for the support, if pruned]
+    asked            the keep ratio of `budget`; None where it has none for this layer (in the sums: that of all)
+    kept             the share of nonzero weights
+    parameters       weights and biases                           [dense, pruned]
+    macs             multiply-accumulates of one sample           [one per weight and output position, ...]
+    bytes            of float32 parameters                        [..., plus one bit per weight for the support]
 
-    The sums are over all layers, scales and shifts of normalisations included; the counts are those of `info`.
+    The sums are over all layers, including scales and shifts of normalisations; the counts are those of `info`.
     """
     ratios = budget.keep[r] if budget else []
     asked = ratios if len(ratios) == len(net.weights) else [None] * len(net.weights)
@@ -55,7 +55,7 @@ def _has_weights(count: Count) -> bool:
 
 
 def _pairs(count: Count) -> list[tuple[int, int]]:
-    """All of a layer and what is left of it, for each of `COSTS`."""
+    """The layer's cost dense and pruned, for each of `COSTS`."""
     pruned = count.weights - count.kept_weights
     left = count.parameters - pruned
     support = -(-count.weights // 8) if pruned else 0

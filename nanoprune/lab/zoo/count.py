@@ -1,4 +1,4 @@
-"""What each layer costs in memory and multiplications, and how much of that is left where weights are zero."""
+"""Parameters and multiply-accumulates of each layer, dense and pruned."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nanoprune.nn import Layer
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """One layer. input, output: shapes of one sample, (H, C, W) or (F,). weights: what pruning may touch; parameters:
-    those and biases, scales and shifts; macs: multiply-accumulates of one sample (`macs`).
+    """One layer. input, output: shapes of one sample, (H, C, W) or (F,). weights: the prunable ones; parameters: all,
+    including biases, scales and shifts; macs: multiply-accumulates of one sample (`macs`).
 
-    kept_weights, kept_macs: of a network, the weights that are not zero and what they cost, else None.
+    kept_weights, kept_macs: the nonzero weights and their multiply-accumulates; None where no network is given.
     """
 
     layer: str
@@ -27,7 +27,7 @@ class Count:
 
 
 def counts(body: Layer, shape: Shape, r: int | None = None) -> list[Count]:
-    """The `leaves` of a network for inputs of `shape`, counted; of replica r also what is kept, where it is given."""
+    """Counts of the `leaves` of a network for inputs of `shape`; with r given, also what replica r keeps."""
     return [_count(layer, of, r) for layer, of in leaves_with_shapes(body, shape)]
 
 

@@ -1,4 +1,4 @@
-"""The two networks of LeCun et al. 1998 in the sizes that are usual in the pruning literature."""
+"""Two networks of LeCun et al. 1998, in the usual sizes of the pruning literature."""
 
 from nanoprune.lab.kernels import convolution
 from nanoprune.lab.zoo.mlp import mlp
@@ -9,7 +9,7 @@ def lenet5(input_shape: tuple[int, ...], classes: int, widths: list[int]) -> Seq
     """LeNet-5 in Caffe's form: conv 5x5, pool 2, conv 5x5, pool 2, dense, dense.
 
     With widths [20, 50, 500] on 28x28 images and 10 classes it has 430,500 weights and 580 biases (Zhang et al. 2018).
-    ReLU follows the pooling: the two commute, and there is a quarter as much to compute.
+    ReLU follows the pooling: the two commute, and it then computes a quarter as many values.
     """
     first, second, hidden = widths
     features = Sequential(

@@ -40,7 +40,7 @@ def mobilenetv2(input_shape: tuple[int, ...], classes: int, widths: Iterable[int
 
 
 def mobilenetv2_widths(input_shape: tuple[int, ...], multiplier: float) -> list[int]:
-    """The widths of the first convolution, of each block's convolutions, and of the last one, in their order."""
+    """The widths of the first convolution, of each block's convolutions, and of the last one, in order."""
     channels = divisible(32 * multiplier)
     widths = [channels]
     for expansion, stage, count, *_ in STAGES:

@@ -9,7 +9,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.zoo.erk import erk
 from nanoprune.nn import Network
 
-USUAL = ("first", "last")  # exempt where a scheme is structured, unless the caller says otherwise
+USUAL = ("first", "last")  # exempt by default where a scheme is structured
 
 
 def layer_names(net: Network) -> list[str]:
@@ -19,12 +19,12 @@ def layer_names(net: Network) -> list[str]:
 
 
 def layer_ratios(net: Network, keep: Any, scope: str = "layer", exempt: Sequence[str] = ()) -> list[float]:
-    """`keep` as one ratio a layer (a single one where scope is global), as `Budget` takes it.
+    """`keep` as one ratio per layer (a single one where scope is global), as `Budget` takes it.
 
-    A list or tuple, one ratio a layer, stays as it is. A single ratio is that of every layer but the exempt ones, which
-    keep all weights; where scope is erk it is that of all weights together, and `erk` allocates them across layers.
-    exempt: names of layers; "first" for the first layer where that is a convolution (it has few weights and reads the
-    image; a dense first layer has most of a network's); "last" for the last layer.
+    A list or tuple, one ratio per layer, is returned as it is. A single ratio applies to all layers but the exempt
+    ones, which keep all weights; where scope is erk it is the share of all weights, and `erk` allocates it across
+    layers. exempt: names of layers; "first" for the first layer where that is a convolution (it has few weights and
+    reads the image; a dense first layer has most of a network's weights); "last" for the last layer.
     Raises ArgumentError on a layer that the network does not have.
     """
     if isinstance(keep, (list, tuple)):
@@ -39,7 +39,7 @@ def layer_ratios(net: Network, keep: Any, scope: str = "layer", exempt: Sequence
 
 
 def _named(word: str, names: list[str]) -> list[str]:
-    """The layers that a word of `exempt` means."""
+    """The layers that a word of `exempt` stands for."""
     if word == "first":
         return names[:1] if names[0].startswith("conv") else []
     if word == "last":

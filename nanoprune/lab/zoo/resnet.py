@@ -34,7 +34,7 @@ def resnet18(input_shape: tuple[int, ...], classes: int, widths: Iterable[int]) 
 
 
 def resnet18_widths(input_shape: tuple[int, ...], multiplier: float) -> list[int]:
-    """The widths of the stem, of each block's two convolutions and of its shortcut if it has one, in their order."""
+    """The widths of the stem, of each block's two convolutions and of its shortcut if it has one, in order."""
     widths = [STAGES[0][0], *(stage for stage, stride in STAGES for _ in range(5 if stride > 1 else 4))]
     return [scaled(width, multiplier) for width in widths]
 

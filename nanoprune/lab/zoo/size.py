@@ -51,11 +51,11 @@ class Widths:
 class Multiplier:
     """A number that multiplies the width of every layer; of(input_shape, number) gives the rounded widths.
 
-    A list with the width of each layer is a size too: `shrink` and `narrowed` make such.
+    A list with the width of each layer is a size too; `shrink` and `narrowed` return such sizes.
     """
 
     default = 1.0
-    of_any_network = True  # a size of one network is also a size of another one
+    of_any_network = True  # a size of one network is also valid for another
 
     def __init__(self, of: Callable[[Shape, float], list[int]]) -> None:
         self.of = of

@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 
 @singledispatch
 def parts(layer: Layer, shape: Shape) -> list[tuple[Layer, Shape]]:
-    """The layers that a container is made of, each with the shape of its input, for an input of `shape`; else none."""
+    """The parts of a container, each with the shape of its input, for an input of `shape`; none for other layers."""
     if layer.layers():
         raise ArgumentError(f"{layer!r} is a container without shapes; register it in nanoprune/lab/zoo/structure.py")
     return []
@@ -40,7 +40,7 @@ def _(layer: Branches, shape: Shape) -> list[tuple[Layer, Shape]]:
 
 
 def leaves_with_shapes(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
-    """The layers not made of others, in the order of the forward pass, each with the shape of its input."""
+    """The layers that are not containers, in the order of the forward pass, each with the shape of its input."""
     inside = parts(layer, shape)
     if not inside:
         yield layer, shape
@@ -49,7 +49,7 @@ def leaves_with_shapes(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shap
 
 
 def macs(layer: Layer, shape: Shape) -> int:
-    """Multiply-accumulates of one sample of `shape`: each weight once at each position of the output.
+    """Multiply-accumulates of one sample of `shape`: each weight once per output position.
 
     Biases, normalisation, activations and pooling are not counted, as is usual.
     """

@@ -15,8 +15,7 @@ def vgg16(input_shape: tuple[int, ...], classes: int, widths: Iterable[int]) -> 
 
     224x224, 1000 classes: two hidden layers of 4096 units, 138,365,992 parameters, 8,448 of them BatchNorm's; without
     those, 138,357,544. 32x32: one hidden layer of 512 units, as is usual for CIFAR. The original's dropout between the
-    dense layers is omitted: it is a defence itself, and the comparison is about pruning. ReLU follows the pooling: the
-    two commute.
+    dense layers is omitted, since dropout is a defence itself. ReLU follows the pooling: the two commute.
     """
     widths, layers, channels = iter(widths), [], input_shape[1]
     for _, count in BLOCKS:
@@ -34,7 +33,7 @@ def vgg16(input_shape: tuple[int, ...], classes: int, widths: Iterable[int]) -> 
 
 
 def vgg16_widths(input_shape: tuple[int, ...], multiplier: float) -> list[int]:
-    """The widths of the convolutions and of the hidden dense layers, in their order."""
+    """The widths of the convolutions and of the hidden dense layers, in order."""
     channels = [block for block, count in BLOCKS for _ in range(count)]
     hidden = [512] if is_small(input_shape) else [4096, 4096]
     return [scaled(width, multiplier) for width in channels + hidden]
