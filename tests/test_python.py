@@ -269,6 +269,28 @@ def test_a_model_that_knows_every_member_is_severe():
     assert found.accuracy.value > 0.99
 
 
+def test_groups_are_on_one_side_and_are_what_an_audit_counts():
+    X, y = blobs(300, 2)
+    group = np.random.default_rng(5).integers(0, 90, 300)
+    data = npr.Dataset(X, y, group=np.array([f"patient {g}" for g in group]))
+    model = npr.Classifier(**SMALL).fit(data)
+    inside, outside = (np.unique(group[part]) for part in (model.split_.members, model.split_.nonmembers))
+    assert not np.intersect1d(inside, outside).size
+    found = model.audit(quick=True)
+    assert found.results["groups"] == {"members": len(inside), "nonmembers": len(outside)}
+    x, labels, member = model.records()
+    rows = np.concatenate([model.split_.members, model.split_.nonmembers])
+    same = npr.audit(model.logits(x), labels, member, group=group[rows], quick=True)
+    assert same.accuracy == found.accuracy
+    assert npr.compare(a=found, b=same).differences["b"].accuracy.value == 0
+    others = model.audit(X[:60], y[:60], quick=True)  # each of these its own group
+    assert others.results["groups"] == {"members": len(inside), "nonmembers": 60}
+    with pytest.raises(ArgumentError, match="group 0 has members and non-members"):
+        npr.audit(model.logits(x), labels, member, group=np.zeros(len(x), int), quick=True)
+    with pytest.raises(DataError, match="a has groups, b has none"):
+        npr.compare(a=same, b=npr.audit(model.logits(x), labels, member, quick=True))
+
+
 def test_records_that_all_are_members_need_others_to_audit():
     X, y = blobs(160)
     model = npr.Classifier(**SMALL).fit(X[:80], y[:80])
@@ -417,12 +439,12 @@ def spoiled(array: np.ndarray, value: float) -> np.ndarray:
         (lambda: npr.audit(LOGITS[None], LABELS, MEMBER), r"logits has shape \(1, 40, 10\), expected"),
         (lambda: npr.audit(LOGITS, LABELS), "member is missing"),
         (lambda: npr.audit(LOGITS, LABELS, MEMBER, shadow=(LOGITS, LABELS, MEMBER)), "the shadow is the target itself"),
-        (lambda: npr.audit(LOGITS, LABELS, MEMBER, shadow=(LOGITS, LABELS)), "shadow must be three arrays"),
+        (lambda: npr.audit(LOGITS, LABELS, MEMBER, shadow=(LOGITS, LABELS)), "shadow must be arrays"),
         (lambda: npr.audit(LOGITS, LABELS, MEMBER, split="half"), "split must be random or fixed, got 'half'"),
         (lambda: npr.audit(LOGITS, LABELS, MEMBER, n_jobs=0), "n_jobs must be a number of processes"),
         (lambda: npr.audit([[1.0], [1.0, 2.0]], LABELS, MEMBER), "logits: cannot be made an array"),
         (lambda: npr.audit("nothing.npz"), "nothing.npz: not found"),
-        (lambda: npr.audit("nothing.npz", LABELS), "labels, member and shadow are in the file"),
+        (lambda: npr.audit("nothing.npz", LABELS), "labels, member, group and shadow are in the file"),
         (lambda: npr.compare(a=1, b=2), "a must be an Audit, got int"),
         (lambda: npr.load("digit"), "data set must be one of digits, mnist"),
         (lambda: npr.Dataset(X_, Y_[:20]), r"inconsistent numbers of samples: \[24, 20\]"),

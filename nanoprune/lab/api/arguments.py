@@ -16,6 +16,7 @@ from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.lab.storage.text import printable
 
 NUMBERS = (int, float, np.integer, np.floating)
+SHADOW = "arrays (logits, labels, member) or (logits, labels, member, group)"
 LARGEST = 2.0**63  # of a number; NaN and infinity are none
 
 
@@ -35,7 +36,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "a data set": lambda value: isinstance(value, Dataset),
     "a Recipe": lambda value: isinstance(value, Recipe),
     "a pair (X, y)": lambda value: isinstance(value, (list, tuple)) and len(value) == 2,
-    "three arrays (logits, labels, member)": lambda value: isinstance(value, (list, tuple)) and len(value) == 3,
+    SHADOW: lambda value: isinstance(value, (list, tuple)) and len(value) in (3, 4),
     "True or False": lambda value: isinstance(value, Integral),
     "audits by name": lambda value: isinstance(value, dict),
 }

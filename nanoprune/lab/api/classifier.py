@@ -203,7 +203,8 @@ class Classifier(Estimator):
         split = split or ("random" if chance else "fixed")
         told: dict[str, Any] = {"quick": quick, "alpha": alpha, "prior": prior, "seed": seed, "delta": delta}
         told |= {"n_jobs": self.n_jobs, "verbose": self.verbose}
-        done = audit_arrays(fitted.logits(x), places, member, split=split, **told)
+        group = self._groups(X, len(x))
+        done = audit_arrays(fitted.logits(x), places, member, group=group, split=split, **told)
         return of_rows(done, fitted.records("audit")[1].members, "X" if fitted.given else "data set")
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -317,6 +318,19 @@ class Classifier(Estimator):
             records = np.concatenate([records, others])
         data = Dataset.of_places(records, distinct, places, feature_names(X))
         return data, all_members(count, len(records) - count)
+
+    def _groups(self, X: Any, count: int) -> np.ndarray | None:
+        """The groups of the `count` records that `audit` scores, where the data set has groups. Those of other records
+        X are of their data set; without one each is its own."""
+        data, split = self._fitted.records("audit")
+        if data.groups is None:
+            return None
+        of_members = data.groups[split.members]
+        if X is None:
+            return np.concatenate([of_members, data.groups[split.nonmembers]])
+        theirs = getattr(X, "groups", None) if isinstance(X, Records) else None
+        theirs = np.arange(count - len(of_members)) if theirs is None else theirs
+        return np.concatenate([of_members, data.groups.max() + 1 + theirs])
 
     def _labelled(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Records (n, *input_shape) and the places of their labels (n,), of a data set or of arrays."""
