@@ -151,3 +151,27 @@ def run_c(source: str, header: str, folder, x: np.ndarray, *flags: str) -> np.nd
     done = subprocess.run([folder / "net"], input=np.ascontiguousarray(x).tobytes(), capture_output=True, check=False)
     assert (done.returncode, done.stderr.decode()) == (0, "")
     return np.frombuffer(done.stdout, np.float32).reshape(len(x), -1)
+
+
+def state_dict_of(net: Network) -> dict[str, np.ndarray]:
+    """The weights of a LeNet-5 in PyTorch's layout, by loops: kernels (O, C, kh, kw), images flattened (C, H, W)."""
+    found, shape = {}, net.input_shape
+    conv = dense = 0
+    for layer in net.body.parts:
+        if isinstance(layer, nn.Conv2D):
+            conv, k = conv + 1, layer.size
+            W = layer.W.value[0].reshape(layer.kernels, k, layer.channels, k)
+            found[f"conv{conv}.weight"] = np.stack([W[:, :, c] for c in range(layer.channels)], axis=1)
+            found[f"conv{conv}.bias"] = layer.b.value[0, :, 0].copy()
+        elif isinstance(layer, nn.Flatten):
+            image = shape
+        elif isinstance(layer, nn.Dense):
+            dense += 1
+            W = layer.W.value[0]
+            if dense == 1:
+                H, C, width = image
+                order = [h * C * width + c * width + w for c in range(C) for h in range(H) for w in range(width)]
+                W = W[:, order]
+            found[f"dense{dense}.weight"], found[f"dense{dense}.bias"] = W.copy(), layer.b.value[0, :, 0].copy()
+        shape = layer.output_shape(shape)
+    return {name: np.ascontiguousarray(of, np.float32) for name, of in found.items()}

@@ -14,6 +14,7 @@ from nanoprune.lab.layers import DepthwiseConv2D, Pointwise, Residual
 from nanoprune.lab.models.inventory import inventory_of
 from nanoprune.lab.models.model import Model, save_model
 from nanoprune.lab.zoo import build, describe
+from nanoprune.lab.zoo.ratios import layer_names
 from nanoprune.lab.zoo.structure import macs
 from nanoprune.nn import Branches, Conv2D, Dense, Sequential
 
@@ -92,16 +93,57 @@ def test_of_a_model_file_what_is_kept(pruned):
     assert [layer["kept_macs"] for layer in layers] == [100 * 24 * 24, 64, 400_000, 5_000]
     assert (found["kept_weights"], found["kept_macs"]) == (405_101, 57_600 + 64 + 405_000)
     table = run("info", pruned).output
-    assert re.search(r"WinogradConv2D.*25,000 .* 1,600,000 +1 +64\s", table)
+    assert re.search(r"conv2 +5x5 +8x50x8 +25,000 +1 +1\.6M +64\s", table)
     assert "405,101" in table
     assert "…" not in table  # no name is cut
 
 
 def test_info_in_words():
     table = run("info", "resnet18").output
-    assert re.search(r"GlobalAvgPool +512\s", table)
+    assert re.search(r"mean +512\s", table)
     assert "11,689,512 parameters" in " ".join(table.split())
     assert "1,814,073,344" in table
+
+
+def test_of_a_model_file_names_data_steps_and_accuracy(tmp_path):
+    """In 40 lines of 80 columns for a ResNet18, with the names that --keep-file takes."""
+    net = build(describe("resnet18", (32, 3, 32), 10, 0.25)).initialise([np.random.default_rng(0)])
+    schedule = {"epochs": 15, "batch": 64, "lr": 0.05, "momentum": 0.9}
+    steps = [
+        {"step": "train", "minmax": 2.0, **schedule, "accuracy": {"train": 1.0, "test": 0.6125}},
+        {
+            "step": "prune",
+            "keep": 0.05,
+            "scope": "global",
+            "prune": schedule,
+            "retrain": schedule,
+            "status": "converged",
+        },
+    ]
+    save_model(Model(net, "cifar10", "ab", 5000, 4000, 3000, 7, steps), tmp_path / "m.h5")
+    output = CliRunner().invoke(cli.main, ["info", str(tmp_path / "m.h5")], env={"COLUMNS": "80"}).output
+    table = output.splitlines()[4:]
+    assert len(table) < 40
+    assert max(map(len, table)) <= 80
+    for said in (
+        "data: cifar10; members 5,000, reference 4,000, non-members 3,000; seed 7",
+        "train: epochs 15, batch 64, lr 0.05, momentum 0.9, minmax 2; accuracy train 100.00% test 61.25%",
+        "prune: keep 0.05, scope global, prune (epochs 15, batch 64, lr 0.05), retrain",
+    ):
+        assert said in output
+    shown = re.findall(r"^ (\w+\d+) .*\d", output, re.MULTILINE)
+    assert shown == layer_names(net)
+    assert re.search(r"conv2 +3x3 norm relu +32x16x32", output)
+    found = json.loads(run("info", tmp_path / "m.h5", "--json").output)
+    assert (found["model"]["dataset"], found["model"]["steps"]) == ("cifar10", steps)
+    assert [layer["name"] for layer in found["layers"] if layer["name"]] == layer_names(net)
+
+
+def test_what_training_kept_of_its_accuracy_is_told(tmp_path):
+    out = tmp_path / "m.h5"
+    said = run("train", "digits", "--members", 50, "--nonmembers", 60, "--epochs", 2, "--out", out).output
+    figures = re.search(r"accuracy train [\d.]+% test [\d.]+%", said).group()
+    assert figures in run("info", out).output
 
 
 def test_what_info_cannot_do(pruned, tmp_path):

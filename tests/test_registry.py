@@ -14,7 +14,7 @@ from nanoprune.defend.record_norms import record_norms
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.engine.passes import share_moments
 from nanoprune.lab.engine.states import restore, state_of
-from nanoprune.lab.models.torchvision import layout
+from nanoprune.lab.models.layout import layout
 from nanoprune.lab.shrink.constants import constants
 from nanoprune.lab.shrink.dependencies import dependencies
 from nanoprune.lab.shrink.narrowed import narrowed

@@ -25,12 +25,12 @@ from nanoprune.lab.data import Dataset, Split, make_split
 from nanoprune.lab.data.groups import whole_groups
 from nanoprune.lab.engine.evaluation import predict_fleet
 from nanoprune.lab.experiment.experiment import Experiment, Progress, Trained
-from nanoprune.lab.experiment.recipes import Private, Recipe, recipe_for
+from nanoprune.lab.experiment.recipes import Private, Recipe, recipe_of
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.statistics.units import Units, units_of
 from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.storage.checkpoint import Checkpoints
-from nanoprune.lab.zoo import build, size_of
+from nanoprune.lab.zoo import build
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings
 from nanoprune.records import Records
@@ -114,6 +114,22 @@ def check_shadows(shadows: int) -> None:
         raise ArgumentError(f"shadows must be an even number of at least {FEWEST}, got {shadows}")
 
 
+def as_trained(model: Model, dataset: Dataset) -> tuple[Model, str | None]:
+    """An imported model with the training that its shadow models repeat in place of the import, and a note on it.
+
+    It is what the user said of it at the import, and for the rest the recipe of such data. Other models as they are.
+    """
+    if not model.steps or model.steps[0].get("step") != "import":
+        return model, None
+    found = model.steps[0]
+    step = recipe_of(model.net.description, dataset, model.members, minmax=0.0).train_step(0.0)
+    step |= {of.name: found[of.name] for of in dataclasses.fields(Schedule) if of.name in found}
+    guessed = [f"{name} {step[name]:g}" for name in ("epochs", "batch", "lr") if name not in found]
+    note = f"how the model was trained is not known; its shadow models are trained by {', '.join(guessed)}"
+    changed = dataclasses.replace(model, steps=[step, *model.steps[1:]])
+    return changed, f"{note}; `import` takes what is known" if guessed else None
+
+
 def undefended(model: Model) -> Model:
     """The model as one would train it who knows of no defence: the layout of its network, and of its steps the dense
     training alone, without game and dropout, on the cross-entropy.
@@ -149,7 +165,8 @@ def train_shadows(
     logits, population, paths = {}, {}, None
     trained: Trained | None = None
     for step, recipe in recipe_steps(model, dataset):
-        experiment = Experiment(dataset, recipe, seeds, threads, progress, splits, checkpoints)
+        of = (splits, checkpoints, model.net.description)
+        experiment = Experiment(dataset, recipe, seeds, threads, progress, *of)
         if step["step"] == "train":
             trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
         elif step["step"] == "private":
@@ -230,9 +247,8 @@ def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], R
 
 def _recipes(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recipe]]:
     description, found = model.net.description, []
-    base = recipe_for(dataset, "all" if model.members is None else model.members, network=description["network"])
-    layout = {"widths": size_of(description), "dropout": description.get("dropout", 0.0)}
-    base = dataclasses.replace(base, **layout, reference=model.reference)
+    base = recipe_of(description, dataset, model.members)
+    base = dataclasses.replace(base, dropout=description.get("dropout", 0.0), reference=model.reference)
     for step in model.steps:
         if step["step"] == "train":
             base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])

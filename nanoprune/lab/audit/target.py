@@ -24,6 +24,7 @@ from nanoprune.lab.audit.shadow_attacks import BOTH, Views, attack_target, shado
 from nanoprune.lab.audit.shadows import (
     Pool,
     Shadows,
+    as_trained,
     make_pool,
     outputs,
     path_margins,
@@ -67,6 +68,7 @@ def attack_model(
     check_prior(prior)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)
+    model, of_import = as_trained(model, dataset)
     recipe_steps(model, dataset)  # refused now, not after the training
     pool = make_pool(model, dataset)
     y = dataset.y[pool.scored]
@@ -76,7 +78,7 @@ def attack_model(
     logits = outputs(model.net, dataset, pool.scored, threads)[0]
     target = _predictions(logits, y, pool.member, pool.group)
     units = target.units
-    notes: list[str] = []
+    notes: list[str] = [] if of_import is None else [of_import]
     delta = _delta(model)
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}
@@ -188,7 +190,7 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
 def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:
     """Everything that the predictions of the shadows of `model` depend on."""
     pool_sha256 = hashlib.sha256(b"".join(a.tobytes() for a in (pool.scored, pool.rest, pool.population))).hexdigest()
-    outcomes = ("adversary", "status", "privacy")  # the outcome of a step is not part of the recipe
+    outcomes = ("adversary", "status", "privacy", "accuracy")  # the outcome of a step is not part of the recipe
     return {
         "network": model.net.description,
         "steps": [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps],

@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from nanoprune.backend import use_device
 from nanoprune.lab.commands.columns import column_options
-from nanoprune.lab.commands.common import STANDARD_OUTPUT, check_outputs, deliver, exit_status, prepare
+from nanoprune.lab.commands.common import STANDARD_OUTPUT, check_outputs, deliver, exit_status, model_and_records
 from nanoprune.lab.commands.console import Command, ProgressBars
 from nanoprune.lab.commands.options import (
     EPILOG,
@@ -30,6 +29,7 @@ also attacked with undefended (non-adaptive) shadow models, a pruned one by what
 \b
 python cli.py attack model.h5
 python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report attack.html
+python cli.py attack imported.h5 --data mine.npz --members-file ids.txt
 """
 
 
@@ -47,6 +47,7 @@ python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report
 def attack(
     model: pathlib.Path,
     data: str | None,
+    members_file: pathlib.Path | None,
     shadows: int,
     dense: pathlib.Path | None,
     json_path: pathlib.Path | None,
@@ -63,12 +64,14 @@ def attack(
 ) -> int:
     from nanoprune.lab.audit import attack_model
     from nanoprune.lab.export.about import NAMES_MEMBERS
+    from nanoprune.lab.models.imported import UNKNOWN, on_records
     from nanoprune.lab.models.model import load_model
     from nanoprune.lab.storage.files import check_writable
 
-    use_device(device)
-    target, before = load_model(model), load_model(dense) if dense else None
-    dataset, threads = prepare(data or target.dataset, device, threads, data_dir, columns, target.table)
+    target, dataset, threads = model_and_records(model, data, members_file, device, threads, data_dir, columns)
+    before = load_model(dense) if dense else None
+    if before is not None and before.dataset == UNKNOWN:
+        before = on_records(before, dataset)
     check_outputs(model, outputs=[json_path, page], overwrite=overwrite)
     if cache:
         check_writable(cache)

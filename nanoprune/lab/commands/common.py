@@ -85,6 +85,44 @@ def save_recipe_to(path: pathlib.Path | None, recipe: Any, overwrite: bool) -> N
         click.echo(f"{path}: the recipe", err=True)
 
 
+def named_members(dataset: Any, members: pathlib.Path | None) -> Any:
+    """The data set; where the file `members` names its members, with those as its official training set."""
+    from nanoprune.lab.data.members import read_members, with_members
+
+    if members is None:
+        return dataset
+    return with_members(dataset, read_members(members, len(dataset.y)), str(members))
+
+
+def model_and_records(
+    path: pathlib.Path,
+    data: str | None,
+    members: pathlib.Path | None,
+    device: str,
+    threads: int | None,
+    data_dir: pathlib.Path | None,
+    columns: dict[str, Any],
+) -> tuple[Any, Any, int]:
+    """A model file, the records that it was trained on, and the number of threads; the device is chosen.
+
+    data, members: the options --data and --members-file; without the first, what the model file says. columns: see
+    `prepare`.
+    """
+    from nanoprune.lab.models.imported import UNKNOWN, on_records
+    from nanoprune.lab.models.model import load_model
+
+    use_device(device)
+    model = load_model(path)
+    if data is None and model.dataset == UNKNOWN:
+        raise ArgumentError(
+            f"{path}: was imported without its data; name them with --data, and those that it was trained on with "
+            "--members-file or an array `member` of the data file"
+        )
+    dataset, threads = prepare(data or model.dataset, device, threads, data_dir, columns, model.table)
+    dataset = named_members(dataset, members)
+    return on_records(model, dataset), dataset, threads
+
+
 def check_model_file(out: pathlib.Path) -> None:
     """Refuse, before the work, a model file that could not be written after it, or read under that name."""
     from nanoprune.lab.storage.files import check_output

@@ -1,61 +1,80 @@
-"""Weights of others."""
+"""Networks of others."""
 
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import click
 
 from nanoprune.backend import use_device
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.commands.common import check_model_file, check_outputs
+from nanoprune.lab.commands.common import check_model_file, check_outputs, named_members
 from nanoprune.lab.commands.console import Command
-from nanoprune.lab.commands.options import EPILOG, FILE, data_option, out_option, overwrite_option
-from nanoprune.lab.commands.types import DataSet, Numbers
+from nanoprune.lab.commands.options import EPILOG, FILE, data_option, members_file_option, out_option, overwrite_option
+from nanoprune.lab.commands.types import DataSet, ImportedNetwork, Numbers
 
-HELP = """Make a model file of FILE, weights in the safetensors format with torchvision's names.
+HELP = """Make a model file of FILE, a network that was trained elsewhere. Its outputs are the same up to rounding.
 
-Its outputs are those of torchvision's vgg16_bn, mobilenet_v2 or resnet18 on the same inputs. The package safetensors
-comes with the extra import.
+FILE is ONNX: a sequence of dense layers, convolutions, BatchNorm, ReLU, ReLU6, Tanh, max and average pooling, flatten
+and dropout, with residual blocks, as PyTorch's exporters and `export` write it (extra onnx). Or weights in the
+safetensors format (extra import): of torchvision's vgg16_bn, mobilenet_v2 or resnet18 by their names, of an MLP or a
+LeNet-5 by their shapes, or what `export` wrote.
 
 \b
+python cli.py import mine.onnx --data mine.npz --members-file ids.txt --out mine.h5
 python cli.py import resnet18.safetensors --network resnet18 --out resnet18.h5 \\
     --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
-python cli.py import vgg.safetensors --network vgg16 --input 32 --dataset cifar10 --out vgg16.h5
+python cli.py import vgg.safetensors --network vgg16 --input 32 --data cifar10 --out vgg16.h5
 """
 
 
 @click.command("import", cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("weights", metavar="FILE", type=FILE)
-@click.option("--network", help="vgg16, mobilenetv2 or resnet18.  [default: what `export` wrote into FILE]")
+@click.option(
+    "--network",
+    type=ImportedNetwork(),
+    help="Of safetensors: vgg16, mobilenetv2, resnet18, mlp or lenet-5.  [default: what `export` wrote into FILE]",
+)
 @out_option
 @overwrite_option
-@click.option("--input", "side", type=click.IntRange(1), default=224, help="Side of the images.")
-@click.option("--width", type=float, default=1.0, help="Width multiplier.")
+@click.option(
+    "--input", "side", type=click.IntRange(1, 100_000), help="Side of the images.  [default: what FILE says, else 224]"
+)
+@click.option("--width", type=float, help="Width multiplier.  [default: what the weights say]")
 @click.option("--mean", type=Numbers(), help="Of each channel of images in [0, 1], if standardised.  [default: not]")
 @click.option("--std", type=Numbers(), help="Their standard deviations.  [default: not]")
 @click.option(
-    "--dataset",
+    "--data",
+    "dataset",
     type=DataSet(),
-    help="What it was trained on: the official training set. `prune` needs it.  [default: unknown]",
+    help="What it was trained on: the official training set, or the members of a file.  [default: unknown]",
 )
+@members_file_option
+@click.option("--epochs", type=click.IntRange(1), help="How it was trained, for `attack`.  [default: unknown]")
+@click.option("--batch", type=click.IntRange(1), help="... the size of its batches.  [default: unknown]")
+@click.option("--lr", type=float, help="... the learning rate.  [default: unknown]")
 @data_option
 def import_(
     weights: pathlib.Path,
     network: str | None,
     out: pathlib.Path,
     overwrite: bool,
-    side: int,
-    width: float,
+    side: int | None,
+    width: float | None,
     mean: list[float] | None,
     std: list[float] | None,
     dataset: str | None,
+    members_file: pathlib.Path | None,
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
     data_dir: pathlib.Path | None,
 ) -> None:
     from nanoprune.lab.data import load
-    from nanoprune.lab.export.safetensors import import_exported
     from nanoprune.lab.models.model import save_model
-    from nanoprune.lab.models.torchvision import import_model
+    from nanoprune.lab.models.steps import check_steps
+    from nanoprune.lab.workflow.single_model import summary_line, with_accuracy
 
     use_device("cpu")
     check_model_file(out)
@@ -64,15 +83,46 @@ def import_(
         raise ArgumentError("--mean and --std must be given together")
     check_standardisation(mean, std)
     standardise = None if mean is None else [mean, std]
-    data = load(dataset, data_dir) if dataset else None
-    if network is None:
-        model = import_exported(weights, data)
-    else:
-        model = import_model(weights, network, side, width, standardise, data)
+    if members_file and not dataset:
+        raise ArgumentError("--members-file names records of a data set: give --data too")
+    data = named_members(load(dataset, data_dir), members_file) if dataset else None
+    stated = {"epochs": epochs, "batch": batch, "lr": lr}
+    training = {name: value for name, value in stated.items() if value is not None}
+    model, notes = read_model(weights, network, side, width, standardise, data, training)
+    check_steps(model.steps, str(weights))
+    model = model if data is None else with_accuracy(model, data)
     save_model(model, out)
-    click.echo(
-        f"{out}: {model.net.description['network']}, {model.net.size:,} parameters, {model.net.output_shape[0]} classes"
-    )
+    about = model.net.description
+    click.echo(f"{out}: {about['network']}, {model.net.size:,} parameters, {model.net.output_shape[0]} classes")
+    for note in notes:
+        click.echo(note)
+    if data is not None:
+        click.echo(summary_line(model, data))
+
+
+def read_model(
+    path: pathlib.Path,
+    network: str | None,
+    side: int | None,
+    width: float | None,
+    standardise: list[list[float]] | None,
+    data: Any,
+    training: dict[str, Any],
+) -> tuple[Any, list[str]]:
+    """The model, and what its user should know of it. Refuses options that the kind of file has no use for."""
+    from nanoprune.lab.export.safetensors import import_exported
+    from nanoprune.lab.models.onnx_import import import_onnx
+    from nanoprune.lab.models.torchvision import import_model
+
+    if path.suffix.lower() == ".onnx":
+        if network is not None or width is not None:
+            raise ArgumentError(f"{path}: an ONNX file says its layers itself; leave out --network and --width")
+        return import_onnx(path, side, standardise, data, training)
+    if network is not None:
+        return import_model(path, network, side, width, standardise, data, training), []
+    if not side is width is standardise is None:
+        raise ArgumentError(f"{path}: --input, --width, --mean and --std are for a network that --network names")
+    return import_exported(path, data, training), []
 
 
 def check_standardisation(mean: list[float] | None, std: list[float] | None) -> None:

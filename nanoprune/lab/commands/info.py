@@ -12,7 +12,8 @@ from nanoprune.lab.commands.types import NetworkName
 
 HELP = """Print the layers of NETWORK, a name or a model file: shapes, weights, multiply-accumulates.
 
-Of a model file also how many weights, and multiply-accumulates with them, are not zero.
+Of a model file also how many weights, and multiply-accumulates with them, are not zero, the data that it was trained
+on, and each step that made it. NAME is what --keep-file and --exempt call a layer.
 
 \b
 python cli.py info resnet18
@@ -29,10 +30,13 @@ python cli.py info pruned.h5
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(network: str, side: int | None, width: float | None, classes: int | None, as_json: bool) -> None:
     from nanoprune.lab.models.inventory import inventory_of
-    from nanoprune.lab.report import inventory_table
+    from nanoprune.lab.report import inventory_lines, inventory_table
 
     found = inventory_of(network, side, width, classes)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        show(inventory_table(shown(found)))
+        safe = shown(found)
+        for line in inventory_lines(safe):
+            click.echo(line)
+        show(inventory_table(safe))

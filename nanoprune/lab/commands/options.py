@@ -41,8 +41,16 @@ threads_option = click.option(
 data_option = click.option(
     "--data-dir", type=FILE, help="Folder with one folder for each data set.  [default: $NANOPRUNE_DATA, else data/]"
 )
-own_data_option = click.option(
-    "--data", type=DataSet(), help="The data set MODEL was trained on.  [default: what the model file says, here]"
+members_file_option = click.option(
+    "--members-file",
+    type=FILE,
+    help="The records that it was trained on, one place a line, counted from 0.  [default: what the data say]",
+)
+own_data_option = options(
+    click.option(
+        "--data", type=DataSet(), help="The data set MODEL was trained on.  [default: what the model file says, here]"
+    ),
+    members_file_option,
 )
 machine_options = options(device_option, threads_option, data_option)
 split_options = options(

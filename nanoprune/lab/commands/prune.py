@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nanoprune.backend import use_device
 from nanoprune.lab.commands.columns import column_options
 from nanoprune.lab.commands.common import (
     STANDARD_OUTPUT,
     changed,
     check_outputs,
+    model_and_records,
     model_run,
-    prepare,
     recipe_from,
     save_recipe_to,
     write_results,
@@ -53,6 +52,7 @@ python cli.py prune model.h5 --keep 0.01 --via 0.05 --scope global --out pruned.
 python cli.py prune lenet5.h5 --keep 0.2,0.08,0.009,0.07 --out pruned.h5
 python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5
 python cli.py prune model.h5 --scheme 2:4 --exempt none --out pruned.h5
+python cli.py prune imported.h5 --data mine.npz --members-file ids.txt --keep 0.1 --out pruned.h5
 """
 
 
@@ -104,6 +104,7 @@ def prune(
     via: tuple[float, ...],
     minmax: float | None,
     data: str | None,
+    members_file: pathlib.Path | None,
     resume: bool,
     overwrite: bool,
     checkpoint_every: float,
@@ -115,28 +116,23 @@ def prune(
     save_recipe: pathlib.Path | None,
 ) -> None:
     from nanoprune.lab.experiment.keep_file import one_ratio, read_keep_file
-    from nanoprune.lab.experiment.recipes import recipe_for
+    from nanoprune.lab.experiment.recipes import recipe_of
     from nanoprune.lab.export import write_files
     from nanoprune.lab.export.release import release_files
-    from nanoprune.lab.models.model import load_model, save_model
+    from nanoprune.lab.models.model import save_model
     from nanoprune.lab.workflow.leakage import leakage_change
     from nanoprune.lab.workflow.single_model import prune_model, summary_line
-    from nanoprune.lab.zoo.build import size_of
     from nanoprune.lab.zoo.cost import costs
     from nanoprune.lab.zoo.ratios import layer_names
     from nanoprune.prune.admm import Iteration
 
-    use_device(device)
-    dense = load_model(model)
-    dataset, threads = prepare(data or dense.dataset, device, threads, data_dir, columns, dense.table)
-    members = "all" if dense.members is None else dense.members
+    dense, dataset, threads = model_and_records(model, data, members_file, device, threads, data_dir, columns)
     ratios = one_ratio(keep, read_keep_file(keep_file, layer_names(dense.net)) if keep_file else None, scheme)
-    network, size = dense.net.description["network"], size_of(dense.net.description)
     changes = {"keep": (ratios,), "scope": scope, "scheme": scheme, "exempt": exempt, "via": via or None}
-    changes |= {"network": network, "widths": tuple(size) if isinstance(size, list) else size}
-    recipe = recipe_for(
+    recipe = recipe_of(
+        dense.net.description,
         dataset,
-        members,
+        dense.members,
         recipe_from(recipe_path, dataset),
         minmax=minmax if minmax is not None or recipe_path else 0.0,
         **changes,

@@ -61,6 +61,17 @@ class NetworkName(Named):
         return tuple(NETWORKS)
 
 
+class ImportedNetwork(Named):
+    """The name of a network whose weights `import` reads."""
+
+    name, what = "NETWORK", "network whose weights are read by their names or shapes"
+
+    def names(self) -> Sequence[str]:
+        from nanoprune.lab.models.torchvision import READ
+
+        return READ
+
+
 class Threads(click.IntRange):
     """A number of threads: one or more, but not many times as many as there are processors."""
 

@@ -1,4 +1,4 @@
-"""A data set of the user's own: the arrays x, y and perhaps group of an .npz or HDF5 file."""
+"""A data set of the user's own: the arrays x and y, and perhaps group and member, of an .npz or HDF5 file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ import numpy as np
 from nanoprune.errors import DataError
 from nanoprune.lab.data.dataset import Dataset
 from nanoprune.lab.data.groups import LARGEST, group_codes
+from nanoprune.lab.data.members import checked_members, with_members
 from nanoprune.lab.storage.arrays import StoredArray, open_h5, open_npz
 from nanoprune.lab.storage.bounded import check_promise, first_line
 from nanoprune.lab.storage.text import printable
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 MOST_CLASSES = 10_000
-KINDS = {"x": ("biuf", "numbers"), "y": ("biufSU", "labels"), "group": ("biufSU", "numbers or text")}
+KINDS = {
+    "x": ("biuf", "numbers"),
+    "y": ("biufSU", "labels"),
+    "group": ("biufSU", "numbers or text"),
+    "member": ("biuf", "numbers"),
+}
 CHANNELS = (1, 3)  # grey and colour, which tell the axis of channels
 REMEDY = "see docs/data.md"
 LABEL_LENGTH = 100  # characters of one label
@@ -35,7 +41,8 @@ def load_own(path: str | os.PathLike) -> Dataset:
     x: (N, F) features, or images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; uint8, which is divided
     by 255, or numbers in [0, 1]. y: (N,) or (N, 1) labels of any type, text included; class c is the c-th of the
     distinct labels in their order, and `Dataset.class_names` keeps them. group: (N,) or (N, 1), whole numbers or text,
-    equal for the records that belong to one person (`Dataset.groups`). There is no official split.
+    equal for the records that belong to one person (`Dataset.groups`). member: (N,), 1 for a record of the training
+    set, which comes first then; without it there is no official split.
     Raises DataError, naming the file and the array, on anything else. Nothing is unpickled.
     """
     shown = printable(path)
@@ -43,6 +50,7 @@ def load_own(path: str | os.PathLike) -> Dataset:
         with _opened(path) as arrays:
             x, y = (_values(arrays, name, shown) for name in ("x", "y"))
             group = _values(arrays, "group", shown) if "group" in arrays else None
+            member = _values(arrays, "member", shown) if "member" in arrays else None
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -61,7 +69,8 @@ def load_own(path: str | os.PathLike) -> Dataset:
         raise DataError(f"{shown}: group has {len(groups):,} entries for {len(y):,} records; give one each")
     x, name = _records(x, shown), printable(pathlib.Path(path).name)
     scale = 255.0 if x.dtype == np.uint8 else 1.0
-    return Dataset.of(name, x, y, len(class_names), scale, class_names=class_names, groups=groups)
+    dataset = Dataset.of(name, x, y, len(class_names), scale, class_names=class_names, groups=groups)
+    return dataset if member is None else with_members(dataset, checked_members(member, len(y), shown), shown)
 
 
 def classes_of(y: np.ndarray, source: str) -> tuple[tuple[str, ...], np.ndarray]:

@@ -90,7 +90,8 @@ class Trained:
 class Experiment:
     """A data set, a recipe and seeds; the methods below train fleets. The order of the calls changes no result.
 
-    Each seed draws its split, unless `splits` has one per seed. checkpoints: where training is saved and resumed from,
+    Each seed draws its split, unless `splits` has one per seed. description: of the network, where it is another one
+    than the recipe's. checkpoints: where training is saved and resumed from,
     if anywhere. dropped: a record for each seed with a replica that diverged; `without_dropped` compares the others.
     """
 
@@ -103,6 +104,7 @@ class Experiment:
         progress: Progress | None = None,
         splits: Sequence[Split] | None = None,
         checkpoints: Checkpoints | None = None,
+        description: dict[str, Any] | None = None,
     ) -> None:
         if not seeds:
             raise ArgumentError("seeds must be at least 1, got 0")
@@ -113,7 +115,7 @@ class Experiment:
         self.splits = list(splits) if splits else [make_split(dataset, *sizes, seed) for seed in self.seeds]
         self.records = Records(dataset.x, dataset.y)
         self.queries = label_queries(dataset)
-        self.description = description_for(dataset, recipe)
+        self.description = description or description_for(dataset, recipe)
         self._check(drawn=not splits)
 
     def _check(self, drawn: bool) -> None:

@@ -13,7 +13,7 @@ from nanoprune.lab.data import Dataset
 from nanoprune.lab.data.groups import cut_at_most
 from nanoprune.lab.experiment.settings import DefenceSettings, Private
 from nanoprune.lab.privacy.accounting import noise_for, phase, statement
-from nanoprune.lab.zoo import architecture
+from nanoprune.lab.zoo import NETWORKS, architecture, size_of
 from nanoprune.lab.zoo.ratios import USUAL, layer_ratios
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings, Budget, parse_scheme
@@ -368,9 +368,11 @@ def recipe_for(
         changes = {"keep": (scheme.keep,), "via": ()} | changes
     recipe = default = usual or usual_recipe(dataset)
     if members == "all":
-        if dataset.name not in FULL:
+        held_out = len(dataset.y) - dataset.train
+        if dataset.name not in FULL and not held_out:
             raise ArgumentError(f"members all: {dataset.name} has no official training set; give a number")
-        recipe = FULL[dataset.name]
+        whole = dataclasses.replace(recipe, members=None, reference=0, nonmembers=held_out, seeds=1, minmax=0.0)
+        recipe = FULL.get(dataset.name, whole)
         if changes.get("minmax"):
             half = recipe.nonmembers // 2
             recipe = dataclasses.replace(recipe, reference=half, nonmembers=half)
@@ -383,3 +385,14 @@ def recipe_for(
         changes.setdefault("keep", default.keep)  # ratios for each layer are for the recipe's network
         changes = _of_network(recipe, network) | changes
     return dataclasses.replace(recipe, **changes)
+
+
+def recipe_of(
+    description: dict[str, Any], dataset: Dataset, members: int | None, usual: Recipe | None = None, **changes: Any
+) -> Recipe:
+    """The recipe of a data set for a network that there is, of which `members` records, None for the official training
+    set, are members. A network without a name has the schedules of the data set's usual one. Otherwise `recipe_for`."""
+    if description["network"] in NETWORKS:
+        size = {"network": description["network"], "widths": size_of(description)}
+        changes = size | changes
+    return recipe_for(dataset, "all" if members is None else members, usual, **changes)

@@ -129,7 +129,8 @@ def _(layer: layers.BatchNorm, made: Lowering, value: int) -> int:
     gamma, beta, mean, var = (host(of)[:, 0] for of in (layer.gamma, layer.beta, layer.mean, layer.var))
     scale = gamma / np.sqrt(var + BATCHNORM_EPS)
     shift = beta - mean * scale
-    out = made.add(steps.Affine(made.ordered(scale, value), made.ordered(shift, value)), value)
+    of = (scale, shift, np.stack([gamma, beta, mean, var]))
+    out = made.add(steps.Affine(*(made.ordered(values, value) for values in of)), value)
     return _same_order(made, value, out)
 
 

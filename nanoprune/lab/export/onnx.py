@@ -1,4 +1,4 @@
-"""ONNX: opset 13, IR version 8, any batch size. Reads `input` (N, C, H, W) or (N, F); writes `logits` (N, classes)."""
+"""ONNX: opset 13 or 15, IR version 8, any batch. Reads `input` (N, C, H, W) or (N, F); writes `logits` (N, classes)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ try:
 except ImportError:  # an extra
     onnx = None
 
+NORMALISED = 15  # the opset of graphs with BatchNormalization, which says there that it is not in training
 OPSET, IR = 13, 8  # the default, the newest IR version, is refused by older runtimes
 MISSING = "export to onnx needs the package onnx; install the extra: pip install 'nanoprune[onnx]'"
 OVERHEAD = 400  # approximate bytes of the operators that unpack weights
@@ -34,6 +35,7 @@ class Graph:
         self.nodes: list[Any] = []
         self.initialisers: list[Any] = []
         self.names: set[str] = set()
+        self.normalises = False
 
     def constant(self, name: str, array: np.ndarray) -> str:
         """Add an initialiser of that name, once; return its name."""
@@ -114,7 +116,7 @@ def to_onnx(program: Program, about: dict[str, Any], form: str = "dense", dtype:
         ),
         producer_name="nanoprune",
         ir_version=IR,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", NORMALISED if graph.normalises else OPSET)],
     )
     helper.set_model_props(
         model, {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
@@ -144,6 +146,10 @@ def _(operation: steps.Linear, graph: Graph, inputs: list[str], shapes: list[Sha
 
 @add_nodes.register
 def _(operation: steps.Affine, graph: Graph, inputs: list[str], shapes: list[Shape], output: str) -> str:
+    if operation.normalisation is not None:  # as it was, so that it can be trained further where it is imported
+        graph.normalises = True
+        names = [graph.real(f"{output}n{i}", values) for i, values in enumerate(operation.normalisation)]
+        return graph.node("BatchNormalization", inputs + names, output, epsilon=steps.EPS)
     product = graph.node("Mul", [inputs[0], channels(graph, f"{output}k", operation.scale, shapes[0])], f"{output}m")
     return graph.node("Add", [product, channels(graph, f"{output}t", operation.shift, shapes[0])], output)
 

@@ -1,71 +1,27 @@
 """safetensors: the weights with PyTorch's names and layout; `import` reads exactly the bits that were written.
 
 vgg16, mobilenetv2 and resnet18 have torchvision's names. Other networks have plain ones: conv1, conv2, ...,
-dense1, dense2, ..., as tables and options call them.
+dense1, dense2, ..., as tables and options call them, and norm1, ... for normalisations.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from nanoprune.backend import to_device, to_host
+from nanoprune.backend import to_host
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.data import Dataset
-from nanoprune.lab.export.lower import children
-from nanoprune.lab.layers import ColumnScaling
-from nanoprune.lab.models import torchvision
+from nanoprune.lab.models.imported import imported
+from nanoprune.lab.models.model import Model
+from nanoprune.lab.models.state_dict import MISSING, network_from, open_state_dict
+from nanoprune.lab.models.torchvision import names_of, tensors
 from nanoprune.lab.storage.bounded import first_line
-from nanoprune.lab.zoo import build, describe, size_of
-from nanoprune.nn import Flatten, Layer, Network, Sequential
-
-MISSING = "safetensors needs its package; install the extra: pip install 'nanoprune[import]'"
-Tensor = tuple[
-    str, tuple[int, ...], Any, Any
-]  # name, shape in the file, our Parameter or Statistic, conversion from their layout to ours
-
-
-def tensors(body: Layer, description: dict[str, Any]) -> Iterator[Tensor]:
-    """Every tensor of the network, by its name in the file; see `Tensor`."""
-    if description["network"] in torchvision.NAMES:
-        yield from torchvision.tensors(body, description)
-        return
-    image, counts = tuple(description["input_shape"]), {}
-    for name, layer, flattened in named_layers(body, image, counts):
-        for part, theirs, target, convert in torchvision.layout(layer, flattened):
-            yield f"{name}.{part}", theirs, target, convert
-
-
-def named_layers(body: Layer, shape: Any, counts: dict[str, int]) -> Iterator[tuple[str, Layer, Any]]:
-    """(name, layer, shape of the images that are flattened before it or None) of the layers with parameters.
-
-    Raises ArgumentError where the network is not a plain sequence of layers.
-    """
-    if not isinstance(body, Sequential):
-        raise ArgumentError(f"{body!r} is not a sequence; only sequences and torchvision's networks have tensor names")
-    flattened = None
-    for layer in children(body):
-        if isinstance(layer, Sequential):
-            yield from named_layers(layer, shape, counts)
-        elif layer.parameters() or layer.statistics():
-            kind = kind_of(layer)
-            counts[kind] = counts.get(kind, 0) + 1
-            yield f"{kind}{counts[kind]}", layer, flattened
-            flattened = None
-        elif isinstance(layer, Flatten) and len(shape) == 3:
-            flattened = shape
-        shape = layer.output_shape(shape)
-
-
-def kind_of(layer: Layer) -> str:
-    """How the layer's tensors are called, before a number."""
-    if isinstance(layer, ColumnScaling):
-        return "columns"
-    return "conv" if layer.parameters()[0].window else "dense"
+from nanoprune.lab.zoo import checked, layers_of
+from nanoprune.nn import Network
 
 
 def state_dict(net: Network) -> dict[str, np.ndarray]:
@@ -99,44 +55,21 @@ def read_safetensors(path: str | os.PathLike) -> Network:
 
     Raises DataError, naming the file, where it is damaged, or does not contain its architecture.
     """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError:
-        raise ArgumentError(MISSING) from None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return _network(file, path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({first_line(error)}); export it again") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:  # ArgumentError is a ValueError
-        raise DataError(f"{path}: has no architecture ({first_line(error)}); give --network") from error
+    with open_state_dict(path, prefixes=(), remedy="export it again") as state:
+        try:
+            description = checked(json.loads((state.file.metadata() or {})["architecture"]))
+            names = names_of(layers_of(description), description)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:  # ArgumentError too
+            reason = first_line(error)
+            raise DataError(f"{state.shown}: does not say its architecture ({reason}); name its --network") from error
+        return network_from(state, description, names, "export it again")
 
 
-def import_exported(path: str | os.PathLike, dataset: Dataset | None = None) -> torchvision.Model:
-    """The model of a file that `to_safetensors` wrote. dataset, and errors, as in `torchvision.import_model`."""
-    return torchvision.imported(read_safetensors(path), path, dataset)
-
-
-def _network(file: Any, path: str | os.PathLike) -> Network:
-    read = json.loads((file.metadata() or {})["architecture"])
-    shape, classes = tuple(read["input_shape"]), read["classes"]
-    if not all(type(n) is int and 0 < n <= 1_000_000 for n in (*shape, classes)):
-        raise DataError(f"{path}: sizes {shape} and {classes} classes, expected integers from 1 to 1,000,000")
-    description = describe(
-        read["network"], shape, classes, size_of(read), read.get("standardise"), numbers=read.get("numbers")
-    )
-    there = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, it is no dict
-    layout = build(description, replicas=0)  # no memory for parameters yet
-    expected = {name: theirs for name, theirs, *_ in tensors(layout.body, description)}
-    for name in [*expected, *there]:
-        if there.get(name) != expected.get(name):
-            raise DataError(
-                f"{path}: {name} has shape {there.get(name)}, expected {expected.get(name)}; export it again"
-            )
-    net = build(description)
-    for name, _, target, convert in tensors(net.body, description):
-        target.value[0] = to_device(convert(torchvision.values(file, path, name)))
-    return net
+def import_exported(
+    path: str | os.PathLike, dataset: Dataset | None = None, training: dict[str, Any] | None = None
+) -> Model:
+    """The model of a file that `to_safetensors` wrote. dataset, training and errors as in `imported`."""
+    return imported(read_safetensors(path), path, dataset, training)
 
 
 def check_bitwise(data: bytes, net: Network) -> None:

@@ -60,10 +60,14 @@ class Linear(Operation):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Affine(Operation):
-    """y_c = scale_c x_c + shift_c for every channel or feature; scale, shift (C,)."""
+    """y_c = scale_c x_c + shift_c for every channel or feature; scale, shift (C,).
+
+    normalisation (4, C), if not None: what both were made of by a BatchNorm, its scale, shift, mean and variance.
+    """
 
     scale: np.ndarray
     shift: np.ndarray
+    normalisation: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from nanoprune import nn
 from nanoprune.errors import ArgumentError
 from nanoprune.lab import layers
 from nanoprune.lab.export.lower import children
-from nanoprune.lab.models import torchvision
+from nanoprune.lab.models.layout import has_tensors, layout
 from nanoprune.nn import Layer, Network
 
 HEADER = '''"""{title}
@@ -36,6 +36,13 @@ class Residual(nn.Module):
 
     def forward(self, x):
         return self.body(x) + self.shortcut(x)
+
+
+class BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Of images (N, C, H, W) and of features (N, C)."""
+
+    def _check_input_dim(self, x):
+        pass
 
 
 class Standardise(nn.Module):
@@ -112,11 +119,7 @@ def paths(layer: Layer, prefix: str) -> list[str]:
     if isinstance(layer, layers.Residual):
         beside = paths(layer.shortcut, f"{prefix}shortcut.") if layer.shortcut else []
         return paths(layer.body, f"{prefix}body.") + beside
-    return [f"{prefix}{part}" for part, *_ in torchvision.layout(layer, None)] if has_tensors(layer) else []
-
-
-def has_tensors(layer: Layer) -> bool:
-    return bool(layer.parameters() or layer.statistics())
+    return [f"{prefix}{part}" for part, *_ in layout(layer, None)] if has_tensors(layer) else []
 
 
 @functools.singledispatch
@@ -165,7 +168,7 @@ def _(layer: layers.DepthwiseConv2D) -> str:
 
 @code.register
 def _(layer: layers.BatchNorm) -> str:
-    return f"nn.BatchNorm2d({layer.channels})"
+    return f"BatchNorm({layer.channels})"
 
 
 @code.register

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.models.model import load_model
+from nanoprune.lab.models.model import Model, load_model
 from nanoprune.lab.zoo import NETWORKS, architecture, describe, layers_of
 from nanoprune.lab.zoo.count import counts
 from nanoprune.lab.zoo.size import is_small
@@ -35,8 +35,13 @@ def inventory_of(
         raise ArgumentError(f"network must be one of {', '.join(NETWORKS)}, or a model file; got {network!r}")
     if not side is width is classes is None:
         raise ArgumentError(f"{network}: the model file says inputs, width and classes; leave the options out")
-    net = load_model(network).net
-    return inventory(net.description, net)
+    model = load_model(network)
+    return inventory(model.net.description, model.net) | {"model": history(model)}
+
+
+def history(model: Model) -> dict[str, Any]:
+    """What a model file says of its data and of how it was made: the fields of a `Model` but the network."""
+    return {field.name: getattr(model, field.name) for field in dataclasses.fields(model) if field.name != "net"}
 
 
 def inventory(description: dict[str, Any], net: Network | None = None) -> dict[str, Any]:

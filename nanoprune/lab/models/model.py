@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import reprlib
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -21,7 +20,7 @@ from nanoprune.lab.storage.bounded import DAMAGE, first_line, number_attribute, 
 from nanoprune.lab.storage.files import check_output
 from nanoprune.lab.storage.hdf5 import Sparse, dense, new_file, packed, read_array, write_array, write_text
 from nanoprune.lab.storage.text import printable
-from nanoprune.lab.zoo import build, describe, size_of
+from nanoprune.lab.zoo import build, checked
 from nanoprune.nn import Network
 
 if TYPE_CHECKING:
@@ -77,8 +76,8 @@ def check_records(model: Model, dataset: Any) -> None:
     check_columns(dataset.name, dataset.table, model.table)
     if dataset.sha256 != model.data_sha256:
         raise DataError(
-            f"{dataset.name}: not the records that the model was trained on; name those with --data, or their folder "
-            "with --data-dir"
+            f"{dataset.name}: not the records that the model was trained on; name those with --data (and "
+            "--members-file where a file named the members), or their folder with --data-dir"
         )
     if model.net.input_shape != dataset.x.shape[1:] or model.net.output_shape != (dataset.classes,):
         raise DataError(
@@ -147,21 +146,12 @@ def _read(file: h5py.File, path: str | os.PathLike) -> Model:
 
 def _network(description: dict[str, Any], file: h5py.File, path: str | os.PathLike) -> Network:
     try:
-        size = size_of(description)
-        numbers = [*description["input_shape"], *(size if isinstance(size, tuple) else ()), description["classes"]]
-        if not all(type(n) is int and 0 < n <= 1_000_000 for n in numbers):
-            raise DataError(
-                f"{path}: the network's sizes are {reprlib.repr(numbers)}, expected integers from 1 to 1,000,000"
-            )
-        shape = tuple(description["input_shape"])
-        kept = {"dropout": description.get("dropout", 0.0)}
-        kept |= {name: description.get(name) for name in ("standardise", "numbers")}
-        checked = describe(description["network"], shape, description["classes"], size, **kept)
-        layout = build(checked, replicas=0)  # the layout alone: no memory for parameters yet
+        of = checked(description)
+        layout = build(of, replicas=0)  # the layout alone: no memory for parameters yet
     except ArgumentError as error:
         raise DataError(f"{path}: {error}") from error
     values = {name: _values(file, name, getattr(layout, name).shape[1], path) for name in ARRAYS}
-    net = build(checked)
+    net = build(of)
     for name in ARRAYS:
         getattr(net, name)[0] = to_device(values[name])
     if any(to_host(s.value).min() < s.least for s in net.statistics):

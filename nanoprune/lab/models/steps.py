@@ -120,10 +120,12 @@ PRIVATE = {
     "momentum": BELOW_ONE,
     "rho": POSITIVE,
 }
+ACCURACY = {"accuracy": {"train": SHARE, "test": SHARE}}  # on the members and the held-out records, after the step
 STEPS: dict[str, Mapping[str, Any]] = {
-    "train": SCHEDULE | GAME | {"stop_after": either(EPOCHS, NOTHING)},
-    "prune": PRUNING,
+    "train": SCHEDULE | GAME | ACCURACY | {"stop_after": either(EPOCHS, NOTHING)},
+    "prune": PRUNING | ACCURACY,
     "private": PRUNING
+    | ACCURACY
     | {
         "dense": SCHEDULE,
         "private": PRIVATE,
@@ -132,7 +134,9 @@ STEPS: dict[str, Mapping[str, Any]] = {
         "way": one_of("dense", "mask", "admm", "magnitude"),  # the name of `variant` in older model files
     },
     "shrink": {"widths": either(AMOUNT, several(COUNT))},
-    "import": {"file": text(1000), "sha256": TEXT},
+    "import": SCHEDULE
+    | ACCURACY
+    | {"file": text(1000), "sha256": TEXT},  # and how it was trained, as far as its user says
 }
 SPLIT = {
     "dataset": TEXT,

@@ -17,7 +17,7 @@ from nanoprune.lab.report.controls import controls_table, markdown_controls
 from nanoprune.lab.report.cost_table import cost_table
 from nanoprune.lab.report.curves import open_curves
 from nanoprune.lab.report.html import render_html, write_html
-from nanoprune.lab.report.inventory import inventory_table
+from nanoprune.lab.report.inventory import inventory_lines, inventory_table
 from nanoprune.lab.report.page import write_page
 from nanoprune.lab.report.plots import all_plots, save
 from nanoprune.lab.report.schema import faults
@@ -31,6 +31,7 @@ __all__ = [
     "compare_verdict",
     "controls_table",
     "cost_table",
+    "inventory_lines",
     "inventory_table",
     "leakage_line",
     "markdown_controls",

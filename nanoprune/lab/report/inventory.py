@@ -1,23 +1,86 @@
-"""The layers of a network as a table."""
+"""The layers of a network as a table, and what a model file says of its history in a few lines."""
+
+from __future__ import annotations
 
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+FEWER = ((1e9, "G"), (1e6, "M"))
+COLUMNS = {"weights": "weights", "kept_weights": "kept", "macs": "MACs", "kept_macs": "kept"}
+
 
 def inventory_table(found: dict[str, Any]) -> Table:
-    """What `models.inventory.inventory` found: the layers that have weights or change the shape, and the totals."""
-    names = {"weights": "weights", "macs": "MACs"}
-    if found["kept_weights"] is not None:
-        names |= {"kept_weights": "kept", "kept_macs": "MACs kept"}
-    table = Table(box=SIMPLE_HEAD, show_footer=True)
-    table.add_column("layer", f"{found['parameters']:,} parameters", overflow="fold")
+    """What `models.inventory.inventory` found: a row for each layer that has weights or changes the shape, with the
+    layers after it that do neither."""
+    names = {name: title for name, title in COLUMNS.items() if found[name] is not None}
+    table = Table(box=SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("name", "sum")
+    table.add_column("layer")
     table.add_column("output", justify="right", no_wrap=True)
     for name, title in names.items():
-        table.add_column(title, f"{found[name]:,}", justify="right", no_wrap=True)
-    for layer in found["layers"]:
-        if layer["weights"] or layer["input"] != layer["output"]:
-            cells = [f"{layer[name]:,}" if layer["weights"] else "" for name in names]
-            table.add_row(layer["layer"], " x ".join(map(str, layer["output"])), *cells)
+        table.add_column(title, cell(name, found[name]), justify="right", no_wrap=True)
+    for row in rows(found["layers"]):
+        layer, words = row[0], " ".join(part["kind"] for part in row)
+        cells = [cell(name, layer[name]) if layer["weights"] else "" for name in names]
+        table.add_row(layer["name"] or "", words.strip(), "x".join(map(str, row[-1]["output"])), *cells)
     return table
+
+
+def rows(layers: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Each layer that has weights or another shape, and the layers after it that have neither."""
+    found: list[list[dict[str, Any]]] = []
+    for layer in layers:
+        if layer["weights"] or layer["input"] != layer["output"] or not found:
+            found.append([])
+        found[-1].append(layer)
+    return found
+
+
+def cell(name: str, value: int) -> str:
+    """Counts of weights in full; of multiply-accumulates four digits."""
+    if name.endswith("macs"):
+        for size, letter in FEWER:
+            if value >= size:
+                return f"{value / size:.4g}{letter}"
+    return f"{value:,}"
+
+
+def inventory_lines(found: dict[str, Any]) -> list[str]:
+    """The network in a line; of a model file also its data and each step that made it."""
+    shape = " x ".join(map(str, found["input_shape"]))
+    of = "images (height x channels x width)" if len(found["input_shape"]) == 3 else "features"
+    counts = f"{found['parameters']:,} parameters, {found['macs']:,} multiply-accumulates"
+    lines = [f"{found['network']}: {shape} {of} to {found['classes']:,} classes; {counts}"]
+    model = found.get("model")
+    if model is None:
+        return lines
+    members = "the official training set" if model["members"] is None else f"{model['members']:,}"
+    known = model["dataset"] != "unknown"
+    split = f"members {members}, reference {model['reference']:,}, non-members {model['nonmembers']:,}"
+    lines.append(f"data: {model['dataset']}" + (f"; {split}; seed {model['seed']}" if known else ""))
+    return lines + [step_line(step) for step in model["steps"]]
+
+
+def step_line(step: dict[str, Any]) -> str:
+    """A step in one line: its settings by name, and the accuracies after it where they were kept."""
+    shown = [_setting(name, step[name]) for name in SHOWN if step.get(name) not in (None, [], 0.0, "none")]
+    line = f"{step['step']}: {', '.join(shown)}" if shown else step["step"]
+    if isinstance(step.get("accuracy"), dict):
+        of = (f"{name} {100 * step['accuracy'].get(name, 0):.2f}%" for name in ("train", "test"))
+        line += f"; accuracy {' '.join(of)}"
+    return line
+
+
+SHOWN = ("file", "keep", "scope", "scheme", "exempt", "via", "solver", "variant", "noise", "epochs", "batch", "lr")
+SHOWN += ("momentum", "decay", "weight_decay", "augment", "loss", "minmax", "prune", "retrain", "private", "status")
+
+
+def _setting(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        of = ", ".join(_setting(key, value[key]) for key in ("epochs", "batch", "lr", "epsilons") if key in value)
+        return f"{name} ({of})"
+    if isinstance(value, (list, tuple)):
+        return f"{name} {' '.join(f'{of:g}' if isinstance(of, float) else str(of) for of in value)}"
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"

@@ -141,16 +141,24 @@ def shrunk(model: Model) -> Model:
     return dataclasses.replace(model, net=shrink(model.net), steps=[*model.steps, step])
 
 
-def summary_line(model: Model, dataset: Dataset) -> str:
-    """One line: accuracies on all members and on all held-out records, nonzero weights, compression."""
-    split = _split(model, dataset)
-    records = Records(dataset.x, dataset.y)
+def with_accuracy(model: Model, dataset: Dataset) -> Model:
+    """The model with its accuracies on all members and on all held-out records in its last step."""
+    split, records = _split(model, dataset), Records(dataset.x, dataset.y)
     with single_threaded_blas():
         train, test = (float(accuracy(model.net, records, part[None])[0]) for part in (split.members, split.nonmembers))
+    last = model.steps[-1] | {"accuracy": {"train": train, "test": test}}
+    return dataclasses.replace(model, steps=[*model.steps[:-1], last])
+
+
+def summary_line(model: Model, dataset: Dataset) -> str:
+    """One line: accuracies on all members and on all held-out records, nonzero weights, compression."""
+    if "accuracy" not in model.steps[-1]:  # of a file from before they were kept
+        model = with_accuracy(model, dataset)
+    found, held_out = model.steps[-1]["accuracy"], len(_split(model, dataset).nonmembers)
     nonzero, weights = int(model.net.nonzero()[0]), model.net.weight_count
     return (
-        f"accuracy train {100 * train:.2f}% test {100 * test:.2f}% (all {len(split.nonmembers):,} held-out records), "
-        f"nonzero {nonzero:,} of {weights:,} weights, compression {weights / max(nonzero, 1):.1f}x"
+        f"accuracy train {100 * found['train']:.2f}% test {100 * found['test']:.2f}% (all {held_out:,} held-out "
+        f"records), nonzero {nonzero:,} of {weights:,} weights, compression {weights / max(nonzero, 1):.1f}x"
     )
 
 
@@ -204,7 +212,7 @@ def _made(
     model.net.theta[...], model.net.state[...] = to_device(ended.theta), to_device(ended.state)
     status = {"status": ended.status[0]} if ended.status else {}
     model.steps.append(step | status | _adversary(ended))
-    return model
+    return with_accuracy(model, dataset)
 
 
 def _finished(run: Run, wanted: Model, steps: list[dict[str, Any]]) -> Model:

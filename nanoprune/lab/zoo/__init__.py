@@ -2,12 +2,15 @@
 
 from nanoprune.lab.zoo.build import (
     NETWORKS,
+    SEQUENTIAL,
     architecture,
     build,
+    checked,
     describe,
     layers_of,
     mixes_records,
     narrowed,
+    recognised,
     size_of,
     widths_of,
     with_widths,
@@ -20,8 +23,10 @@ from nanoprune.lab.zoo.vgg import vgg16
 
 __all__ = [
     "NETWORKS",
+    "SEQUENTIAL",
     "architecture",
     "build",
+    "checked",
     "describe",
     "layers_of",
     "lenet5",
@@ -30,6 +35,7 @@ __all__ = [
     "mlp",
     "mobilenetv2",
     "narrowed",
+    "recognised",
     "resnet18",
     "size_of",
     "vgg16",

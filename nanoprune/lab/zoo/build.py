@@ -11,6 +11,7 @@ from nanoprune.lab.zoo.lenet import lenet5, lenet300
 from nanoprune.lab.zoo.mlp import mlp
 from nanoprune.lab.zoo.mobilenet import mobilenetv2, mobilenetv2_widths
 from nanoprune.lab.zoo.resnet import resnet18, resnet18_widths
+from nanoprune.lab.zoo.sequence import checked_records, count_weights, layers_of_records
 from nanoprune.lab.zoo.size import Multiplier, Widths
 from nanoprune.lab.zoo.vgg import vgg16, vgg16_widths
 from nanoprune.nn import Dense, Layer, Network, Sequential
@@ -34,6 +35,8 @@ NETWORKS = {
     "resnet18": Architecture(resnet18, Multiplier(resnet18_widths), (224, 3, 224)),
 }
 
+SEQUENTIAL = "sequential"  # the name in the description of a network that is a list of layers, and has no other name
+
 Size = list[int] | tuple[int, ...] | float  # widths of the hidden layers, or a width multiplier
 
 
@@ -44,6 +47,16 @@ def architecture(name: str) -> Architecture:
     return NETWORKS[name]
 
 
+def architecture_of(description: dict[str, Any]) -> Architecture:
+    """The architecture in a description: a named one, or its own list of layers. Raises ArgumentError as `describe`."""
+    if description["network"] != SEQUENTIAL:
+        return architecture(description["network"])
+    records = checked_records(description.get("sequence"))
+    shape = tuple(description["input_shape"])
+    widths = Widths(*[1] * (count_weights(records) - 1))
+    return Architecture(lambda *of: layers_of_records(records, *of), widths, shape)
+
+
 def describe(
     name: str,
     input_shape: tuple[int, ...],
@@ -52,17 +65,19 @@ def describe(
     standardise: list[list[float]] | None = None,
     dropout: float = 0.0,
     numbers: int | None = None,
+    sequence: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The description of network `name` for inputs (F,) or (H, C, W); `build` makes the network from it.
 
     size: the widths of the hidden layers; for vgg16, mobilenetv2 and resnet18 the width multiplier, or the widths of
     all layers with weights but the last (shortcuts and depthwise convolutions included), in their order. standardise:
     mean and standard deviation of each channel, where the network is to see standardised images. dropout: the rate of
-    the layers that `with_dropout` puts in. numbers: of the columns of a table, how many are to be standardised, the
-    first ones (`ColumnScaling`); None where the inputs are no table. Raises ArgumentError on an unknown name, on a size
-    that does not fit it, on inputs that it cannot take, and on a rate outside [0, 1).
+    the layers that `with_dropout` inserts. numbers: of the columns of a table, how many are to be standardised, the
+    first ones (`ColumnScaling`); None where the inputs are not a table. sequence: where the name is SEQUENTIAL, its
+    layers (`lab.zoo.sequence`). Raises ArgumentError on an unknown name, on a size that does not fit it, on inputs that
+    it cannot take, on unknown layers, and on a rate outside [0, 1).
     """
-    found = architecture(name)
+    found = architecture_of({"network": name, "input_shape": list(input_shape), "sequence": sequence})
     if len(found.input_shape) == 3 and len(input_shape) != 3:
         raise ArgumentError(
             f"network {name} takes images (H, C, W), got inputs of shape {reprlib.repr(input_shape)}; try mlp"
@@ -70,10 +85,45 @@ def describe(
     size = found.size.checked(name, input_shape, size)
     description = {"network": name, "input_shape": list(input_shape), "classes": classes}
     description["widths" if isinstance(size, list) else "width"] = size
+    description |= {"sequence": checked_records(sequence)} if name == SEQUENTIAL else {}
     description |= {} if standardise is None else {"standardise": standardise}
     if numbers is not None:
         description["numbers"] = ColumnScaling(*input_shape, numbers).numbers
     return description | ({"dropout": dropout} if Dropout(dropout).rate else {})
+
+
+def checked(read: dict[str, Any]) -> dict[str, Any]:
+    """The description that a file holds, rebuilt by `describe` from the fields that it knows.
+
+    Raises ArgumentError as `describe` does, and on sizes that are not integers from 1 to 1,000,000; KeyError and other
+    errors of `bounded.DAMAGE` where a field is missing or of another type.
+    """
+    size = size_of(read)
+    numbers = [*read["input_shape"], *(size if isinstance(size, tuple) else ()), read["classes"]]
+    if not all(type(n) is int and 0 < n <= 1_000_000 for n in numbers):
+        raise ArgumentError(f"the network's sizes are {reprlib.repr(numbers)}, expected integers from 1 to 1,000,000")
+    kept = {name: read.get(name) for name in ("standardise", "numbers", "sequence")}
+    shape = tuple(read["input_shape"])
+    return describe(read["network"], shape, read["classes"], size, dropout=read.get("dropout", 0.0), **kept)
+
+
+def recognised(description: dict[str, Any]) -> dict[str, Any]:
+    """The description by the name of a network of NETWORKS where that has the very same layers, else as it is."""
+    layers = repr(layers_of(description))
+    for name in NETWORKS:
+        try:
+            named = describe(
+                name,
+                tuple(description["input_shape"]),
+                description["classes"],
+                description["widths"],
+                description.get("standardise"),
+            )
+            if repr(layers_of(named)) == layers:
+                return named
+        except ArgumentError:  # it has not so many widths, or takes other inputs
+            continue
+    return description
 
 
 def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
@@ -84,7 +134,7 @@ def size_of(description: dict[str, Any]) -> tuple[int, ...] | float:
 
 def widths_of(description: dict[str, Any]) -> list[int]:
     """The widths of all layers with weights but the last, in order, also where the size is a multiplier."""
-    found = architecture(description["network"])
+    found = architecture_of(description)
     return found.size.widths(tuple(description["input_shape"]), size_of(description))
 
 
@@ -95,7 +145,7 @@ def with_widths(description: dict[str, Any], widths: list[int]) -> dict[str, Any
 
 def layers_of(description: dict[str, Any]) -> Layer:
     """The layers of a description, without memory for their parameters."""
-    layers = architecture(description["network"]).layers
+    layers = architecture_of(description).layers
     body = layers(tuple(description["input_shape"]), description["classes"], widths_of(description))
     if description.get("dropout"):
         body = with_dropout(body, description["dropout"])
@@ -133,7 +183,7 @@ def narrowed(description: dict[str, Any], weights: int) -> dict[str, Any]:
     multiplier all layers are scaled by the same factor, in thousandths, without mobilenetv2's rounding to multiples
     of 8.
     """
-    sizing, widths = architecture(description["network"]).size, widths_of(description)
+    sizing, widths = architecture_of(description).size, widths_of(description)
     low, high = 1, sizing.steps(widths)
 
     def at(h: int) -> dict[str, Any]:

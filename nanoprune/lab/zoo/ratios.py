@@ -7,14 +7,15 @@ from typing import Any
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.zoo.erk import erk
-from nanoprune.nn import Network
+from nanoprune.nn import Layer, Network
 
 USUAL = ("first", "last")  # exempt by default where a scheme is structured
 
 
-def layer_names(net: Network) -> list[str]:
+def layer_names(net: Network | Layer) -> list[str]:
     """The layers with weights, in their order, as tables and options call them: conv1, conv2, dense1, ..."""
-    kinds = ["conv" if p.window else "dense" for p in net.weights]
+    weights = [p for p in net.parameters() if p.prunable] if isinstance(net, Layer) else net.weights
+    kinds = ["conv" if p.window else "dense" for p in weights]
     return [f"{kind}{kinds[: i + 1].count(kind)}" for i, kind in enumerate(kinds)]
 
 
