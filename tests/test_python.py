@@ -157,6 +157,37 @@ def test_the_command_line_makes_the_same_model(digits, tmp_path):
     assert model.model_.steps == json.loads(json.dumps(theirs.steps))
 
 
+def test_a_table_with_missing_numbers_and_categories(tmp_path):
+    rng = np.random.default_rng(3)
+    ages = [f"{age:.1f}" if age > 30 else "" for age in rng.uniform(20, 80, 90)]
+    cities = rng.choice(["Bern", "Oslo", "Rome"], 90)
+    ill = ["yes" if city == "Oslo" else "no" for city in cities]
+    rows = "\n".join(",".join(row) for row in zip(ages, cities, ill, strict=True))
+    (tmp_path / "t.csv").write_text(f"age,city,ill\n{rows}\n", encoding="utf-8")
+    data = npr.load(tmp_path / "t.csv", label="ill")
+    assert isinstance(data, npr.Dataset)
+    model = npr.Classifier(epochs=20, random_state=1).fit(data)
+    everything = data.x[np.arange(90)]
+    assert np.isnan(everything).any()
+    assert (model.predict(everything) == ill).mean() > 0.9
+    assert model.score(data) == (model.predict(everything) == ill).mean()
+    with pytest.raises(ArgumentError, match="Input X contains NaN"):
+        npr.Classifier(**SMALL).fit(everything, ill)
+
+
+@pytest.mark.parametrize("verbose", [True, False, None])
+def test_progress_is_shown_where_it_is_asked_for_or_in_a_notebook(verbose, monkeypatch, capsys):
+    from nanoprune.lab.api import progress
+
+    for notebook in (False, True):
+        monkeypatch.setattr(progress, "in_notebook", lambda of=notebook: of)
+        with progress.progress_for(verbose) as shown:
+            assert isinstance(shown, progress.ProgressBars) == (notebook if verbose is None else verbose)
+    X, y = blobs(30)
+    npr.Classifier(**SMALL, verbose=False).fit(X, y)
+    assert capsys.readouterr() == ("", "")
+
+
 # Pruning
 
 
@@ -236,6 +267,28 @@ def test_a_model_that_knows_every_member_is_severe():
     found = npr.audit(logits, labels, member, quick=True)
     assert found.degree == "severe"
     assert found.accuracy.value > 0.99
+
+
+def test_groups_are_on_one_side_and_are_what_an_audit_counts():
+    X, y = blobs(300, 2)
+    group = np.random.default_rng(5).integers(0, 90, 300)
+    data = npr.Dataset(X, y, group=np.array([f"patient {g}" for g in group]))
+    model = npr.Classifier(**SMALL).fit(data)
+    inside, outside = (np.unique(group[part]) for part in (model.split_.members, model.split_.nonmembers))
+    assert not np.intersect1d(inside, outside).size
+    found = model.audit(quick=True)
+    assert found.results["groups"] == {"members": len(inside), "nonmembers": len(outside)}
+    x, labels, member = model.records()
+    rows = np.concatenate([model.split_.members, model.split_.nonmembers])
+    same = npr.audit(model.logits(x), labels, member, group=group[rows], quick=True)
+    assert same.accuracy == found.accuracy
+    assert npr.compare(a=found, b=same).differences["b"].accuracy.value == 0
+    others = model.audit(X[:60], y[:60], quick=True)  # each of these its own group
+    assert others.results["groups"] == {"members": len(inside), "nonmembers": 60}
+    with pytest.raises(ArgumentError, match="group 0 has members and non-members"):
+        npr.audit(model.logits(x), labels, member, group=np.zeros(len(x), int), quick=True)
+    with pytest.raises(DataError, match="a has groups, b has none"):
+        npr.compare(a=same, b=npr.audit(model.logits(x), labels, member, quick=True))
 
 
 def test_records_that_all_are_members_need_others_to_audit():
@@ -386,12 +439,12 @@ def spoiled(array: np.ndarray, value: float) -> np.ndarray:
         (lambda: npr.audit(LOGITS[None], LABELS, MEMBER), r"logits has shape \(1, 40, 10\), expected"),
         (lambda: npr.audit(LOGITS, LABELS), "member is missing"),
         (lambda: npr.audit(LOGITS, LABELS, MEMBER, shadow=(LOGITS, LABELS, MEMBER)), "the shadow is the target itself"),
-        (lambda: npr.audit(LOGITS, LABELS, MEMBER, shadow=(LOGITS, LABELS)), "shadow must be three arrays"),
+        (lambda: npr.audit(LOGITS, LABELS, MEMBER, shadow=(LOGITS, LABELS)), "shadow must be arrays"),
         (lambda: npr.audit(LOGITS, LABELS, MEMBER, split="half"), "split must be random or fixed, got 'half'"),
         (lambda: npr.audit(LOGITS, LABELS, MEMBER, n_jobs=0), "n_jobs must be a number of processes"),
         (lambda: npr.audit([[1.0], [1.0, 2.0]], LABELS, MEMBER), "logits: cannot be made an array"),
         (lambda: npr.audit("nothing.npz"), "nothing.npz: not found"),
-        (lambda: npr.audit("nothing.npz", LABELS), "labels, member and shadow are in the file"),
+        (lambda: npr.audit("nothing.npz", LABELS), "labels, member, group and shadow are in the file"),
         (lambda: npr.compare(a=1, b=2), "a must be an Audit, got int"),
         (lambda: npr.load("digit"), "data set must be one of digits, mnist"),
         (lambda: npr.Dataset(X_, Y_[:20]), r"inconsistent numbers of samples: \[24, 20\]"),
@@ -422,3 +475,17 @@ def test_bad_arguments_raise_one_line_that_names_them(call, message):
         call()
     assert "\n" not in str(caught.value)
     assert "target_" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["network", "widths", "epochs", "lr", "keep", "scheme", "members", "recipe", "n_jobs"])
+@pytest.mark.parametrize("value", [{}, b"x", ("a", "b"), np.nan], ids=repr)
+def test_parameters_of_another_type_are_named(name, value):
+    with pytest.raises(ArgumentError, match=name):
+        npr.Classifier(**SMALL | {name: value}).fit(X_, Y_)
+
+
+@pytest.mark.parametrize("name", ["alpha", "prior", "delta", "seed", "split", "shadow", "verbose"])
+@pytest.mark.parametrize("value", [{}, b"x", ("a", "b"), "x"], ids=repr)
+def test_options_of_an_audit_of_another_type_are_named(name, value):
+    with pytest.raises(ArgumentError, match=name):
+        npr.audit(LOGITS, LABELS, MEMBER, quick=True, **{name: value})

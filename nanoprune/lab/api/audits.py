@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.api.inputs import plain
+from nanoprune.lab.api.arguments import SHADOW, expect
+from nanoprune.lab.api.inputs import groups_of, plain
 from nanoprune.lab.api.progress import progress_for, threads_for
 from nanoprune.lab.api.results import Audit, Comparison
 from nanoprune.lab.audit import Audited, audit_predictions, read_predictions
@@ -26,7 +27,8 @@ def audit(
     labels: Any = None,
     member: Any = None,
     *,
-    shadow: tuple[Any, Any, Any] | None = None,
+    group: Any = None,
+    shadow: tuple[Any, ...] | None = None,
     quick: bool = False,
     alpha: float = 0.05,
     prior: float = PRIOR,
@@ -41,8 +43,9 @@ def audit(
     logits: (n, classes), what the model puts out for n records; rows that are not negative and sum to 1 are taken for
     probabilities. labels: (n,) their true classes, 0 .. classes - 1. member: (n,) whether each was trained on. Or the
     path of a file (.npz, .h5 or .csv, docs/audit.md) in place of the three. At least 8 members and 8 non-members.
-    shadow: the same three of a model of your own, trained alike, on which the attacks are fitted; else those on each
-    half of the records are fitted on the other half. quick: without the attack network, which takes most of the time.
+    group: (n,) whose record each is, numbers or text: the audit counts groups then, all records of which must be on one
+    side. shadow: the same arrays of a model of your own, trained alike, on which the attacks are fitted; else those on
+    each half of the records are fitted on the other half. quick: without the attack network, which takes most time.
     alpha: intervals have confidence 1 - alpha. prior: the share of members among those that an attacker may accuse, for
     the verdict. seed: of the halves and the attack network. split: "fixed" where members were not drawn by chance, as
     of an official training set; there are no bounds on epsilon then. delta: of the bounds on (epsilon, delta). n_jobs:
@@ -50,14 +53,18 @@ def audit(
     default in notebooks. Raises ArgumentError or DataError, in one line, on arrays, a file or numbers that cannot be
     used.
     """
-    if split not in SPLITS:
+    for name, value in (("alpha", alpha), ("prior", prior), ("delta", delta)):
+        expect(name, value, "a number")
+    if expect("seed", seed, "an integer") < 0:
+        raise ArgumentError(f"seed must be at least 0, got {seed}")
+    if expect("split", split, "a text") not in SPLITS:
         raise ArgumentError(f"split must be {' or '.join(SPLITS)}, got {split!r}")
     if isinstance(logits, (str, os.PathLike)):
-        if labels is not None or member is not None or shadow is not None:
-            raise ArgumentError("labels, member and shadow are in the file; leave them out, or give arrays")
+        if any(given is not None for given in (labels, member, group, shadow)):
+            raise ArgumentError("labels, member, group and shadow are in the file; leave them out, or give arrays")
         target, fitted_on = read_predictions(logits)
     else:
-        target, fitted_on = from_arrays(logits, labels, member, shadow)
+        target, fitted_on = from_arrays((logits, labels, member, group), shadow)
     options: dict[str, Any] = {"threads": threads_for(n_jobs), "random_split": split == "random", "delta": delta}
     with progress_for(verbose) as progress:
         options |= {"start": progress.start, "advance": progress.advance, "prior": prior, "quick": quick}
@@ -73,7 +80,8 @@ def compare(audits: Mapping[str, Audit] | None = None, /, *, alpha: float = 0.05
     audits, DataError where they are not of the same records in the same order.
     """
     given: dict[str, Audited] = {}
-    for name, of in {**(audits or {}), **named}.items():
+    expect("alpha", alpha, "a number")
+    for name, of in {**(expect("audits", audits, "audits by name", "None") or {}), **named}.items():
         if not isinstance(of, Audit):
             raise ArgumentError(f"{name} must be an Audit, got {type(of).__name__}; make it with audit(...)")
         if of.audited is None:
@@ -93,14 +101,11 @@ def of_rows(done: Audit, members: np.ndarray, what: str) -> Audit:
     return done
 
 
-def from_arrays(
-    logits: Any, labels: Any, member: Any, shadow: tuple[Any, Any, Any] | None
-) -> tuple[Predictions, Predictions | None]:
+def from_arrays(arrays: tuple[Any, ...], shadow: tuple[Any, ...] | None) -> tuple[Predictions, Predictions | None]:
     """The target's predictions, and the shadow's where there are some, checked. Raises ArgumentError."""
-    if shadow is not None and (not isinstance(shadow, tuple) or len(shadow) != 3):
-        raise ArgumentError(f"shadow must be three arrays (logits, labels, member), got {type(shadow).__name__}")
+    expect("shadow", shadow, SHADOW, "None")
     try:
-        target = one_model("", logits, labels, member)
+        target = one_model("", *arrays)
         fitted_on = None if shadow is None else one_model("shadow ", *shadow)
         check_pair(target, fitted_on, "audit")
     except DataError as error:
@@ -108,8 +113,8 @@ def from_arrays(
     return target, fitted_on
 
 
-def one_model(prefix: str, logits: Any, labels: Any, member: Any) -> Predictions:
-    """The predictions of one model from its three arrays."""
+def one_model(prefix: str, logits: Any, labels: Any, member: Any, group: Any = None) -> Predictions:
+    """The predictions of one model from its arrays."""
     given = {"logits": logits, "labels": labels, "member": member}
     missing = [name for name, values in given.items() if values is None]
     if missing:
@@ -118,4 +123,6 @@ def one_model(prefix: str, logits: Any, labels: Any, member: Any) -> Predictions
     kind = "probs" if values.ndim == 2 and values.dtype.kind in "iuf" and seem_probabilities(values) else "logits"
     y, inside = (array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array for array in columns)
     arrays = {f"target_{kind}": values, "target_labels": y, "target_member": inside}
+    if group is not None:
+        arrays["target_group"] = groups_of(group, len(values))
     return predictions_of(arrays, f"audit: {prefix}".rstrip(" :"))

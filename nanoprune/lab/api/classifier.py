@@ -13,25 +13,25 @@ import numpy as np
 from scipy.special import softmax
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.api.arguments import expect
 from nanoprune.lab.api.audits import audit as audit_arrays
 from nanoprune.lab.api.audits import of_rows
-from nanoprune.lab.api.data import Dataset as Arrays
-from nanoprune.lab.api.data import from_names, labels_of
+from nanoprune.lab.api.data import Dataset, from_names
 from nanoprune.lab.api.estimator import Estimator, check_names, not_fitted
 from nanoprune.lab.api.fitted import Fitted, all_members, drawn, seed_of
 from nanoprune.lab.api.inputs import classes_of, feature_names, features, labels, places_of
 from nanoprune.lab.api.progress import progress_for, threads_for
 from nanoprune.lab.api.results import Audit, check_free
+from nanoprune.lab.api.settings import ratio_of, recipe_of
 from nanoprune.lab.audit import attack_model
 from nanoprune.lab.audit.audit import DELTA
 from nanoprune.lab.audit.verdict import PRIOR
-from nanoprune.lab.data import Dataset, Split, make_split
-from nanoprune.lab.experiment.recipe_file import read_recipe
-from nanoprune.lab.experiment.recipes import Keep, Recipe, recipe_for, usual_recipe
+from nanoprune.lab.data import Dataset as Records
+from nanoprune.lab.data import Split, make_split
+from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.models.model import Model, check_records, load_model, save_model
 from nanoprune.lab.workflow.single_model import prune_model, train_model
 from nanoprune.lab.zoo.build import size_of
-from nanoprune.prune import parse_scheme
 
 TARGETS = {".onnx": "onnx", ".c": "c", ".safetensors": "safetensors", ".html": "web", ".py": "torch-code"}
 
@@ -97,14 +97,14 @@ class Classifier(Estimator):
         """
         seed, threads = seed_of(self.random_state), threads_for(self.n_jobs)
         data, split = self._given(X, y, reference, seed)
-        recipe = self._recipe(data, split)
-        keep = ratio_of(self.keep, self.scheme)
+        recipe = recipe_of(self, data, split)
+        keep = ratio_of(self)
         with progress_for(self.verbose) as progress:
             dense = recipe if keep is None else dataclasses.replace(recipe, minmax=0.0)
             model = train_model(data, dense, seed, threads, progress, split=split)
             if keep is not None:
                 model = prune_model(model, data, recipe, keep, threads, progress, split=split)
-        return self._set(Fitted(model, data, split), recipe, labels_of(data), feature_names(X))
+        return self._set(Fitted(model, data, split), recipe, data.labels, feature_names(X))
 
     def prune(
         self,
@@ -125,10 +125,10 @@ class Classifier(Estimator):
         data, split = fitted.records("prune")
         changes = {"keep": keep, "minmax": minmax, "scheme": scheme, "recipe": recipe or self.recipe}
         small = type(self)(**self.get_params() | changes)
-        ratio, threads = ratio_of(keep, scheme), threads_for(self.n_jobs)
+        ratio, threads = ratio_of(small), threads_for(self.n_jobs)
         if ratio is None:
             raise ArgumentError("keep is missing: give the share of the weights to keep, such as 0.05, or a scheme N:M")
-        recipe = small._recipe(data, split)
+        recipe = recipe_of(small, data, split)
         with progress_for(self.verbose) as progress:
             model = prune_model(fitted.model, data, recipe, ratio, threads, progress, split=split)
         names = getattr(self, "feature_names_in_", None)
@@ -190,7 +190,7 @@ class Classifier(Estimator):
         `nanoprune.audit`.
         """
         fitted = self._fitted
-        if shadows:
+        if expect("shadows", shadows, "an integer"):
             data, _ = fitted.records("audit")
             if X is not None or fitted.given:
                 raise ArgumentError("shadows need a data set from which fit draws the members; fit(Dataset(X, y))")
@@ -203,7 +203,8 @@ class Classifier(Estimator):
         split = split or ("random" if chance else "fixed")
         told: dict[str, Any] = {"quick": quick, "alpha": alpha, "prior": prior, "seed": seed, "delta": delta}
         told |= {"n_jobs": self.n_jobs, "verbose": self.verbose}
-        done = audit_arrays(fitted.logits(x), places, member, split=split, **told)
+        group = self._groups(X, len(x))
+        done = audit_arrays(fitted.logits(x), places, member, group=group, split=split, **told)
         return of_rows(done, fitted.records("audit")[1].members, "X" if fitted.given else "data set")
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -221,7 +222,8 @@ class Classifier(Estimator):
         data: the data set that it was trained on; `audit` and `prune` need it. Raises DataError where the file is
         damaged, or `data` is another data set.
         """
-        model = load_model(path)
+        model = load_model(expect("path", path, "a path"))
+        expect("data", data, "a data set", "None")
         step: dict[str, Any] = next((step for step in reversed(model.steps) if step["step"] == "prune"), {})
         description: dict[str, Any] = model.net.description or {}
         params: dict[str, Any] = {name: step[name] for name in ("keep", "scheme", "minmax") if name in step}
@@ -232,9 +234,10 @@ class Classifier(Estimator):
         names = from_names(model.class_names, model.net.output_shape[0])
         if data is None:
             return made._set(Fitted(model), None, names, None)
+        data = Dataset.of_read(data)
         check_records(model, data)
         split = drawn(model, data)
-        return made._set(Fitted(model, data, split), made._recipe(data, split), labels_of(data), None)
+        return made._set(Fitted(model, data, split), recipe_of(made, data, split), data.labels, None)
 
     def export(
         self,
@@ -253,7 +256,9 @@ class Classifier(Estimator):
         from nanoprune.lab.export import export_model, write_files
         from nanoprune.lab.export.about import about
 
-        path = pathlib.Path(path)
+        path = pathlib.Path(expect("path", path, "a path"))
+        expect("to", to, "a text", "None")
+        expect("weights", weights, "a text")
         target = to or TARGETS.get(path.suffix.lower())
         if target is None:
             raise ArgumentError(f"path must end with {', '.join(TARGETS)}, got {path.name!r}; or say `to`")
@@ -291,14 +296,15 @@ class Classifier(Estimator):
 
     def _given(self, X: Any, y: Any, reference: tuple[Any, Any] | None, seed: int) -> tuple[Dataset, Split]:
         """The records that `fit` got as a data set, and which of them are members."""
-        if not isinstance(X, Dataset):
+        if not isinstance(X, Records):
             return self._arrays(X, y, reference)
         if y is not None or reference is not None:
             raise ArgumentError("y and reference are in the data set; leave them out, or give arrays")
-        recipe = self._recipe(X, None)
-        return X, make_split(X, recipe.members, recipe.reference, recipe.nonmembers, seed)
+        data = Dataset.of_read(X)
+        recipe = recipe_of(self, data)
+        return data, make_split(data, recipe.members, recipe.reference, recipe.nonmembers, seed)
 
-    def _arrays(self, X: Any, y: Any, reference: tuple[Any, Any] | None) -> tuple[Arrays, Split]:
+    def _arrays(self, X: Any, y: Any, reference: tuple[Any, Any] | None) -> tuple[Dataset, Split]:
         """Records that are all members, and a reference set after them, as a data set."""
         records = features(X)
         distinct, places = classes_of(labels(y, len(records)))
@@ -306,36 +312,31 @@ class Classifier(Estimator):
             raise ArgumentError(f"members is for data sets: every record of X is a member, got {self.members!r}")
         count = len(records)
         if reference is not None:
-            others, theirs = reference
+            others, theirs = expect("reference", reference, "a pair (X, y)")
             others = features(others, "reference X")
             places = np.concatenate([places, places_of(labels(theirs, len(others), "reference y"), distinct)])
             records = np.concatenate([records, others])
-        data = Arrays.of_places(records, distinct, places, feature_names(X))
+        data = Dataset.of_places(records, distinct, places, feature_names(X))
         return data, all_members(count, len(records) - count)
 
-    def _recipe(self, data: Dataset, split: Split | None) -> Recipe:
-        """The recipe of a data set with this classifier's parameters, and the sizes of a split that is given."""
-        keep = ratio_of(self.keep, self.scheme)
-        size = tuple(self.widths) if isinstance(self.widths, Sequence) else self.widths
-        changes = given(
-            network=self.network, widths=size, keep=keep and (keep,), scheme=self.scheme, minmax=self.minmax
-        )
-        usual = self.recipe
-        if isinstance(usual, (str, os.PathLike)):
-            usual = read_recipe(usual, usual_recipe(data))
-        recipe = recipe_for(data, self.members, usual, **changes)
-        dense = dataclasses.replace(recipe.dense, **given(epochs=self.epochs, lr=self.lr))
-        if split is None or len(split.nonmembers):
-            return dataclasses.replace(recipe, dense=dense)
-        if self.minmax and not len(split.reference):
-            raise ArgumentError("minmax needs records that are no members: fit(X, y, reference=(X, y))")
-        sizes: dict[str, Any] = {"members": len(split.members), "reference": len(split.reference), "nonmembers": 0}
-        return dataclasses.replace(recipe, dense=dense, **sizes)
+    def _groups(self, X: Any, count: int) -> np.ndarray | None:
+        """The groups of the `count` records that `audit` scores, where the data set has groups. Those of other records
+        X are of their data set; without one each is its own."""
+        data, split = self._fitted.records("audit")
+        if data.groups is None:
+            return None
+        of_members = data.groups[split.members]
+        if X is None:
+            return np.concatenate([of_members, data.groups[split.nonmembers]])
+        theirs = getattr(X, "groups", None) if isinstance(X, Records) else None
+        theirs = np.arange(count - len(of_members)) if theirs is None else theirs
+        return np.concatenate([of_members, data.groups.max() + 1 + theirs])
 
     def _labelled(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Records (n, *input_shape) and the places of their labels (n,), of a data set or of arrays."""
-        if isinstance(X, Dataset) and y is None:
-            X, y = X.x[np.arange(len(X.y))], labels_of(X)[X.y]
+        if isinstance(X, Records) and y is None:
+            data = Dataset.of_read(X)
+            X, y = data.x[np.arange(len(data.y))], data.labels[data.y]
         x = self._records(X)
         return x, places_of(labels(y, len(x)), self.classes_)
 
@@ -350,18 +351,3 @@ class Classifier(Estimator):
             told = f"{expected} features" if len(shape) == 1 else f"images {shape}"
             raise ArgumentError(f"X has {what}, but {type(self).__name__} is expecting {told} as input")
         return x
-
-
-def given(**values: Any) -> dict[str, Any]:
-    """Those that are not None."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def ratio_of(keep: Keep | None, scheme: str | None) -> Keep | None:
-    """The ratio of `keep`, or one a layer; that of an N:M scheme; None where there is neither."""
-    if keep is not None:
-        return tuple(keep) if isinstance(keep, Sequence) else float(keep)
-    found = None if scheme is None else parse_scheme(scheme).keep
-    if scheme is not None and found is None:
-        raise ArgumentError(f"keep is missing: scheme {scheme} has no ratio of its own; give one, such as 0.05")
-    return found

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from nanoprune.errors import ArgumentError
+from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.data.groups import group_codes
 from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.storage.text import printable
 
@@ -154,6 +155,21 @@ def places_of(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
         told = printable(", ".join(map(repr, classes.tolist()[:10])), 200) + (", ..." if len(classes) > 10 else "")
         raise ArgumentError(f"y holds {strange}, which is none of the {len(classes):,} classes: {told}")
     return np.array(found, np.int64)
+
+
+def groups_of(group: Any, count: int) -> np.ndarray:
+    """The place of each record's group among the distinct ones, (N,) int64, of `count` records."""
+    array = plain(group, "group")
+    array = array.astype(str) if array.dtype.kind == "O" else array
+    if array.dtype.kind not in "biufSU":
+        raise ArgumentError(f"group is {array.dtype}; expected whole numbers or text")
+    try:
+        codes = group_codes(array, "group")[1]
+    except DataError as error:
+        raise ArgumentError(str(error)) from error
+    if len(codes) != count:
+        raise ArgumentError(f"group has {len(codes)} entries for {count} records; give one each")
+    return codes
 
 
 def feature_names(X: Any) -> np.ndarray | None:

@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.api.arguments import expect
 from nanoprune.lab.engine.passes import default_threads
 from nanoprune.lab.engine.progress import ProgressBars, in_notebook
 from nanoprune.lab.experiment.experiment import Progress
@@ -13,6 +14,7 @@ from nanoprune.lab.experiment.experiment import Progress
 
 def progress_for(verbose: bool | None) -> contextlib.AbstractContextManager[Any]:
     """Bars where `verbose`; None: in a notebook, where somebody watches. Scripts are quiet by default."""
+    expect("verbose", verbose, "True or False", "None")
     shown = in_notebook() if verbose is None else bool(verbose)
     return ProgressBars() if shown else contextlib.nullcontext(Progress())
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.api.arguments import expect
 from nanoprune.lab.audit import Audited
 from nanoprune.lab.storage.files import check_output, write_json
 from nanoprune.lab.storage.own_files import occupied
@@ -46,7 +47,7 @@ class Result(ABC):
         Raises ArgumentError on another suffix, or where something is there already and not `overwrite`; DataError where
         it cannot be written.
         """
-        suffix = pathlib.Path(path).suffix.lower()
+        suffix = pathlib.Path(expect("path", path, "a path")).suffix.lower()
         if suffix not in SUFFIXES:
             raise ArgumentError(
                 f"path must end with {' or '.join(SUFFIXES)}, got {printable(os.path.basename(path))!r}"
@@ -68,7 +69,7 @@ class Result(ABC):
 
 def check_free(path: str | os.PathLike[str], overwrite: bool) -> None:
     """Raises ArgumentError where something is at `path` and not `overwrite`; else as `check_output`."""
-    check_output(path)
+    check_output(expect("path", path, "a path"))
     if not overwrite and occupied(path):
         raise ArgumentError(f"{printable(path)} is there already; overwrite=True writes over it")
 

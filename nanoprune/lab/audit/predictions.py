@@ -113,7 +113,8 @@ def read_predictions(path: str | os.PathLike) -> tuple[Predictions, Predictions 
 
 def predictions_of(arrays: Mapping[str, np.ndarray], source: str) -> Predictions:
     """The predictions of arrays in memory, by the names that the target's have in a file, and checked as those are."""
-    return _predictions(in_memory(arrays), "target", source)
+    stored = in_memory(arrays)
+    return _with_groups(_predictions(stored, "target", source), stored, "target", source)
 
 
 def in_memory(arrays: Mapping[str, np.ndarray]) -> dict[str, StoredArray]:
@@ -192,7 +193,7 @@ def _with_groups(predictions: Predictions, arrays: Mapping[str, Any], of: str, p
     name = next((name for name in (f"{of}_group", *(["group"] if of == "target" else [])) if name in arrays), None)
     if name is None:
         return predictions
-    names, codes = group_codes(_array(arrays, name, path, 1, "biufSU"), f"{path}: {name}")
+    names, codes = group_codes(_array(arrays, name, path, (1,), "biufSU"), f"{path}: {name}")
     if len(codes) != len(predictions.y):
         raise DataError(f"{path}: {name} has {len(codes)} entries for {len(predictions.y)} records; give one each")
     row = first_mixed(codes, predictions.member)

@@ -68,7 +68,8 @@ def step_line(step: dict[str, Any]) -> str:
     shown = [_setting(name, step[name]) for name in SHOWN if step.get(name) not in (None, [], 0.0, "none")]
     line = f"{step['step']}: {', '.join(shown)}" if shown else step["step"]
     if isinstance(step.get("accuracy"), dict):
-        of = (f"{name} {100 * step['accuracy'].get(name, 0):.2f}%" for name in ("train", "test"))
+        found = step["accuracy"]
+        of = (f"{name} {100 * found[name]:.2f}%" for name in ("train", "test") if name in found)
         line += f"; accuracy {' '.join(of)}"
     return line
 

@@ -141,12 +141,16 @@ def shrunk(model: Model) -> Model:
     return dataclasses.replace(model, net=shrink(model.net), steps=[*model.steps, step])
 
 
-def with_accuracy(model: Model, dataset: Dataset) -> Model:
-    """The model with its accuracies on all members and on all held-out records in its last step."""
-    split, records = _split(model, dataset), Records(dataset.x, dataset.y)
+def with_accuracy(model: Model, dataset: Dataset, split: Split | None = None) -> Model:
+    """The model with its accuracies on all members and on all held-out records, where there are some, in its last step.
+
+    split: as in `train_model`.
+    """
+    split, records = split or _split(model, dataset), Records(dataset.x, dataset.y)
+    parts = {"train": split.members, "test": split.nonmembers}
     with single_threaded_blas():
-        train, test = (float(accuracy(model.net, records, part[None])[0]) for part in (split.members, split.nonmembers))
-    last = model.steps[-1] | {"accuracy": {"train": train, "test": test}}
+        found = {name: float(accuracy(model.net, records, of[None])[0]) for name, of in parts.items() if len(of)}
+    last = model.steps[-1] | {"accuracy": found}
     return dataclasses.replace(model, steps=[*model.steps[:-1], last])
 
 
@@ -212,7 +216,7 @@ def _made(
     model.net.theta[...], model.net.state[...] = to_device(ended.theta), to_device(ended.state)
     status = {"status": ended.status[0]} if ended.status else {}
     model.steps.append(step | status | _adversary(ended))
-    return with_accuracy(model, dataset)
+    return with_accuracy(model, dataset, split)
 
 
 def _finished(run: Run, wanted: Model, steps: list[dict[str, Any]]) -> Model:
