@@ -24,7 +24,9 @@
 # U &\leftarrow U + W - Z && \text{the sum of the differences}
 # \end{aligned}$$
 #
-# In the package the first line is a few epochs of SGD. The other two are these lines:
+# In the package the first line is a few epochs of SGD, with the gradient of the spring added. The other two are these
+# lines. `target` is $Z - U$, `budget.project` is $\Pi$, and the *residuals* say how far the copies are apart and how
+# far $Z$ still moves.
 
 # %%
 from nanoprune.lab.course.show import axes, figure, say, source, table

@@ -16,7 +16,9 @@
 # 2. **Hard prune.** Project once, so that the constraint holds exactly.
 # 3. **Retrain** the survivors. A mask of zeros and ones multiplies the gradient, so that what is zero stays zero.
 #
-# The whole loop is one function. Read it against the formula: each term has a line.
+# The whole loop is one function. Read it against the formula: each term has a line. `game` is the subject of chapter
+# 9, and None here. `run` has what is no mathematics: the order of the batches, the learning rate, the losses that are
+# recorded.
 
 # %%
 from nanoprune.lab.course.show import axes, figure, say, source, table

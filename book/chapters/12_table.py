@@ -130,9 +130,9 @@ assert floor == 0.5
 
 # %%
 drawing, plot = axes()
-for i, name in enumerate(nets):
+for i, (name, mark) in enumerate(zip(nets, "os^vD*Px", strict=True)):
     (x, dx), (y, dy) = interval(test[name]), interval(leak[name])
-    plot.errorbar(100 * x, 100 * y, xerr=100 * dx, yerr=100 * dy, fmt="o", color=f"C{i % 6}", capsize=2, label=name)
+    plot.errorbar(100 * x, 100 * y, xerr=100 * dx, yerr=100 * dy, fmt=mark, color=f"C{i % 6}", capsize=2, label=name)
 plot.axhline(50, linestyle=":", color="C4")
 plot.set(xlabel="test accuracy %", ylabel="strongest attack %")
 plot.legend(fontsize=7, ncols=2)
