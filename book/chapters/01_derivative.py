@@ -137,6 +137,7 @@ errors = {
 _, single = experiment(np.float32)
 errors["central, float32"] = [abs((single(e) - single(-e)) / (2 * e) - exact) for e in steps]
 
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for name, error in errors.items():
     plot.loglog(steps, np.maximum(error, 1e-16) / abs(exact), label=name)

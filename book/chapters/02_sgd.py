@@ -166,6 +166,7 @@ for momentum in (0.0, 0.9):
         curve.append([losses(room, net, index).mean() for index in (room.members, room.nonmembers)])
     curves[momentum] = np.array(curve)
 
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for momentum, curve in curves.items():
     for line, style, who in zip(curve.T, ("-", "--"), ("trained on", "not trained on"), strict=True):

@@ -110,6 +110,7 @@ def solve(seed, times, order, k=5, iterations=150):
     return np.array(values), np.array(moves), w
 
 
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for times, order, style in (
     (0.05, "W, Z, U", "C1--"),
@@ -222,6 +223,7 @@ for rho in (0.01, 0.1):
     kept = sum(budget.k[0])
     changes[rho] = np.array([row.changed.mean() for row in admm.history]) / (2 * kept)
 
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for (rho, share), marker in zip(changes.items(), "os", strict=True):
     plot.plot(np.arange(1, 11), share, f"{marker}-", label=f"ρ = {rho:g}")

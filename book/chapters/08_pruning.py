@@ -97,6 +97,8 @@ for a, b in pairs:
     found[a, b] = verdict(leak[a] - leak[b])
     rows.append([f"{a} − {b}", points(test[a] - test[b]), points(leak[a] - leak[b]), found[a, b]])
 table(["difference", "test accuracy, points", "attack accuracy, points", "verdict"], rows)
+
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for i, (a, b) in enumerate(pairs):
     change, half = interval(leak[a] - leak[b])
@@ -134,6 +136,8 @@ for keep in keeps:
     net = nets["same schedule"] if keep == 1 else one_shot(room, dense, keep)
     curve.append([accuracies(room, net, room.nonmembers).mean(), attack(room, net).mean()])
 curve = np.array(curve)
+
+# %% tags=["hide-input"]
 drawing, plot = axes()
 plot.plot(curve[:, 0], curve[:, 1], "o-")
 for keep, (x, y) in zip(keeps, curve, strict=True):

@@ -125,6 +125,7 @@ for lam, (_, game) in runs.items():
     rows[-1].append(verdicts[lam])
 table(["", "test accuracy", "attack accuracy", "adversary's loss", "change, points", "its interval"], rows)
 
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for lam, (_, game) in runs.items():
     if game:
