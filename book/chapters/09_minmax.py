@@ -75,7 +75,7 @@ source(MinMax.gain_gradient, MinMax.maximise)
 # on $D'$, and its records would need protection, too.
 #
 # In each step of training the adversary moves first, then the classifier. The maximum over $h$ is never reached; a
-# few steps of Adam follow it.
+# few steps of Adam follow it. (Adam is SGD with a step size of its own for each weight.)
 #
 # ## The experiment
 #
