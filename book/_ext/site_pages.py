@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import runpy
 import shutil
 
@@ -34,8 +35,10 @@ def read_chapter(text: str):
 
 
 def reading_list() -> list[str]:
-    """The files of a first course, relative to nanoprune/."""
-    return list(runpy.run_path(str(ROOT / "tools" / "core_size.py"))["READING_LIST"])
+    """The files of a first course, relative to nanoprune/, in the order of docs/reading.md; then what they stand on."""
+    names = list(runpy.run_path(str(ROOT / "tools" / "core_size.py"))["READING_LIST"])
+    told = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / "reading.md").read_text("utf-8"))
+    return list(dict.fromkeys([*(name for name in told if name in names), *names]))
 
 
 def write_source_pages(app) -> None:

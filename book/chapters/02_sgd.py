@@ -24,6 +24,9 @@
 #
 # One trap is left. $e^{1000}$ is no number to a computer. But $p$ does not change if the same number is subtracted
 # from all logits, so we subtract the largest one, and the largest exponent is 0.
+#
+# In the code, `t` are the labels as unit vectors. `count` and `weight` are for later chapters: read them as the
+# number of samples and as 1.
 
 # %%
 from nanoprune.lab.course.show import axes, figure, say, source, table
@@ -144,9 +147,10 @@ table(["momentum", "curvature λ (learning rate 1)", "largest root", "measured f
 #
 # ## The experiment
 #
-# Now a real network, $64 - 256 - 128 - 10$, on 200 handwritten digits of 8 x 8 pixels. Another 1,000 digits are kept
-# aside. After each epoch we look at the loss on both. All that follows in this book starts from such networks, so
-# here is how they are made: four *replicas*, each with its own random split of the digits, trained at the same time.
+# Now a real network, $64 - 256 - 128 - 10$: three dense layers, and between them the *rectifier* $\max(x, 0)$, called
+# ReLU, applied to each number. It learns 200 handwritten digits of 8 x 8 pixels. Another 1,000 digits are kept aside.
+# After each epoch we look at the loss on both. All that follows in this book starts from such networks, so here is
+# how they are made: four *replicas*, each with its own random split of the digits, trained at the same time.
 
 # %%
 from nanoprune.lab.course.digits import Classroom, classroom, losses
@@ -166,6 +170,7 @@ for momentum in (0.0, 0.9):
         curve.append([losses(room, net, index).mean() for index in (room.members, room.nonmembers)])
     curves[momentum] = np.array(curve)
 
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for momentum, curve in curves.items():
     for line, style, who in zip(curve.T, ("-", "--"), ("trained on", "not trained on"), strict=True):

@@ -158,6 +158,8 @@ channels = (1, 2, 4, 8, 16, 32)
 plain, fast = ([seconds(kind, c) for c in channels] for kind in (Conv2D, WinogradConv2D))
 ratio = [a[0] / b[0] for a, b in zip(plain, fast, strict=True)]
 rounding = max(np.abs(a[1] - b[1]).max() / np.abs(a[1]).max() for a, b in zip(plain, fast, strict=True))
+
+# %% tags=["hide-input"]
 drawing, plot = axes()
 plot.semilogx(channels, ratio, "o-", label="measured")
 plot.axhline(2, linestyle="--", color="C1", label="products saved: F(4, 3)")

@@ -78,6 +78,7 @@ inside, outside = -losses(room, net, room.members), -losses(room, net, room.nonm
 fit, test = accuracies(room, net, room.members).mean(), accuracies(room, net, room.nonmembers).mean()
 say(f"The networks name the right digit for {fit:.1%} of the members and for {test:.1%} of the others.")
 
+# %% tags=["hide-input"]
 drawing, (left, right) = axes(2)
 bins = np.linspace(-6, 0, 25)
 for scores, name in ((inside, "members"), (outside, "others")):

@@ -99,6 +99,8 @@ best = np.array(
         for inner, out in history
     ]
 )
+
+# %% tags=["hide-input"]
 drawing, plot = axes()
 plot.plot(epochs, best.mean(axis=1), "o-", label="best threshold (KS)")
 plot.plot(epochs, gaps.mean(axis=1), "s-", label="gap / B")
@@ -191,6 +193,8 @@ def game(T, n=8, times=100_000):
 
 temperatures = np.array([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
 advantages = np.array([game(T) for T in temperatures])
+
+# %% tags=["hide-input"]
 drawing, plot = axes()
 plot.semilogx(temperatures, advantages[:, 0], "o-", label="Bayes: τ(z), a threshold for each record")
 plot.semilogx(temperatures, advantages[:, 1], "s-", label="one threshold for all")

@@ -137,6 +137,8 @@ for scope in ("layer", "global"):
         accuracy[scope].append(accuracies(room, pruned, room.nonmembers).mean())
         if scope == "global":
             energy.append((pruned.W**2).sum() / (net.W**2).sum())
+
+# %% tags=["hide-input"]
 drawing, plot = axes()
 plot.semilogx(keeps, energy, ":", label="energy kept, all layers together", color="C2")
 for scope, marker in (("layer", "o-"), ("global", "s-")):

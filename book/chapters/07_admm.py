@@ -24,7 +24,9 @@
 # U &\leftarrow U + W - Z && \text{the sum of the differences}
 # \end{aligned}$$
 #
-# In the package the first line is a few epochs of SGD. The other two are these lines:
+# In the package the first line is a few epochs of SGD, with the gradient of the spring added. The other two are these
+# lines. `target` is $Z - U$, `budget.project` is $\Pi$, and the *residuals* say how far the copies are apart and how
+# far $Z$ still moves.
 
 # %%
 from nanoprune.lab.course.show import axes, figure, say, source, table
@@ -108,6 +110,7 @@ def solve(seed, times, order, k=5, iterations=150):
     return np.array(values), np.array(moves), w
 
 
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for times, order, style in (
     (0.05, "W, Z, U", "C1--"),
@@ -220,6 +223,7 @@ for rho in (0.01, 0.1):
     kept = sum(budget.k[0])
     changes[rho] = np.array([row.changed.mean() for row in admm.history]) / (2 * kept)
 
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for (rho, share), marker in zip(changes.items(), "os", strict=True):
     plot.plot(np.arange(1, 11), share, f"{marker}-", label=f"ρ = {rho:g}")

@@ -16,7 +16,9 @@
 # 2. **Hard prune.** Project once, so that the constraint holds exactly.
 # 3. **Retrain** the survivors. A mask of zeros and ones multiplies the gradient, so that what is zero stays zero.
 #
-# The whole loop is one function. Read it against the formula: each term has a line.
+# The whole loop is one function. Read it against the formula: each term has a line. `game` is the subject of chapter
+# 9, and None here. `run` has what is no mathematics: the order of the batches, the learning rate, the losses that are
+# recorded.
 
 # %%
 from nanoprune.lab.course.show import axes, figure, say, source, table
@@ -84,9 +86,11 @@ table(
 )
 
 # %% [markdown]
-# Five networks of each kind, with 95% intervals. The attack is a threshold on the modified entropy, fitted on half of
-# the members as in chapter 4. Now the *differences*, paired: the same split, the same initial weights, one thing
-# changed. Pairing takes out what splits have in common.
+# Five networks of each kind, with 95% intervals. The attack is a threshold, fitted on half of the members as in
+# chapter 4. Its score is the *modified entropy* (Song & Mittal 2021), which looks at the whole prediction and at the
+# label: $(1 - p_y) \log p_y + \sum_{c \ne y} p_c \log(1 - p_c)$, zero for a certain and right prediction, else below.
+# Now the *differences*, paired: the same split, the same initial weights, one thing changed. Pairing takes out what
+# splits have in common.
 
 # %%
 pairs = (("same schedule", "dense"), ("ADMM", "same schedule"), ("ADMM", "one-shot"), ("ADMM", "early stop"))
@@ -95,6 +99,8 @@ for a, b in pairs:
     found[a, b] = verdict(leak[a] - leak[b])
     rows.append([f"{a} − {b}", points(test[a] - test[b]), points(leak[a] - leak[b]), found[a, b]])
 table(["difference", "test accuracy, points", "attack accuracy, points", "verdict"], rows)
+
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for i, (a, b) in enumerate(pairs):
     change, half = interval(leak[a] - leak[b])
@@ -132,6 +138,8 @@ for keep in keeps:
     net = nets["same schedule"] if keep == 1 else one_shot(room, dense, keep)
     curve.append([accuracies(room, net, room.nonmembers).mean(), attack(room, net).mean()])
 curve = np.array(curve)
+
+# %% tags=["hide-input"]
 drawing, plot = axes()
 plot.plot(curve[:, 0], curve[:, 1], "o-")
 for keep, (x, y) in zip(keeps, curve, strict=True):

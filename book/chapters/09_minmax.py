@@ -75,13 +75,13 @@ source(MinMax.gain_gradient, MinMax.maximise)
 # on $D'$, and its records would need protection, too.
 #
 # In each step of training the adversary moves first, then the classifier. The maximum over $h$ is never reached; a
-# few steps of Adam follow it.
+# few steps of Adam follow it. (Adam is SGD with a step size of its own for each weight.)
 #
 # ## The experiment
 #
 # The networks of chapter 2, trained for 50 epochs with the game at two strengths, and without it. The adversary of
-# the paper has over a million weights. Here is a small one, so that this page is built in seconds; everything else is
-# the package's.
+# the paper (`nanoprune.attack.attacker`) is much larger than the classifier. Here is a small one, so that this page is
+# built in seconds; everything else is the package's.
 
 # %%
 from nanoprune.lab.course.digits import accuracies, attack, classroom
@@ -125,6 +125,7 @@ for lam, (_, game) in runs.items():
     rows[-1].append(verdicts[lam])
 table(["", "test accuracy", "attack accuracy", "adversary's loss", "change, points", "its interval"], rows)
 
+# %% tags=["hide-input"]
 drawing, plot = axes()
 for lam, (_, game) in runs.items():
     if game:

@@ -159,6 +159,7 @@ for noise in noises:
     train(net, room.records, room.members, plan, room.generators(1), run=run)
     results[noise] = accuracies(room, net, room.nonmembers).mean(), 2 * attack(room, net).mean() - 1
 
+# %% tags=["hide-input"]
 drawing, (left, right) = axes(2)
 epsilons = [spent[noise] for noise in noises]
 left.semilogx(epsilons, [dp_advantage(e, DELTA) for e in epsilons], "s--", color="C1", label="theorem: at most")

@@ -113,6 +113,8 @@ n = 100
 listed = np.arange(0, 51, 5)
 exact = listed / n * (1 - 2.0**-8)  # each slot of the list against its own record
 bound = np.array([compression_advantage(8 * r, n) for r in listed])
+
+# %% tags=["hide-input"]
 drawing, plot = axes()
 plot.plot(8 * listed / n, bound, "s--", color="C1", label="bound for every attack")
 plot.plot(8 * listed / n, exact, "o-", color="C0", label="a list of records, best attack")

@@ -128,11 +128,11 @@ assert floor == 0.5
 # anything can do that. Below the line from the dense network to early stopping, a method leaks less than stopping
 # early at the same accuracy would.
 
-# %%
+# %% tags=["hide-input"]
 drawing, plot = axes()
-for i, name in enumerate(nets):
+for i, (name, mark) in enumerate(zip(nets, "os^vD*Px", strict=True)):
     (x, dx), (y, dy) = interval(test[name]), interval(leak[name])
-    plot.errorbar(100 * x, 100 * y, xerr=100 * dx, yerr=100 * dy, fmt="o", color=f"C{i % 6}", capsize=2, label=name)
+    plot.errorbar(100 * x, 100 * y, xerr=100 * dx, yerr=100 * dy, fmt=mark, color=f"C{i % 6}", capsize=2, label=name)
 plot.axhline(50, linestyle=":", color="C4")
 plot.set(xlabel="test accuracy %", ylabel="strongest attack %")
 plot.legend(fontsize=7, ncols=2)
@@ -162,6 +162,8 @@ for m in many:
     ratio = np.abs(noise.mean(axis=2)) / noise.std(axis=2, ddof=1)
     rates.append((ratio > half_width).any(axis=1).mean())
     corrected.append((ratio > student.ppf(1 - 0.025 / m, 3) / np.sqrt(4)).any(axis=1).mean())
+
+# %% tags=["hide-input"]
 drawing, plot = axes()
 plot.plot(many, rates, "o", label="simulated, intervals of 95%")
 plot.plot(np.arange(1, 21), 1 - 0.95 ** np.arange(1, 21), "--", color="C1", label="1 − 0.95^m")

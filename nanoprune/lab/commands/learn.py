@@ -17,16 +17,18 @@ python cli.py learn check 3              book/exercises/03_*.py
 python cli.py learn check 3 mine.py      another file with the same functions
 """
 
+CHECK = """Grade the answers to one chapter: what is right, and what is wrong where.
+
+FILE is run as Python. Without one it is the chapter's file in book/exercises.
+"""
+
 
 @click.group(cls=Commands, help=HELP, epilog=EPILOG)
 def learn() -> None:
     pass
 
 
-CHECK_HELP = "Grade the answers to one chapter: what is right, and what is wrong where. FILE is run as Python."
-
-
-@learn.command(cls=Command, help=CHECK_HELP, epilog="Exit status 1 unless everything is right. " + EPILOG)
+@learn.command(cls=Command, help=CHECK, epilog="Exit status 1 unless everything is right. " + EPILOG)
 @click.argument("chapter", type=click.IntRange(1, 12))
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=pathlib.Path))
 def check(chapter: int, file: pathlib.Path | None) -> None:
