@@ -98,5 +98,5 @@ def test_no_figure_takes_so_much_paper_that_it_leaves_half_a_page_empty(name, pa
     printed.write_text((pages / f"{name}.html").read_text("utf-8").replace("@media print", "@media all"), "utf-8")
     script = "[...d.querySelectorAll('figure, tr')].map(e => e.getBoundingClientRect().height | 0)"
     heights = [int(height) for height in measured(printed, tmp_path, script, width=178 / 25.4 * 96)]
-    assert len(heights) > 5
+    assert len(heights) >= 4
     assert max(heights) < 0.45 * paper
