@@ -352,7 +352,7 @@ def test_no_help_is_lost_where_docstrings_are():
     ("words", "said"),
     [
         (["data", "fetch", "mnits"], "did you mean mnist"),
-        (["data", "fecth", "mnist"], "did you mean fetch"),
+        (["data", "fecth", "mnist"], "fetch"),
         (["reproduce", "dgits"], "did you mean digits"),
         (["prune", "m.h5", "--data", "location3", "--keep", "0.1", "--out", "p.h5"], "did you mean location30"),
         (["attack", "m.h5", "--data", "cifar11"], "did you mean cifar10"),

@@ -19,7 +19,10 @@ pytest.importorskip("onnxruntime")
 from onnx_writer import Writer, residual_network, run
 
 PAGE = (pathlib.Path(__file__).parents[1] / "docs" / "import.md").read_text("utf-8")
-QUICK = {"prune": ["--iterations", "2", "--epochs", "2", "--retrain-epochs", "1", "--lr", "0.01"]}
+QUICK = {  # few epochs, those of shadow models included
+    "import": ["--epochs", "1", "--batch", "32", "--lr", "0.01"],
+    "prune": ["--iterations", "2", "--epochs", "2", "--retrain-epochs", "1", "--lr", "0.01"],
+}
 MEMBERS = 60
 
 

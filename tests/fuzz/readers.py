@@ -66,6 +66,7 @@ from seeds import (
     jpeg,
     lines,
     model_file,
+    onnx_file,
     pack_source,
     packed_images,
     packed_part,
@@ -76,6 +77,7 @@ from seeds import (
     results_file,
     run_file,
     safetensors_file,
+    sequential_model,
     shadow_file,
     shadows,
     texas_tgz,
@@ -173,6 +175,18 @@ def read_safetensors(folder: pathlib.Path) -> Any:
     from nanoprune.lab.models.torchvision import import_model
 
     return import_model(folder / "weights.safetensors", "resnet18", 16, 0.02)
+
+
+def read_onnx(folder: pathlib.Path) -> Any:
+    from nanoprune.lab.models.onnx_import import import_onnx
+
+    return import_onnx(folder / "net.onnx")
+
+
+def read_ids(folder: pathlib.Path) -> Any:
+    from nanoprune.lab.data.members import read_members
+
+    return read_members(folder / "ids.txt", 1000)
 
 
 NAMES = ["conv1", "conv2", "dense1", "dense2"]
@@ -323,6 +337,11 @@ READERS = {
                 lambda: run_file(identity={"x" * 5000: 1}))),
         Reader("safetensors", "weights.safetensors", safetensors_file, read_safetensors, (formats.safetensors,),
                (lambda: safetensors_file(last=()),)),
+        Reader("onnx", "net.onnx", onnx_file, read_onnx),
+        Reader("onnx, packed", "net.onnx", lambda: onnx_file("packed"), read_onnx),
+        Reader("model, sequential", "model.h5", sequential_model, read_model, (formats.hdf5,)),
+        Reader("members", "ids.txt", lambda: b"".join(b"%d\n" % i for i in range(0, 999, 7)), read_ids, (),
+               (lambda: b"9" * 20_000, lambda: b"\n" * 30_000, lambda: "\u0663\n".encode())),
         Reader("keep file", "keep.json", lambda: b'{"conv2": 0.1, "3": 0.05, "dense1": 1}', read_ratios,
                (formats.as_json,), (lambda: b'{"%s": 0.5}' % (b"1" * 5000), lambda: b"[]", lambda: b"[" * 100_000)),
         Reader("predictions npz", "scores.npz", predictions_npz, functools.partial(read_scores, "scores.npz"),

@@ -211,6 +211,36 @@ def safetensors_file(last: tuple[int, ...] | None = None) -> bytes:
     return save(found if last is None else found | {"fc.weight": np.ones(last, np.float32)})
 
 
+def sequential() -> Any:
+    """A network without a name, with a residual block."""
+    layers = [{"layer": "conv", "size": 3}, {"layer": "relu"}, {"layer": "batchnorm"}, {"layer": "flatten"}]
+    layers = [
+        {"layer": "residual", "body": [{"layer": "conv", "size": 1}], "shortcut": []},
+        *layers,
+        {"layer": "dense"},
+    ]
+    return build(describe("sequential", (5, 2, 5), 3, [2, 3], sequence=layers))
+
+
+def onnx_file(form: str = "dense") -> bytes:
+    """A graph with a residual block. form: packed, weights that the file computes as it is loaded."""
+    from nanoprune.lab.export.onnx import to_onnx
+    from nanoprune.lab.export.packing import program_of
+
+    net = sequential().initialise([np.random.default_rng(0)])
+    if form == "packed":
+        net = build(describe("mlp", (300,), 3, [20])).initialise([np.random.default_rng(0)])
+        net.W[:, 30:] = 0
+    return to_onnx(program_of(net, form), {}, form)
+
+
+def sequential_model() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.h5"
+        save_model(Model(sequential(), "unknown", "", None, 0, 0, 0, [{"step": "import", "epochs": 3}]), path)
+        return path.read_bytes()
+
+
 def predictions() -> dict[str, np.ndarray]:
     """A target's and a shadow's, of three classes."""
     found = {}

@@ -73,7 +73,8 @@ def read_graph(path: str | os.PathLike) -> Graph:
         raise ArgumentError(
             "import of an ONNX file needs the package onnx; install the extra: pip install 'nanoprune[onnx]'"
         ) from None
-    shown, data = printable(path, 400), read_bounded(path, LIMIT)
+    size = os.path.getsize(path) if os.path.isfile(path) else 0  # so much memory is taken to read it
+    shown, data = printable(path, 400), read_bounded(path, min(size, LIMIT))
     tensors = _Tensors(pathlib.Path(path).parent, shown, len(data))
     try:
         model = onnx.load_model_from_string(data)
