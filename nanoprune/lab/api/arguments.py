@@ -17,17 +17,17 @@ from nanoprune.lab.storage.text import printable
 
 NUMBERS = (int, float, np.integer, np.floating)
 SHADOW = "arrays (logits, labels, member) or (logits, labels, member, group)"
-LARGEST = 2.0**63  # of a number; NaN and infinity are none
+LARGEST = 2.0**63  # of an integer that stands for a number
 
 
-def is_small(number: Any) -> bool:
-    """Whether a number is finite, and none that no setting could have."""
-    return bool(abs(number) < LARGEST)
+def is_usual(number: Any) -> bool:
+    """Whether a number fits float64 well; ranges, NaN and infinity are the concern of who uses it."""
+    return isinstance(number, float) or bool(abs(number) < LARGEST)
 
 
 KINDS: dict[str, Callable[[Any], bool]] = {
     "None": lambda value: value is None,
-    "a number": lambda value: isinstance(value, NUMBERS) and not isinstance(value, bool) and is_small(value),
+    "a number": lambda value: isinstance(value, NUMBERS) and not isinstance(value, bool) and is_usual(value),
     "an integer": lambda value: isinstance(value, Integral) and not isinstance(value, bool),
     "a list of numbers": lambda value: isinstance(value, (list, tuple)) and all(map(KINDS["a number"], value)),
     "a list of integers": lambda value: isinstance(value, (list, tuple)) and all(map(KINDS["an integer"], value)),

@@ -31,7 +31,7 @@ from nanoprune.lab.data import Split, make_split
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.models.model import Model, check_records, load_model, save_model
 from nanoprune.lab.workflow.single_model import prune_model, train_model
-from nanoprune.lab.zoo.build import size_of
+from nanoprune.lab.zoo.build import NETWORKS, size_of
 
 TARGETS = {".onnx": "onnx", ".c": "c", ".safetensors": "safetensors", ".html": "web", ".py": "torch-code"}
 
@@ -229,8 +229,9 @@ class Classifier(Estimator):
         params: dict[str, Any] = {name: step[name] for name in ("keep", "scheme", "minmax") if name in step}
         params |= {"scheme": None} if params.get("scheme") == "unstructured" else {}
         members = None if data is None else model.members or "all"
-        params |= {"network": description["network"], "widths": size_of(description), "random_state": model.seed}
-        made = cls(**params, members=members)
+        if description["network"] in NETWORKS:  # another one has its layers in the file, and no name
+            params |= {"network": description["network"], "widths": size_of(description)}
+        made = cls(**params, members=members, random_state=model.seed)
         names = from_names(model.class_names, model.net.output_shape[0])
         if data is None:
             return made._set(Fitted(model), None, names, None)
