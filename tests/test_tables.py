@@ -82,6 +82,12 @@ def test_each_column_is_taken_for_what_it_is(tmp_path):
     assert data.groups.dtype == np.int64
 
 
+def test_a_column_of_numbers_with_a_slip_in_it_says_which(tmp_path):
+    rows = [row | {"age": "sixty" if i == 7 else 20 + i / 7} for i, row in enumerate(PATIENTS)]
+    data = load(written(tmp_path / "p.csv", text(rows)), label="outcome")
+    assert "left out (numbers, but also sixty): age" in column_lines(data.table)
+
+
 def test_a_gathered_record_has_its_values_and_nothing_else(tmp_path):
     data = load(written(tmp_path / "p.csv", text()), label="outcome", categorical=["ward"], drop=["zip", "patient"])
     rows = np.array([[5, 0], [13, 119]])

@@ -117,6 +117,9 @@ def understand(column: Column, asked: bool, source: str) -> Understood:
         return Understood(CATEGORY)
     if not asked:
         why = f"texts of up to {longest:,} characters" if longest > LONGEST else f"{count:,} different texts"
+        others = [text for text in column.texts if not NUMBER.fullmatch(text)]
+        if 0 < len(others) <= count // 10:  # a slip, or a word of its own for no value
+            why = f"numbers, but also {printable_list(others, 3)}"
         return Understood(LEFT_OUT, why)
     raise DataError(
         f"{source}: column {printable(column.name)} has {count:,} different values of up to {longest:,} characters, "
