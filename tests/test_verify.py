@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from nanoprune.lab.verify import Check, certificate, reference, run
+from nanoprune.lab.verify import Check, certificate, reference, run, theory
 from nanoprune.lab.verify.certificate import compare
 from nanoprune.lab.verify.gradient import apart
 from nanoprune.nn import Conv2D, Dense, MaxPool, ReLU
@@ -159,3 +159,35 @@ def test_apart_is_away_from_zero_and_from_ties(shape):
     n = len(values)
     assert np.abs(values).min() >= 1 / n - 1e-12
     assert n == 1 or np.diff(values).min() >= 4 / n - 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "check"),
+    [
+        ("dp_advantage", lambda epsilon, delta=0.0: math.tanh(epsilon / 4), theory.dp_bound),
+        ("dp_advantage", lambda epsilon, delta=0.0: math.tanh(epsilon), theory.dp_randomised_response),
+        ("compression_advantage", lambda bits, records: 0.5 * math.sqrt(bits * math.log(2) / (2 * records)), None),
+        ("project", lambda v, k: np.where(np.abs(v) <= np.sort(np.abs(v))[k - 1], v, 0), theory.admm_descent),
+        ("quad", lambda *a, **k: (1.0, 0.0), theory.gibbs),
+    ],
+)
+def test_a_theorem_that_is_wrong_is_reported(monkeypatch, name, wrong, check):
+    """A bound that is too small, a projection on the smallest weights, a threshold that is not the record's own."""
+    check = check or theory.compression
+    assert compare("as it is", 1e-9, *check()).passed
+    monkeypatch.setattr(theory, name, wrong)
+    assert not compare("wrong", 1e-9, *check()).passed
+
+
+def test_an_admm_whose_dual_variable_is_off_is_reported(monkeypatch):
+    update = ADMM.update
+
+    def off(self, net, loss):
+        row = update(self, net, loss)
+        self.U *= 0.99
+        self.target = self.Z - self.U
+        return row
+
+    monkeypatch.setattr(ADMM, "update", off)
+    assert not compare("dual", 1e-9, *theory.admm_dual()).passed
+    assert not compare("fixed points", 1e-9, *theory.admm_fixed_points()).passed

@@ -101,7 +101,7 @@ def small_adversary():
     return h
 
 
-def played(lam, steps=3, rate=3e-3):
+def played(lam, steps=2, rate=3e-3):
     """Networks trained with the game at lambda, and the game; None where there is none."""
     net, game = room.network(), None
     if lam:
@@ -144,7 +144,7 @@ figure(
 # ## An adversary at chance
 #
 # If the adversary in the game is at chance, is nothing left to find? Play once more with a *lazy* adversary: one step
-# in place of three, at a learning rate of a thousandth. Then attack the finished networks with the threshold of
+# in place of two, at a learning rate of a thousandth. Then attack the finished networks with the threshold of
 # chapter 4, which played no part in the game.
 
 # %%
