@@ -128,7 +128,7 @@ def in_little_memory(path):
 def test_a_link_to_a_device_without_an_end_is_refused(tmp_path):
     path = tmp_path / "scores.csv"
     path.symlink_to("/dev/zero")
-    assert "it is no regular file" in in_little_memory(path)
+    assert "it is not a regular file" in in_little_memory(path)
 
 
 def test_a_line_without_an_end_is_refused(tmp_path):
