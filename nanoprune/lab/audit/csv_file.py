@@ -28,6 +28,7 @@ from nanoprune.errors import DataError
 from nanoprune.lab.storage.arrays import StoredArray
 from nanoprune.lab.storage.bounded import unpacked
 from nanoprune.lab.storage.files import open_regular
+from nanoprune.lab.storage.rows import full_rows
 from nanoprune.lab.storage.text import printable, printable_list
 
 LABEL, MEMBER, GROUP = ("label", "labels", "y"), ("member", "members", "is_member"), ("group", "groups")
@@ -36,7 +37,6 @@ YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 FORM = "label,member,p0,p1,... (or logits z0,z1,...)"
 LONGEST_GROUP = 100  # characters
 LONGEST_LINE = 1 << 22  # characters: 100,000 classes with 17 digits each are less
-MOST_EMPTY = 1000  # lines
 PART = 1 << 18  # values that are held as text at a time
 NUMBER_CLASSES = "number the classes from 0, in the order of the columns"
 
@@ -78,14 +78,8 @@ def _read(rows: Iterator[list[str]], names: list[str], path: str | os.PathLike) 
     wanted, parts, part = [label, member, *outputs], [], []
     groups: list[int] = []
     number: dict[str, int] = {}  # of each group, by its text
-    at = done = empty = 0
-    for row in rows:
-        if not row:
-            empty += 1
-            if empty > MOST_EMPTY:
-                raise DataError(f"{path}: more than {MOST_EMPTY:,} empty lines; leave them out")
-            continue
-        at += 1
+    at = done = 0
+    for at, row in enumerate(full_rows(rows, str(path)), 1):
         if len(row) != len(names):
             hint = "; separate the columns by commas, and write decimals with a point" if ";" in "".join(row) else ""
             raise DataError(f"{path}: row {at - 1} has {len(row)} values, the first line names {len(names)}{hint}")

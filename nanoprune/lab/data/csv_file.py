@@ -15,6 +15,7 @@ import numpy as np
 from nanoprune.errors import DataError
 from nanoprune.lab.data.columns import Column, check_names
 from nanoprune.lab.storage.bounded import first_line
+from nanoprune.lab.storage.rows import full_rows
 from nanoprune.lab.storage.text import printable
 from nanoprune.lab.storage.unpack import open_unpacked
 
@@ -86,9 +87,7 @@ def _columns(reader: Iterator[list[str]], names: list[str], source: str) -> list
 def _blocks(reader: Iterator[list[str]], width: int, source: str) -> Iterator[list[list[str]]]:
     """BLOCK records at a time, each with `width` fields; empty lines are passed over."""
     rows: list[list[str]] = []
-    for row in reader:
-        if not row:
-            continue
+    for row in full_rows(reader, source):
         if len(row) != width:
             raise DataError(
                 f"{source}: line {reader.line_num} has {len(row):,} fields, the first one names {width:,} columns"
