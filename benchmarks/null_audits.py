@@ -23,8 +23,8 @@ from scipy.special import expit, logit, softmax
 
 from nanoprune.attack.metrics import balanced_accuracy
 from nanoprune.lab.audit import measure
-from nanoprune.lab.audit.attacks import SCORES, Attacked, folds, threshold_attacks
-from nanoprune.lab.audit.choice import Chosen, choose, scored_rows
+from nanoprune.lab.audit.attack_choice import Chosen, choose, scored_rows
+from nanoprune.lab.audit.prediction_attacks import SCORES, Attacked, folds, threshold_attacks
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.statistics import (
     auc_interval,

@@ -18,9 +18,9 @@ from null_audits import ALPHA, ATTACKS, mark, null_predictions
 from scipy.special import softmax
 
 from nanoprune.lab.audit import measure
-from nanoprune.lab.audit.attacks import _threshold_attack, folds
-from nanoprune.lab.audit.choice import Chosen, choose, scored_rows
+from nanoprune.lab.audit.attack_choice import Chosen, choose, scored_rows
 from nanoprune.lab.audit.compare import paired
+from nanoprune.lab.audit.prediction_attacks import _threshold_attack, folds
 from nanoprune.lab.audit.predictions import Predictions
 
 SIDES = ((200, 200), (1000, 100), (100, 1000))

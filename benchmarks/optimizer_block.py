@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from measure import in_turn
 
-from nanoprune.attack.attacker import attacker
+from nanoprune.attack.attack_network import attacker
 from nanoprune.nn import Adam, blocks
 
 BLOCKS = [1024, 4096, 16384, 65536, 1 << 30]

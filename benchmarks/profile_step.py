@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import threadpoolctl
 
-from nanoprune.attack.attacker import attacker
+from nanoprune.attack.attack_network import attacker
 from nanoprune.lab.zoo import build, describe
 from nanoprune.lab.zoo.structure import macs
 from nanoprune.nn import SGD, Adam, Network, Workspace, cross_entropy, log_loss

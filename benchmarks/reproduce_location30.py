@@ -96,7 +96,7 @@ def restore(f: torch.nn.Module, theta: np.ndarray) -> torch.nn.Module:
 
 
 class Attacker(torch.nn.Module):
-    """h(p, y) of Nasr et al. 2018, as in nanoprune/attack/attacker.py."""
+    """h(p, y) of Nasr et al. 2018, as in nanoprune/attack/attack_network.py."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -21,11 +21,11 @@ from scipy.special import softmax
 import cli
 from nanoprune.attack import network, scores
 from nanoprune.errors import ArgumentError, DataError, NanopruneError
-from nanoprune.lab.audit import Predictions, attacks, audit, measure, read_predictions, validity, write_audit
-from nanoprune.lab.audit.attacks import ATTACKS, SCORES, Fold, folds, run_attacks
+from nanoprune.lab.audit import Predictions, audit, measure, prediction_attacks, read_predictions, validity, write_audit
+from nanoprune.lab.audit.attack_choice import choose, scored_rows
 from nanoprune.lab.audit.audit import summarise
-from nanoprune.lab.audit.choice import choose, scored_rows
 from nanoprune.lab.audit.log_space import log_odds
+from nanoprune.lab.audit.prediction_attacks import ATTACKS, SCORES, Fold, folds, run_attacks
 from nanoprune.lab.audit.verdict import conclude
 from nanoprune.lab.report.audit_verdict import signs
 
@@ -647,13 +647,15 @@ def few_epochs(monkeypatch):
 def no_network(monkeypatch):
     """Scores of no meaning, at once."""
     noise = np.random.default_rng(0).normal(size=2000)
-    monkeypatch.setattr(attacks, "_network_scores", lambda target, parts, *_: network_scores(noise, target, parts))
+    monkeypatch.setattr(
+        prediction_attacks, "_network_scores", lambda target, parts, *_: network_scores(noise, target, parts)
+    )
 
 
 def network_scores(z, target, parts):
     """An attack network's scores z, which is not the strongest attack."""
     wrong = [(np.where(units.member, -1.0, 1.0), units) for units in (fold.known.units for fold in parts)]
-    return attacks.NetworkScores(z[: len(target.y)], wrong, [False] * len(parts))
+    return prediction_attacks.NetworkScores(z[: len(target.y)], wrong, [False] * len(parts))
 
 
 def log(q):
@@ -940,9 +942,9 @@ def test_the_network_is_fitted_on_the_known_records_and_scores_the_others(with_s
     target, shadow = predictions(35, 60, 60, leak=0.9), predictions(36, 40, 24) if with_shadow else None
     fitted = []
     monkeypatch.setattr(
-        attacks, "fit_attack_network", lambda *args, **options: (fitted.append(args) or len(fitted), [0.7])
+        prediction_attacks, "fit_attack_network", lambda *args, **options: (fitted.append(args) or len(fitted), [0.7])
     )
-    monkeypatch.setattr(attacks, "attack_scores", lambda h, p, y: h + p[np.arange(len(y)), y])
+    monkeypatch.setattr(prediction_attacks, "attack_scores", lambda h, p, y: h + p[np.arange(len(y)), y])
     parts = folds(target, shadow, np.random.default_rng(0))
     attacked = run_attacks(target, parts, 0, 1)["network"]
     assert len(fitted) == len(parts)
@@ -1023,7 +1025,9 @@ def test_intervals_cover_a_half_where_the_model_never_saw_the_members(with_shado
     """1,000 audits of a model of Gaussian logits: 200 records in 5 classes, half of them called members."""
     audits = 1000
     monkeypatch.setattr(
-        attacks, "_network_scores", lambda target, parts, *_: network_scores(np.zeros(len(target.y)), target, parts)
+        prediction_attacks,
+        "_network_scores",
+        lambda target, parts, *_: network_scores(np.zeros(len(target.y)), target, parts),
     )
     monkeypatch.setattr(measure, "tpr_interval", lambda *_: None)
     monkeypatch.setattr(measure, "epsilon", lambda *_: (None, None))
@@ -1034,7 +1038,7 @@ def test_intervals_cover_a_half_where_the_model_never_saw_the_members(with_shado
         return Predictions(p / p.sum(axis=1, keepdims=True), rng.integers(0, 5, 200), np.arange(200) % 2 == 0)
 
     names = ("confidence", "modified_entropy") if not with_shadow else ("correctness", "confidence", "modified_entropy")
-    monkeypatch.setattr(attacks, "SCORES", {name: SCORES[name] for name in names})
+    monkeypatch.setattr(prediction_attacks, "SCORES", {name: SCORES[name] for name in names})
     covered = {(name, key): 0 for name in names for key in ("accuracy", "accuracy_per_class_threshold", "auc")}
     for _ in range(audits):
         target, shadow = null(), null() if with_shadow else None
@@ -1056,7 +1060,7 @@ def null_audits(monkeypatch, members, nonmembers, audits, alpha, seed, with_shad
     """How often the verdict calls a model leaky that leaks nothing, and the mean accuracy of the strongest attack."""
     rng, alarms, accuracies = np.random.default_rng(seed), 0, []
     monkeypatch.setattr(
-        attacks,
+        prediction_attacks,
         "_network_scores",
         lambda target, parts, *_: network_scores(rng.normal(size=len(target.y)), target, parts),
     )
@@ -1248,7 +1252,9 @@ def test_an_attack_network_of_one_answer_is_warned_of(monkeypatch):
     P, half = predictions(58, 60, 60), np.arange(120) < 60
 
     def outcome_of(z):
-        monkeypatch.setattr(attacks, "_network_scores", lambda target, parts, *_: network_scores(z, target, parts))
+        monkeypatch.setattr(
+            prediction_attacks, "_network_scores", lambda target, parts, *_: network_scores(z, target, parts)
+        )
         parts = [
             Fold(Predictions(P.p[~rows], P.y[~rows], P.member[~rows]), np.flatnonzero(rows)) for rows in (half, ~half)
         ]
@@ -1464,7 +1470,9 @@ def test_the_strongest_attack_is_the_one_that_is_best_on_the_attackers_records()
     said = {name: rng.random(100) < 0.5 for name in ("a", "b", "c", "not a candidate")}
     own = {"a": [[0.6, 0.5], [0.5, 0.55]], "b": [[0.55, 0.7], [0.6, 0.5]], "c": [[0.1, 0.1], [0.1, 0.1]]}
     of = {
-        name: attacks.Attacked(rng.normal(size=100), what, ~what, [np.arange(100)], np.array(own.get(name, 0)))
+        name: prediction_attacks.Attacked(
+            rng.normal(size=100), what, ~what, [np.arange(100)], np.array(own.get(name, 0))
+        )
         for name, what in said.items()
     }
     of["not a candidate"] = dataclasses.replace(of["not a candidate"], own=None)
@@ -1548,7 +1556,9 @@ def test_log_odds_of_extreme_logits_and_probabilities_are_finite():
 
 
 def test_bounds_on_epsilon_need_members_that_chance_drew(monkeypatch, tmp_path):
-    monkeypatch.setattr(attacks, "_network_scores", lambda target, parts, *_: network_scores(noise, target, parts))
+    monkeypatch.setattr(
+        prediction_attacks, "_network_scores", lambda target, parts, *_: network_scores(noise, target, parts)
+    )
     noise = np.random.default_rng(0).normal(size=400)
     target = predictions(70, 200, 200, leak=0.9)
     drawn, fixed = (audit(target, random_split=of)[0] for of in (True, False))

@@ -11,9 +11,9 @@ import cli
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit import Predictions, audit_predictions, compare, compare_predictions, read_predictions
-from nanoprune.lab.audit.attacks import folds, run_attacks
-from nanoprune.lab.audit.choice import choose, scored_rows
+from nanoprune.lab.audit.attack_choice import choose, scored_rows
 from nanoprune.lab.audit.compare import paired
+from nanoprune.lab.audit.prediction_attacks import folds, run_attacks
 from nanoprune.lab.report import compare_table, compare_verdict, leakage_line, write_comparison_page
 from nanoprune.lab.statistics import accuracy_difference
 

@@ -144,9 +144,7 @@ def test_an_archive_that_unpacks_without_an_end_is_refused(tmp_path, monkeypatch
     path = tmp_path / "scores.csv.gz"
     path.write_bytes(gzip.compress(b"label,member,p0,p1\n" + b"0,1,.5,.5\n" * 500_000))
     stored = path.stat().st_size
-    with pytest.raises(
-        DataError, match=f"bytes of memory for {stored:,} bytes in the file; write it with fewer"
-    ) as of:
+    with pytest.raises(DataError, match=f"bytes of memory for {stored:,} bytes in the file; write it with fewer") as of:
         read_predictions(path)
     asked = int(str(of.value).split("declares ")[1].split(" ")[0].replace(",", ""))
     assert max(1 << 20, 100 * stored) < asked < max(1 << 20, 100 * stored) + (1 << 17)  # it is read no further

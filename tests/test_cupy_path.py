@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lab_training import train
 
 from nanoprune.attack import network
-from nanoprune.attack.attacker import attacker
+from nanoprune.attack.attack_network import attacker
 from nanoprune.backend import device_name, module_name, product, require, to_device, to_host, use_device, xp
 from nanoprune.defend import DPSGD, MinMax
 from nanoprune.defend.losses import loss_function
@@ -24,8 +24,8 @@ from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
 from nanoprune.lab.audit import attack_model
 from nanoprune.lab.data.digits import load_digits
 from nanoprune.lab.engine.evaluation import accuracy, predict_fleet
-from nanoprune.lab.engine.folder import Run
 from nanoprune.lab.engine.passes import default_threads, single_threaded_blas
+from nanoprune.lab.engine.run_folder import Run
 from nanoprune.lab.engine.shards import footprint, shard_size
 from nanoprune.lab.experiment import memguard
 from nanoprune.lab.experiment.defences import OUTPUTS, TRAINING

@@ -8,8 +8,8 @@ from scipy import stats
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.audit import Predictions, measure
-from nanoprune.lab.audit.attacks import folds, run_attacks
-from nanoprune.lab.audit.choice import Chosen, choose, scored_rows
+from nanoprune.lab.audit.attack_choice import Chosen, choose, scored_rows
+from nanoprune.lab.audit.prediction_attacks import folds, run_attacks
 from nanoprune.lab.statistics import benjamini_hochberg, conformal_p_values
 
 

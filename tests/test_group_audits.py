@@ -15,12 +15,20 @@ from nanoprune.attack import network
 from nanoprune.attack.metrics import auc, balanced_accuracy
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.audit import Predictions, attack_model, attacks, audit, measure, read_predictions, validity
+from nanoprune.lab.audit import (
+    Predictions,
+    attack_model,
+    audit,
+    measure,
+    prediction_attacks,
+    read_predictions,
+    validity,
+)
 from nanoprune.lab.audit import shadows as fleets
-from nanoprune.lab.audit.attacks import folds, run_attacks
-from nanoprune.lab.audit.choice import choose
+from nanoprune.lab.audit.attack_choice import choose
+from nanoprune.lab.audit.epsilon_of_runs import runs_bound
 from nanoprune.lab.audit.exposure import exposure, fleet_change
-from nanoprune.lab.audit.runs import runs_bound
+from nanoprune.lab.audit.prediction_attacks import folds, run_attacks
 from nanoprune.lab.audit.shadow_attacks import Views, attack_target
 from nanoprune.lab.audit.shadows import design, make_pool, pool_units
 from nanoprune.lab.audit.validity import privacy_checks
@@ -30,7 +38,7 @@ from nanoprune.lab.experiment.evaluate import Outputs, evaluate
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.models.model import Model
-from nanoprune.lab.report.audit import audit_table
+from nanoprune.lab.report.audit_page import audit_table
 from nanoprune.lab.report.audit_verdict import audit_verdict
 from nanoprune.lab.report.schema import faults
 from nanoprune.lab.report.table import table_caption
@@ -60,9 +68,9 @@ def no_network(monkeypatch):
 
     def scores(target, parts, *_):
         held_out = [(np.where(of.member[of.of], -1.0, 1.0), of) for of in (fold.known.units for fold in parts)]
-        return attacks.NetworkScores(np.zeros(len(target.y)), held_out, [False] * len(parts))
+        return prediction_attacks.NetworkScores(np.zeros(len(target.y)), held_out, [False] * len(parts))
 
-    monkeypatch.setattr(attacks, "_network_scores", scores)
+    monkeypatch.setattr(prediction_attacks, "_network_scores", scores)
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 2), st.integers(-9, 9)), min_size=1, max_size=30))
@@ -133,7 +141,7 @@ def test_figures_are_of_the_mean_and_the_largest_score_of_each_group():
     first = results["most_exposed"][0]
     rows = np.flatnonzero(target.group == target.group[first["row"]])
     assert (first["row"], first["records"]) == (rows[0], len(rows))
-    names = [f"{name} ({way})" for name in (*attacks.SCORES, "network") for way in ("mean", "max")]
+    names = [f"{name} ({way})" for name in (*prediction_attacks.SCORES, "network") for way in ("mean", "max")]
     assert list(results["attacks"]) == names
 
 
@@ -150,8 +158,8 @@ def test_no_group_is_in_both_halves_nor_in_what_ends_the_training(monkeypatch):
         fitted.append((p, y, held_out))
         return 0, [0.7]
 
-    monkeypatch.setattr(attacks, "fit_attack_network", fit)
-    monkeypatch.setattr(attacks, "attack_scores", lambda h, p, y: p[np.arange(len(y)), y])
+    monkeypatch.setattr(prediction_attacks, "fit_attack_network", fit)
+    monkeypatch.setattr(prediction_attacks, "attack_scores", lambda h, p, y: p[np.arange(len(y)), y])
     found = run_attacks(target, parts, 0, 1)
     whose = {row.tobytes(): g for row, g in zip(target.p, target.group, strict=True)}
     for fold, (p, _, held_out) in zip(parts, fitted, strict=True):
@@ -174,7 +182,7 @@ def leaks(target, seed):
     """Whether the chosen attack's accuracy, or a class, is said to be above chance, at 5% for both together."""
     parts, attacked = folds(target, None, np.random.default_rng(seed)), {}
     for name in ("confidence", "modified_entropy"):
-        attacked |= attacks.threshold_attacks(name, target, parts, 0)
+        attacked |= prediction_attacks.threshold_attacks(name, target, parts, 0)
     chosen, units = choose(attacked, [fold.scored for fold in parts]), target.units
     told = [measure.strongest(units, chosen, 0.025)["accuracy"]]
     told += [entry["auc"] for entry in measure.per_class(units, chosen.scores, 0.025).values()]

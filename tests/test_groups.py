@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.data import Dataset, load, make_split
 from nanoprune.lab.data.groups import group_codes, whole_groups
-from nanoprune.lab.data.own import load_own
+from nanoprune.lab.data.user_files import load_own
 from nanoprune.lab.experiment.recipes import recipe_for
 
 PARTS = ("known_members", "scored_members", "reference", "known_nonmembers", "scored_nonmembers")

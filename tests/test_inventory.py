@@ -14,7 +14,7 @@ from nanoprune.lab.layers import DepthwiseConv2D, Pointwise, Residual
 from nanoprune.lab.models.inventory import inventory_of
 from nanoprune.lab.models.model import Model, save_model
 from nanoprune.lab.zoo import build, describe
-from nanoprune.lab.zoo.ratios import layer_names
+from nanoprune.lab.zoo.keep_ratios import layer_names
 from nanoprune.lab.zoo.structure import macs
 from nanoprune.nn import Branches, Conv2D, Dense, Sequential
 

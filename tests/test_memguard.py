@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from nanoprune.attack import network
-from nanoprune.attack.attacker import attack_input
+from nanoprune.attack.attack_network import attack_input
 from nanoprune.attack.network import attack_scores
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.experiment import memguard as module

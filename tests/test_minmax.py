@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import log_expit
 from scipy.special import softmax as scipy_softmax
 
-from nanoprune.attack.attacker import attacker
+from nanoprune.attack.attack_network import attacker
 from nanoprune.defend import MinMax, minmax
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.engine.passes import SharedPasses, share_moments, single_threaded_blas

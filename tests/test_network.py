@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoprune.attack.attacker import attacker
+from nanoprune.attack.attack_network import attacker
 from nanoprune.errors import ArgumentError, DeviceError
 from nanoprune.lab.layers import BatchNorm
 from nanoprune.lab.zoo import NETWORKS, build, describe, layers_of, narrowed

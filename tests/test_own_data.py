@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nanoprune.errors import DataError
 from nanoprune.lab.commands import main
 from nanoprune.lab.data import load, make_split
-from nanoprune.lab.data.own import classes_of, load_own
+from nanoprune.lab.data.user_files import classes_of, load_own
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.models.model import load_model
 from nanoprune.lab.zoo import build, describe

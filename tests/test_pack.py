@@ -588,7 +588,7 @@ def put(name: str, data: object, **how: object):
         (put("chunk_sha256", np.zeros((2, 32), np.uint8)), "chunk_sha256 is uint8"),
         (put("images", np.zeros((43, 8, 3, 8), np.uint8)), "images is uint8"),  # not in chunks
         (put("images", np.zeros((43, 8, 1, 8), np.uint8), chunks=(CHUNK, 8, 1, 8)), r"expected \(H, 3, W\)"),
-        (put("images", None, shape=(43, 9**9, 3, 8), dtype="u1", chunks=(16, 8, 3, 8)), "images asks for"),
+        (put("images", None, shape=(43, 9**9, 3, 8), dtype="u1", chunks=(16, 8, 3, 8)), "images declares"),
         (put("images", np.zeros((43, 8, 3, 8), np.uint8), chunks=(16, 8, 3, 8), compression="gzip"), "images is"),
         (put("labels", None, shape=(43,), dtype="u2", external="/etc/passwd"), "labels is stored in other files"),
         (lambda file: file.attrs.__setitem__("train", 44), "official training set of 44 records"),

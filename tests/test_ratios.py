@@ -22,7 +22,7 @@ from nanoprune.lab.verify import reference
 from nanoprune.lab.zoo import build, describe
 from nanoprune.lab.zoo.cost import costs
 from nanoprune.lab.zoo.erk import erk
-from nanoprune.lab.zoo.ratios import layer_names, layer_ratios
+from nanoprune.lab.zoo.keep_ratios import layer_names, layer_ratios
 from nanoprune.nn import Conv2D, Dense, Flatten, Network, ReLU, Sequential
 from nanoprune.prune import Budget, hard_prune
 from nanoprune.prune.budget import SCOPES

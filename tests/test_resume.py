@@ -18,8 +18,8 @@ from nanoprune.defend import DPSGD
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.lab.audit.shadows import train_shadows
 from nanoprune.lab.data import load
-from nanoprune.lab.engine.folder import Run
 from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.engine.run_folder import Run
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.fleet import train_shard
 from nanoprune.lab.experiment.recipes import Private, recipe_for

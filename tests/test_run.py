@@ -19,12 +19,12 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-import nanoprune.lab.engine.folder as folder_module
+import nanoprune.lab.engine.run_folder as folder_module
 from benchmarks.kill_resume import COMMANDS, Trial
 from nanoprune.errors import ArgumentError, DataError, VersionError
 from nanoprune.lab.data import load, make_split
-from nanoprune.lab.engine.folder import Run, identity
 from nanoprune.lab.engine.lock import lock_folder
+from nanoprune.lab.engine.run_folder import Run, identity
 from nanoprune.lab.experiment.memory import available, check_memory
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.models.model import load_model
@@ -213,7 +213,7 @@ def test_a_finished_model_is_final_wherever_its_clean_up_is_killed(place, nth, t
             raise
         run.__exit__(None, None, None)
 
-    where = "os.replace" if place == "os.replace" else f"nanoprune.lab.engine.folder.{place}"
+    where = "os.replace" if place == "os.replace" else f"nanoprune.lab.engine.run_folder.{place}"
     usual, calls = (os.replace if place == "os.replace" else getattr(folder_module, place)), []
 
     def deadly(*arguments, **options):
@@ -333,7 +333,7 @@ def test_files_that_a_run_would_write_over_are_refused_without_overwrite(tmp_pat
 
 HOLD = """
     import sys, time
-    from nanoprune.lab.engine.folder import Run
+    from nanoprune.lab.engine.run_folder import Run
     with Run(sys.argv[1], resume=True) as run:
         run.begin({})
         print("locked", flush=True)
@@ -361,7 +361,7 @@ def test_a_waiting_run_finds_the_results_of_the_one_that_ended(tmp_path):
     out = tmp_path / "m.h5"
     program = """
         import pathlib, sys, time
-        from nanoprune.lab.engine.folder import Run
+        from nanoprune.lab.engine.run_folder import Run
         out = pathlib.Path(sys.argv[1])
         with Run(f"{out}.run", product=out) as run:
             run.begin({})
@@ -508,7 +508,7 @@ def test_checkpoints_of_a_finished_but_killed_run_are_removed(tmp_path, monkeypa
     with contextlib.suppress(Killed), Run(tmp_path) as first:
         first.begin({"seed": 1})
         first.checkpoints.slot("baseline", slice(0, 1), []).save({"epoch": 1})
-        monkeypatch.setattr("nanoprune.lab.engine.folder.remove_noted", kill)
+        monkeypatch.setattr("nanoprune.lab.engine.run_folder.remove_noted", kill)
         first.finish(two_results)
     monkeypatch.undo()
     assert list((tmp_path / "checkpoints").glob("*.h5"))

@@ -31,9 +31,9 @@ from nanoprune.lab.audit import shadows as fleets
 from nanoprune.lab.audit import target as targets
 from nanoprune.lab.audit import validity as checks
 from nanoprune.lab.audit.cache import cached
+from nanoprune.lab.audit.epsilon_of_runs import runs_bound
 from nanoprune.lab.audit.exposure import exposure, exposure_change, fleet_change
 from nanoprune.lab.audit.predictions import Predictions
-from nanoprune.lab.audit.runs import runs_bound
 from nanoprune.lab.audit.shadow_attacks import Views, attack_target, others
 from nanoprune.lab.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows, undefended
 from nanoprune.lab.audit.target import PLAIN

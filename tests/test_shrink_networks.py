@@ -22,7 +22,7 @@ from nanoprune.lab.shrink import shrink
 from nanoprune.lab.workflow.single_model import shrunk
 from nanoprune.lab.zoo import build, describe, widths_of
 from nanoprune.lab.zoo.cost import costs
-from nanoprune.lab.zoo.ratios import layer_ratios
+from nanoprune.lab.zoo.keep_ratios import layer_ratios
 from nanoprune.nn import Conv2D, Dense, Flatten, Layer, MaxPool, Network, ReLU, Sequential
 from nanoprune.prune import Budget, hard_prune
 

@@ -27,7 +27,7 @@ from nanoprune.lab.statistics import (
     summary,
 )
 from nanoprune.lab.statistics.delong import placements
-from nanoprune.lab.statistics.epsilon import limit
+from nanoprune.lab.statistics.epsilon_lower_bound import limit
 from nanoprune.lab.statistics.tradeoff import gaussian_delta, gaussian_epsilon, gaussian_mu_bound
 
 VALUES = st.lists(st.floats(0, 1), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-9)

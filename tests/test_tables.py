@@ -222,7 +222,7 @@ def test_a_damaged_parquet_file_and_a_promise_are_refused(tmp_path):
             load(written(path, content), label="y")
     zeros = pa.table({f"c{j}": np.zeros(3_000_000, np.int8) for j in range(20)})  # 60 MB, packed into some kilobytes
     pq.write_table(zeros, path)
-    with pytest.raises(DataError, match=r"asks for .* bytes of memory"):
+    with pytest.raises(DataError, match=r"declares .* bytes of memory"):
         load(str(path), label="c0")
 
 

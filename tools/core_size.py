@@ -17,7 +17,7 @@ READING_LIST = (
     *("nn/dense.py", "nn/conv2d.py", "nn/loss.py", "nn/optimizer.py"),
     *("prune/projection.py", "prune/admm.py", "prune/mask.py"),
     "defend/minmax.py",
-    *("attack/attacker.py", "attack/network.py", "attack/scores.py", "attack/threshold.py", "attack/metrics.py"),
+    *("attack/attack_network.py", "attack/network.py", "attack/scores.py", "attack/threshold.py", "attack/metrics.py"),
 )
 BUDGETS = {
     "the reading list": 1500,

@@ -80,8 +80,8 @@ source(MinMax.gain_gradient, MinMax.maximise)
 # ## The experiment
 #
 # The networks of chapter 2, trained for 50 epochs with the game at two strengths, and without it. The adversary of
-# the paper (`nanoprune.attack.attacker`) is much larger than the classifier. Here is a small one, so that this page is
-# built in seconds; everything else is the package's.
+# the paper (`nanoprune.attack.attack_network`) is much larger than the classifier. Here is a small one, so that this
+# page is built in seconds; everything else is the package's.
 
 # %%
 from nanoprune.lab.course.digits import accuracies, attack, classroom

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.attack.attacker import attacker
+from nanoprune.attack.attack_network import attacker
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.nn import Adam, Network, Passes, Workspace, log_loss
 from nanoprune.records import Records, predict, shuffled

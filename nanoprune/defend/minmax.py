@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.attack.attacker import attack_input, attacker
+from nanoprune.attack.attack_network import attack_input, attacker
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Adam, Network, Passes, Workspace, log_loss, softmax

@@ -165,7 +165,7 @@ def read_model(folder: pathlib.Path) -> Any:
 
 def read_run(folder: pathlib.Path) -> Any:
     """A run's folder, as `--resume` reads it."""
-    from nanoprune.lab.engine.folder import Run
+    from nanoprune.lab.engine.run_folder import Run
 
     with Run(folder, resume=True) as run:
         run.begin(IDENTITY)

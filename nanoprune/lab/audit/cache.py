@@ -14,7 +14,7 @@ import numpy as np
 import nanoprune
 from nanoprune.errors import DataError
 from nanoprune.lab.audit.shadows import STAGES, Shadows
-from nanoprune.lab.engine.folder import Run
+from nanoprune.lab.engine.run_folder import Run
 from nanoprune.lab.storage.bounded import DAMAGE, first_line, open_hdf5, stored_array, stored_text
 from nanoprune.lab.storage.checkpoint import Checkpoints
 from nanoprune.lab.storage.hdf5 import new_file, write_text

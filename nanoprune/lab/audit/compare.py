@@ -15,8 +15,8 @@ import numpy as np
 
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit import measure
+from nanoprune.lab.audit.attack_choice import Chosen
 from nanoprune.lab.audit.audit import Audited, audit_predictions
-from nanoprune.lab.audit.choice import Chosen
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.statistics import accuracy_difference, auc_difference, tpr_difference
 from nanoprune.lab.statistics.proportion import check_alpha

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nanoprune.attack import metrics
-from nanoprune.lab.audit.attacks import Attacked
-from nanoprune.lab.audit.choice import Chosen
+from nanoprune.lab.audit.attack_choice import Chosen
+from nanoprune.lab.audit.prediction_attacks import Attacked
 from nanoprune.lab.statistics import (
     auc_interval,
     balanced_accuracy_interval,

@@ -3,7 +3,7 @@
 Each is a function of one model's outputs and of other models' outputs for the same records. Its threshold is fitted on
 the shadows: each is attacked in turn, by comparison with the others except its own twin (the shadow that trained on the
 other half, and so would give its membership away), and the best threshold for their known members is applied to the
-target. The accuracies on the shadows also rank the attacks (`nanoprune/lab/audit/choice.py`).
+target. The accuracies on the shadows also rank the attacks (`nanoprune/lab/audit/attack_choice.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nanoprune.attack.lira import lira_offline, lira_online, margin
 from nanoprune.attack.metrics import auc
 from nanoprune.attack.rmia import A_GRID, prior_offline, prior_online, rmia
 from nanoprune.attack.threshold import Thresholds
-from nanoprune.lab.audit.attacks import Attacked
+from nanoprune.lab.audit.prediction_attacks import Attacked
 from nanoprune.lab.statistics.units import units_of
 
 BOTH = "lira_dense_and_pruned"  # of an attacker who has both networks

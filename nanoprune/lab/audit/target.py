@@ -14,12 +14,12 @@ from scipy.special import softmax
 
 from nanoprune.attack.scores import correctness
 from nanoprune.errors import DataError
-from nanoprune.lab.audit.attacks import Attacked, Fold, run_attacks
 from nanoprune.lab.audit.audit import DELTA, conditions, rocs, summarise
 from nanoprune.lab.audit.cache import cached
+from nanoprune.lab.audit.epsilon_of_runs import runs_bound
 from nanoprune.lab.audit.exposure import exposure, exposure_change, fleet_change
+from nanoprune.lab.audit.prediction_attacks import Attacked, Fold, run_attacks
 from nanoprune.lab.audit.predictions import Predictions
-from nanoprune.lab.audit.runs import runs_bound
 from nanoprune.lab.audit.shadow_attacks import BOTH, Views, attack_target, shadow_attacks
 from nanoprune.lab.audit.shadows import (
     Pool,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nanoprune.lab.audit.attacks import Attacked
+from nanoprune.lab.audit.prediction_attacks import Attacked
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.audit.shadows import Pool, outputs
 from nanoprune.lab.data import Dataset
@@ -17,7 +17,7 @@ from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.statistics import label_shift
 from nanoprune.lab.statistics.units import Units
-from nanoprune.lab.zoo.ratios import layer_ratios
+from nanoprune.lab.zoo.keep_ratios import layer_ratios
 from nanoprune.nn import Network
 from nanoprune.prune import Budget
 from nanoprune.records import EVALUATION_BATCH

@@ -23,7 +23,7 @@ from nanoprune.lab.storage.text import printable
 
 if TYPE_CHECKING:
     from nanoprune.lab.audit.compare import Comparison
-    from nanoprune.lab.engine.folder import Run
+    from nanoprune.lab.engine.run_folder import Run
 
 # not part of how a run is repeated
 PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every", "--save-recipe")
@@ -133,7 +133,7 @@ def check_model_file(out: pathlib.Path) -> None:
 @contextlib.contextmanager
 def model_run(out: pathlib.Path, resume: bool, overwrite: bool, every: float) -> Iterator[Run]:
     """The run that makes the model file `out`: its folder OUT.run is there until the model is."""
-    from nanoprune.lab.engine.folder import Run
+    from nanoprune.lab.engine.run_folder import Run
 
     check_model_file(out)
     name = out.name

@@ -123,7 +123,7 @@ def prune(
     from nanoprune.lab.workflow.leakage import leakage_change
     from nanoprune.lab.workflow.single_model import prune_model, summary_line
     from nanoprune.lab.zoo.cost import costs
-    from nanoprune.lab.zoo.ratios import layer_names
+    from nanoprune.lab.zoo.keep_ratios import layer_names
     from nanoprune.prune.admm import Iteration
 
     dense, dataset, threads = model_and_records(model, data, members_file, device, threads, data_dir, columns)

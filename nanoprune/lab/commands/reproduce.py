@@ -138,7 +138,7 @@ def reproduce(
     recipe_path: pathlib.Path | None,
     save_recipe: pathlib.Path | None,
 ) -> None:
-    from nanoprune.lab.engine.folder import Run
+    from nanoprune.lab.engine.run_folder import Run
     from nanoprune.lab.experiment.keep_file import layer_names, read_keep_file
     from nanoprune.lab.experiment.methods import check_private
     from nanoprune.lab.experiment.recipes import recipe_for

@@ -12,12 +12,12 @@ from nanoprune.lab.data.folder import load_folder
 from nanoprune.lab.data.location30 import load_location30
 from nanoprune.lab.data.medical import load_adult, load_diabetes130, load_thyroid
 from nanoprune.lab.data.mnist import load_mnist
-from nanoprune.lab.data.own import SUFFIXES, is_own, load_own
 from nanoprune.lab.data.packed import load_imagenet
 from nanoprune.lab.data.pneumonia import load_pneumonia
 from nanoprune.lab.data.purchase100 import load_purchase100
 from nanoprune.lab.data.table_file import TABLES, Reading, is_table, load_table
 from nanoprune.lab.data.texas100 import load_texas100
+from nanoprune.lab.data.user_files import SUFFIXES, is_own, load_own
 
 _LOADERS = {
     "digits": lambda data_dir: load_digits(),  # embedded: there is no folder to look in

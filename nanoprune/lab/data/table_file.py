@@ -15,9 +15,9 @@ from nanoprune.errors import DataError
 from nanoprune.lab.data.columns import CATEGORY, LEFT_OUT, NUMBER_KIND, Column, understand
 from nanoprune.lab.data.csv_file import read_csv
 from nanoprune.lab.data.dataset import Dataset
-from nanoprune.lab.data.own import classes_of
 from nanoprune.lab.data.parquet import read_parquet
 from nanoprune.lab.data.table import NO_VALUE, Table
+from nanoprune.lab.data.user_files import classes_of
 from nanoprune.lab.storage.text import printable, printable_list
 
 TABLES = (".csv", ".csv.gz", ".csv.xz", ".parquet")

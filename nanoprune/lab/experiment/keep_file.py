@@ -11,7 +11,7 @@ from nanoprune.lab.experiment.columns import description_for
 from nanoprune.lab.experiment.recipes import Keep, recipe_for
 from nanoprune.lab.storage.bounded import read_json
 from nanoprune.lab.zoo import build
-from nanoprune.lab.zoo.ratios import layer_names as names_of
+from nanoprune.lab.zoo.keep_ratios import layer_names as names_of
 from nanoprune.prune import parse_scheme
 
 

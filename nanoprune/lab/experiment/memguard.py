@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from nanoprune.attack.attacker import attack_input, attacker
+from nanoprune.attack.attack_network import attack_input, attacker
 from nanoprune.attack.network import fit_attack_network, held_out_share
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.lab.engine.shards import Advance, map_shards, train_shards

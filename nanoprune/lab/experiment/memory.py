@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from nanoprune.attack.attacker import attacker
+from nanoprune.attack.attack_network import attacker
 from nanoprune.backend import free_memory
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.engine.evaluation import evaluation_batch

@@ -14,7 +14,7 @@ from nanoprune.lab.data.groups import cut_at_most
 from nanoprune.lab.experiment.settings import DefenceSettings, Private
 from nanoprune.lab.privacy.accounting import noise_for, phase, statement
 from nanoprune.lab.zoo import NETWORKS, architecture, size_of
-from nanoprune.lab.zoo.ratios import USUAL, layer_ratios
+from nanoprune.lab.zoo.keep_ratios import USUAL, layer_ratios
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings, Budget, parse_scheme
 from nanoprune.prune.budget import check_scope

@@ -14,7 +14,7 @@ from nanoprune.attack.metrics import needed_nonmembers, roc
 from nanoprune.backend import device_name, precision
 from nanoprune.errors import DataError
 from nanoprune.lab.data import splits_sha256
-from nanoprune.lab.engine.folder import versions
+from nanoprune.lab.engine.run_folder import versions
 from nanoprune.lab.experiment.evaluate import FALSE_POSITIVE_RATES, PER_CLASS, Outcome, strongest
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.methods import PRIVATE, Method

@@ -10,13 +10,13 @@ from nanoprune.lab.report import neutral  # noqa: F401, before anything imports 
 # isort: split
 
 from nanoprune.errors import DataError
-from nanoprune.lab.report.audit import audit_table, write_audit_page
+from nanoprune.lab.report.audit_page import audit_table, write_audit_page
 from nanoprune.lab.report.audit_verdict import audit_verdict
 from nanoprune.lab.report.compare import compare_table, compare_verdict, leakage_line, write_comparison_page
+from nanoprune.lab.report.comparison_html import render_html, write_html
 from nanoprune.lab.report.controls import controls_table, markdown_controls
 from nanoprune.lab.report.cost_table import cost_table
 from nanoprune.lab.report.curves import open_curves
-from nanoprune.lab.report.html import render_html, write_html
 from nanoprune.lab.report.inventory import inventory_lines, inventory_table
 from nanoprune.lab.report.page import write_page
 from nanoprune.lab.report.plots import all_plots, save

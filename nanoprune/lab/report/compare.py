@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from nanoprune.lab.report.audit import cell, drawable, finish_roc
+from nanoprune.lab.report.audit_page import cell, drawable, finish_roc
 from nanoprune.lab.report.audit_verdict import ends, found_by, strongest_title
 from nanoprune.lab.report.page import REFUSED, environment, inline_svg, write_page
 from nanoprune.lab.report.plots import DASHES, STYLE, literal

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nanoprune.lab.report.audit import attack_rows, audit_caption, audit_columns, audit_roc, roc_alt
+from nanoprune.lab.report.audit_page import attack_rows, audit_caption, audit_columns, audit_roc, roc_alt
 from nanoprune.lab.report.audit_verdict import Results, audit_title
 from nanoprune.lab.report.compare import COLUMNS, compare_caption, compare_roc, compare_rows, compare_verdict
 from nanoprune.lab.report.compare import roc_alt as compared_alt

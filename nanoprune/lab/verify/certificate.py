@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nanoprune.attack import metrics, scores
-from nanoprune.attack.attacker import attack_input
+from nanoprune.attack.attack_network import attack_input
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.backend import to_device, to_host
 from nanoprune.defend import MinMax

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.attack.attacker import attacker
+from nanoprune.attack.attack_network import attacker
 from nanoprune.backend import to_device, to_host
 from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D
 from nanoprune.lab.layers import (

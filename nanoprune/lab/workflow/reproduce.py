@@ -13,7 +13,7 @@ from nanoprune.lab.audit.fleet import attack_methods
 from nanoprune.lab.audit.shadows import check_shadows
 from nanoprune.lab.audit.validity import comparison_checks, privacy_checks
 from nanoprune.lab.data import Dataset
-from nanoprune.lab.engine.folder import Run, identity
+from nanoprune.lab.engine.run_folder import Run, identity
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.methods import PRIVATE, check_repeatable, chosen, find_noise, train_methods
 from nanoprune.lab.experiment.recipes import Recipe

@@ -13,9 +13,9 @@ from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.lab.data import Dataset, Split, make_split
 from nanoprune.lab.engine.evaluation import accuracy
-from nanoprune.lab.engine.folder import Run, identity
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.engine.run_folder import Run, identity
 from nanoprune.lab.engine.shards import sample_threads
 from nanoprune.lab.experiment.columns import description_for, fit_columns
 from nanoprune.lab.experiment.experiment import Progress
@@ -28,7 +28,7 @@ from nanoprune.lab.privacy.accounting import delta_warning
 from nanoprune.lab.shrink import shrink
 from nanoprune.lab.storage.checkpoint import Saved, differences, warn
 from nanoprune.lab.zoo import build, widths_of
-from nanoprune.lab.zoo.ratios import layer_names
+from nanoprune.lab.zoo.keep_ratios import layer_names
 from nanoprune.nn import Network
 from nanoprune.prune import Budget
 from nanoprune.prune.admm import Iteration

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nanoprune.lab.zoo.count import Count, counts
-from nanoprune.lab.zoo.ratios import layer_names
+from nanoprune.lab.zoo.keep_ratios import layer_names
 from nanoprune.nn import Network
 from nanoprune.prune import Budget
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from nanoprune.lab.layers import AvgPool, DepthwiseConv2D, Pointwise
-from nanoprune.lab.zoo.ratios import layer_names
+from nanoprune.lab.zoo.keep_ratios import layer_names
 from nanoprune.lab.zoo.structure import Shape, leaves_with_shapes, macs
 from nanoprune.nn import Layer, MaxPool
 

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 from scipy.stats import rankdata
 
-from nanoprune.lab.audit.attacks import Attacked, Fold
+from nanoprune.lab.audit.prediction_attacks import Attacked, Fold
 from nanoprune.lab.experiment.validation import QUARTERS
 
 Rule = tuple[str, bool]  # the name of an attack, and whether it has one threshold per class
