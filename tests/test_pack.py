@@ -206,7 +206,7 @@ def test_what_cannot_be_packed_is_refused(folder, packed, tmp_path, monkeypatch)
         pack(find_images(folder), tmp_path / "full.h5")
     assert not (tmp_path / "full.h5.part").exists()
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(ArgumentError, match="needs Pillow; install it with: pip install"):
+    with pytest.raises(ArgumentError, match="JPEG files need Pillow; install it with: pip install"):
         pack(find_images(folder), tmp_path / "no.h5")
 
 

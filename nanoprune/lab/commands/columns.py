@@ -39,8 +39,10 @@ def column_options(command: Callable) -> Callable:
 OPTIONS = (
     click.option("--label", metavar="COLUMN", help="Of a table: the column of the classes.  [default: none]"),
     click.option("--group", metavar="COLUMN", help="Of a table: whose a record is.  [default: every record its own]"),
-    click.option("--categorical", type=Names(), default=(), help="Columns of numbers that are categories."),
-    click.option("--drop", type=Names(), default=(), help="Columns of a table to leave out."),
+    click.option(
+        "--categorical", type=Names(), default=(), help="Columns of numbers that are categories.  [default: none]"
+    ),
+    click.option("--drop", type=Names(), default=(), help="Columns of a table to leave out.  [default: none]"),
 )
 
 

@@ -75,8 +75,10 @@ privacy_options = options(
     click.option("--clip", type=float, help="Norm that DP-SGD clips gradients to.  [default: the recipe's]"),
 )
 recipe_options = options(
-    click.option("--recipe", "recipe_path", type=FILE, help="JSON of a recipe, or of some of its fields."),
-    click.option("--save-recipe", type=FILE, help="Write the recipe to this .json file, first of all."),
+    click.option(
+        "--recipe", "recipe_path", type=FILE, help="JSON of a recipe, or some fields.  [default: the data set's]"
+    ),
+    click.option("--save-recipe", type=FILE, help="Write the recipe to this .json file.  [default: none]"),
 )
 scope_option = click.option(
     "--scope",
