@@ -171,6 +171,9 @@ class ndarray:
     def max(self, axis=None, out=None, keepdims=False):
         return into(out, self._host.max(axis=axis, out=target(out), keepdims=keepdims))
 
+    def min(self, axis=None, out=None, keepdims=False):
+        return into(out, self._host.min(axis=axis, out=target(out), keepdims=keepdims))
+
     def argmax(self, axis=None, out=None, dtype=None, keepdims=False):
         return into(out, self._host.argmax(axis=axis, out=target(out), keepdims=keepdims))
 
