@@ -9,8 +9,9 @@ the records that ends its training. Fewer records measure the network, so it is 
 error.
 
 Where records come in groups, everything is counted in groups (`nanoprune/lab/statistics/units.py`): halves are of
-groups, and the scores of a group are made one in two ways, so that each attack is two. The attack network is trained on
-records; what its scores say of a group is decided by a threshold that is fitted on the groups that end its training.
+groups, and the scores of a group are aggregated by their mean and by their largest, so that each attack is two. The
+attack network is trained on records; what its scores say of a group is decided by a threshold that is fitted on the
+groups that end its training.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def run_attacks(
     note: Callable[[str], None] = lambda text: None,
     quick: bool = False,
 ) -> dict[str, Attacked]:
-    """Every attack of ATTACKS on the target, in each of the ways of its units; `quick`: all but the network.
+    """Every attack of ATTACKS on the target, with each aggregation of its units; `quick`: all but the network.
 
     The results do not depend on `threads`. start(stage, total) and advance(steps) tell progress: of the network in
     batches, whose number nobody knows beforehand. note(text) is called with what a reader should know.
@@ -122,7 +123,8 @@ def run_attacks(
     start("attack network, batches", None)
     found = _network_scores(target, parts, seed, threads, advance)
     attacked |= {
-        attack_name("network", way): _network_attack(target.units, found, way, parts) for way in target.units.ways
+        attack_name("network", aggregation): _network_attack(target.units, found, aggregation, parts)
+        for aggregation in target.units.aggregations
     }
     if any(found.exhausted):
         note(
@@ -133,20 +135,20 @@ def run_attacks(
 
 
 def threshold_attacks(name: str, target: Predictions, parts: list[Fold], seed: int) -> dict[str, Attacked]:
-    """One score, in each way, with the thresholds that are best on the known units of each fold."""
+    """One score, with each aggregation, and the thresholds that are best on the known units of each fold."""
     scores = SCORES[name](target.log_odds, target.y)
     fitted = [SCORES[name](fold.known.log_odds, fold.known.y) for fold in parts]
     rules = (False,) if name == "correctness" else (False, True)
     return {
-        attack_name(name, way): _threshold_attack(
+        attack_name(name, aggregation): _threshold_attack(
             target.units,
-            target.units.combine(scores, way),
-            [fold.known.units.combine(known, way) for fold, known in zip(parts, fitted, strict=True)],
+            target.units.combine(scores, aggregation),
+            [fold.known.units.combine(known, aggregation) for fold, known in zip(parts, fitted, strict=True)],
             parts,
             rules,
             seed,
         )
-        for way in target.units.ways
+        for aggregation in target.units.aggregations
     }
 
 
@@ -200,15 +202,15 @@ def _network_scores(
     return NetworkScores(z, [own for _, own, _ in found], [exhausted for _, _, exhausted in found])
 
 
-def _network_attack(units: Units, found: NetworkScores, way: str, parts: list[Fold]) -> Attacked:
-    """The attack network's scores combined in one way. A record is said to be a member where its logit is at least 0;
+def _network_attack(units: Units, found: NetworkScores, aggregation: str, parts: list[Fold]) -> Attacked:
+    """The attack network's scores with one aggregation. A record is said to be a member where its logit is at least 0;
     of groups, thresholds that are fitted on what ended the training decide."""
-    scores = units.combine(found.z, way)
+    scores = units.combine(found.z, aggregation)
     said, own = np.zeros(len(scores), bool), np.full((len(parts), 2), NO_RANK)
     for i, (fold, (z, of)) in enumerate(zip(parts, found.held_out, strict=True)):
-        known = of.combine(z, way)
+        known = of.combine(z, aggregation)
         rule, trial = Thresholds(np.zeros(units.classes)), known >= 0
-        if way:
+        if aggregation:
             rule = Thresholds.fit(known, of.y, of.member, of.classes, per_class=False)
             trial, _ = cross_validated(known, of, False, np.random.default_rng(i))
         said[fold.scored] = rule.predict(scores[fold.scored], units.y[fold.scored])

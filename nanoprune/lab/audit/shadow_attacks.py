@@ -96,14 +96,14 @@ def others(k: int, shadows: int) -> np.ndarray:
     return np.array([j for j in range(shadows) if j // 2 != k // 2])
 
 
-def attack_target(attack: Attack, views: Views, way: str = "") -> Attacked:
-    """Scores of the target's units, combined in this way, and decisions by the thresholds that are best over all
+def attack_target(attack: Attack, views: Views, aggregation: str = "") -> Attacked:
+    """Scores of the target's units, aggregated so, and decisions by the thresholds that are best over all
     shadows."""
     K, classes = len(views.inside), next(iter(views.logits.values())).shape[2]
     units = units_of(views.y, np.zeros(len(views.y), bool), classes, views.group)
     inside = views.inside[:, units.first].ravel()  # (K U,)
-    own = np.concatenate([units.combine(attack(k, others(k, K)), way) for k in range(K)])  # (K U,)
-    labels, scores = np.tile(units.y, K), units.combine(attack(K, np.arange(K)), way)
+    own = np.concatenate([units.combine(attack(k, others(k, K)), aggregation) for k in range(K)])  # (K U,)
+    labels, scores = np.tile(units.y, K), units.combine(attack(K, np.arange(K)), aggregation)
     rules = [Thresholds.fit(own, labels, inside, classes, per_class) for per_class in (False, True)]
     said = [rule.predict(scores, units.y) for rule in rules]
     accuracies = [rule.accuracy(own, labels, inside) for rule in rules]

@@ -106,7 +106,7 @@ def attack_model(
                 "test_accuracy": float(test.mean()),
             }
     results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{shadows} shadow models"} | results
-    drawn, both = model.members is not None, [attack_name(BOTH, way) for way in units.ways]
+    drawn, both = model.members is not None, [attack_name(BOTH, aggregation) for aggregation in units.aggregations]
     both = [name for name in both if name in attacked]
     results |= summarise(target, attacked, alpha, [np.arange(len(units.y))], both, drawn, delta)
     results["notes"] = notes + conditions(units, drawn)
@@ -146,7 +146,10 @@ def _every_attack(
     attacked = run_attacks(target, [fold], 0, threads, start, progress.advance, note)
     with single_threaded_blas():
         for name, attack in shadow_attacks(views).items():
-            attacked |= {attack_name(name, way): attack_target(attack, views, way) for way in units.ways}
+            attacked |= {
+                attack_name(name, aggregation): attack_target(attack, views, aggregation)
+                for aggregation in units.aggregations
+            }
     return attacked
 
 

@@ -89,7 +89,7 @@ def evaluate(
     """Attack R classifiers; `known` and `scored` are outputs on disjoint records.
 
     The names are those of ATTACKS, "NAME, per class" for the three scores that gain from a threshold per class, and
-    LABEL_ONLY where the copies were queried; where groups are counted, each is there for both ways of combining the
+    LABEL_ONLY where the copies were queried; where groups are counted, each is there for both aggregations of the
     scores of a group: "NAME (mean)", "NAME (max), per class". A share HELD_OUT of the known units, the last ones of the
     members and of the non-members, is held out: the attack network stops by it, and the attacks are ranked by it. (That
     favours the network slightly in the ranking.) For their final use, thresholds and the logistic model of the
@@ -105,8 +105,8 @@ def evaluate(
     outcomes = _decided("network", own, others, known, scored, held_out)
     for name, score in SCORES.items():
         own, others = score(known.p, known.y), score(scored.p, scored.y)
-        for way in known.units[0].ways:
-            outcomes |= _thresholded(name, way, own, others, known, scored, held_out)
+        for aggregation in known.units[0].aggregations:
+            outcomes |= _thresholded(name, aggregation, own, others, known, scored, held_out)
     if known.right is not None and scored.right is not None:
         own, others = _label_only_scores(known, scored, rows)
         outcomes |= _decided(LABEL_ONLY, own, others, known, scored, held_out)
@@ -123,16 +123,16 @@ def strongest(outcomes: dict[str, Outcome]) -> str:
 
 def _thresholded(
     name: str,
-    way: str,
+    aggregation: str,
     own: np.ndarray,
     others: np.ndarray,
     known: Outputs,
     scored: Outputs,
     held_out: list[np.ndarray],
 ) -> dict[str, Outcome]:
-    """The outcomes of one score in one way, by one threshold and by one per class: own (R, n) are the scores of the
-    known records, others (R, m) of the scored ones."""
-    own, found = _combined(own, known, way), {}
+    """The outcomes of one score with one aggregation, by one threshold and by one per class: own (R, n) are the scores
+    of the known records, others (R, m) of the scored ones."""
+    own, found = _combined(own, known, aggregation), {}
     for per_class in (False, True) if name != "correctness" else (False,):
         trial, final = (
             [
@@ -142,39 +142,39 @@ def _thresholded(
             for parts in ([~of for of in held_out], [np.ones_like(of) for of in held_out])
         )
         said = [rule.predict(s, units.y) for rule, s, units in zip(trial, own, known.units, strict=True)]
-        key = attack_name(name, way) + (PER_CLASS if per_class else "")
-        found[key] = _outcome(final, said, _combined(others, scored, way), known, scored, held_out)
+        key = attack_name(name, aggregation) + (PER_CLASS if per_class else "")
+        found[key] = _outcome(final, said, _combined(others, scored, aggregation), known, scored, held_out)
     return found
 
 
 def _decided(
     name: str, own: np.ndarray, others: np.ndarray, known: Outputs, scored: Outputs, held_out: list[np.ndarray]
 ) -> dict[str, Outcome]:
-    """The outcomes, in every way, of a model that gives logits of membership; arguments as of `_thresholded`.
+    """The outcomes, with every aggregation, of a model that gives logits of membership; arguments as of `_thresholded`.
 
     A record is said to be a member where its logit is at least 0.
     """
     found = {}
-    for way in known.units[0].ways:
+    for aggregation in known.units[0].aggregations:
         rules, said = [], []
-        for s, units, part in zip(_combined(own, known, way), known.units, held_out, strict=True):
+        for s, units, part in zip(_combined(own, known, aggregation), known.units, held_out, strict=True):
             rule, trial = Thresholds(np.zeros(units.classes)), s >= 0
-            if way:
+            if aggregation:
                 of = units.part(part)
                 rule = Thresholds.fit(s[part], of.y, of.member, of.classes, per_class=False)
                 trial[part], _ = cross_validated(s[part], of, False, np.random.default_rng(0))
             rules.append(rule)
             said.append(trial)
-        others_of = _combined(others, scored, way)
-        found[attack_name(name, way)] = _outcome(rules, said, others_of, known, scored, held_out)
+        others_of = _combined(others, scored, aggregation)
+        found[attack_name(name, aggregation)] = _outcome(rules, said, others_of, known, scored, held_out)
     return found
 
 
-def _combined(scores: np.ndarray, outputs: Outputs, way: str) -> Sequence[np.ndarray]:
+def _combined(scores: np.ndarray, outputs: Outputs, aggregation: str) -> Sequence[np.ndarray]:
     """The scores of each classifier's units, from those of its records (R, n)."""
-    if not way:
+    if not aggregation:
         return scores
-    return [units.combine(s, way) for units, s in zip(outputs.units, scores, strict=True)]
+    return [units.combine(s, aggregation) for units, s in zip(outputs.units, scores, strict=True)]
 
 
 def _label_only_scores(known: Outputs, scored: Outputs, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

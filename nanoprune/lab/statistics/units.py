@@ -14,7 +14,7 @@ import numpy as np
 from nanoprune.errors import ArgumentError
 
 RECORDS = ("",)
-GROUPS = ("mean", "max")  # in what ways the scores of a group are made one
+GROUPS = ("mean", "max")  # how the scores of a group become one
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,18 +22,18 @@ class Units:
     """U units of n records, numbered in the order of their first records.
 
     of (n,): the unit of each record; y (U,): its label, of a group the most frequent one of its records, the lowest of
-    several; member (U,) bool; ways: the names of the ways in which `combine` makes one score of a unit's.
+    several; member (U,) bool; aggregations: how `combine` makes one score of the scores of a unit.
     """
 
     of: np.ndarray
     y: np.ndarray
     member: np.ndarray
     classes: int
-    ways: tuple[str, ...] = RECORDS
+    aggregations: tuple[str, ...] = RECORDS
 
     @property
     def grouped(self) -> bool:
-        return self.ways == GROUPS
+        return self.aggregations == GROUPS
 
     @functools.cached_property
     def first(self) -> np.ndarray:
@@ -50,19 +50,19 @@ class Units:
         """The records unit by unit (n,), and where each unit begins (U,)."""
         return np.argsort(self.of, kind="stable"), np.cumsum(self.sizes) - self.sizes
 
-    def combine(self, scores: np.ndarray, way: str) -> np.ndarray:
-        """One score of each unit, (..., U), from those of the records (..., n); they are the same where `way` is ""."""
-        if not way:
+    def combine(self, scores: np.ndarray, aggregation: str) -> np.ndarray:
+        """One score of each unit, (..., U), of the records' scores (..., n); the same ones where `aggregation` is ""."""
+        if not aggregation:
             return scores
         order, starts = self._sorted
         scores = scores[..., order]
-        if way == "max":
+        if aggregation == "max":
             return np.maximum.reduceat(scores, starts, axis=-1)
         return np.add.reduceat(scores.astype(np.float64), starts, axis=-1) / self.sizes
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """The mean over each unit's records, (..., U), of values (..., n)."""
-        return self.combine(values, self.ways[0])
+        return self.combine(values, self.aggregations[0])
 
     def rows(self, chosen: np.ndarray) -> np.ndarray:
         """Which records are of the units chosen (U,) bool; (n,) bool."""
@@ -71,12 +71,14 @@ class Units:
     def part(self, chosen: np.ndarray) -> Units:
         """Some of the units, chosen (U,) bool, with their records alone."""
         number = np.cumsum(chosen) - 1
-        return Units(number[self.of[self.rows(chosen)]], self.y[chosen], self.member[chosen], self.classes, self.ways)
+        return Units(
+            number[self.of[self.rows(chosen)]], self.y[chosen], self.member[chosen], self.classes, self.aggregations
+        )
 
 
-def attack_name(name: str, way: str) -> str:
-    """The name of an attack whose scores are combined in this way: "confidence", "confidence (max)"."""
-    return f"{name} ({way})" if way else name
+def attack_name(name: str, aggregation: str) -> str:
+    """The name of an attack whose scores are aggregated so: "confidence", "confidence (max)"."""
+    return f"{name} ({aggregation})" if aggregation else name
 
 
 def units_of(y: np.ndarray, member: np.ndarray, classes: int, group: np.ndarray | None = None) -> Units:
