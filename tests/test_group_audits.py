@@ -184,7 +184,7 @@ def leaks(target, seed):
     for name in ("confidence", "modified_entropy"):
         attacked |= prediction_attacks.threshold_attacks(name, target, parts, 0)
     chosen, units = choose(attacked, [fold.scored for fold in parts]), target.units
-    told = [measure.strongest(units, chosen, 0.025)["accuracy"]]
+    told = [measure.strongest(units, chosen, 0.025, 0.025)["accuracy"]]
     told += [entry["auc"] for entry in measure.per_class(units, chosen.scores, 0.025).values()]
     return any(interval["low"] > 0.5 for interval in told)
 

@@ -51,7 +51,7 @@ class Units:
         return np.argsort(self.of, kind="stable"), np.cumsum(self.sizes) - self.sizes
 
     def combine(self, scores: np.ndarray, aggregation: str) -> np.ndarray:
-        """One score of each unit, (..., U), of the records' scores (..., n); the same ones where `aggregation` is ""."""
+        """One score of each unit, (..., U), of the records' scores (..., n); the same where `aggregation` is ""."""
         if not aggregation:
             return scores
         order, starts = self._sorted
