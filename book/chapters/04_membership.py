@@ -21,8 +21,8 @@
 #
 # ## A score and a threshold
 #
-# Chapter 2 says what to look at: training makes the loss of members small. So take the *score* $s = \log p_y$, minus
-# the loss, and say "member" if $s \ge t$. How should the threshold be chosen?
+# Chapter 2 says what to look at: training makes the loss of members small. So take the *score* $s = p_y$, which
+# orders records as minus the loss, $\log p_y$, does, and say "member" if $s \ge t$. How should the threshold be chosen?
 #
 # Let $F_{\text{in}}(t)$ and $F_{\text{out}}(t)$ be the shares of members and non-members whose score lies below $t$.
 # Then $\text{TPR} = 1 - F_{\text{in}}(t)$ and $\text{FPR} = 1 - F_{\text{out}}(t)$, so that
@@ -48,12 +48,12 @@
 # ## The code
 
 # %%
-from nanoprune.attack import auc, roc
-from nanoprune.attack.scores import log_likelihood
+from nanoprune.attack.metrics import auc, roc
+from nanoprune.attack.scores import confidence
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.lab.course.show import axes, figure, say, source, table
 
-source(log_likelihood, best_threshold, roc)
+source(confidence, best_threshold, roc)
 
 # %% [markdown]
 # Ties are counted exactly: records of equal score change sides together, so that a curve cannot be made to look
@@ -153,7 +153,7 @@ assert abs(np.mean(honest) - 0.5) < 0.01
 from nanoprune.lab.course import digits
 
 source(digits.attack)
-accuracy = digits.attack(room, net, log_likelihood)
+accuracy = digits.attack(room, net, confidence)
 say(
     f"""
     The honest attack on the four networks is right in {accuracy.mean():.1%} of the cases

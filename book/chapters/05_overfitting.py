@@ -33,7 +33,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from nanoprune.attack import roc
+from nanoprune.attack.metrics import roc
 from nanoprune.attack.scores import correctness
 from nanoprune.lab.course.digits import accuracies, classroom, losses, probabilities
 from nanoprune.lab.course.show import axes, figure, say, source, table

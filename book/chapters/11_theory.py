@@ -28,7 +28,7 @@
 # %%
 import numpy as np
 
-from nanoprune.attack import auc
+from nanoprune.attack.metrics import auc
 from nanoprune.lab.course.digits import accuracies, attack, classroom, losses, probabilities
 from nanoprune.lab.course.show import axes, figure, say, source, table
 from nanoprune.schedule import Schedule

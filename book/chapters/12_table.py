@@ -13,7 +13,8 @@ import functools
 
 import numpy as np
 
-from nanoprune.attack import balanced_accuracy, scores
+from nanoprune.attack import scores
+from nanoprune.attack.metrics import balanced_accuracy
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.defend import DPSGD, MinMax
 from nanoprune.lab.course.digits import accuracies, classroom, probabilities

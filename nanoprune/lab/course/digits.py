@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nanoprune.attack import balanced_accuracy, scores
+from nanoprune.attack import scores
+from nanoprune.attack.metrics import balanced_accuracy
 from nanoprune.attack.threshold import best_threshold
 from nanoprune.lab.data import load, make_split
 from nanoprune.lab.zoo import mlp
