@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 import pytest
 from hypothesis import Phase, settings
@@ -16,6 +17,9 @@ settings.register_profile(
     report_multiple_bugs=False,
 )
 settings.load_profile("no deadline")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

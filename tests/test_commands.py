@@ -99,7 +99,7 @@ def test_files_are_overwritten_only_with_overwrite(model, scores, tmp_path):
 @pytest.mark.parametrize("name", ["report.html", "curves.h5", "roc.svg", "accuracy.png"])
 def test_reproduce_overwrites_no_other_files(name, tmp_path):
     (tmp_path / name).write_text("PRECIOUS")
-    assert refused(run("reproduce", "digits", "--seeds", 1, "--out", tmp_path), name, "--overwrite writes over it")
+    assert refused(run("reproduce", "digits", "--seeds", 1, "--out", tmp_path), name, "--overwrite replaces it")
     assert (tmp_path / name).read_text() == "PRECIOUS"
 
 

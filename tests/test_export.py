@@ -219,7 +219,7 @@ def test_int8_needs_an_audit_of_the_int8_weights(lenet, tmp_path):
     [
         (["--to", "tflite", "--out", "net.tflite"], "'tflite' is no target of exports; there are onnx"),
         (["--to", "c", "--out", "net.onnx"], "out must end with .c"),
-        (["--to", "c", "--weights", "fp4", "--out", "net.c"], "'fp4' is no form of weights; there are dense, packed, int8"),
+        (["--to", "c", "--weights", "fp4", "--out", "net.c"], "no form of weights; there are dense, packed, int8"),
         (["--to", "c", "--out", "my-net.c"], "must be a C identifier"),
         (["--to", "c", "--out", "net.c", "--labels", "labels.txt"], "labels must be 7 names"),
     ],
