@@ -68,7 +68,7 @@ def test_the_records_are_named_by_their_rows():
     scores[exposed] += 20 + np.arange(6)
     target = Predictions(np.full((n, 2), 0.5), np.arange(n) % 2, member)
     chosen = Chosen([], 1, scores, scores > 0, [np.arange(n)], scores > np.zeros((1, 1)))
-    found = measure.to_look_at(target, chosen, 0.1)
+    found = measure.to_look_at(target.units, chosen, 0.1)
     named = found["records"][:6]
     assert found["count"] == len(found["records"]) >= 6
     assert [record["row"] for record in named] == exposed[::-1].tolist()  # the highest scores first

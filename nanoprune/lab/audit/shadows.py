@@ -119,7 +119,7 @@ def as_trained(model: Model, dataset: Dataset) -> tuple[Model, str | None]:
 
     It is what the user said of it at the import, and for the rest the recipe of such data. Other models as they are.
     """
-    if not model.steps or model.steps[0].get("step") != "import":
+    if not (model.steps and isinstance(model.steps[0], dict) and model.steps[0].get("step") == "import"):
         return model, None
     found = model.steps[0]
     step = recipe_of(model.net.description, dataset, model.members, minmax=0.0).train_step(0.0)
