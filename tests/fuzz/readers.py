@@ -226,7 +226,7 @@ def read_texts(folder: pathlib.Path) -> Any:
     found = read_results(folder)
     report.check_results(found, folder)
     report.results_table(found)
-    return report.markdown_table(found) + report.html.render_html(found, {})
+    return report.markdown_table(found) + report.comparison_html.render_html(found, {})
 
 
 def read_curves(folder: pathlib.Path) -> Any:
