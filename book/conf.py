@@ -7,6 +7,8 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
+from sphinxcontrib import katex  # noqa: E402
+
 import nanoprune  # noqa: E402
 
 project, version, release = "nanoprune", nanoprune.__version__, nanoprune.__version__
@@ -32,6 +34,10 @@ suppress_warnings = ["myst.xref_missing"]  # docs/ link to files that are no pag
 
 katex_prerender = True
 katex_css_path = "katex/katex.min.css"
+# Over a Unix socket it connects as soon as the socket's file is there, which may be before the server listens
+# (ConnectionRefusedError, seen on a busy machine). Over a port it waits until the server does.
+katex.STARTUP_TIMEOUT = 60.0  # seconds
+katex.KaTeXServer.start_server_process = katex.KaTeXServer.start_network_socket
 
 html_theme = "furo"
 html_title = "nanoprune: the book"
