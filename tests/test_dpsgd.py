@@ -22,7 +22,7 @@ from nanoprune.lab.engine.states import restore, state_of
 from nanoprune.lab.kernels import WinogradConv2D
 from nanoprune.lab.layers import BatchNorm, DepthwiseConv2D, Dropout, GroupNorm, Pointwise, Residual, Tanh
 from nanoprune.lab.privacy.accounting import Phase, epsilon
-from nanoprune.lab.statistics.epsilon_lower_bound import epsilon_lower_bound
+from nanoprune.lab.statistics.epsilon_bounds import epsilon_lower_bound
 from nanoprune.lab.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 from nanoprune.nn import Branches, Conv2D, Dense, Flatten, MaxPool, Network, ReLU, Sequential, Workspace, cross_entropy
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune

@@ -1,6 +1,5 @@
 """Intervals, tests and bounds: against scipy, counting and formulas, and against their nominal error rates."""
 
-import importlib
 import itertools
 import math
 from fractions import Fraction
@@ -24,13 +23,12 @@ from nanoprune.lab.statistics import (
     label_shift,
     paired_difference,
     positive_share,
+    shift_test,
     summary,
 )
 from nanoprune.lab.statistics.delong import placements
-from nanoprune.lab.statistics.epsilon_lower_bound import limit
+from nanoprune.lab.statistics.epsilon_bounds import limit
 from nanoprune.lab.statistics.tradeoff import gaussian_delta, gaussian_epsilon, gaussian_mu_bound
-
-shift = importlib.import_module("nanoprune.lab.statistics.label_shift")  # the package has the function by this name
 
 VALUES = st.lists(st.floats(0, 1), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-9)
 ALPHAS = st.sampled_from([0.001, 0.01, 0.05, 0.2, 0.5, 0.9])
@@ -519,13 +517,13 @@ def exact_shift(members, nonmembers):
 def test_label_shift_is_the_exact_p_value_up_to_its_draws(members, nonmembers):
     p = exact_shift(members, nonmembers)
     found = label_shift(np.array(members), np.array(nonmembers), 5)
-    assert abs(found - p) <= sampling_error(p, shift.DRAWS) + 1 / shift.DRAWS
+    assert abs(found - p) <= sampling_error(p, shift_test.DRAWS) + 1 / shift_test.DRAWS
     assert found == label_shift(np.array(members), np.array(nonmembers), 5)
     assert abs(label_shift(np.array(members), np.array(nonmembers), 5, seed=1) - p) <= 2 * sampling_error(0.5, 9999)
 
 
 def test_label_shift_is_uniform_where_there_is_none(monkeypatch):
-    monkeypatch.setattr(shift, "DRAWS", 499)
+    monkeypatch.setattr(shift_test, "DRAWS", 499)
     rng = np.random.default_rng(8)
     p = [label_shift(rng.integers(0, 6, 150), rng.integers(0, 6, 100), 6, seed) for seed in range(500)]
     for share in (0.05, 0.2, 0.5, 0.8):
@@ -535,7 +533,7 @@ def test_label_shift_is_uniform_where_there_is_none(monkeypatch):
 def test_label_shift_is_seen():
     rng = np.random.default_rng(9)
     shifted = rng.choice(4, 300, p=[0.55, 0.15, 0.15, 0.15])
-    assert label_shift(shifted, rng.integers(0, 4, 300), 4) == 1 / (1 + shift.DRAWS)  # the least it can say
+    assert label_shift(shifted, rng.integers(0, 4, 300), 4) == 1 / (1 + shift_test.DRAWS)  # the least it can say
 
 
 # --- bad arguments ---------------------------------------------------------------------------------------------------

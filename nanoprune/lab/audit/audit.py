@@ -20,7 +20,7 @@ from nanoprune.lab.audit.prediction_attacks import Attacked, folds, run_attacks
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.audit.validity import validity_checks
 from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
-from nanoprune.lab.statistics.epsilon_lower_bound import check_delta
+from nanoprune.lab.statistics.epsilon_bounds import check_delta
 from nanoprune.lab.statistics.proportion import check_alpha
 from nanoprune.lab.statistics.units import Units
 from nanoprune.lab.storage.files import atomic_path

@@ -51,7 +51,7 @@ def exposure_change(
     class and by record (or by group, where `dense` and `pruned` have the mean of each group's records).
 
     more_exposed: the share of the records whose exposure rose; its interval allows for what few shadows show by chance,
-    and for what all records of a pair have in common (`nanoprune/lab/statistics/positive_share.py`).
+    and for what all records of a pair have in common (`nanoprune/lab/statistics/share_interval.py`).
     Intervals are Student's over the records of a class; alpha is divided by the number of classes. worst_class: the one
     whose exposure rose most, or fell least.
     """

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 
 from nanoprune.lab.statistics import auc_interval, balanced_accuracy_interval, epsilon_lower_bound, epsilon_of_runs
-from nanoprune.lab.statistics.epsilon_lower_bound import limit
+from nanoprune.lab.statistics.epsilon_bounds import limit
 from nanoprune.lab.statistics.tradeoff import gaussian_delta, gaussian_mu_bound
 from nanoprune.lab.verify.layers import Pair
 
