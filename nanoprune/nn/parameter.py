@@ -38,8 +38,7 @@ class Statistic:
     shape: without the replica axis. start: the value before the first batch. least: a lower bound of the value.
     value and batch, both (R, *shape), are views into the `state` and `batch_state` of the `Network`: the running mean,
     and the statistic of the last batch. A forward pass in training writes `batch` alone, as a backward pass writes
-    `grad`; `Network.update_statistics` moves value towards it, by `share` (0.1, as in
-    PyTorch); 0 keeps what is set before training.
+    `grad`; `Network.update_statistics` moves value towards it, by `share` (0.1, as in PyTorch; 0 keeps value as it is).
     """
 
     def __init__(self, name: str, shape: tuple[int, ...], start: float, least: float = -math.inf) -> None:
