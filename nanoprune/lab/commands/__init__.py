@@ -16,6 +16,7 @@ from nanoprune.lab.commands.import_ import import_
 from nanoprune.lab.commands.info import info
 from nanoprune.lab.commands.learn import learn
 from nanoprune.lab.commands.options import EPILOG
+from nanoprune.lab.commands.predict import predict
 from nanoprune.lab.commands.prune import prune
 from nanoprune.lab.commands.quantise import quantise
 from nanoprune.lab.commands.report import report
@@ -36,6 +37,7 @@ python cli.py train mnist --out model.h5    one network
 python cli.py prune model.h5 --keep 0.05 --out pruned.h5
 python cli.py shrink filters.h5 --out small.h5  without pruned filters and channels: smaller, the same outputs
 python cli.py attack pruned.h5              with shadow models trained as it was
+python cli.py predict model.h5 --out scores.npz  its predictions, as audit takes them
 python cli.py audit scores.npz              predictions of any model, from any framework
 python cli.py report results/digits         the plots, the page and the table again
 python cli.py import FILE --network resnet18 --out model.h5
@@ -60,6 +62,7 @@ for command in (
     prune,
     shrink,
     report,
+    predict,
     audit,
     attack,
     info,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
-from nanoprune.lab.audit import Comparison, Predictions, compare_predictions
-from nanoprune.lab.audit.shadows import make_pool, outputs
+from nanoprune.lab.audit import Comparison, compare_predictions
 from nanoprune.lab.data import Dataset, make_split
 from nanoprune.lab.models.model import Model
+from nanoprune.lab.workflow.predictions import scored_predictions
 
 FEWEST = 8  # members, and others, that can be divided in halves on which attacks are fitted
 
@@ -25,12 +24,8 @@ def leakage_change(
     count = len if dataset.groups is None else lambda rows: len(np.unique(dataset.groups[rows]))
     if min(count(split.members), count(split.nonmembers)) < FEWEST:
         return None
-    pool = make_pool(after, dataset)
-    y = dataset.y[pool.scored]
-    models = {}
-    for name, model in (("before", before), ("after", after)):
-        logits = outputs(model.net, dataset, pool.scored, threads)[0].astype(np.float64)  # (n, classes)
-        models[name] = (Predictions(softmax(logits, axis=1), y, pool.member, logits=logits, group=pool.group), None)
+    named = {"before": before, "after": after}
+    models = {name: (scored_predictions(model, dataset, threads), None) for name, model in named.items()}
     return compare_predictions(models, alpha, threads=threads, quick=True, random_split=after.members is not None)
 
 
