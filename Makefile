@@ -48,7 +48,7 @@ mutants: $(MUTANTS)/installed
 # Updates requirements.lock to the newest versions, for every platform.
 lock: $(RELEASE)/installed
 	UV_PYTHON_DOWNLOADS=never $(RELEASE)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --extra images --extra import \
+		--generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --extra images --extra import --extra onnx --extra parquet \
 		--output-file requirements.lock pyproject.toml
 
 # make release-check PYTHONS="python3.11 python3.12": the oldest first
