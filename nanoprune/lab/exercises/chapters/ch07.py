@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.lab.exercises.chapters.ch06 import nearest
-from nanoprune.lab.exercises.compare import Wrong, same, untouched
+from nanoprune.lab.exercises.compare import Wrong, parts, same, untouched
 from nanoprune.lab.exercises.grading import Exercise
 
 
@@ -17,9 +17,7 @@ def admm_round(answer: Callable) -> None:
         A, b = rng.standard_normal((8, 6)), rng.standard_normal(8)
         w, z, u = rng.standard_normal((3, 6))
         found = untouched(lambda *a, r=rho: answer(a[0], a[1], 2, r, *a[2:]), A, b, w, z, u)
-        if not isinstance(found, tuple) or len(found) != 3:
-            raise Wrong("return three arrays: w, z, u")
-        new_w, new_z, new_u = found
+        new_w, new_z, new_u = parts(found, "w", "z", "u")
         same(new_z, nearest(w + u, 2), "z")
         gradient = A.T @ (A @ new_w - b) + rho * (new_w - new_z + u)
         same(gradient, np.zeros(6), "the gradient of the W-step at your w", 1e-8)
