@@ -97,8 +97,8 @@ table(["learning rate", "least slack of 1,000 random points", "slack along the s
 #
 # ## Momentum
 #
-# Where one direction is steep and another one flat, $\eta$ must be small for the steep one, and the flat one takes
-# for ever. The heavy-ball method (Polyak 1964) adds up the gradients with a memory $m$:
+# Where one direction is steep and another one flat, $\eta$ must be small for the steep one, and the flat one takes for
+# ever. The heavy-ball method ([Polyak 1964](../references.md#polyak-1964)) adds up the gradients with a memory $m$:
 #
 # $$V \leftarrow m V + g, \qquad \theta \leftarrow \theta - \eta V .$$
 #

@@ -40,7 +40,7 @@ source(loops)
 #
 # which takes $k$ copies and not $k^2$. The window of output row $i$ consists of the rows $i, \dots, i + k - 1$ of
 # $L$, and these already lie side by side in memory. So $V_i$ is a *view* of $L$, and views of different rows overlap
-# (Cho & Brand 2017). One product for each row of the output: $Y_i = W V_i + b$.
+# ([Cho & Brand 2017](../references.md#cho-and-brand-2017)). One product for each row of the output: $Y_i = W V_i + b$.
 #
 # ## The derivative
 #
@@ -101,9 +101,11 @@ assert abs(ours - oracle) < 1e-7 * abs(oracle)
 #
 # $$y_0 = w_0 x_0 + w_1 x_1 + w_2 x_2, \qquad y_1 = w_0 x_1 + w_1 x_2 + w_2 x_3 .$$
 #
-# Six products. Winograd needs four, because a filter is a product of polynomials in disguise. The product of
-# polynomials with $k$ and $m$ coefficients has $t = m + k - 1$ coefficients, and so it is determined by its values at
-# $t$ points. A value of the product is the product of the values: **one** multiplication for each point.
+# Six products. [Winograd (1980)](../references.md#winograd-1980) needs four ([Lavin & Gray
+# 2016](../references.md#lavin-and-gray-2016) brought it to networks), because a filter is a product of polynomials in
+# disguise. The product of polynomials with $k$ and $m$ coefficients has $t = m + k - 1$ coefficients, and so it is
+# determined by its values at $t$ points. A value of the product is the product of the values: **one** multiplication
+# for each point.
 #
 # Let $E_n$ be the matrix that evaluates $n$ coefficients at the $t$ points. The coefficients of the product are
 # $E_t^{-1} \big[ (E_k w) \odot (E_m v) \big]$. For fixed $w$ this is a linear map of $v$, and the filter is its

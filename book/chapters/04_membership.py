@@ -21,8 +21,8 @@
 #
 # ## A score and a threshold
 #
-# Chapter 2 says what to look at: training makes the loss of members small. So take the *score* $s = p_y$, which
-# orders records as minus the loss, $\log p_y$, does, and say "member" if $s \ge t$. How should the threshold be chosen?
+# Chapter 2 says what to look at: training makes the loss of members small. So take the *score* $s = p_y$, which orders
+# records as minus the loss, $\log p_y$, does, and say "member" if $s \ge t$. How should the threshold be chosen?
 #
 # Let $F_{\text{in}}(t)$ and $F_{\text{out}}(t)$ be the shares of members and non-members whose score lies below $t$.
 # Then $\text{TPR} = 1 - F_{\text{in}}(t)$ and $\text{FPR} = 1 - F_{\text{out}}(t)$, so that
@@ -38,7 +38,8 @@
 #
 # Among rules that look at the score alone, let $f_{\text{in}}$ and $f_{\text{out}}$ be the densities of the score. A
 # rule that says "member" on a set $S$ has the advantage $\int_S (f_{\text{in}} - f_{\text{out}})$. The best $S$ takes
-# every $s$ at which $f_{\text{in}} > f_{\text{out}}$ (Neyman & Pearson), and reaches the total variation distance,
+# every $s$ at which $f_{\text{in}} > f_{\text{out}}$ ([Neyman & Pearson
+# 1933](../references.md#neyman-and-pearson-1933)), and reaches the total variation distance,
 #
 # $$\text{TV} = \tfrac12 \int |f_{\text{in}} - f_{\text{out}}| \ \ge\ \text{KS} .$$
 #
@@ -56,7 +57,8 @@ from nanoprune.lab.course.show import axes, figure, say, source, table
 source(confidence, best_threshold, roc)
 
 # %% [markdown]
-# Ties are counted exactly: records of equal score change sides together, so that a curve cannot be made to look
+# The package's scores are those of [Song & Mittal (2021)](../references.md#song-and-mittal-2021). Ties are counted
+# exactly: records of equal score change sides together, so that a curve cannot be made to look
 # better than it is by the order of the records.
 #
 # ## The experiment
@@ -166,8 +168,9 @@ assert accuracy.mean() > 0.52
 # ## What this does not show
 #
 # - It is one score. `nanoprune.attack.scores` has others, and chapter 9 trains a network to attack. A stronger
-#   attacker trains *shadow models* and learns for each record what is usual for it; `nanoprune.attack.lira` and
-#   `nanoprune.attack.rmia` are such attacks.
+#   attacker trains *shadow models* and learns for each record what is usual for it; LiRA
+#   (`nanoprune.attack.lira`, [Carlini et al. 2022](../references.md#carlini-et-al-2022)) and RMIA
+#   (`nanoprune.attack.rmia`, [Zarifzadeh et al. 2024](../references.md#zarifzadeh-et-al-2024)) are such attacks.
 # - Balanced accuracy is a mean over people. A few of them may be found with near certainty while the mean looks
 #   harmless. The left end of the ROC curve, the TPR at a tiny FPR, tells about those.
 # - Half of the records in the game are members. Where members are rare, the same ROC curve means more false alarms.

@@ -6,9 +6,9 @@
 #
 # ## Yeom's identity
 #
-# Let the loss $\ell$ of a record lie between 0 and $B$. Yeom et al. (2018) propose a modest attack: say "member" with
-# probability $1 - \ell / B$. A small loss makes it likely. The probability that a member is called so is the mean of
-# $1 - \ell/B$ over members, the same holds for others, and the difference is
+# Let the loss $\ell$ of a record lie between 0 and $B$. [Yeom et al. (2018)](../references.md#yeom-et-al-2018) propose
+# a modest attack: say "member" with probability $1 - \ell / B$. A small loss makes it likely. The probability that a
+# member is called so is the mean of $1 - \ell/B$ over members, the same holds for others, and the difference is
 #
 # $$\text{adv} = \Big(1 - \frac{E_{\text{in}}[\ell]}{B}\Big) - \Big(1 - \frac{E_{\text{out}}[\ell]}{B}\Big)
 # = \frac{E_{\text{out}}[\ell] - E_{\text{in}}[\ell]}{B} = \frac{\text{gap}}{B} .$$
@@ -124,8 +124,8 @@ assert best[-1].mean() > 2 * gaps[-1].mean()
 #
 # ## Is the loss the best score?
 #
-# Sablayrolles et al. (2019) answer this for an idealised training. Suppose that training draws $\theta$ from the
-# **Gibbs posterior**
+# [Sablayrolles et al. (2019)](../references.md#sablayrolles-et-al-2019) answer this for an idealised training. Suppose
+# that training draws $\theta$ from the **Gibbs posterior**
 #
 # $$P(\theta \mid S) \propto \exp\Big( -\frac1T \sum_{z \in S} \ell(\theta, z) \Big),$$
 #
@@ -209,7 +209,8 @@ figure(
 assert (advantages[:, 0] >= advantages[:, 1] - 0.01).all()
 
 # %% [markdown]
-# Noise protects, and a threshold for each record finds more than one for all. The attacks LiRA and RMIA estimate that
+# Noise protects, and a threshold for each record finds more than one for all. The attacks
+# [LiRA](../references.md#carlini-et-al-2022) and [RMIA](../references.md#zarifzadeh-et-al-2024) estimate that
 # threshold with shadow models: networks that the attacker trains with and without the record.
 #
 # ## What this does not show

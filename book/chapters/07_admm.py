@@ -16,7 +16,8 @@
 #
 # $$\mathcal L(W, Z, U) = L(W) + \frac{\rho}{2} \|W - Z + U\|^2 - \frac{\rho}{2} \|U\|^2 .$$
 #
-# The alternating direction method of multipliers (ADMM; Boyd et al. 2011) minimises it over one copy at a time:
+# The alternating direction method of multipliers (ADMM; [Boyd et al. 2011](../references.md#boyd-et-al-2011))
+# minimises it over one copy at a time:
 #
 # $$\begin{aligned}
 # W &\leftarrow \arg\min_W\ L(W) + \tfrac{\rho}{2} \|W - Z + U\|^2 && \text{training, with a spring} \\

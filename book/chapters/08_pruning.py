@@ -6,7 +6,7 @@
 #
 # ## The algorithm
 #
-# MIA-Pruning (Wang et al. 2020) is
+# MIA-Pruning ([Wang et al. 2020](../references.md#wang-et-al-2020)) is
 #
 # $$\min_W\ L_D(W) \quad \text{subject to} \quad \|W_i\|_0 \le k_i \ \text{ for each layer } i,$$
 #
@@ -87,10 +87,10 @@ table(
 
 # %% [markdown]
 # Five networks of each kind, with 95% intervals. The attack is a threshold, fitted on half of the members as in
-# chapter 4. Its score is the *modified entropy* (Song & Mittal 2021), which looks at the whole prediction and at the
-# label: $(1 - p_y) \log p_y + \sum_{c \ne y} p_c \log(1 - p_c)$, zero for a certain and right prediction, else below.
-# Now the *differences*, paired: the same split, the same initial weights, one thing changed. Pairing takes out what
-# splits have in common.
+# chapter 4. Its score is the *modified entropy* ([Song & Mittal 2021](../references.md#song-and-mittal-2021)), which
+# looks at the whole prediction and at the label: $(1 - p_y) \log p_y + \sum_{c \ne y} p_c \log(1 - p_c)$, zero for a
+# certain and right prediction, else below. Now the *differences*, paired: the same split, the same initial weights,
+# one thing changed. Pairing takes out what splits have in common.
 
 # %%
 pairs = (("same schedule", "dense"), ("ADMM", "same schedule"), ("ADMM", "one-shot"), ("ADMM", "early stop"))

@@ -8,7 +8,7 @@
 #
 # An adversary $h$ sees a prediction $p$ and a label $y$, and gives a number $h(p, y) \in (0, 1)$: the probability
 # that the record is a member. It gets members from the training set $D$, and others from a *reference set* $D'$ of
-# the same source. Its gain is (Nasr et al. 2018)
+# the same source. Its gain is ([Nasr et al. 2018](../references.md#nasr-et-al-2018))
 #
 # $$G_W(h) = \tfrac12 E_D[\log h(p, y)] + \tfrac12 E_{D'}[\log(1 - h(p, y))] .$$
 #
@@ -74,8 +74,9 @@ source(MinMax.gain_gradient, MinMax.maximise)
 # The classifier's step takes the *members'* half of $G$ only. A gradient through the predictions on $D'$ would train
 # on $D'$, and its records would need protection, too.
 #
-# In each step of training the adversary moves first, then the classifier. The maximum over $h$ is never reached; a
-# few steps of Adam follow it. (Adam is SGD with a step size of its own for each weight.)
+# In each step of training the adversary moves first, then the classifier. The maximum over $h$ is never reached; a few
+# steps of Adam follow it. ([Adam](../references.md#kingma-and-ba-2015) is SGD with a step size of its own for each
+# weight.)
 #
 # ## The experiment
 #

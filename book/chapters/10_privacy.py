@@ -55,9 +55,9 @@ table(["ε (δ = 1e-5)", "largest advantage", "largest accuracy", "randomised re
 #
 # ## DP-SGD
 #
-# A step of SGD uses the data in one place only, the sum of the gradients. So (Abadi et al. 2016): **clip** each
-# record's gradient to length $C$, **sum**, **add noise**. Everything after that, momentum, a mask, ADMM, sees only
-# the noisy sum, and costs nothing: *post-processing*.
+# A step of SGD uses the data in one place only, the sum of the gradients. So ([Abadi et al.
+# 2016](../references.md#abadi-et-al-2016)): **clip** each record's gradient to length $C$, **sum**, **add noise**.
+# Everything after that, momentum, a mask, ADMM, sees only the noisy sum, and costs nothing: *post-processing*.
 #
 # $$g \leftarrow \frac1L \Big( \sum_{i \in \text{sample}} \frac{g_i}{\max(1, \|g_i\| / C)}
 # \;+\; N(0, \sigma^2 C^2 I) \Big) .$$

@@ -9,12 +9,13 @@
 #
 # Take a number $w \in [-1, 1]$ and $m$ random numbers $c_1, \dots, c_m$. Some subset of these has a sum near $w$. How
 # near? There are $2^m$ subsets, and their sums cover the interval ever more densely: the distance to the best one
-# shrinks like $2^{-m}$, up to factors (Lueker 1998).
+# shrinks like $2^{-m}$, up to factors ([Lueker 1998](../references.md#lueker-1998)).
 #
 # Now build a wide random network with $m$ random weights for each weight of a *target* network, and **prune** it:
 # keep, for each target weight, the best subset. No weight is trained, yet the pruned network computes what the target
-# computes. This is the strong lottery ticket theorem (Malach et al. 2020; with $m$ growing like the logarithm of the
-# accuracy: Pensia et al. 2020, Orseau et al. 2020).
+# computes. This is the strong lottery ticket theorem ([Malach et al. 2020](../references.md#malach-et-al-2020); with
+# $m$ growing like the logarithm of the accuracy: [Pensia et al. 2020](../references.md#pensia-et-al-2020), [Orseau et
+# al. 2020](../references.md#orseau-et-al-2020)).
 #
 # **And privacy?** Let the target be trained on *public* records, and the random weights be drawn by nobody's data.
 # Then the mask is a function of public things. The pruned network is independent of the members, and no attack on it
@@ -86,7 +87,8 @@ assert abs(areas[-1] - 0.5) < 0.05
 # ## Compression: a small network cannot hold much
 #
 # The second argument is about any network, however trained. Let $S = (Z_1, \dots, Z_n)$ be $n$ independent records,
-# $W$ the model, stored in $b$ bits. An attacker sees $W$ and a record, and says "member" on some set of pairs.
+# $W$ the model, stored in $b$ bits (as in [Xu & Raginsky 2017](../references.md#xu-and-raginsky-2017)). An attacker
+# sees $W$ and a record, and says "member" on some set of pairs.
 #
 # 1. For record $i$ the advantage is at most the total variation between the pair $(W, Z_i)$ as it is and the pair
 #    made of $W$ and a fresh record.
