@@ -224,7 +224,7 @@ say(
     With one channel the plain form takes {direct[1]} multiplications and Winograd's {in_all[1]}. By this count {enough}
     channels are enough for Winograd's form to win; in the measurement above it is faster {measured}. A count is not a
     time: for each operation, sums of rows move more memory than products of matrices. The package takes Winograd's form
-    from {winograd.MANY} channels on, by a measurement of its own (`benchmarks/winograd_channels.py`).
+    from {winograd.MANY} channels on, by a measurement on larger images (`benchmarks/winograd_channels.py`).
     """
 )
 #
