@@ -45,13 +45,13 @@ def is_fixed_point(answer: Callable) -> None:
 
 
 def least_penalty(answer: Callable) -> None:
-    """Where rho / 2 - l^2 / rho changes its sign, by bisection."""
-    for l in (1.0, 7.5):
-        low, high = 0.0, 100 * l
+    """Where rho / 2 - Lambda^2 / rho changes its sign, by bisection."""
+    for lipschitz in (1.0, 7.5):
+        low, high = 0.0, 100 * lipschitz
         for _ in range(200):
             middle = (low + high) / 2
-            low, high = (low, middle) if middle / 2 - l * l / middle > 0 else (middle, high)
-        same(answer(l), high, f"least_penalty({l:g})", 1e-9)
+            low, high = (low, middle) if middle / 2 - lipschitz**2 / middle > 0 else (middle, high)
+        same(answer(lipschitz), high, f"least_penalty({lipschitz:g})", 1e-9)
 
 
 EXERCISES = (
