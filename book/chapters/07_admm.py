@@ -252,8 +252,8 @@ for rho in (0.01, 0.1):
 drawing, plot = axes()
 for (rho, share), marker in zip(changes.items(), "os", strict=True):
     plot.plot(np.arange(1, 11), share, f"{marker}-", label=f"ρ = {rho:g}")
-plot.set(xlabel="ADMM iteration", ylabel="share of support changed", ylim=(0, 1))
-plot.legend()
+plot.set(xlabel="ADMM iteration", ylabel="share of support changed", ylim=(0, 1.03))
+plot.legend(loc="center right")
 figure(
     drawing,
     "Share of the support that changes in each of ten ADMM iterations on the digits, keeping 5% of the weights. With "
