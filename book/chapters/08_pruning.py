@@ -39,10 +39,10 @@ source(train, hard_prune, Mask.apply)
 # | same schedule | the same epochs, nothing pruned | the longer training |
 # | ADMM | the three phases | |
 # | one-shot | the largest weights of the dense network, retrained for the 40 epochs of phases 1 and 3 together | ADMM |
-# | early stop | the dense network, stopped where its test accuracy is that of ADMM | accuracy |
+# | early stop | the dense network, stopped where it is as accurate as ADMM | accuracy |
 #
-# The last one is the hardest. Any damage to a network makes it leak less, a network that knows nothing leaks nothing.
-# A defence must leak less than a network of *the same accuracy*.
+# The last one is the hardest. Damage to a network can make it leak less: one that has learned nothing leaks nothing. A
+# defence must leak less than a network of *the same accuracy*.
 
 # %%
 from nanoprune.lab.course.digits import accuracies, attack, classroom

@@ -60,7 +60,8 @@ assert max(others) <= gain(best)
 # ## The gradient
 #
 # The classifier needs $\partial G / \partial z$, with $z$ its logits and $p = \mathrm{softmax}(z)$. Let
-# $g = \partial G / \partial p$, which is the input gradient of the adversary's backward pass. From chapter 2,
+# $g = \partial G / \partial p$, which is the input gradient of the adversary's backward pass. Since
+# $\partial p_c = p_c\, \partial \log p_c$, chapter 2 gives
 # $\partial p_c / \partial z_k = p_c (\mathbf 1[c = k] - p_k)$, and the transpose of this matrix times $g$ is
 #
 # $$\frac{\partial G}{\partial z_k} = \sum_c p_c (\mathbf 1[c = k] - p_k)\, g_c =

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 11. Why could pruning help?
 #
-# Chapter 8 measured that pruned networks leak less than networks of the same schedule, if not less than networks of
-# the same accuracy. **Is there a reason, and what exactly do the theorems say that are quoted for it?** There are two
-# kinds: a sparse network that leaks nothing *exists*, and a small network *cannot hold* much.
+# Chapter 8 measured that pruned networks leak less than networks of the same schedule. It did not show that they leak
+# less than networks of the same accuracy. **Is there a reason, and what exactly do the theorems say that are quoted
+# for it?** There are two kinds: a sparse network that leaks nothing *exists*, and a small network *cannot hold* much.
 #
 # ## Existence: a network inside a random network
 #

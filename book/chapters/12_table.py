@@ -8,8 +8,8 @@
 #
 # Each is trained on the same 200 members of the same splits; networks of one size have the same initial weights. The
 # first methods are those of chapter 8, with ADMM and one-shot pruning to a tenth. *Small dense* is a dense network
-# with about as many weights as these have left. The game is that of chapter 9 with $\lambda = 1$, and DP-SGD that of
-# chapter 10.
+# with about as many weights as these have left. The game is that of chapter 9 with $\lambda = 1$ and three steps of
+# the adversary, and DP-SGD that of chapter 10 in batches of 32.
 
 # %%
 import functools
