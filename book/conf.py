@@ -16,7 +16,7 @@ author = copyright = "the nanoprune authors"
 extensions = ["myst_nb", "sphinxcontrib.katex", "annotated", "reference", "site_pages"]
 root_doc = "book/index"
 include_patterns = [
-    *("book/index.md", "book/chapters/*.py", "book/source/*.md", "book/reference/*.md"),
+    *("book/index.md", "book/references.md", "book/chapters/*.py", "book/source/*.md", "book/reference/*.md"),
     *("docs/*.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md"),
 ]
 exclude_patterns = [".*", "book/_*", "results", "mutants", "tests", "benchmarks"]

@@ -68,6 +68,24 @@ def test_there_are_twelve_and_the_contents_list_them():
     assert re.findall(r"^chapters/(\w+)$", contents, re.MULTILINE) == [path.stem for path in CHAPTERS]
 
 
+def test_every_paper_that_is_named_is_linked_to_the_references_and_the_references_say_where():
+    used: dict[str, set[int]] = {}
+    for chapter in CHAPTERS:
+        text = re.sub(r"\n#? ?", " ", chapter.read_text("utf-8"))
+        for anchor in re.findall(r"\]\(\.\./references\.md#([\w-]+)\)", text):
+            used.setdefault(anchor, set()).add(int(chapter.stem[:2]))
+        rest = re.sub(r"\[[^\]]*\]\(\.\./references\.md#[\w-]+\)", "", text)
+        named = re.findall(r"\b[A-Z]\w+(?: et al\.?| & [A-Z]\w+| and [A-Z]\w+)? \(?(?:19|20)\d\d\b", rest)
+        assert named == [], f"{chapter.name} names papers without a link"
+    listed = {}
+    for section in re.split(r"^## ", (BOOK / "references.md").read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        heading, _, entry = section.partition("\n")
+        assert "](https://" in entry
+        where = re.search(r"[Cc]hapters?\s([\d,and\s]+)\.\s*$", entry)
+        listed[heading.lower().replace(".", "").replace(" ", "-")] = {int(n) for n in re.findall(r"\d+", where[1])}
+    assert listed == used
+
+
 def test_what_is_cited_and_gone_is_found():
     cited.check("`nanoprune.prune.project`, `nanoprune.prune.ADMM.update`, `tools/core_size.py` and `anything.else`")
     for gone in ("`nanoprune.prune.projekt`", "`nanoprune.prune.ADMM.upbeat`", "`nanoprune.no.room`", "`docs/none.md`"):

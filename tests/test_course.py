@@ -101,6 +101,7 @@ def test_an_interval_of_nothing_holds_zero_in_95_of_100_cases():
     assert {verdict(row - 9) for row in draws[:50]} == {"less leak"}
     assert interval(np.array([1.0, 3.0])) == (2.0, pytest.approx(12.706, abs=1e-3))
     assert points(np.array([0.01, 0.03])) == "2.0 ± 12.7"
+    assert points(np.array([-0.0002, -0.0002])) == "0.0 ± 0.0"
 
 
 def test_source_sentences_and_tables_are_markdown(page, capsys):

@@ -12,7 +12,7 @@ import cli
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.exercises import __main__ as program
 from nanoprune.lab.exercises import find_file, grade, report
-from nanoprune.lab.exercises.compare import Wrong, derivative, same, untouched
+from nanoprune.lab.exercises.compare import Wrong, derivative, parts, same, untouched
 from nanoprune.lab.exercises.grading import CHAPTERS, of_chapter
 
 BOOK = pathlib.Path(__file__).parents[1] / "book"
@@ -80,6 +80,35 @@ def test_a_wrong_entry_is_named(tmp_path):
     assert tanh.message.startswith("dX[0, 0] is ")
 
 
+@pytest.mark.parametrize("chapter", NUMBERS)
+def test_several_values_may_come_as_a_list(chapter, tmp_path):
+    path = tmp_path / "mine.py"
+    text = file("solutions", chapter).read_text("utf-8")
+    for exercise in of_chapter(chapter):
+        text += f"\n\ndef listed(*args, f={exercise.name}):\n    found = f(*args)\n"
+        text += f"    return list(found) if isinstance(found, tuple) else found\n\n\n{exercise.name} = listed\n"
+    path.write_text(text)
+    assert {state for state, _ in states(chapter, path)} == {"right"}
+
+
+@pytest.mark.parametrize(
+    ("chapter", "name", "wrong", "message"),
+    [
+        (2, "momentum_step", "return theta - rate * (m * V + g)", "return 2 values, theta and V; got ndarray"),
+        (2, "momentum_step", "return theta - rate * (m * V + g), V", "V after step 1[0] is "),
+        (8, "masked_step", "return W - rate * (m * V + mask * g), V", "V after step 1[0] is "),
+        (8, "masked_step", "return W - rate * mask * (m * V + g), m * V + g", "V after step 1[1] is "),
+        (8, "masked_step", "return W - rate * (m * V + mask * g), None", "V after step 1 is None; "),
+    ],
+)
+def test_each_returned_value_is_checked(chapter, name, wrong, message, tmp_path):
+    path = tmp_path / "mine.py"
+    parameters = {"momentum_step": "theta, V, g, rate, m", "masked_step": "W, V, g, mask, rate, m"}[name]
+    path.write_text(f"def {name}({parameters}):\n    {wrong}\n")
+    (found,) = (result for result in grade(chapter, path) if result.name == name)
+    assert found.message.startswith(message)
+
+
 def test_an_answer_that_raises_is_told_with_its_line(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("def lower(X, k):\n    X = X[:1]\n    return X / nothing\n")
@@ -123,6 +152,13 @@ def test_the_commands(tmp_path):
     assert (
         subprocess.run(module, capture_output=True, text=True, cwd=BOOK.parent, check=True).stdout.count("right  ") == 3
     )
+
+
+def test_parts_says_what_was_returned():
+    assert parts([1, 2], "a", "b") == parts((1, 2), "a", "b") == [1, 2]
+    for found, got in ((None, "NoneType"), (np.zeros(2), "ndarray"), ((1, 2, 3), "3")):
+        with pytest.raises(Wrong, match=f"return 2 values, a and b; got {got}"):
+            parts(found, "a", "b")
 
 
 def test_same_says_what_is_wrong():

@@ -14,24 +14,28 @@
 #
 # The matrix $J$ is the derivative: it says where the output goes when the input moves along $v$.
 #
-# A network ends in one number $L$, the loss. Let $dy$ be the vector of the derivatives $\partial L / \partial y_i$ of
-# the loss with respect to the output $y = f(x)$. A small move $\delta$ of the input changes the loss by
+# A network is a chain of functions, its *layers*, and ends in one number $L$, the loss. Computing the outputs of the
+# layers, one after the other, is the *forward pass*; going back from the loss is the *backward pass*. Take a layer
+# with the output $y = f(x)$, and let $dy$ be the gradient of the loss with respect to $y$: one symbol for a vector of
+# the shape of $y$, with the entries $\partial L / \partial y_i$. A small move $\delta$ of the input changes the loss,
+# to first order, by
 #
 # $$\langle dy,\ J \delta \rangle = \langle J^T dy,\ \delta \rangle .$$
 #
 # So the derivative of the loss with respect to the *input* is $dx = J^T dy$. This is the chain rule, and it is all
 # there is to *backpropagation*: each layer gets $dy$ from the layer above, multiplies by its own $J^T$, and hands
 # $dx$ to the layer below. The matrix $J$ is never stored. A layer only has to know how to multiply by its transpose.
+# Its parameters are one more argument of the function, with the same rule.
 #
 # ## A dense layer
 #
 # Put $N$ samples side by side, as the columns of $X$. A dense layer is
 #
 # $$Y = W X + b, \qquad X \in \mathbb R^{\text{in} \times N},\quad
-# W \in \mathbb R^{\text{out} \times \text{in}},\quad b \in \mathbb R^{\text{out}} .$$
+# W \in \mathbb R^{\text{out} \times \text{in}},\quad b \in \mathbb R^{\text{out}} ,$$
 #
-# The inner product of two matrices is $\langle A, B \rangle = \sum_{ij} A_{ij} B_{ij} = \mathrm{tr}(A^T B)$. Move one
-# argument at a time:
+# where $b$ is added to each column. The inner product of two matrices is
+# $\langle A, B \rangle = \sum_{ij} A_{ij} B_{ij} = \mathrm{tr}(A^T B)$. Move one argument at a time:
 #
 # 1. **Move $W$ by $\Delta$.** $Y$ moves by $\Delta X$, the loss by
 #    $\langle dY, \Delta X \rangle = \mathrm{tr}(dY^T \Delta X)$. A trace does not change when its factors rotate, so
@@ -54,7 +58,9 @@ from nanoprune.nn import Dense
 source(Dense.forward, Dense.weight_gradient, Dense.input_gradient)
 
 # %% [markdown]
-# The class names no matrix $J$. The *workspace* `ws` keeps what the backward pass will need, here $X$.
+# No line makes a matrix $J$. `xp` is NumPy, or CuPy on a GPU. A parameter has a `value` and a `grad`. The *workspace*
+# `ws` lends memory for results (`buffer`, `gradient`), and keeps what the backward pass will need: what
+# `ws.save(self, X)` stores is the last argument of the other two functions.
 #
 # ## Is it right?
 #
@@ -63,7 +69,9 @@ source(Dense.forward, Dense.weight_gradient, Dense.input_gradient)
 #
 # $$D(\varepsilon) = \frac{f(x + \varepsilon v) - f(x - \varepsilon v)}{2 \varepsilon}$$
 #
-# uses nothing but the forward pass. It must agree with $\langle dx, v \rangle$. How closely? By Taylor's theorem
+# uses nothing but the forward pass. From here on $f$ is the loss as a function of whatever is moved, so one number,
+# and $dx$ is its gradient. Then $D(\varepsilon)$ must agree with $\langle dx, v \rangle$. How closely? By Taylor's
+# theorem
 #
 # $$f(x \pm \varepsilon v) = f \pm \varepsilon f' + \tfrac{\varepsilon^2}{2} f'' \pm \tfrac{\varepsilon^3}{6} f''' +
 # \dots \quad\Longrightarrow\quad D(\varepsilon) = f' + \tfrac{\varepsilon^2}{6} f''' + \dots$$
@@ -88,7 +96,9 @@ source(Dense.forward, Dense.weight_gradient, Dense.input_gradient)
 # layer between the two dense ones is a smooth function, $\tanh$, applied to each number. (Without it two dense layers
 # would be one: a product of matrices is a matrix.) `Sequential` runs layers one after the other, and their backward
 # passes in the opposite order: that is the chain rule. The loss is the cross-entropy of chapter 2; here it is enough
-# that it is one number.
+# that it is one number. `cross_entropy` returns it, and its derivative with respect to the output of the network.
+# `net.theta` holds all parameters in one row for each replica, and `net.grad` their derivatives in the same order.
+# `(64,)` is the shape of one input, and the 1 behind it the number of replicas.
 
 # %%
 import numpy as np
@@ -98,7 +108,6 @@ from nanoprune.lab.layers import Tanh
 from nanoprune.nn import Network, Sequential, Workspace, cross_entropy
 
 digits = load("digits")
-rng = np.random.default_rng(1)
 
 
 def experiment(dtype):
@@ -139,6 +148,8 @@ errors = {
 }
 _, single = experiment(np.float32)
 errors["central, float32"] = [abs((single(e) - single(-e)) / (2 * e) - exact) for e in steps]
+lost = np.array(errors["central, float32"]) == abs(exact)  # the difference is 0
+assert lost[steps < 3e-8].all()
 
 # %% tags=["hide-input"]
 drawing, plot = axes()
@@ -150,8 +161,8 @@ plot.legend()
 best = {name: steps[int(np.argmin(error))] for name, error in errors.items()}
 figure(
     drawing,
-    "Relative error of three difference quotients against the step, both axes logarithmic. Each curve is a V: it "
-    "falls with the step, then rises again. The lowest points are near "
+    "Relative error of three difference quotients against the step, both axes logarithmic. Each curve falls with the "
+    "step, then rises again; in float32 it is 1 for the smallest steps. The lowest points are near "
     f"{best['central, float64']:.0e} for central differences in float64, {best['one-sided, float64']:.0e} for "
     f"one-sided ones, and {best['central, float32']:.0e} for central differences in float32.",
 )
@@ -168,8 +179,9 @@ table(
 )
 
 # %% [markdown]
-# The right arm of the V is the mathematics, and its slope tells the order: 2 for central differences, 1 for one-sided
-# ones. We can measure it where rounding does not matter.
+# In float32 the smallest steps change the loss by less than its rounding: both values are equal, the difference is 0,
+# and the relative error 1. The right arm of the V is the mathematics, and its slope tells the order: 2 for central
+# differences, 1 for one-sided ones. We can measure it where rounding does not matter.
 
 # %%
 right = (steps >= 1e-4) & (steps <= 1e-2)
@@ -195,7 +207,7 @@ assert abs(slopes["one-sided, float64"] - 1) < 0.2
 #   product by little.
 # - The check compares a backward pass with *its own* forward pass. If both compute the wrong function, they agree.
 #   Forward passes need an oracle of their own, such as loops: chapter 3.
-# - At a kink there is no derivative. The layer ReLU, $\max(x, 0)$, has one at zero, and if it lies between
+# - At a kink there is no derivative. The layer ReLU, $\max(x, 0)$, has its kink at zero, and if that lies between
 #   $x - \varepsilon v$ and $x + \varepsilon v$ the two sides disagree although nothing is wrong.
 #
 # ## Exercises

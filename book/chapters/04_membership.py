@@ -21,8 +21,8 @@
 #
 # ## A score and a threshold
 #
-# Chapter 2 says what to look at: training makes the loss of members small. So take the *score* $s = p_y$, which
-# orders records as minus the loss, $\log p_y$, does, and say "member" if $s \ge t$. How should the threshold be chosen?
+# Chapter 2 says what to look at: training makes the loss of members small. So take the *score* $s = p_y$, which orders
+# records as minus the loss, $\log p_y$, does, and say "member" if $s \ge t$. How should the threshold be chosen?
 #
 # Let $F_{\text{in}}(t)$ and $F_{\text{out}}(t)$ be the shares of members and non-members whose score lies below $t$.
 # Then $\text{TPR} = 1 - F_{\text{in}}(t)$ and $\text{FPR} = 1 - F_{\text{out}}(t)$, so that
@@ -31,19 +31,21 @@
 # \max_t \text{adv}(t) = \sup_t \big[ F_{\text{out}}(t) - F_{\text{in}}(t) \big] =: \text{KS} .$$
 #
 # This is the (one-sided) Kolmogorov-Smirnov distance of the two distributions of scores. **The best threshold is
-# right with probability $(1 + \text{KS})/2$.** In a picture of the ROC curve, TPR against FPR, it is the point
-# farthest above the diagonal.
+# right with probability $(1 + \text{KS})/2$.** The *ROC curve* (receiver operating characteristic) is TPR against FPR
+# for all $t$; the best threshold is its point farthest above the diagonal. The *AUC* is the area under the curve.
 #
 # ## Could anything do better?
 #
-# Among rules that look at the score alone, let $f_{\text{in}}$ and $f_{\text{out}}$ be the densities of the score. A
-# rule that says "member" on a set $S$ has the advantage $\int_S (f_{\text{in}} - f_{\text{out}})$. The best $S$ takes
-# every $s$ at which $f_{\text{in}} > f_{\text{out}}$ (Neyman & Pearson), and reaches the total variation distance,
+# Consider rules that look at the score alone, and let $f_{\text{in}}$ and $f_{\text{out}}$ be the densities of the
+# score on members and on others. A rule that says "member" on a set $S$ has the advantage
+# $\int_S (f_{\text{in}} - f_{\text{out}})$. The best $S$ takes every $s$ at which $f_{\text{in}} > f_{\text{out}}$
+# ([Neyman & Pearson 1933](../references.md#neyman-and-pearson-1933)), and reaches the total variation distance,
 #
 # $$\text{TV} = \tfrac12 \int |f_{\text{in}} - f_{\text{out}}| \ \ge\ \text{KS} .$$
 #
-# If the ratio $f_{\text{in}}/f_{\text{out}}$ grows with $s$, then $S$ is a half-line, and a threshold is the best
-# rule.
+# Why one half: both densities integrate to 1, so the positive part of $f_{\text{in}} - f_{\text{out}}$ has the same
+# integral as the negative part. Why at least KS: a threshold is one of these rules, with a half-line as $S$. If the
+# ratio $f_{\text{in}}/f_{\text{out}}$ grows with $s$, then $S$ is a half-line, and a threshold is the best rule.
 #
 # ## The code
 
@@ -56,13 +58,14 @@ from nanoprune.lab.course.show import axes, figure, say, source, table
 source(confidence, best_threshold, roc)
 
 # %% [markdown]
-# Ties are counted exactly: records of equal score change sides together, so that a curve cannot be made to look
+# The package's scores are those of [Song & Mittal (2021)](../references.md#song-and-mittal-2021). Ties are counted
+# exactly: records of equal score change sides together, so that a curve cannot be made to look
 # better than it is by the order of the records.
 #
 # ## The experiment
 #
 # Four networks, each trained on 200 digits of its own for 50 epochs. The attacker sees their predictions on these and
-# on 1,000 others.
+# on 1,000 others. From here on the score is $\log p_y$, minus the loss.
 
 # %%
 import numpy as np
@@ -80,12 +83,12 @@ say(f"The networks name the right digit for {fit:.1%} of the members and for {te
 
 # %% tags=["hide-input"]
 drawing, (left, right) = axes(2)
-bins = np.linspace(-6, 0, 25)
+bins = np.geomspace(1e-6, 20, 25)
 for scores, name in ((inside, "members"), (outside, "others")):
     shares = np.full(scores.size, 1 / scores.size)
-    left.hist(np.maximum(scores.ravel(), -6), bins, weights=shares, alpha=0.6, label=name)
-left.set(xlabel="score log p_y", ylabel="share of records")
-left.legend(loc="upper left")
+    left.hist(np.clip(-scores.ravel(), 1e-6, 20), bins, weights=shares, alpha=0.6, label=name)
+left.set(xlabel="loss −log p_y", ylabel="share of records", xscale="log", ylim=(0, 0.16))
+left.legend(loc="upper left", fontsize=8)
 for members, others in zip(inside, outside, strict=True):
     right.plot(*roc(members, others), color="C0", linewidth=1)
 right.plot([0, 1], [0, 1], ":", color="C3")
@@ -95,14 +98,22 @@ ks = np.array([max(t - f for f, t in zip(*roc(m, o), strict=True)) for m, o in z
 areas = np.array([auc(m, o) for m, o in zip(inside, outside, strict=True)])
 figure(
     drawing,
-    "Left: histograms of the score. Nearly all members are in the last bin, near 0, and the others have a tail of low "
-    f"scores. Right: the ROC curves of four networks, above the diagonal, with areas of {areas.min():.2f} to "
-    f"{areas.max():.2f} below them.",
+    "Left: histograms of the loss on a logarithmic axis. Those of members and others overlap, and that of the others "
+    "reaches farther to the right. Right: the ROC curves of four networks, above the diagonal, with areas of "
+    f"{areas.min():.2f} to {areas.max():.2f} below them.",
 )
+above = (outside < inside.min()).mean()
+say(
+    f"""
+    Most losses are small on both sides, and no threshold separates them. But no member has a loss above
+    {-inside.min():.2f}, and {above:.0%} of the others have.
+    """
+)
+assert above > 0.05
 
 # %% [markdown]
-# Now check the theorem. `best_threshold` tries every threshold and counts; the KS distance comes from a library that
-# knows nothing of attacks.
+# Now check the bold statement. `best_threshold` tries every threshold and counts; the KS distance comes from a library
+# that knows nothing of attacks. Its alternative `less` asks for $\max_t [F_{\text{out}}(t) - F_{\text{in}}(t)]$.
 
 # %%
 from scipy.stats import ks_2samp
@@ -117,7 +128,7 @@ for r, (members, others) in enumerate(zip(inside, outside, strict=True)):
 table(["", "best threshold", "its accuracy", "(1 + KS) / 2", "AUC"], rows)
 
 # %% [markdown]
-# The last column is the area under the ROC curve. It equals the probability that a random member has a higher score
+# The AUC in the last column equals the probability that a random member has a higher score
 # than a random non-member, ties counting one half. It needs no threshold.
 #
 # ## An honest attacker
@@ -166,8 +177,9 @@ assert accuracy.mean() > 0.52
 # ## What this does not show
 #
 # - It is one score. `nanoprune.attack.scores` has others, and chapter 9 trains a network to attack. A stronger
-#   attacker trains *shadow models* and learns for each record what is usual for it; `nanoprune.attack.lira` and
-#   `nanoprune.attack.rmia` are such attacks.
+#   attacker trains *shadow models* and learns for each record what is usual for it; LiRA
+#   (`nanoprune.attack.lira`, [Carlini et al. 2022](../references.md#carlini-et-al-2022)) and RMIA
+#   (`nanoprune.attack.rmia`, [Zarifzadeh et al. 2024](../references.md#zarifzadeh-et-al-2024)) are such attacks.
 # - Balanced accuracy is a mean over people. A few of them may be found with near certainty while the mean looks
 #   harmless. The left end of the ROC curve, the TPR at a tiny FPR, tells about those.
 # - Half of the records in the game are members. Where members are rare, the same ROC curve means more false alarms.

@@ -8,7 +8,7 @@
 #
 # A training is random: batches, noise. Call it $(\varepsilon, \delta)$-*differentially private* if adding or removing
 # one record hardly changes the odds of anything that may come out. For all sets $S$ of networks, and all training
-# sets $D, D'$ that differ in one record,
+# sets $D, D'$ that differ in one record ($D'$ is no longer the reference set of chapter 9),
 #
 # $$P[\text{training}(D) \in S] \le e^\varepsilon\, P[\text{training}(D') \in S] + \delta .$$
 #
@@ -20,7 +20,8 @@
 # $$\text{FPR} = \frac{1 - \delta}{e^\varepsilon + 1}, \qquad
 # \text{adv} = \text{TPR} - \text{FPR} \le \frac{e^\varepsilon - 1 + 2\delta}{e^\varepsilon + 1} .$$
 #
-# Whoever attacks, with whatever knowledge of the other records and whatever computer: the advantage is at most this.
+# Whoever attacks, with whatever knowledge of the other records and whatever computer: the advantage is at most this
+# ([Humphries et al. 2020](../references.md#humphries-et-al-2020)).
 
 # %%
 import math
@@ -51,16 +52,21 @@ table(["ε (δ = 1e-5)", "largest advantage", "largest accuracy", "randomised re
 # most $C$ apart, or $1/\sigma$ standard deviations. The best attack is a threshold half-way (chapter 4), with the
 # advantage
 #
-# $$\text{TV} = 2 \Phi\Big( \frac{1}{2 \sigma} \Big) - 1 .$$
+# $$\text{TV} = 2 \Phi\Big( \frac{1}{2 \sigma} \Big) - 1 ,$$
+#
+# where $\Phi$ is the distribution function of the standard normal distribution.
 #
 # ## DP-SGD
 #
-# A step of SGD uses the data in one place only, the sum of the gradients. So (Abadi et al. 2016): **clip** each
-# record's gradient to length $C$, **sum**, **add noise**. Everything after that, momentum, a mask, ADMM, sees only
-# the noisy sum, and costs nothing: *post-processing*.
+# A step of SGD uses the data in one place only, the sum of the gradients. So ([Abadi et al.
+# 2016](../references.md#abadi-et-al-2016)): **clip** each record's gradient to length $C$, **sum**, **add noise**.
+# Everything after that, momentum, a mask, ADMM, sees only the noisy sum, and costs nothing: *post-processing*.
 #
 # $$g \leftarrow \frac1L \Big( \sum_{i \in \text{sample}} \frac{g_i}{\max(1, \|g_i\| / C)}
 # \;+\; N(0, \sigma^2 C^2 I) \Big) .$$
+#
+# The sample has each record with the same probability, independently, and $L$ is here the number of records that a
+# sample has on average (not the loss).
 #
 # ## Clipping without gradients
 #
@@ -81,7 +87,9 @@ from nanoprune.nn import Dense, Network, ReLU, Sequential, Workspace, cross_entr
 source(record_norms.dispatch(Dense), DPSGD.clip, DPSGD.add_noise)
 
 # %% [markdown]
-# The oracle is what it avoids: one backward pass for each record.
+# `saved` is what the forward pass kept, and `support` is empty here: it is for pruned networks. A workspace with
+# `defer=True` takes no weight gradients in the backward pass, but keeps what they need in `deferred`; `clip` takes
+# them afterwards. The oracle is what all this avoids: one backward pass for each record.
 
 # %%
 from nanoprune.lab.data import load
@@ -121,9 +129,10 @@ assert any(length > C for length in lengths)
 # ## Many steps
 #
 # Each step spends some privacy. Two things help: a step sees each record with a small probability only
-# (*subsampling*), and the losses of many steps add up like a random walk. Computing $\varepsilon$ for all steps
-# together is delicate, so the package leaves it to a library made for it (`nanoprune.lab.privacy.accounting`). For
-# 200 members, batches of 40 and 30 epochs:
+# (*subsampling*), and the log odds that the steps reveal are random, so that they partly cancel, as in a random
+# walk. Computing $\varepsilon$ for all steps together is delicate, so the package leaves it to a library made for it
+# (`nanoprune.lab.privacy.accounting`; RDP, Rényi differential privacy, is one of its ways to add up). For 200 members,
+# samples of 40 on average and 30 epochs:
 
 # %%
 from nanoprune.lab.privacy.accounting import epsilon_rdp, phase
@@ -131,20 +140,23 @@ from nanoprune.lab.privacy.accounting import epsilon_rdp, phase
 MEMBERS, BATCH, EPOCHS, DELTA = 200, 40, 30, 1e-3
 noises = (8.0, 4.0, 2.0, 1.0, 0.6)
 spent = {noise: epsilon_rdp([phase(MEMBERS, BATCH, noise, EPOCHS)], DELTA) for noise in noises}
+steps = EPOCHS * MEMBERS // BATCH
 table(
-    ["noise σ", "ε of all 150 steps, δ = 1e-3", "largest advantage"],
+    ["noise σ", f"ε of all {steps} steps, δ = {DELTA:g}", "largest advantage"],
     [[f"{noise:g}", f"{e:.2f}", f"{dp_advantage(e, DELTA):.3f}"] for noise, e in spent.items()],
 )
 
 # %% [markdown]
 # ## The experiment
 #
-# Train with each of these, and attack. No attack may be above the line of the theorem; how far below is it?
+# Train with each of these, and attack. `Run` makes the batches of a training, and its `estimate` is what is done with
+# their gradients. No attack may be above the line of the theorem; how far below is it?
 
 # %%
 import functools
 
 from nanoprune.lab.course.digits import accuracies, attack, classroom
+from nanoprune.lab.course.methods import interval, points
 from nanoprune.run import Run
 from nanoprune.schedule import Schedule
 from nanoprune.train import train
@@ -157,37 +169,38 @@ for noise in noises:
     plan = Schedule(EPOCHS, batch=BATCH, lr=0.25)
     run = functools.partial(Run, estimate=estimate)
     train(net, room.records, room.members, plan, room.generators(1), run=run)
-    results[noise] = accuracies(room, net, room.nonmembers).mean(), 2 * attack(room, net).mean() - 1
+    results[noise] = accuracies(room, net, room.nonmembers), 2 * attack(room, net) - 1  # (R,) each
 
 # %% tags=["hide-input"]
 drawing, (left, right) = axes(2)
 epsilons = [spent[noise] for noise in noises]
 left.semilogx(epsilons, [dp_advantage(e, DELTA) for e in epsilons], "s--", color="C1", label="theorem: at most")
-left.semilogx(epsilons, [results[noise][1] for noise in noises], "o-", color="C0", label="attack")
-left.set(xlabel="ε", ylabel="advantage", ylim=(-0.05, 1.02))
+(test, test_half), (found, found_half) = (np.array([interval(results[noise][i]) for noise in noises]).T for i in (0, 1))
+left.errorbar(epsilons, found, yerr=found_half, fmt="o-", color="C0", capsize=3, label="attack")
+left.set(xlabel="ε", ylabel="advantage", ylim=(-0.2, 1.05))
 left.legend(fontsize=8)
-right.semilogx(epsilons, [results[noise][0] for noise in noises], "o-")
-right.set(xlabel="ε", ylabel="test accuracy", ylim=(0, 1))
+right.errorbar(epsilons, test, yerr=test_half, fmt="o-", capsize=3)
+right.set(xlabel="ε", ylabel="test accuracy", ylim=(0, 1), xscale="log")
 figure(
     drawing,
     "Left: the advantage of the attack and the bound of the theorem against epsilon. The bound rises from "
-    f"{dp_advantage(epsilons[0], DELTA):.2f} to {dp_advantage(epsilons[-1], DELTA):.2f}; the attack stays between "
-    f"{min(a for _, a in results.values()):.3f} and {max(a for _, a in results.values()):.3f}. Right: test accuracy "
-    f"rises with epsilon, from {results[noises[0]][0]:.2f} to {results[noises[-1]][0]:.2f}.",
+    f"{dp_advantage(epsilons[0], DELTA):.2f} to {dp_advantage(epsilons[-1], DELTA):.2f}; the means of the attack stay "
+    f"between {found.min():.3f} and {found.max():.3f}. Right: test accuracy rises with epsilon, from {test[0]:.2f} to "
+    f"{test[-1]:.2f}. Both have 95% intervals over three networks.",
 )
 table(
-    ["ε", "test accuracy", "advantage of the attack", "largest possible"],
+    ["ε", "test accuracy %", "advantage of the attack, points", "largest possible, points"],
     [
-        [f"{spent[n]:.1f}", f"{results[n][0]:.1%}", f"{results[n][1]:.3f}", f"{dp_advantage(spent[n], DELTA):.3f}"]
-        for n in noises
+        [f"{e:.1f}", *(points(values) for values in results[noise]), f"{100 * dp_advantage(e, DELTA):.1f}"]
+        for noise, e in spent.items()
     ],
 )
-assert all(results[n][1] <= dp_advantage(spent[n], DELTA) for n in noises)
+assert all(results[n][1].mean() <= dp_advantage(spent[n], DELTA) for n in noises)
+assert (np.diff(test) > 0).all()
 
 # %% [markdown]
-# The promise holds, and it has its price in accuracy: the smaller $\varepsilon$, the more noise. Our attack is far
-# below the bound. That does not make the bound wrong. It covers the worst training set and an attacker who knows all
-# other records.
+# The promise has its price in accuracy: the smaller $\varepsilon$, the more noise. Our attack is far below the bound.
+# That does not make the bound wrong. It covers the worst training set and an attacker who knows all other records.
 #
 # ## What this does not show
 #
@@ -195,6 +208,8 @@ assert all(results[n][1] <= dp_advantage(spent[n], DELTA) for n in noises)
 #   the noise: **such a run is not private**. Without `seeds` the operating system draws them.
 # - $\varepsilon$ covers the parameters. It does not cover the choice of hyperparameters on the same members, or
 #   accuracies on members that are told. [More in the documentation](../../docs/privacy.md).
+# - The bound is about adding or removing *one* record. Where several records are of one person, or alike, an attacker
+#   learns from all of them, and the bound for one does not cover that.
 # - 200 records are far too few for DP-SGD to be useful. With more records the same noise costs less.
 #
 # ## Exercises

@@ -20,9 +20,10 @@ def fold(D, H, W, k):
 
 
 def multiplications(H, W, channels, kernels, k, m):
-    """Products of one image, without padding: (by the loops, by the filter F(m, k) along the rows).
+    """Products of one image, without padding: (by the loops, by the filter F(m, k) down each column).
 
-    m divides the number of output rows. The filter takes, for each m output rows, t = m + k - 1 products where the
-    loops take m k; kernel columns, channels, kernels and output columns count as before.
+    The filter runs over the row index. m divides the number of output rows; for each m of them the filter takes
+    t = m + k - 1 products where the loops take m k. Kernel columns, channels, kernels and output columns count as
+    before.
     """
     raise NotImplementedError

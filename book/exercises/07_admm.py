@@ -23,6 +23,6 @@ def is_fixed_point(A, b, k, rho, w):
     raise NotImplementedError
 
 
-def least_penalty(l):
-    """The rho above which the augmented Lagrangian must fall, for a convex loss with an l-Lipschitz gradient."""
+def least_penalty(lipschitz):
+    """The rho above which the augmented Lagrangian must fall, for a convex loss; lipschitz is Lambda."""
     raise NotImplementedError

@@ -21,5 +21,8 @@ def paired_interval(a, b):
 
 
 def early_stop(accuracies, wanted):
-    """The first epoch, from 0, with an accuracy of at least `wanted`; where there is none, the first best one."""
+    """From the accuracies (n,) after each of n epochs: the first epoch, from 0, that reaches `wanted`.
+
+    Where none does, the epoch of the best accuracy; of equal ones the first.
+    """
     raise NotImplementedError

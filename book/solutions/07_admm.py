@@ -17,6 +17,6 @@ def is_fixed_point(A, b, k, rho, w):
     return bool(np.abs(project(w - A.T @ (A @ w - b) / rho, k) - w).max() < 1e-9)
 
 
-def least_penalty(l):
-    # rho / 2 - l^2 / rho > 0
-    return math.sqrt(2) * l
+def least_penalty(lipschitz):
+    # rho / 2 - Lambda^2 / rho > 0
+    return math.sqrt(2) * lipschitz

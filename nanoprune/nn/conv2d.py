@@ -16,9 +16,9 @@ class Conv2D(Layer):
 
     MEC (Cho & Brand 2017, arXiv 1706.06873): the input is copied once per kernel *column* j,
     $$L[h, c, j, x, n] = X[h - p, c, s x + j - p, n] \quad (H + 2p, C, k, OW, N), \text{ zeros outside of } X.$$
-    The k rows of L that output row i needs, L[s i : s i + k], are adjacent, so the overlapping view V[i]
-    (k*C*k, OW*N) gives the output row without a further copy, $Y_i = W V_i + b$. Backward, row by row,
-    $$dW = \sum_i dY_i V_i^T, \quad db = \sum_i dY_i, \quad dL[s i : s i + k] \mathrel{+}= W^T dY_i,$$
+    The k rows of L that output row y needs, L[s y : s y + k], are adjacent, so the overlapping view V[y]
+    (k*C*k, OW*N) gives the output row without a further copy, $Y_y = W V_y + b$. Backward, row by row,
+    $$dW = \sum_y dY_y V_y^T, \quad db = \sum_y dY_y, \quad dL[s y : s y + k] \mathrel{+}= W^T dY_y,$$
     and dX adds up the k columns of dL: $dX[h - p, c, s x + j - p, n] \mathrel{+}= dL[h, c, j, x, n]$.
 
     bias=False: without b; a following BatchNorm has a shift that does the same.
@@ -53,7 +53,7 @@ class Conv2D(Layer):
         OH, O, OW = self.output_shape(X.shape[1:4])
         L = self._lower(X, OW, ws)  # (R, H + 2p, C, k, OW, N)
         Y = ws.buffer(self, "Y", (R, OH, O, OW * N), X.dtype)
-        product(self.W.value[:, None], self._rows(L), out=Y)  # Y_i = W V_i           (R, OH, O, OW*N)
+        product(self.W.value[:, None], self._rows(L), out=Y)  # Y_y = W V_y           (R, OH, O, OW*N)
         if self.b:
             Y += self.b.value[:, None]  # + b                                         (R, 1, O, 1)
         ws.save(self, L, X.shape)
@@ -63,8 +63,8 @@ class Conv2D(Layer):
         R, OH, O, OW, N = dY.shape
         V, dY = self._rows(L), dY.reshape(R, OH, O, OW * N)
         rows = ws.scratch("dW of rows", (R, OH, V.shape[2], O), dY.dtype)
-        product(V, dY.swapaxes(-1, -2), out=rows)  # dW_i^T = V_i dY_i^T, which BLAS does faster than dY_i V_i^T
-        self.W.grad[...] = xp.sum(rows, axis=1).swapaxes(-1, -2)  # dW = sum_i dW_i   (R, O, k*C*k)
+        product(V, dY.swapaxes(-1, -2), out=rows)  # dW_y^T = V_y dY_y^T, which BLAS does faster than dY_y V_y^T
+        self.W.grad[...] = xp.sum(rows, axis=1).swapaxes(-1, -2)  # dW = sum_y dW_y   (R, O, k*C*k)
         if self.b:
             self.b.grad[..., 0] = xp.sum(xp.sum(dY, axis=-1), axis=1)  # db           (R, O)
 
@@ -76,9 +76,9 @@ class Conv2D(Layer):
         dL = ws.scratch("dL", (R, H + 2 * p, C * k, OW * N), dY.dtype)
         dV = ws.scratch("dV", (R, k * C * k, OW * N), dY.dtype)
         dL[...] = 0
-        for i in range(OH):
-            product(self.W.value.swapaxes(-1, -2), dY[:, i], out=dV)  # dV_i = W^T dY_i  (R, k*C*k, OW*N)
-            dL[:, s * i : s * i + k] += dV.reshape(R, k, C * k, OW * N)
+        for y in range(OH):
+            product(self.W.value.swapaxes(-1, -2), dY[:, y], out=dV)  # dV_y = W^T dY_y  (R, k*C*k, OW*N)
+            dL[:, s * y : s * y + k] += dV.reshape(R, k, C * k, OW * N)
         dX = ws.gradient(self, X_shape, dY.dtype)
         self.fold_columns(dL.reshape(R, H + 2 * p, C, k, OW, N)[:, p : p + H], out=dX)
         return dX

@@ -21,7 +21,8 @@ def fit(room: Classroom, net: Network, epochs: int, purpose: int, lr: float = 0.
 
 
 def dense_path(room: Classroom, epochs: int = 50, widths: list[int] | None = None) -> list[Network]:
-    """The dense networks after each epoch; the last ones are the finished ones."""
+    """The dense networks after each epoch, the finished ones last. Each call of `train`, one an epoch here,
+    begins with V = 0."""
     net, draws, path = room.network(widths), room.generators(1), []
     for _ in range(epochs):
         train(net, room.records, room.members, Schedule(1, batch=32, lr=0.05), draws)
@@ -57,7 +58,8 @@ def one_shot(room: Classroom, dense: Network, keep: float) -> Network:
 
 
 def early_stop(room: Classroom, path: list[Network], wanted: np.ndarray) -> Network:
-    """In each replica the first network of a path whose accuracy on the reference records reaches `wanted` (R,)."""
+    """In each replica the first network of a path whose accuracy on the reference records reaches `wanted` (R,), and
+    the last one where none does."""
     reached = np.array([accuracies(room, net, room.reference) >= wanted for net in path])  # (epochs, R)
     reached[-1] = True
     net = path[-1].copy()
@@ -74,7 +76,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 def points(values: np.ndarray) -> str:
     """Mean and half of the interval, in points of a percent."""
-    return "{:.1f} ± {:.1f}".format(*(100 * x for x in interval(values)))
+    return "{:z.1f} ± {:.1f}".format(*(100 * x for x in interval(values)))  # z: no -0.0
 
 
 def verdict(change: np.ndarray) -> str:

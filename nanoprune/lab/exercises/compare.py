@@ -32,6 +32,15 @@ def same(got: Any, expected: Any, what: str, tolerance: float = 1e-9) -> None:
         raise Wrong(f"{what}{where} is {got[index]:.6g}, expected {expected[index]:.6g}{total}")
 
 
+def parts(found: Any, *names: str) -> list:
+    """The values that a function returned, one for each name; Wrong unless they are a tuple or a list of as many."""
+    if not isinstance(found, tuple | list):
+        raise Wrong(f"return {len(names)} values, {' and '.join(names)}; got {type(found).__name__}")
+    if len(found) != len(names):
+        raise Wrong(f"return {len(names)} values, {' and '.join(names)}; got {len(found)}")
+    return list(found)
+
+
 def derivative(f: Callable[[np.ndarray], float], x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
     """The gradient of f at x (float64) by central differences, one entry after the other; like x."""
     gradient = np.empty_like(x)

@@ -1,4 +1,4 @@
-"""Convolution with fewer multiplications: Winograd's minimal filtering along the rows of the image."""
+"""Convolution with fewer multiplications: Winograd's minimal filtering over the row index of the image."""
 
 import functools
 import math
@@ -55,7 +55,7 @@ class Tile(NamedTuple):
 
 
 class WinogradConv2D(Conv2D):
-    """`Conv2D` with stride 1, m output rows at a time by the minimal filter F(m, k) over the rows.
+    """`Conv2D` with stride 1, m output rows at a time by the minimal filter F(m, k) over the row index.
 
     The taps of this filter are matrices, the rows W_r (O, C*kw) of the kernels, and its inputs are image rows X_h. For
     each tile of m output rows, from the t = m + k - 1 image rows that it needs:

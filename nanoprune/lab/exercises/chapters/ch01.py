@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nanoprune.lab.exercises.compare import Wrong, derivative, same, untouched
+from nanoprune.lab.exercises.compare import derivative, parts, same, untouched
 from nanoprune.lab.exercises.grading import Exercise
 
 
@@ -12,9 +12,7 @@ def dense_backward(answer: Callable) -> None:
     """Every entry of the three derivatives of <dY, W X + b>."""
     rng = np.random.default_rng(1)
     dY, X, W, b = (rng.standard_normal(shape) for shape in ((3, 5), (4, 5), (3, 4), (3,)))
-    found = untouched(answer, dY, X, W)
-    if not isinstance(found, tuple) or len(found) != 3:
-        raise Wrong("return three arrays: dW, db, dX")
+    found = parts(untouched(answer, dY, X, W), "dW", "db", "dX")
     expected = (
         derivative(lambda M: float((dY * (M @ X + b[:, None])).sum()), W),
         derivative(lambda c: float((dY * (W @ X + c[:, None])).sum()), b),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nanoprune.lab.exercises.compare import Wrong, derivative, same, untouched
+from nanoprune.lab.exercises.compare import Wrong, derivative, parts, same, untouched
 from nanoprune.lab.exercises.grading import Exercise
 
 
@@ -13,14 +13,13 @@ def cross_entropy(answer: Callable) -> None:
     """The loss in Python's own floats; the gradient by differences of the answer's loss; both where exp overflows."""
     rng = np.random.default_rng(1)
     z, y = rng.standard_normal((4, 3)), np.array([0, 3, 1])
-    found = untouched(answer, z, y)
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise Wrong("return two things: the loss and its gradient")
+    loss, dz = parts(untouched(answer, z, y), "the loss", "its gradient")
     by_hand = [math.log(sum(map(math.exp, z[:, i]))) - z[y[i], i] for i in range(3)]
-    same(found[0], sum(by_hand) / 3, "the loss")
-    same(found[1], derivative(lambda a: float(answer(a, y)[0]), z), "dz", 1e-7)
+    same(loss, sum(by_hand) / 3, "the loss")
+    same(dz, derivative(lambda a: float(answer(a, y)[0]), z), "dz", 1e-7)
     with np.errstate(all="ignore"):
-        loss, dz = answer(np.array([[1e4, 1e4], [-1e4, -1e4]]), np.array([0, 1]))
+        found = answer(np.array([[1e4, 1e4], [-1e4, -1e4]]), np.array([0, 1]))
+    loss, dz = parts(found, "the loss", "its gradient")
     same(loss, 1e4, "the loss at logits of 1e4 and -1e4")
     same(dz, [[0, 0.5], [0, -0.5]], "dz at logits of 1e4 and -1e4")
 
@@ -30,11 +29,13 @@ def momentum_step(answer: Callable) -> None:
     rng = np.random.default_rng(2)
     theta, V, gradients, rate, m = rng.standard_normal(3), np.zeros(3), rng.standard_normal((3, 3)), 0.1, 0.7
     start = theta.copy()
-    for g in gradients:
-        theta, V = untouched(lambda a, b, c: answer(a, b, c, rate, m), theta, V, g)
-    same(V, m**2 * gradients[0] + m * gradients[1] + gradients[2], "V after three steps")
-    moved = (1 + m + m**2) * gradients[0] + (1 + m) * gradients[1] + gradients[2]
-    same(theta, start - rate * moved, "theta after three steps")
+    for t, g in enumerate(gradients, 1):
+        found = untouched(lambda a, b, c: answer(a, b, c, rate, m), theta, V, g)
+        theta, V = parts(found, "theta", "V")
+        powers = m ** np.arange(t)[::-1]  # of the gradients so far, the oldest first
+        same(V, powers @ gradients[:t], f"V after step {t}")
+        moved = np.cumsum(powers[::-1])[::-1] @ gradients[:t]
+        same(theta, start - rate * moved, f"theta after step {t}")
 
 
 def largest_rate(answer: Callable) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nanoprune.lab.exercises.compare import Wrong, same, untouched
+from nanoprune.lab.exercises.compare import Wrong, parts, same, untouched
 from nanoprune.lab.exercises.grading import Exercise
 
 
@@ -41,9 +41,7 @@ def gibbs_log_odds(answer: Callable) -> None:
 
 
 def leak_without_gap(answer: Callable) -> None:
-    found = answer()
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise Wrong("return two arrays: losses of members, losses of others")
+    found = parts(answer(), "losses of members", "losses of others")
     inside, outside = (np.asarray(side, np.float64) for side in found)
     if inside.shape != (4,) or outside.shape != (4,):
         raise Wrong(f"the arrays have the shapes {inside.shape} and {outside.shape}, expected (4,) and (4,)")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.lab.exercises.chapters.ch06 import nearest
-from nanoprune.lab.exercises.compare import Wrong, same, untouched
+from nanoprune.lab.exercises.compare import Wrong, parts, same, untouched
 from nanoprune.lab.exercises.grading import Exercise
 
 
@@ -17,9 +17,7 @@ def admm_round(answer: Callable) -> None:
         A, b = rng.standard_normal((8, 6)), rng.standard_normal(8)
         w, z, u = rng.standard_normal((3, 6))
         found = untouched(lambda *a, r=rho: answer(a[0], a[1], 2, r, *a[2:]), A, b, w, z, u)
-        if not isinstance(found, tuple) or len(found) != 3:
-            raise Wrong("return three arrays: w, z, u")
-        new_w, new_z, new_u = found
+        new_w, new_z, new_u = parts(found, "w", "z", "u")
         same(new_z, nearest(w + u, 2), "z")
         gradient = A.T @ (A @ new_w - b) + rho * (new_w - new_z + u)
         same(gradient, np.zeros(6), "the gradient of the W-step at your w", 1e-8)
@@ -47,13 +45,13 @@ def is_fixed_point(answer: Callable) -> None:
 
 
 def least_penalty(answer: Callable) -> None:
-    """Where rho / 2 - l^2 / rho changes its sign, by bisection."""
-    for l in (1.0, 7.5):
-        low, high = 0.0, 100 * l
+    """Where rho / 2 - Lambda^2 / rho changes its sign, by bisection."""
+    for lipschitz in (1.0, 7.5):
+        low, high = 0.0, 100 * lipschitz
         for _ in range(200):
             middle = (low + high) / 2
-            low, high = (low, middle) if middle / 2 - l * l / middle > 0 else (middle, high)
-        same(answer(l), high, f"least_penalty({l:g})", 1e-9)
+            low, high = (low, middle) if middle / 2 - lipschitz**2 / middle > 0 else (middle, high)
+        same(answer(lipschitz), high, f"least_penalty({lipschitz:g})", 1e-9)
 
 
 EXERCISES = (

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import ttest_rel
 
-from nanoprune.lab.exercises.compare import Wrong, same, untouched
+from nanoprune.lab.exercises.compare import parts, same, untouched
 from nanoprune.lab.exercises.grading import Exercise
 
 
@@ -15,13 +15,16 @@ def masked_step(answer: Callable) -> None:
     mask = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
     W, V, alive = rng.standard_normal(5) * mask, np.zeros(5), mask > 0
     w, v = W[alive].copy(), np.zeros(3)
-    for _ in range(3):
+    for t in (1, 2, 3):
         g = rng.standard_normal(5)
-        W, V = untouched(lambda *a: answer(*a, 0.1, 0.9), W, V, g, mask)
+        W, V = parts(untouched(lambda *a: answer(*a, 0.1, 0.9), W, V, g, mask), "W", "V")
         v = 0.9 * v + g[alive]
         w = w - 0.1 * v
-    same(np.asarray(W)[~alive], np.zeros(2), "the pruned weights after three steps", 0.0)
-    same(np.asarray(W)[alive], w, "the survivors after three steps")
+        expected = np.zeros((2, 5))  # W and V, zero where pruned
+        expected[:, alive] = w, v
+        for name, got, right in zip(("W", "V"), (W, V), expected, strict=True):
+            same(got, right, f"{name} after step {t}")
+            same(np.asarray(got)[~alive], np.zeros(2), f"{name} of the pruned weights after step {t}", 0.0)
 
 
 def paired_interval(answer: Callable) -> None:
@@ -29,10 +32,7 @@ def paired_interval(answer: Callable) -> None:
     rng = np.random.default_rng(2)
     for n in (3, 8):
         a, b = rng.standard_normal(n) + 1, rng.standard_normal(n)
-        found = untouched(answer, a, b)
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise Wrong("return two numbers: the mean, and half of the interval")
-        mean, half = found
+        mean, half = parts(untouched(answer, a, b), "the mean", "half of the interval")
         same(mean, sum(x - y for x, y in zip(a, b, strict=True)) / n, "the mean")
         same(ttest_rel(a, b + mean - half).pvalue, 0.05, f"the p-value at the lower end, with {n} pairs", 1e-6)
 
@@ -40,7 +40,8 @@ def paired_interval(answer: Callable) -> None:
 def early_stop(answer: Callable) -> None:
     cases = (([0.2, 0.6, 0.5, 0.9], 0.6, 1), ([0.9, 0.1], 0.3, 0), ([0.2, 0.7, 0.7, 0.1], 0.8, 1))
     for accuracies, wanted, epoch in cases:
-        same(answer(accuracies, wanted), epoch, f"early_stop({accuracies}, {wanted})")
+        found = untouched(lambda a, w=wanted: answer(a, w), np.array(accuracies))
+        same(found, epoch, f"early_stop({accuracies}, {wanted})")
 
 
 EXERCISES = (

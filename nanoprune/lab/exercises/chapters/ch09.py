@@ -5,14 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from nanoprune.lab.exercises.compare import Wrong, derivative, same, untouched
+from nanoprune.lab.exercises.compare import derivative, parts, same, untouched
 from nanoprune.lab.exercises.grading import Exercise
-
-
-def pair(found: object, what: str) -> tuple:
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise Wrong(f"return two things: {what}")
-    return found
 
 
 def best_adversary(answer: Callable) -> None:
@@ -29,7 +23,7 @@ def best_adversary(answer: Callable) -> None:
         )
         expected.append(found.x)
         total -= found.fun
-    h, gain = pair(untouched(answer, f, g), "h* and its gain")
+    h, gain = parts(untouched(answer, f, g), "h*", "its gain")
     same(h, expected, "h*", 1e-6)
     same(gain, total, "the gain", 1e-9)
 
@@ -49,7 +43,7 @@ def guess_of(answer: Callable) -> None:
     for q in (0.5, 0.2, 0.9):
         grid = np.linspace(0.0005, 0.9995, 1000)
         losses = -q * np.log(grid) - (1 - q) * np.log(1 - grid)
-        h, loss = pair(answer(q), "h and its log-loss")
+        h, loss = parts(answer(q), "h", "its log-loss")
         same(h, grid[losses.argmin()], f"the best constant where q = {q:g}", 1e-3)
         same(loss, -q * np.log(h) - (1 - q) * np.log(1 - h), f"the log-loss of {h:g} where q = {q:g}")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import linprog
 
-from nanoprune.lab.exercises.compare import Wrong, same, untouched
+from nanoprune.lab.exercises.compare import parts, same, untouched
 from nanoprune.lab.exercises.grading import Exercise
 
 
@@ -27,11 +27,9 @@ def clipped_gradient(answer: Callable) -> None:
     dY, X, gradients = records()
     for C in (0.5, 3.0, 100.0):
         total = sum(g / max(1, np.linalg.norm(g) / C) for g in gradients)
-        found = untouched(lambda a, b, C=C: answer(a, b, C), dY, X)
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise Wrong("return two arrays: dW and db")
-        same(found[0], total[:12].reshape(3, 4), f"dW with C = {C:g}")
-        same(found[1], total[12:], f"db with C = {C:g}")
+        dW, db = parts(untouched(lambda a, b, C=C: answer(a, b, C), dY, X), "dW", "db")
+        same(dW, total[:12].reshape(3, 4), f"dW with C = {C:g}")
+        same(db, total[12:], f"db with C = {C:g}")
 
 
 def advantage_bound(answer: Callable) -> None:
