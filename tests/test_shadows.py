@@ -20,10 +20,10 @@ from scipy.stats import multivariate_normal, norm, ttest_1samp
 import cli
 import nanoprune
 from nanoprune.attack import network
-from nanoprune.attack.difficulty import calibrated
-from nanoprune.attack.lira import lira_offline, lira_online, margin
 from nanoprune.attack.metrics import auc, balanced_accuracy
-from nanoprune.attack.rmia import prior_offline, prior_online, rmia
+from nanoprune.attack.shadow.difficulty import calibrated
+from nanoprune.attack.shadow.lira import lira_offline, lira_online, margin
+from nanoprune.attack.shadow.rmia import prior_offline, prior_online, rmia
 from nanoprune.defend import MinMax
 from nanoprune.errors import ArgumentError, DataError, NanopruneError
 from nanoprune.lab.audit import attack_model, shadow_attacks, write_audit

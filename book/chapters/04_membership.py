@@ -166,8 +166,8 @@ assert accuracy.mean() > 0.52
 # ## What this does not show
 #
 # - It is one score. `nanoprune.attack.scores` has others, and chapter 9 trains a network to attack. A stronger
-#   attacker trains *shadow models* and learns for each record what is usual for it; `nanoprune.attack.lira` and
-#   `nanoprune.attack.rmia` are such attacks.
+#   attacker trains *shadow models* and learns for each record what is usual for it; `nanoprune.attack.shadow.lira` and
+#   `nanoprune.attack.shadow.rmia` are such attacks.
 # - Balanced accuracy is a mean over people. A few of them may be found with near certainty while the mean looks
 #   harmless. The left end of the ROC curve, the TPR at a tiny FPR, tells about those.
 # - Half of the records in the game are members. Where members are rare, the same ROC curve means more false alarms.

@@ -14,10 +14,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import softmax
 
-from nanoprune.attack.difficulty import calibrated
-from nanoprune.attack.lira import lira_offline, lira_online, margin
 from nanoprune.attack.metrics import auc
-from nanoprune.attack.rmia import A_GRID, prior_offline, prior_online, rmia
+from nanoprune.attack.shadow.difficulty import calibrated
+from nanoprune.attack.shadow.lira import lira_offline, lira_online, margin
+from nanoprune.attack.shadow.rmia import A_GRID, prior_offline, prior_online, rmia
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.lab.audit.prediction_attacks import Attacked
 from nanoprune.lab.statistics.units import units_of
