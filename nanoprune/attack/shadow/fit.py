@@ -26,12 +26,12 @@ def small_network(inputs: int, hidden: tuple[int, ...], seeds: list[list[int]]) 
 def fit(
     net: Network, records: Records, loss: Gradient, rows: np.ndarray, seed: int, batch: int, steps: int, rate: float
 ) -> None:
-    """Train every replica on its rows (R, M) of the records.
+    """Train every replica on its rows (R, M) of the records, in the same order.
 
     The steps are rounded up to whole epochs; the last quarter is trained at a tenth of the rate. Raises DivergenceError
     where a loss is not finite.
     """
-    generators = [np.random.default_rng([seed, r]) for r in range(len(rows))]
+    generators = [np.random.default_rng([seed, 4]) for _ in rows]
     epochs, adam = math.ceil(steps / math.ceil(rows.shape[1] / batch)), Adam()
 
     def objective(net: Network, ws: Any, index: Any, count: int) -> Any:

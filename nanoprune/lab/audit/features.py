@@ -45,11 +45,13 @@ class Features:
         return Records(self, self.y[self.rows])
 
     def __getitem__(self, index: Any) -> Any:
-        """Features (..., F) float32 of index (...), on the device."""
-        rows = self.rows[to_host(index)]
+        """Features (R, N, F) float32 of index (R, N), on the device; gathered once where all replicas ask the same."""
+        index = to_host(index)
+        rows = self.rows[index[:1] if (index == index[:1]).all() else index]  # (1 or R, N)
         flat = np.nan_to_num((self._flat(rows.ravel()) - self.mean) * self.scale)  # NaN: the mean
         label = np.arange(self.classes) == self.y[rows.ravel()][:, None]
-        return to_device(np.concatenate([flat, label], axis=1).astype(np.float32).reshape(*rows.shape, -1))
+        found = np.concatenate([flat, label], axis=1).astype(np.float32).reshape(*rows.shape, -1)
+        return to_device(np.broadcast_to(found, (len(index), *found.shape[1:])))
 
     def _flat(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray(self.x[rows], np.float64).reshape(len(rows), -1)
