@@ -1,4 +1,4 @@
-r"""RAPID (He et al. 2024, arXiv 2409.00426): difficulty calibration that does not forget the score itself.
+r"""RAPID (He et al. 2024, arXiv 2409.00426): a score and its calibrated value together, weighed by a network.
 
 A score minus its mean over models without the record (`difficulty.py`) mistakes non-members that these models happen
 to judge badly for members. A network is given both,
