@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nanoprune.backend import to_host
 from nanoprune.errors import DivergenceError
 from nanoprune.nn import Adam, Dense, Network, Passes, ReLU, Sequential
 from nanoprune.records import Records, shuffled
@@ -44,5 +45,5 @@ def fit(
             for index in shuffled(rows, batch, generators):
                 value = run.run(objective, index)
                 adam.step(net, rate if 4 * epoch < 3 * epochs else rate / 10)
-    if not np.isfinite(float(value.sum())):
+    if not np.isfinite(to_host(value)).all():
         raise DivergenceError("a network of an attack: its loss is not finite")

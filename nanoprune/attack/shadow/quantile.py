@@ -30,7 +30,7 @@ HIDDEN, BATCH, STEPS, RATE = (32,), 64, 400, 3e-3
 def pinball(q: Any, s: Any, level: float) -> tuple[Any, Any]:
     """Mean pinball loss (R,) of quantiles q for scores s, both (R, 1, N), and its gradient dL/dq (R, 1, N)."""
     below = (s < q).astype(q.dtype)
-    return ((s - q) * (level - below)).mean(axis=(1, 2)), (below - level) / q.shape[-1]
+    return ((s - q) * (level - below)).sum(axis=(1, 2)) / q.shape[-1], (below - level) / q.shape[-1]
 
 
 def fit_quantiles(
@@ -42,10 +42,10 @@ def fit_quantiles(
     best of mean 0 and variance 1.
     """
     s = to_device(scores.astype(np.float32))  # (R, m)
-    net = small_network(inputs, HIDDEN, [[seed, 3]] * len(scores))
+    net, models = small_network(inputs, HIDDEN, [[seed, 3]] * len(scores)), xp.arange(len(scores))[:, None]  # (R, 1)
 
     def loss(q: Any, index: Any) -> tuple[Any, Any]:
-        return pinball(q, xp.take_along_axis(s, index, axis=1)[:, None], level)
+        return pinball(q, s[models, index][:, None], level)
 
     rows = np.tile(np.arange(scores.shape[1]), (len(scores), 1))  # (R, m)
     fit(net, records, loss, rows, seed, BATCH, steps or STEPS, RATE)
