@@ -358,6 +358,7 @@ def test_no_help_is_lost_where_docstrings_are():
         (["attack", "m.h5", "--data", "cifar11"], "did you mean cifar10"),
         (["import", "w.safetensors", "--network", "resnet81", "--out", "m.h5"], "did you mean resnet18"),
         (["import", "w.safetensors", "--data", "minst", "--out", "m.h5"], "did you mean mnist"),
+        (["attack", "m.h5", "--attacks", "lira,bavria"], "did you mean bavaria"),
         (["train", "mnist", "--network", "lenet5", "--out", "m.h5"], "did you mean lenet-5"),
         (["export", "m.h5", "--to", "onxx", "--out", "m.onnx"], "did you mean onnx"),
         (["export", "m.h5", "--to", "onnx", "--weights", "pakced", "--out", "m.onnx"], "did you mean packed"),
@@ -395,6 +396,7 @@ def test_completion_knows_the_names_of_data_sets_and_networks(shell):
         ("nanoprune import w.safetensors --network mob", "mobilenetv2"),
         ("nanoprune train mnist --network len", "lenet-300-100"),
         ("nanoprune export m.h5 --to saf", "safetensors"),
+        ("nanoprune attack m.h5 --attacks lira,bav", "lira,bavaria_online"),
         ("nanoprune train mine.n", "file"),  # a data set may be a file: the shell completes it
     ):
         asked = {"_NANOPRUNE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}

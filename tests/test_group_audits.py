@@ -29,9 +29,10 @@ from nanoprune.lab.audit.attack_choice import choose
 from nanoprune.lab.audit.epsilon_of_runs import runs_bound
 from nanoprune.lab.audit.exposure import exposure, fleet_change
 from nanoprune.lab.audit.prediction_attacks import folds, run_attacks
-from nanoprune.lab.audit.shadow_attacks import Views, attack_target
+from nanoprune.lab.audit.shadow_attacks import attack_target
 from nanoprune.lab.audit.shadows import design, make_pool, pool_units
 from nanoprune.lab.audit.validity import privacy_checks
+from nanoprune.lab.audit.views import Views
 from nanoprune.lab.commands import main
 from nanoprune.lab.data import Dataset, make_split
 from nanoprune.lab.experiment.evaluate import Outputs, evaluate

@@ -138,7 +138,7 @@ def test_the_core_loads_nothing_of_the_laboratory():
     """Nor what only the laboratory needs: no click, h5py, rich, matplotlib or dp_accounting."""
     program = """
         import sys
-        import nanoprune.train, nanoprune.attack.network, nanoprune.attack.lira, nanoprune.attack.rmia
+        import nanoprune.train, nanoprune.attack.network, nanoprune.attack.shadow.lira, nanoprune.attack.shadow.rmia
         print(*(name for name in sys.modules if name.startswith("nanoprune")))
         print(*(name for name in ("click", "h5py", "rich", "matplotlib", "dp_accounting") if name in sys.modules))
     """

@@ -20,23 +20,29 @@ from scipy.stats import multivariate_normal, norm, ttest_1samp
 import cli
 import nanoprune
 from nanoprune.attack import network
-from nanoprune.attack.difficulty import calibrated
-from nanoprune.attack.lira import lira_offline, lira_online, margin
 from nanoprune.attack.metrics import auc, balanced_accuracy
-from nanoprune.attack.rmia import prior_offline, prior_online, rmia
+from nanoprune.attack.shadow import quantile, rapid
+from nanoprune.attack.shadow.base import base_online
+from nanoprune.attack.shadow.bavaria import bavaria_offline, bavaria_online
+from nanoprune.attack.shadow.difficulty import calibrated
+from nanoprune.attack.shadow.lira import lira_offline, lira_online, margin
+from nanoprune.attack.shadow.population import population_attack
+from nanoprune.attack.shadow.rmia import prior_offline, prior_online, rmia
 from nanoprune.defend import MinMax
 from nanoprune.errors import ArgumentError, DataError, NanopruneError
-from nanoprune.lab.audit import attack_model, shadow_attacks, write_audit
+from nanoprune.lab.audit import attack_model, fitted_attacks, shadow_attacks, write_audit
 from nanoprune.lab.audit import shadows as fleets
 from nanoprune.lab.audit import target as targets
 from nanoprune.lab.audit import validity as checks
 from nanoprune.lab.audit.cache import cached
 from nanoprune.lab.audit.epsilon_of_runs import runs_bound
 from nanoprune.lab.audit.exposure import exposure, exposure_change, fleet_change
+from nanoprune.lab.audit.features import Features
 from nanoprune.lab.audit.predictions import Predictions
-from nanoprune.lab.audit.shadow_attacks import Views, attack_target, others
+from nanoprune.lab.audit.shadow_attacks import ATTACKS, attack_target
 from nanoprune.lab.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows, undefended
 from nanoprune.lab.audit.target import PLAIN
+from nanoprune.lab.audit.views import Views, others
 from nanoprune.lab.data import Dataset, load, make_split
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Progress
@@ -57,17 +63,22 @@ quick = settings(deadline=None, max_examples=60)
 K = 6  # shadows, where nothing depends on their number
 
 POOLED = {"correctness", "confidence", "entropy", "modified_entropy", "loss", "network"}
-BY_RECORD = {"lira_online", "lira_online_record", "lira_offline", "lira_offline_record", "difficulty"}
+LIRA = {"lira_online", "lira_online_record", "lira_offline", "lira_offline_record"}
+BY_RECORD = LIRA | {"bavaria_online", "bavaria_offline", "base_online", "base_offline", "difficulty", "rapid"}
 RMIA = {"rmia_online", "rmia_offline"}
+BY_TARGET_ALONE = {"population", "quantile"}  # no shadow takes part in the scores
+BY_POPULATION = RMIA | BY_TARGET_ALONE
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick_and_repeatable():
-    """One BLAS thread; an attack network of few epochs, since nothing here asks how good it is."""
+    """One BLAS thread; attack networks of few steps, since nothing here asks how good they are."""
     with single_threaded_blas(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "RATES", (1e-3,))
         patch.setattr(network, "PATIENCE", 1)
         patch.setattr(network, "MIN_PATIENCE", 1)
+        patch.setattr(rapid, "STEPS", 60)
+        patch.setattr(quantile, "STEPS", 60)
         yield
 
 
@@ -624,7 +635,9 @@ def gaussian_views(seed: int, shadows: int, n: int, delta: float, of_dense: floa
     population_y = rng.integers(0, 2, 150)
     population = logits_of(rng.normal(0, 1.5, 150) + rng.standard_normal((shadows + 1, 150)), population_y)
     logits = {"train": logits_of(phi(of_dense, 1.5), y), "prune": logits_of(phi(delta, 1.5), y)}
-    return Views(inside, logits, population, phi(of_mask, 1.5), y, population_y), member
+    x, labels = rng.standard_normal((n + 150, 3)).astype(np.float32), np.concatenate([y, population_y])
+    features = Features.of(x, labels, 2, np.arange(n), np.arange(n, n + 150))
+    return Views(inside, logits, population, phi(of_mask, 1.5), y, population_y, None, features), member
 
 
 def auc_error(n: int) -> float:
@@ -637,8 +650,8 @@ def test_attacks_reach_the_known_optimum_with_thresholds_from_the_shadows():
     n, delta, of_dense, of_mask = 2000, 1.5, 2.0, 1.0
     views, member = gaussian_views(13, 64, n, delta, of_dense, of_mask)
     attacks = shadow_attacks.shadow_attacks(views)
-    assert set(attacks) == BY_RECORD | RMIA | {"lira_dense_and_pruned", "mask_alone"}
-    distances = dict.fromkeys(("lira_online", "lira_online_record", "lira_offline", "lira_offline_record"), delta)
+    assert list(attacks) == [a.name for a in ATTACKS]
+    distances = dict.fromkeys((*LIRA, "bavaria_online", "bavaria_offline"), delta)
     distances |= {"lira_dense_and_pruned": np.hypot(delta, of_dense), "mask_alone": of_mask}
     for name, d in distances.items():
         found = attack_target(attacks[name], views)
@@ -646,21 +659,27 @@ def test_attacks_reach_the_known_optimum_with_thresholds_from_the_shadows():
         assert norm.cdf(d / np.sqrt(2)) - 0.05 < area < norm.cdf(d / np.sqrt(2)) + 0.03, name
         accuracy = balanced_accuracy(found.said[member], found.said[~member])
         assert norm.cdf(d / 2) - 0.06 < accuracy < norm.cdf(d / 2) + 0.04, name
-    for name in ("difficulty", *RMIA):
+    for name in ("difficulty", "base_online", "base_offline", "rapid", *RMIA):
         found = attack_target(attacks[name], views)
         assert auc(found.scores[member], found.scores[~member]) > 0.75, name
         assert balanced_accuracy(found.said[member], found.said[~member]) > 0.68, name
 
 
-@pytest.mark.parametrize("shadows", [6, 16])
-def test_attacks_on_outputs_that_say_nothing_are_at_chance(shadows):
-    n = 2000
-    views, member = gaussian_views(14, shadows, n, 0.0)
-    for name, attack in shadow_attacks.shadow_attacks(views).items():
-        found = attack_target(attack, views)
-        assert abs(auc(found.scores[member], found.scores[~member]) - 0.5) < 4 * auc_error(n), name
-        for said in (found.said, found.said_per_class):
-            assert abs(balanced_accuracy(said[member], said[~member]) - 0.5) < 4 * 0.5 / np.sqrt(n), name
+@pytest.fixture(scope="module", params=[6, 16])
+def nothing(request):
+    """Views in which no model knows its members: the record means differ, membership moves nothing."""
+    return gaussian_views(14, request.param, 2000, 0.0)
+
+
+@pytest.mark.parametrize("name", [a.name for a in ATTACKS])
+def test_an_attack_on_outputs_that_say_nothing_is_at_chance(nothing, name):
+    """Within 4 standard deviations, for every line of the table."""
+    views, member = nothing
+    found = attack_target(shadow_attacks.shadow_attacks(views, {name})[name], views)
+    n = len(member)
+    assert abs(auc(found.scores[member], found.scores[~member]) - 0.5) < 4 * auc_error(n)
+    for said in (found.said, found.said_per_class):
+        assert abs(balanced_accuracy(said[member], said[~member]) - 0.5) < 4 * 0.5 / np.sqrt(n)
 
 
 def fewest_shadows() -> int:
@@ -713,7 +732,7 @@ def changed_row(views: Views, row: int, rng: np.random.Generator, seen: bool = F
 
 
 def test_a_shadows_scores_do_not_depend_on_its_twin_or_on_its_own_membership(monkeypatch):
-    monkeypatch.setattr(shadow_attacks, "A_GRID", np.array([0.3]))  # what is chosen over all shadows: a of offline RMIA
+    monkeypatch.setattr(fitted_attacks, "A_GRID", np.array([0.3]))  # what is chosen over all shadows: a of offline RMIA
     rng = np.random.default_rng(16)
     views, _ = gaussian_views(17, 8, 40, 1.0)
     before = shadow_attacks.shadow_attacks(views)
@@ -723,7 +742,7 @@ def test_a_shadows_scores_do_not_depend_on_its_twin_or_on_its_own_membership(mon
     for name in before:
         scores = before[name](2, others(2, 8))
         np.testing.assert_array_equal(twins[name](2, others(2, 8)), scores, err_msg=name)
-        assert (another[name](2, others(2, 8)) != scores).any(), name
+        assert (another[name](2, others(2, 8)) != scores).any() == (name not in BY_TARGET_ALONE), name
         assert (itself[name](2, others(2, 8)) != scores).any(), name
 
 
@@ -764,8 +783,12 @@ def test_each_name_stands_for_its_attack():
         "lira_dense_and_pruned": lira_online(both[8], both[:8], inside, "fixed"),
         "mask_alone": lira_online(views.paths[8], views.paths[:8], inside, "fixed"),
         "difficulty": calibrated(log_p[8], log_p[:8], inside),
+        "bavaria_online": bavaria_online(last[8], last[:8], inside),
+        "bavaria_offline": bavaria_offline(last[8], last[:8], inside),
+        "base_online": base_online(log_p[8], log_p[:8]),
+        "population": population_attack(last[8], margin(views.population[8], views.population_y)),
     }
-    assert set(attacks) == set(expected) | RMIA
+    assert set(attacks) == set(expected) | RMIA | {"base_offline", "rapid", "quantile"}  # in which something is fitted
     for name, scores in expected.items():
         np.testing.assert_allclose(attacks[name](8, np.arange(8)), scores, rtol=1e-6, atol=1e-9, err_msg=name)
 
@@ -794,10 +817,11 @@ def test_rmia_takes_the_a_that_is_best_for_the_shadows():
         np.testing.assert_allclose(attacks[name](8, np.arange(8)), scores(8, np.arange(8), best), err_msg=name)
 
 
-def test_without_a_population_there_is_no_rmia():
+def test_without_a_population_no_attack_uses_one():
     views, _ = gaussian_views(19, 6, 40, 1.0)
-    views = dataclasses.replace(views, population=views.population[:, :0], population_y=views.population_y[:0])
-    assert not RMIA & set(shadow_attacks.shadow_attacks(views))
+    none = {"population": views.population[:, :0], "population_y": views.population_y[:0], "features": None}
+    views = dataclasses.replace(views, **none)
+    assert set(shadow_attacks.shadow_attacks(views)) == BY_RECORD | {"lira_dense_and_pruned", "mask_alone"}
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
@@ -1127,8 +1151,8 @@ def attacked(digits, pruned, dense):
 
 
 def test_the_attacks_on_each_kind_of_model(digits, dense, played, pruned, attacked):
-    plain = {name + PLAIN for name in POOLED | BY_RECORD | RMIA}
-    known = POOLED | BY_RECORD | RMIA
+    plain = {name + PLAIN for name in POOLED | BY_RECORD | BY_POPULATION}
+    known = POOLED | BY_RECORD | BY_POPULATION
     found = {
         "dense": attack(dense, digits),
         "game": attack(played, digits),
@@ -1191,7 +1215,7 @@ def test_the_targets_scores_reach_the_attacks(digits, pruned, dense, monkeypatch
     """The views that the attacks get: the target as the last row, of the dense stage by the dense network."""
     seen = []
     whole = targets.shadow_attacks
-    monkeypatch.setattr(targets, "shadow_attacks", lambda views: seen.append(views) or whole(views))
+    monkeypatch.setattr(targets, "shadow_attacks", lambda views, chosen: seen.append(views) or whole(views))
     attack(pruned, digits, dense=dense)
     adaptive, plain = seen
     pool, found, without = make_pool(pruned, digits), fleet(pruned, digits), fleet(pruned, digits, plain=True)
@@ -1290,8 +1314,11 @@ def test_no_population_is_said(digits, dense):
     model = dataclasses.replace(dense, members=870, reference=57, nonmembers=870)
     results = attack(model, digits)
     assert set(results["attacks"]) == POOLED | BY_RECORD
-    reason = "rmia: needs records that neither the target nor a shadow saw, there are 0"
-    assert reason in results["refused"]
+    reasons = [
+        "rmia, population, quantile: needs records that neither the target nor a shadow saw, there are 0",
+        "quantile: needs such records, of at most 4,096 features",
+    ]
+    assert results["refused"][-2:] == reasons
 
 
 # --- validity --------------------------------------------------------------------------------------------------------
@@ -1420,7 +1447,7 @@ def test_of_a_model_pruned_twice_the_dense_one_is_compared_with_shadows_like_it(
         return logits
 
     monkeypatch.setattr(fleets, "outputs", recorded)
-    monkeypatch.setattr(targets, "shadow_attacks", lambda views: seen.append(views) or whole(views))
+    monkeypatch.setattr(targets, "shadow_attacks", lambda views, chosen: seen.append(views) or whole(views))
     try:
         attack(twice, digits, dense=pruned)
     except NanopruneError:
@@ -1501,7 +1528,7 @@ def test_the_attacks_find_what_there_is_and_nothing_where_nothing_is(digits, tmp
         generators([77], "train"),
     )
     nothing = attack(stranger, digits, **options)
-    for name in BY_RECORD | RMIA:
+    for name in BY_RECORD | BY_POPULATION:
         interval = nothing["attacks"][name]["auc"]
         assert interval["low"] < 0.5 < interval["high"], name
     assert len(list(tmp_path.iterdir())) == 1  # the same shadows

@@ -3,7 +3,8 @@
     python tools/core_size.py
 
 All lines of a file count, including docstrings, comments and blank lines. The reading list has the files of a first
-course, from a dense layer to the attack network. Exit status 1 where a number is above its budget.
+course, from a dense layer to the attack network. Attacks with shadow models, of which literature has ever more, are
+counted apart from the rest of the core. Exit status 1 where a number is above its budget.
 """
 
 import ast
@@ -19,9 +20,12 @@ READING_LIST = (
     "defend/minmax.py",
     *("attack/attack_network.py", "attack/network.py", "attack/scores.py", "attack/threshold.py", "attack/metrics.py"),
 )
+SHADOW = PACKAGE / "attack" / "shadow"
 BUDGETS = {
     "the reading list": 1500,
     "the core": 3000,
+    "the attacks with shadow models": 700,
+    "the largest file of these attacks": 100,
     "the largest file of the core": 180,
     "the longest function of the core": 50,
     "the largest file of the package": 400,
@@ -44,7 +48,9 @@ def sizes() -> dict[str, tuple[int, str]]:
     """The measured size for each budget, and the file that it belongs to."""
     package = sorted(PACKAGE.rglob("*.py"))
     entry = PACKAGE / "__main__.py"  # starts the command line, so it belongs to the laboratory
-    core = [path for path in package if "lab" not in path.relative_to(PACKAGE).parts and path != entry]
+    outside = [path for path in package if "lab" not in path.relative_to(PACKAGE).parts and path != entry]
+    shadow = [path for path in outside if path.is_relative_to(SHADOW)]
+    core = [path for path in outside if path not in shadow]
 
     def largest(paths: list[pathlib.Path], measure) -> tuple[int, str]:
         path = max(paths, key=measure)
@@ -52,7 +58,8 @@ def sizes() -> dict[str, tuple[int, str]]:
 
     reading = sum(lines(PACKAGE / name) for name in READING_LIST)
     found = [(reading, f"{len(READING_LIST)} files"), (sum(map(lines, core)), f"{len(core)} files")]
-    found += [largest(core, lines), largest(core, longest_function), largest(package, lines)]
+    found += [(sum(map(lines, shadow)), f"{len(shadow)} files"), largest(shadow, lines)]
+    found += [largest(core, lines), largest(outside, longest_function), largest(package, lines)]
     return dict(zip(BUDGETS, found, strict=True))
 
 

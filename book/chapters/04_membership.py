@@ -178,8 +178,8 @@ assert accuracy.mean() > 0.52
 #
 # - It is one score. `nanoprune.attack.scores` has others, and chapter 9 trains a network to attack. A stronger
 #   attacker trains *shadow models* and learns for each record what is usual for it; LiRA
-#   (`nanoprune.attack.lira`, [Carlini et al. 2022](../references.md#carlini-et-al-2022)) and RMIA
-#   (`nanoprune.attack.rmia`, [Zarifzadeh et al. 2024](../references.md#zarifzadeh-et-al-2024)) are such attacks.
+#   (`nanoprune.attack.shadow.lira`, [Carlini et al. 2022](../references.md#carlini-et-al-2022)) and RMIA
+#   (`nanoprune.attack.shadow.rmia`, [Zarifzadeh et al. 2024](../references.md#zarifzadeh-et-al-2024)) are such attacks.
 # - Balanced accuracy is a mean over people. A few of them may be found with near certainty while the mean looks
 #   harmless. The left end of the ROC curve, the TPR at a tiny FPR, tells about those.
 # - Half of the records in the game are members. Where members are rare, the same ROC curve means more false alarms.

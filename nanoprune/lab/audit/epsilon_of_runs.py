@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.attack.lira import margin
+from nanoprune.attack.shadow.lira import margin
 from nanoprune.lab.statistics import epsilon_of_runs
 from nanoprune.lab.statistics.units import Units, units_of
 

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nanoprune.attack.lira import covariance, lira_online, margin, moments
 from nanoprune.attack.metrics import balanced_accuracy
-from nanoprune.lab.audit.shadow_attacks import others
+from nanoprune.attack.shadow.lira import covariance, lira_online, margin, moments
+from nanoprune.lab.audit.views import others
 from nanoprune.lab.statistics import positive_share
 from nanoprune.lab.statistics.units import Units, units_of
 

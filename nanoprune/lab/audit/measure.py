@@ -20,6 +20,7 @@ from nanoprune.lab.statistics import (
     conformal_p_values,
     epsilon_lower_bound,
     gaussian_lower_bound,
+    members_in_common,
 )
 from nanoprune.lab.statistics.units import Units
 
@@ -170,6 +171,22 @@ def of_aside(units: Units, attacks: dict[str, Attacked], alpha: float) -> dict[s
         name: balanced_accuracy_interval(of.said[member], of.said[~member], alpha / len(attacks))
         for name, of in attacks.items()
     }
+
+
+def agreement_of(units: Units, attacks: dict[str, Attacked]) -> dict[str, Any]:
+    """Whether the attacks find the same members: {"attacks", "members", "decisions", RATE: ...}, `members_in_common` of
+    those that their decisions find, and of those that score above all but a share RATE of the non-members."""
+    member = units.member
+    found = {"decisions": [of.said[member] for of in attacks.values()]}
+    for rate in measurable_rates(units):
+        found[f"{rate:g}"] = [_above(of.scores[member], of.scores[~member], rate) for of in attacks.values()]
+    counts = {"attacks": len(attacks), "members": int(member.sum())}
+    return counts | {name: members_in_common(np.array(rows)) for name, rows in found.items()}
+
+
+def _above(inside: np.ndarray, outside: np.ndarray, fpr: float) -> np.ndarray:
+    """Which scores lie above all but a share fpr of `outside`, (n,) bool."""
+    return inside > np.sort(outside)[::-1][int(fpr * len(outside) + 1e-9)]
 
 
 def worst_class(classes: dict[str, Any]) -> str | None:

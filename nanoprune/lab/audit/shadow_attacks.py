@@ -1,99 +1,139 @@
-"""The attacks that compare a target with shadow models, record by record.
+"""The table of the attacks on single records, and how one of them becomes decisions.
 
-Each is a function of one model's outputs and of other models' outputs for the same records. Its threshold is fitted on
-the shadows: each is attacked in turn, by comparison with the others except its own twin (the shadow that trained on the
-other half, and so would give its membership away), and the best threshold for their known members is applied to the
-target. The accuracies on the shadows also rank the attacks (`nanoprune/lab/audit/attack_choice.py`).
+Each scores the records of one model by its outputs and, most of them, by what other models say of the same records. Its
+threshold is fitted on the shadows: each is attacked in turn, by comparison with the others except its own twin (the
+shadow that trained on the other half, and so would give its membership away), and the best threshold for their known
+members is applied to the target. The accuracies on the shadows also rank the attacks
+(`nanoprune/lab/audit/attack_choice.py`).
+
+A new attack is a file in `nanoprune/attack/shadow/` and a line in `ATTACKS`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Collection
 
 import numpy as np
-from scipy.special import softmax
 
-from nanoprune.attack.difficulty import calibrated
-from nanoprune.attack.lira import lira_offline, lira_online, margin
-from nanoprune.attack.metrics import auc
-from nanoprune.attack.rmia import A_GRID, prior_offline, prior_online, rmia
+from nanoprune.attack.shadow.base import base_online
+from nanoprune.attack.shadow.bavaria import bavaria_offline, bavaria_online
+from nanoprune.attack.shadow.difficulty import calibrated
+from nanoprune.attack.shadow.lira import lira_offline, lira_online
+from nanoprune.attack.shadow.population import population_attack
 from nanoprune.attack.threshold import Thresholds
+from nanoprune.errors import ArgumentError
+from nanoprune.lab.audit import fitted_attacks as fitted
+from nanoprune.lab.audit.features import MOST
+from nanoprune.lab.audit.fitted_attacks import Formula
 from nanoprune.lab.audit.prediction_attacks import Attacked
+from nanoprune.lab.audit.views import Compared, Need, Views, others
 from nanoprune.lab.statistics.units import units_of
 
-BOTH = "lira_dense_and_pruned"  # of an attacker who has both networks
 Attack = Callable[[int, np.ndarray], np.ndarray]  # (model, the models to compare it with) -> scores (n,)
+NETWORK, ALL = "network", "all"  # the attack network of `prediction_attacks.py` may be chosen, too
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Views:
-    """Outputs of K shadows and, as row K, of the target: inside (K, n) bool; by stage, the last one the target's own,
-    logits (K + 1, n, classes); population (K + 1, m, classes) of that stage; paths (K + 1, n) or None; y (n,) and
-    population_y (m,); group (n,), of records of which all or none are inside, or None."""
+@dataclasses.dataclass(frozen=True)
+class RecordAttack:
+    """A line of the table: prepare(views) fits what the attack learns, and returns its formula."""
 
-    inside: np.ndarray
-    logits: dict[str, np.ndarray]
-    population: np.ndarray
-    paths: np.ndarray | None
-    y: np.ndarray
-    population_y: np.ndarray
-    group: np.ndarray | None = None
+    name: str
+    needs: tuple[Need, ...]
+    prepare: Callable[[Views], Formula]
 
-
-def shadow_attacks(views: Views) -> dict[str, Attack]:
-    """The attacks by name: LiRA, RMIA, difficulty calibration; and of pruned networks those that pruning invites."""
-    stages = list(views.logits)
-    own = views.logits[stages[-1]]
-    phi, inside = margin(own, views.y), views.inside  # (K + 1, n), (K, n)
-    p = softmax(own.astype(np.float64), axis=2)
-    p_y = np.take_along_axis(p, np.broadcast_to(views.y, p.shape[:2])[..., None], axis=2)[..., 0]  # (K + 1, n)
-    losses = -np.logaddexp(0, -phi)  # log p_y from the log odds: it does not round to 0
-    attacks: dict[str, Attack] = {
-        "lira_online": lambda k, of: lira_online(phi[k], phi[of], inside[of], "fixed"),
-        "lira_online_record": lambda k, of: lira_online(phi[k], phi[of], inside[of], "record"),
-        "lira_offline": lambda k, of: lira_offline(phi[k], phi[of], inside[of], "fixed"),
-        "lira_offline_record": lambda k, of: lira_offline(phi[k], phi[of], inside[of], "record"),
-        "difficulty": lambda k, of: calibrated(losses[k], losses[of], inside[of]),
-    }
-    if len(views.population_y):
-        attacks |= _rmia_attacks(views, p_y)
-    if len(stages) > 1:  # the attacker has the dense network too
-        both = np.stack([margin(logits, views.y) for logits in views.logits.values()], axis=-1)  # (K + 1, n, 2)
-        attacks[BOTH] = lambda k, of: lira_online(both[k], both[of], inside[of], "fixed")
-    if views.paths is not None:
-        paths = views.paths
-        attacks["mask_alone"] = lambda k, of: lira_online(paths[k], paths[of], inside[of], "fixed")
-    return attacks
+    @property
+    def family(self) -> str:
+        """The name up to its first underscore, which chooses all attacks that begin so."""
+        return self.name.partition("_")[0]
 
 
-def _rmia_attacks(views: Views, p_y: np.ndarray) -> dict[str, Attack]:
-    """RMIA online and offline. No shadow was trained on a population record, so its p(z) is the offline one in both.
+def plain(formula: Formula) -> Callable[[Views], Formula]:
+    """Of an attack that learns nothing."""
+    return lambda views: formula
 
-    a is the value of the best AUC over the shadows, for each attack.
+
+ONLINE, OFFLINE = (Need.IN, Need.OUT), (Need.OUT,)
+ATTACKS = (
+    RecordAttack("lira_online", ONLINE, plain(lambda of: lira_online(*of.phi, of.inside, "fixed"))),
+    RecordAttack("lira_online_record", ONLINE, plain(lambda of: lira_online(*of.phi, of.inside, "record"))),
+    RecordAttack("lira_offline", OFFLINE, plain(lambda of: lira_offline(*of.phi, of.inside, "fixed"))),
+    RecordAttack("lira_offline_record", OFFLINE, plain(lambda of: lira_offline(*of.phi, of.inside, "record"))),
+    RecordAttack("bavaria_online", ONLINE, plain(lambda of: bavaria_online(*of.phi, of.inside))),
+    RecordAttack("bavaria_offline", OFFLINE, plain(lambda of: bavaria_offline(*of.phi, of.inside))),
+    RecordAttack("base_online", ONLINE, plain(lambda of: base_online(*of.log_p))),
+    RecordAttack("base_offline", OFFLINE, fitted.tuned(fitted.scaled_base)),
+    RecordAttack("rmia_online", (*ONLINE, Need.POPULATION), fitted.tuned(fitted.rmia_online)),
+    RecordAttack("rmia_offline", (*OFFLINE, Need.POPULATION), fitted.tuned(fitted.rmia_offline)),
+    RecordAttack("difficulty", OFFLINE, plain(lambda of: calibrated(*of.log_p, of.inside))),
+    RecordAttack("rapid", OFFLINE, fitted.rapid),
+    RecordAttack(
+        "population", (Need.POPULATION,), plain(lambda of: population_attack(of.phi[0], of.views.population_phi[of.k]))
+    ),
+    RecordAttack("quantile", (Need.POPULATION, Need.FEATURES), fitted.quantile),
+    RecordAttack(
+        "lira_dense_and_pruned",
+        (*ONLINE, Need.DENSE),
+        plain(lambda of: lira_online(*of.beside(of.views.phi_by_stage), of.inside, "fixed")),
+    ),
+    RecordAttack(
+        "mask_alone",
+        (*ONLINE, Need.MASKS),
+        plain(lambda of: lira_online(*of.beside(of.views.paths), of.inside, "fixed")),
+    ),
+)
+ASIDE = tuple(a.name for a in ATTACKS if Need.DENSE in a.needs)  # need more than the model and models made like it
+MISSING = {
+    Need.POPULATION: "needs records that neither the target nor a shadow saw, there are 0",
+    Need.FEATURES: f"needs such records, of at most {MOST:,} features",
+}
+
+
+def attack_names() -> list[str]:
+    """What --attacks takes: the names of attacks and of their families, and the attack network."""
+    return list(dict.fromkeys([*(a.family for a in ATTACKS), *(a.name for a in ATTACKS), NETWORK]))
+
+
+def chosen_attacks(text: str) -> frozenset[str]:
+    """The names of the attacks that `text` chooses: names with commas between them, or "all".
+
+    A family stands for all of its attacks. Raises ArgumentError on an unknown name, with those that it may mean.
     """
-    inside = views.inside
-    z = softmax(views.population.astype(np.float64), axis=2)[:, np.arange(len(views.population_y)), views.population_y]
-    nobody = np.zeros((len(inside), z.shape[1]), bool)
-
-    def attack(k: int, of: np.ndarray, a: float, online: bool) -> np.ndarray:
-        prior = prior_online(p_y[of], inside[of]) if online else prior_offline(p_y[of], inside[of], a)
-        return rmia(p_y[k], prior, z[k], prior_offline(z[of], nobody[of], a))
-
-    def best(online: bool) -> Attack:
-        def quality(a: float) -> float:
-            scores = [attack(k, others(k, len(inside)), a, online) for k in range(len(inside))]
-            return float(np.mean([auc(s[row], s[~row]) for s, row in zip(scores, inside, strict=True)]))
-
-        a = max(A_GRID, key=quality)
-        return lambda k, of: attack(k, of, a, online)
-
-    return {"rmia_online": best(True), "rmia_offline": best(False)}
+    every = {a.name: a.family for a in ATTACKS} | {NETWORK: NETWORK}
+    asked = list(every) if text == ALL else [name.strip() for name in text.split(",")]
+    for name in asked:
+        if name not in attack_names():
+            near = difflib.get_close_matches(name, attack_names(), cutoff=0.5)
+            of = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(attack_names())}"
+            raise ArgumentError(f"attacks: {name[:40]!r} is no attack; {of}")
+    return frozenset(name for name, family in every.items() if name in asked or family in asked)
 
 
-def others(k: int, shadows: int) -> np.ndarray:
-    """The shadows to compare shadow k with: all but k and its twin, the one with the other half; (K - 2,)."""
-    return np.array([j for j in range(shadows) if j // 2 != k // 2])
+def table_text() -> str:
+    """The table for a reader: a line for each attack, with what it needs."""
+    width = max(len(a.name) for a in ATTACKS)
+    return "\n".join(f"{a.name:<{width}}  {', '.join(need.value for need in a.needs)}" for a in ATTACKS)
+
+
+def left_out(views: Views, chosen: Collection[str]) -> dict[str, None]:
+    """What is said of the chosen attacks that need a population or features which are not there; each once."""
+    said: dict[str, None] = {}
+    for need, reason in MISSING.items():
+        names = dict.fromkeys(a.family for a in ATTACKS if a.name in chosen and need in a.needs)
+        if names and need not in views.available:
+            said[f"{', '.join(names)}: {reason}"] = None
+    return said
+
+
+def shadow_attacks(views: Views, chosen: Collection[str] | None = None) -> dict[str, Attack]:
+    """The attacks of the table whose needs the views meet, by name; of those `chosen`, where that is not None."""
+
+    def attack(formula: Formula) -> Attack:
+        return lambda k, of: formula(Compared(views, k, of))
+
+    met = [a for a in ATTACKS if views.available.issuperset(a.needs) and (chosen is None or a.name in chosen)]
+    return {a.name: attack(a.prepare(views)) for a in met}
 
 
 def attack_target(attack: Attack, views: Views, aggregation: str = "") -> Attacked:

@@ -6,7 +6,9 @@ import functools
 import hashlib
 import os
 import time
+from collections.abc import Collection
 from dataclasses import asdict, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,19 @@ from nanoprune.lab.audit.audit import DELTA, conditions, rocs, summarise
 from nanoprune.lab.audit.cache import cached
 from nanoprune.lab.audit.epsilon_of_runs import runs_bound
 from nanoprune.lab.audit.exposure import exposure, exposure_change, fleet_change
+from nanoprune.lab.audit.features import Features
+from nanoprune.lab.audit.measure import agreement_of
 from nanoprune.lab.audit.prediction_attacks import Attacked, Fold, run_attacks
 from nanoprune.lab.audit.predictions import Predictions
-from nanoprune.lab.audit.shadow_attacks import BOTH, Views, attack_target, shadow_attacks
+from nanoprune.lab.audit.shadow_attacks import (
+    ALL,
+    ASIDE,
+    NETWORK,
+    attack_target,
+    chosen_attacks,
+    left_out,
+    shadow_attacks,
+)
 from nanoprune.lab.audit.shadows import (
     Pool,
     Shadows,
@@ -34,6 +46,7 @@ from nanoprune.lab.audit.shadows import (
 )
 from nanoprune.lab.audit.validity import model_checks, shadow_accuracy
 from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
+from nanoprune.lab.audit.views import Views
 from nanoprune.lab.data import Dataset, make_split
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Progress
@@ -54,6 +67,7 @@ def attack_model(
     dense: Model | None = None,
     cache: str | os.PathLike | None = None,
     prior: float = PRIOR,
+    attacks: str = ALL,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Attack `model` with shadows by its own recipe (the adaptive attacker) and by undefended training (the attacker
     who does not know of the defence). Returns the results, as `audit` does, and each attack's ROC.
@@ -61,11 +75,13 @@ def attack_model(
     The strongest attack is chosen among the adaptive ones, by its accuracy on the shadows. There is no bound on epsilon
     where the members are an official training set, which chance did not draw; delta is the model's own, where it was
     trained with differential privacy.
-    dense: the network that `model` was pruned from, for the attacker who has both. prior: as of `audit`. Raises
-    DataError where the data set or `dense` is not the model's own, ArgumentError on numbers that cannot be used.
+    dense: the network that `model` was pruned from, for the attacker who has both. prior: as of `audit`. attacks: names
+    with commas between them, as of `chosen_attacks`; the threshold attacks are always made. Raises DataError where the
+    data set or `dense` is not the model's own, ArgumentError on unknown attacks and numbers that cannot be used.
     """
     check_alpha(alpha)
     check_prior(prior)
+    chosen = chosen_attacks(attacks)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)
     model, of_import = as_trained(model, dataset)
@@ -79,6 +95,8 @@ def attack_model(
     target = _predictions(logits, y, pool.member, pool.group)
     units = target.units
     notes: list[str] = [] if of_import is None else [of_import]
+    notes += [] if attacks == ALL else [f"attacks that were chosen: {attacks}; another may be stronger"]
+    missing: dict[str, None] = {}  # what is refused, in order and once
     delta = _delta(model)
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}
@@ -89,8 +107,9 @@ def attack_model(
         if any(values.shape != expected for values in found.logits.values()):
             raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
         views, of_model = _views(model, dense, dataset, pool, found, threads), suffix == ""
-        attacks = _every_attack(target, views, threads, progress, suffix, notes)
-        attacked |= {name + suffix: of if of_model else replace(of, own=None) for name, of in attacks.items()}
+        made = _every_attack(target, views, chosen, threads, progress, suffix, notes)
+        attacked |= {name + suffix: of if of_model else replace(of, own=None) for name, of in made.items()}
+        missing |= left_out(views, chosen)
         if of is model and len(found.logits) > 1:
             before, after = (units.mean(exposure(found.logits[stage], y, found.inside)) for stage in found.logits)
             results["exposure"] = exposure_change(before, after, units.y, target.classes, alpha)
@@ -106,14 +125,15 @@ def attack_model(
                 "test_accuracy": float(test.mean()),
             }
     results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{shadows} shadow models"} | results
-    drawn, both = model.members is not None, [attack_name(BOTH, aggregation) for aggregation in units.aggregations]
-    both = [name for name in both if name in attacked]
-    results |= summarise(target, attacked, alpha, [np.arange(len(units.y))], both, drawn, delta)
+    drawn, aside = model.members is not None, [attack_name(*of) for of in product(ASIDE, units.aggregations)]
+    aside = [name for name in aside if name in attacked]
+    results |= summarise(target, attacked, alpha, [np.arange(len(units.y))], aside, drawn, delta)
     results["notes"] = notes + conditions(units, drawn)
     checks = [*model_checks(model, dataset, pool, target, attacked), alike]
     results["validity"] = [asdict(check) for check in checks]
-    if not len(pool.population):
-        results["refused"].append("rmia: needs records that neither the target nor a shadow saw, there are 0")
+    results["refused"] += missing
+    candidates = {name: of for name, of in attacked.items() if of.own is not None and name not in aside}
+    results["agreement"] = agreement_of(units, candidates)
     for record in (results["epsilon_of_runs"], *results.get("exposure", {}).get("most_risen", [])):
         record["row"] = int(units.first[record["row"]])
     named = [*results["most_exposed"], *results["to_look_at"]["records"], results["epsilon_of_runs"]]
@@ -128,7 +148,13 @@ def attack_model(
 
 
 def _every_attack(
-    target: Predictions, views: Views, threads: int, progress: Progress, suffix: str, notes: list[str]
+    target: Predictions,
+    views: Views,
+    chosen: Collection[str],
+    threads: int,
+    progress: Progress,
+    suffix: str,
+    notes: list[str],
 ) -> dict[str, Attacked]:
     """The attacks that are fitted on the pooled outputs of the shadows, and those record by record."""
     (K, n), units = views.inside.shape, target.units
@@ -143,9 +169,9 @@ def _every_attack(
         notes.append(f"{text}{suffix}")
 
     fold = Fold(known, np.arange(len(units.y)))
-    attacked = run_attacks(target, [fold], 0, threads, start, progress.advance, note)
+    attacked = run_attacks(target, [fold], 0, threads, start, progress.advance, note, quick=NETWORK not in chosen)
     with single_threaded_blas():
-        for name, attack in shadow_attacks(views).items():
+        for name, attack in shadow_attacks(views, chosen).items():
             attacked |= {
                 attack_name(name, aggregation): attack_target(attack, views, aggregation)
                 for aggregation in units.aggregations
@@ -187,7 +213,8 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
         paths = np.concatenate([found.paths, path_margins(model.net, dataset, pool.scored, threads)])
     population = np.concatenate([found.population[stage], outputs(model.net, dataset, pool.population, threads)])
     of = (dataset.y[pool.scored], dataset.y[pool.population], pool.group)
-    return Views(found.inside, logits, population, paths, *of)
+    features = Features.of(dataset.x, dataset.y, dataset.classes, pool.scored, pool.population)
+    return Views(found.inside, logits, population, paths, *of, features)
 
 
 def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:

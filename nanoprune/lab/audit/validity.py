@@ -312,13 +312,11 @@ def guessing(target: Predictions) -> Check:
 
 def one_answer(attacked: dict[str, Attacked]) -> Check:
     """An attack network with the same decision for every record has learned nothing, and shows nothing of the model."""
-    idle = [
-        name
-        for name, of in attacked.items()
-        if name.startswith("network") and all(len(np.unique(of.said[rows])) < 2 for rows in of.parts)
-    ]
+    networks = {name: of for name, of in attacked.items() if name.startswith("network")}
+    idle = [name for name, of in networks.items() if all(len(np.unique(of.said[rows])) < 2 for rows in of.parts)]
     if not idle:
-        return Check("attack network", "passed", "it takes some records for members and others not")
+        found = "it takes some records for members and others not" if networks else "it was left out"
+        return Check("attack network", "passed", found)
     found = f"{' and '.join(idle)}: the same decision for every record; nothing follows from its accuracy"
     return Check("attack network", "warning", found)
 

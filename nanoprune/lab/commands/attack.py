@@ -19,17 +19,24 @@ from nanoprune.lab.commands.options import (
     results_options,
     verdict_options,
 )
+from nanoprune.lab.commands.types import Attacks
 
 HELP = """Attack the model file MODEL with shadow models that are trained as it was, pruning, game and all.
 
-The attacks are LiRA, RMIA, difficulty calibration, the attack network and the threshold attacks. A defended model is
-also attacked with undefended (non-adaptive) shadow models, a pruned one by what its mask alone reveals and, with
---dense, by an attacker who holds both networks. With --cache the shadow models are trained once.
+The attacks are the threshold attacks, the attack network and those listed below, of which --attacks chooses by name, or
+by the word that a name begins with. A defended model is also attacked with undefended (non-adaptive) shadow models, a
+pruned one by what its mask alone reveals and, with --dense, by an attacker who holds both networks. With --cache the
+shadow models are trained once.
 
 \b
 python cli.py attack model.h5
 python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report attack.html
 python cli.py attack imported.h5 --data mine.npz --members-file ids.txt
+python cli.py attack model.h5 --attacks lira_online,base,bavaria --shadows 32
+
+\b
+What each attack needs:
+{attacks}
 """
 
 
@@ -38,6 +45,13 @@ python cli.py attack imported.h5 --data mine.npz --members-file ids.txt
 @own_data_option
 @column_options
 @click.option("--shadows", type=int, default=16, help="How many shadow models: even, at least 6.")
+@click.option(
+    "--attacks",
+    type=Attacks(),
+    default="all",
+    metavar="NAME,...|all",
+    help="Which attacks, beside those by threshold: names of the list above, or network.",
+)
 @click.option("--dense", type=FILE, help="The model that MODEL was pruned from.  [default: none]")
 @results_options
 @click.option("--cache", type=FILE, help="Keep the shadow models' predictions in this folder.  [default: none]")
@@ -49,6 +63,7 @@ def attack(
     data: str | None,
     members_file: pathlib.Path | None,
     shadows: int,
+    attacks: str,
     dense: pathlib.Path | None,
     json_path: pathlib.Path | None,
     page: pathlib.Path | None,
@@ -76,7 +91,9 @@ def attack(
     if cache:
         check_writable(cache)
     with ProgressBars() as progress:
-        results, curves = attack_model(target, dataset, shadows, alpha, threads, progress, before, cache, prior)
+        results, curves = attack_model(
+            target, dataset, shadows, alpha, threads, progress, before, cache, prior, attacks
+        )
     deliver(results, curves, model, json_path, page)
     click.echo(NAMES_MEMBERS.format(path=model.name), err=json_path == STANDARD_OUTPUT)
     return exit_status([results], fail_above)

@@ -62,11 +62,15 @@ class Command(click.Command):
         super().__init__(*args, context_settings={"show_default": True} | (context_settings or {}), **extra)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Click's, with the names of the data sets, and in the examples the name that the program was called by."""
+        """Click's, with the names of data sets and attacks, and in examples the name that the program was called by."""
         if self.help and "{datasets}" in self.help:
             from nanoprune.lab.data.catalogue import NAMES
 
             self.help = self.help.replace("{datasets}", ", ".join(NAMES))
+        if self.help and "{attacks}" in self.help:
+            from nanoprune.lab.audit.shadow_attacks import table_text
+
+            self.help = self.help.replace("{attacks}", table_text())
         super().format_help(ctx, formatter)
         formatter.buffer[:] = [renamed(part) for part in formatter.buffer]
 

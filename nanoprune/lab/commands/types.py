@@ -95,6 +95,26 @@ class Form(Named):
         return FORMS
 
 
+class Attacks(click.ParamType):
+    """Names of attacks with commas between them, or "all"."""
+
+    name = "NAME,...|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value != "all":
+            from nanoprune.lab.audit.shadow_attacks import chosen_attacks
+
+            chosen_attacks(value)  # raises ArgumentError, which names those that there are
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What the last name may become."""
+        from nanoprune.lab.audit.shadow_attacks import attack_names
+
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(before + comma + name) for name in attack_names() if name.startswith(last)]
+
+
 class Threads(click.IntRange):
     """A number of threads: one or more, but not many times as many as there are processors."""
 

@@ -14,7 +14,7 @@ from nanoprune.attack.threshold import Thresholds
 from nanoprune.backend import to_device, to_host
 from nanoprune.defend import MinMax
 from nanoprune.lab.layers import BatchNorm
-from nanoprune.lab.verify import bounds, layers, reference, theory
+from nanoprune.lab.verify import bounds, layers, record_attacks, reference, theory
 from nanoprune.lab.verify.gradient import apart, difference, direction, gradients, network, normal
 from nanoprune.lab.verify.layers import Pair, R, networks, rng
 from nanoprune.lab.zoo.erk import erk
@@ -110,6 +110,12 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     yield "balanced accuracy, counted", EXACT, balanced_accuracy
     yield "best threshold with ties, all thresholds", EXACT, best_threshold
     yield "modified entropy, the formula in a loop", EXACT, modified_entropy
+    yield "BASE, online and offline, mean by mean", EXACT, record_attacks.base
+    yield "ranks of BASE and of RMIA, equal", 0.0, record_attacks.base_as_rmia
+    yield "BaVarIA, density integrated over mean and variance", 1e-6, record_attacks.bavaria_predictive
+    yield "gradient of the pinball loss", GRADIENT, record_attacks.pinball_gradient
+    yield "least pinball loss, the quantile", 0.0, record_attacks.pinball_minimum
+    yield "population attack with ties, counted", 0.0, record_attacks.population
     yield "interval of decisions that are all right, closed form", EXACT, bounds.perfect_decisions
     yield "interval of an AUC, all scores tied, closed form", EXACT, bounds.scores_that_tie
     yield "epsilon bound of separated scores, closed form", 1e-9, bounds.separated_epsilon

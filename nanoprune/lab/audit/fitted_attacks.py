@@ -1,0 +1,88 @@
+"""The attacks of which something is fitted on the shadow models, or on known non-members, before they score records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nanoprune.attack.metrics import auc
+from nanoprune.attack.shadow.base import base_offline
+from nanoprune.attack.shadow.quantile import fit_quantiles
+from nanoprune.attack.shadow.rapid import Rapid, both_scores, fit_rapid
+from nanoprune.attack.shadow.rmia import A_GRID, prior_offline, prior_online, rmia
+from nanoprune.lab.audit.views import Compared, Views, others, without_pair
+from nanoprune.records import predict
+
+Formula = Callable[[Compared], np.ndarray]  # scores (n,) of a model's records
+Tuned = Callable[[Compared, float], np.ndarray]
+
+
+def tuned(formula: Tuned) -> Callable[[Views], Formula]:
+    """The formula with the a of A_GRID whose mean AUC over the shadows is best."""
+
+    def prepared(views: Views) -> Formula:
+        K = len(views.inside)
+
+        def quality(a: float) -> float:
+            scores = [formula(Compared(views, k, others(k, K)), a) for k in range(K)]
+            return float(np.mean([auc(s[row], s[~row]) for s, row in zip(scores, views.inside, strict=True)]))
+
+        a = max(A_GRID, key=quality)
+        return lambda of: formula(of, a)
+
+    return prepared
+
+
+def rmia_online(of: Compared, a: float) -> np.ndarray:
+    """No shadow was trained on a population record, so its p(z) is the offline one here too."""
+    target, p = of.beside(of.views.p)
+    return _rmia(of, target, prior_online(p, of.inside), a)
+
+
+def rmia_offline(of: Compared, a: float) -> np.ndarray:
+    """RMIA by OUT models alone."""
+    target, p = of.beside(of.views.p)
+    return _rmia(of, target, prior_offline(p, of.inside, a), a)
+
+
+def _rmia(of: Compared, target: np.ndarray, prior: np.ndarray, a: float) -> np.ndarray:
+    z, z_of = of.beside(of.views.population_p)
+    return rmia(target, prior, z, prior_offline(z_of, np.zeros(z_of.shape, bool), a))
+
+
+def scaled_base(of: Compared, a: float) -> np.ndarray:
+    """BASE by OUT models alone."""
+    return base_offline(*of.log_p, of.inside, a)
+
+
+def rapid(views: Views) -> Formula:
+    """RAPID, the network fitted on the models that a model is compared with, each beside the others but its twin.
+
+    Twins are compared with the same models, and share a network.
+    """
+    networks: dict[tuple[int, ...], Rapid] = {}
+
+    def learned(of: np.ndarray) -> Rapid:
+        each = [Compared(views, k, without_pair(of, k)) for k in of]
+        pairs = np.concatenate([both_scores(*one.phi, one.inside) for one in each])
+        return fit_rapid(pairs, views.inside[of].ravel())
+
+    def scores(of: Compared) -> np.ndarray:
+        key = tuple(of.of)
+        if key not in networks:
+            networks[key] = learned(of.of)
+        return networks[key].scores(both_scores(*of.phi, of.inside))
+
+    return scores
+
+
+def quantile(views: Views) -> Formula:
+    """Quantile regression on what each model says of the population, one fleet for all models."""
+    features, known = views.features, views.population_phi
+    center, scale = known.mean(axis=1, keepdims=True), np.maximum(known.std(axis=1, keepdims=True), 1e-9)  # (K + 1, 1)
+    records = features.records()
+    net = fit_quantiles(records, features.count, (known - center) / scale)
+    rows = np.tile(np.arange(features.known, len(features.rows)), (len(known), 1))  # (K + 1, n)
+    expected = center + scale * predict(net, records, rows)[..., 0]  # (K + 1, n)
+    return lambda of: (of.views.phi - expected)[of.k]

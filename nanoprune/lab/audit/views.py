@@ -1,0 +1,122 @@
+"""What the attacks on single records see: outputs of shadow models and of the target, and a model beside others."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+
+import numpy as np
+from scipy.special import softmax
+
+from nanoprune.attack.shadow.lira import margin
+from nanoprune.lab.audit.features import Features
+
+
+class Need(enum.Enum):
+    """What an attack needs of the attacker."""
+
+    IN = "shadows with the record"
+    OUT = "shadows without it"
+    POPULATION = "known non-members"
+    FEATURES = "the records' features"
+    DENSE = "the dense network"
+    MASKS = "the masks of pruned networks"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Views:
+    """Outputs of K shadows and, as row K, of the target: inside (K, n) bool; by stage, the last one the target's own,
+    logits (K + 1, n, classes); population (K + 1, m, classes) of that stage; paths (K + 1, n) or None; y (n,) and
+    population_y (m,); group (n,), of records of which all or none are inside, or None; features: of the n records and
+    the m of the population, or None where they cannot be had."""
+
+    inside: np.ndarray
+    logits: dict[str, np.ndarray]
+    population: np.ndarray
+    paths: np.ndarray | None
+    y: np.ndarray
+    population_y: np.ndarray
+    group: np.ndarray | None = None
+    features: Features | None = None
+
+    @functools.cached_property
+    def phi(self) -> np.ndarray:
+        """The log odds of the label, (K + 1, n)."""
+        return margin(self.logits[list(self.logits)[-1]], self.y)
+
+    @functools.cached_property
+    def phi_by_stage(self) -> np.ndarray:
+        """The log odds of the label after each stage, (K + 1, n, stages)."""
+        return np.stack([margin(logits, self.y) for logits in self.logits.values()], axis=-1)
+
+    @functools.cached_property
+    def log_p(self) -> np.ndarray:
+        """log p_y (K + 1, n), from the log odds: it does not round to 0."""
+        return -np.logaddexp(0, -self.phi)
+
+    @functools.cached_property
+    def p(self) -> np.ndarray:
+        """p_y (K + 1, n)."""
+        p = softmax(self.logits[list(self.logits)[-1]].astype(np.float64), axis=2)
+        return np.take_along_axis(p, np.broadcast_to(self.y, p.shape[:2])[..., None], axis=2)[..., 0]
+
+    @functools.cached_property
+    def population_phi(self) -> np.ndarray:
+        """The log odds of the label of population records, (K + 1, m)."""
+        return margin(self.population, self.population_y)
+
+    @functools.cached_property
+    def population_p(self) -> np.ndarray:
+        """p_y of population records, (K + 1, m)."""
+        p = softmax(self.population.astype(np.float64), axis=2)
+        return p[:, np.arange(len(self.population_y)), self.population_y]
+
+    @property
+    def available(self) -> set[Need]:
+        """What the attacker has."""
+        has = {
+            Need.POPULATION: len(self.population_y) > 0,
+            Need.FEATURES: self.features is not None,
+            Need.DENSE: len(self.logits) > 1,
+            Need.MASKS: self.paths is not None,
+        }
+        return {Need.IN, Need.OUT, *(need for need, there in has.items() if there)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compared:
+    """Model k of some views beside the models `of` (K',), all of them shadows."""
+
+    views: Views
+    k: int
+    of: np.ndarray
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Which records the models `of` were trained on, (K', n) bool."""
+        return self.views.inside[self.of]
+
+    @property
+    def phi(self) -> tuple[np.ndarray, np.ndarray]:
+        """phi of the model (n,), and of the others (K', n)."""
+        return self.beside(self.views.phi)
+
+    @property
+    def log_p(self) -> tuple[np.ndarray, np.ndarray]:
+        """log p_y of the model (n,), and of the others (K', n)."""
+        return self.beside(self.views.log_p)
+
+    def beside(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The model's row of values (K + 1, ...), and the others'."""
+        return values[self.k], values[self.of]
+
+
+def others(k: int, shadows: int) -> np.ndarray:
+    """The shadows to compare shadow k with: all but k and its twin, the one with the other half; (K - 2,)."""
+    return without_pair(np.arange(shadows), k)
+
+
+def without_pair(of: np.ndarray, k: int) -> np.ndarray:
+    """The shadows `of` (K',) but k and its twin."""
+    return of[of // 2 != k // 2]
