@@ -212,17 +212,18 @@ class Experiment:
         with single_threaded_blas():
             return predict_fleet(net, self.records, self.indices(part), self.threads)
 
-    def pruned(self, dense: Trained, keeps: Sequence[Any], lam: float = 0.0) -> list[Trained]:
+    def pruned(self, dense: Trained, keeps: Sequence[Any], lam: float = 0.0, method: str = "") -> list[Trained]:
         """The dense networks pruned to each keep ratio (a number, or one per layer) as one fleet; one result per ratio.
 
-        With recipe.solver "magnitude", by one-shot magnitude pruning with the same epochs in place of ADMM.
+        recipe.solver says how; see `solvers`. method: its name in checkpoints and messages.
         """
         S = len(self.seeds)
         net = dense.net.copy(list(range(S)) * len(keeps))  # (ratios x seeds) replicas
         steps = [[*before, self.recipe.prune_step(ratios, lam)] for ratios in keeps for before in dense.steps]
         stages = [self.recipe.stages(net, ratios) for ratios in keeps for _ in range(S)]  # of each replica
+        method = method or ("prune" if self.recipe.solver == "admm" else self.recipe.solver)
         fleet = self._fleet(
-            ("prune" if self.recipe.solver == "admm" else "magnitude") + ("+minmax" if lam else ""),
+            method + ("+minmax" if lam else ""),
             net,
             steps,
             self.recipe.pruning_epochs,

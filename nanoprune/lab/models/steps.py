@@ -101,7 +101,7 @@ PRUNING = GAME | {
     "keep": either(RATIO, several(RATIO), NOTHING),
     "scope": TEXT,
     "scheme": TEXT,
-    "solver": one_of("admm", "magnitude"),
+    "solver": one_of("admm", "magnitude", "gradual"),
     "exempt": several(TEXT),
     "via": several(RATIO),
     "admm": ADMM,
