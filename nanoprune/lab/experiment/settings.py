@@ -16,8 +16,8 @@ class DefenceSettings:
     classes. relaxloss: alpha, the target loss on the members. relaxloss_upper: None for the paper's algorithm, or the
     bound on the soft label for the loss of the authors' code (`defend.relaxloss`). temperature: T > 1, by which logits
     are divided. memguard: the budget, an upper bound on the expected L1 distance between the returned output and the
-    network's own; 2 or more is no bound. ppb: lambda of pair-based posterior balancing (`defend.ppb`); its authors' code
-    has 4.
+    network's own; 2 or more is no bound. ppb: lambda of pair-based posterior balancing (`defend.ppb`); its authors'
+    code has 4.
     """
 
     l2: float = 5e-3
