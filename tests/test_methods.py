@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 
 import numpy as np
@@ -16,7 +17,8 @@ from nanoprune.lab.data import load
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.methods import train_methods
 from nanoprune.lab.experiment.recipes import Private, recipe_for
-from nanoprune.lab.models.model import load_model, save_model
+from nanoprune.lab.models.model import Model, load_model, save_model
+from nanoprune.lab.models.steps import check_steps
 from nanoprune.lab.verify import reference
 from nanoprune.lab.workflow.single_model import prune_model, train_model
 from nanoprune.lab.zoo import build, describe
@@ -288,6 +290,33 @@ def test_gradual_pruning_follows_the_cubic_of_zhu_and_gupta(via, decay, monkeypa
     np.testing.assert_allclose([step[1] for step in steps[:-1]], rates)
     assert (supports[-1] == supports[-2]).all()
     assert len(shard.curves["loss"]) == recipe.pruning_epochs
+
+
+@pytest.mark.parametrize("variant", ["random", "synflow", "snip", "grasp"])
+def test_masks_are_chosen_before_training_and_shadows_repeat_them(variant):
+    data, recipe = load("digits"), small(keep=(0.25,))
+    name = f"{variant}-0.25"
+    trained = train_methods(Experiment(data, recipe, [0, 1], 1), name)[name]
+    assert trained.net.nonzero().tolist() == [64 * 12 // 4 + 12 * 8 // 4 + 8 * 10 // 4] * 2
+    assert trained.curves["loss"].shape[1] == recipe.dense.epochs + recipe.prune.epochs + recipe.retrain.epochs
+    assert ((trained.net.W[0] != 0) != (trained.net.W[1] != 0)).any()
+    ((step,), _) = trained.steps
+    assert (step["step"], step["variant"], step["keep"]) == ("masked", variant, 0.25)
+    split = (data.name, data.sha256, 40, recipe.reference, 40, 0)
+    model = Model(trained.net.shard(slice(1)), *split, [json.loads(json.dumps(step))])
+    check_steps(model.steps, "x")
+    shadows = train_shadows(model, data, 6, 1, Progress())
+    assert shadows.logits["masked"].shape == (6, 80, 10)
+    assert [of["step"] for of in undefended(model).steps] == ["train"]
+
+
+def test_a_mask_sees_the_members_or_nothing():
+    """With other labels SNIP and GraSP choose other weights; SynFlow and random masks the same."""
+    data = load("digits")
+    other = dataclasses.replace(data, y=(data.y + 1) % 10)
+    for variant, sees in (("random", False), ("synflow", False), ("snip", True), ("grasp", True)):
+        supports = [Experiment(of, small(), [0], 1).masked("masked", variant, 0.25).net.W != 0 for of in (data, other)]
+        assert (supports[0] != supports[1]).any() == sees
 
 
 @pytest.mark.parametrize("scheme", ["filter", "2:4"])

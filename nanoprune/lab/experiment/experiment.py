@@ -23,6 +23,7 @@ from nanoprune.lab.engine.shards import Advance, map_shards, sample_threads, sha
 from nanoprune.lab.experiment.columns import description_for, fit_columns
 from nanoprune.lab.experiment.evaluate import Outcome, Outputs, evaluate
 from nanoprune.lab.experiment.fleet import Ended, train_shard
+from nanoprune.lab.experiment.masks import masked_step
 from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.queries import label_queries, queried
 from nanoprune.lab.experiment.recipes import Keep, Recipe
@@ -169,6 +170,13 @@ class Experiment:
         steps = [[self.recipe.train_step(lam, epochs)] for _ in self.seeds]
         last = epochs or self.recipe.dense.epochs
         return self._fleet(method, net, steps, last, lambda shard, _: shard.dense(lam, epochs))
+
+    def masked(self, method: str, variant: str, keep: Keep) -> Trained:
+        """Networks whose mask is chosen before training; see `Shard.masked`."""
+        net, recipe = self._initial(), self.recipe
+        ratios, steps = recipe.stages(net, keep)[-1], [[masked_step(recipe, variant, keep)] for _ in self.seeds]
+        epochs = recipe.dense.epochs + recipe.prune.epochs + recipe.retrain.epochs
+        return self._fleet(method, net, steps, epochs, lambda shard, _: shard.masked(variant, ratios))
 
     def stopped(self, method: str, target: Trained, baseline: Trained) -> Trained:
         """The baseline stopped after the first epoch whose accuracy reaches that of `target`, seed by seed.

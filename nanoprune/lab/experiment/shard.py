@@ -15,8 +15,8 @@ from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.run import LabRun
 from nanoprune.lab.engine.training_state import TrainingState
+from nanoprune.lab.experiment.masks import MASKS
 from nanoprune.lab.experiment.recipes import Recipe
-from nanoprune.lab.experiment.saliency import random_support, synflow
 from nanoprune.lab.experiment.solvers import SOLVERS
 from nanoprune.lab.privacy.accounting import phase
 from nanoprune.lab.storage.checkpoint import Saved, Slot
@@ -142,7 +142,8 @@ class Shard:
         private = DPSGD(of.clip, noise, of.clipping)
         fixed = variant in ("mask", "synflow", "random")
         if fixed and not self.saved:  # a checkpoint has the mask
-            self.net.W[...] *= self._support(variant, stages)
+            public = variant == "mask"
+            self.net.W[...] *= self._public_support(stages) if public else MASKS[variant](self, stages[-1])
         if fixed or variant == "dense":
             self.train(of.plan(of.epochs), mask=Mask(self.net) if fixed else None, private=private)
         else:
@@ -166,15 +167,17 @@ class Shard:
                 "kept, train it again from the start"
             )
 
-    def _support(self, variant: str, stages: Sequence[Any]) -> Any:
-        """The support (R, n) of a variant that fixes it before training."""
-        last, recipe = stages[-1], self.recipe
-        if variant == "synflow":
-            return synflow(self.net, last, recipe.scope, recipe.scheme)
-        if variant == "random":
-            budget = Budget(self.net, last, recipe.scope, recipe.scheme)
-            return random_support(budget, self.net.W.shape, generators(self.seeds, "random mask"))
-        return self._public_support(stages)
+    def sources(self, purpose: str) -> list[np.random.Generator]:
+        """Generators of the seeds for another purpose than training."""
+        return generators(self.seeds, purpose)
+
+    def masked(self, variant: str, ratios: Any) -> None:
+        """A mask is chosen for the initial weights, and then trained for as long as a dense network is trained, pruned
+        and retrained, by the same schedules; see `masks`."""
+        if not self.saved:  # a checkpoint has the mask
+            self.net.W[...] *= MASKS[variant](self, ratios)
+        for plan in (self.recipe.dense, self.recipe.prune, self.recipe.retrain):
+            self.train(plan, mask=Mask(self.net))
 
     def _public_support(self, stages: Sequence[Any]) -> Any:
         """The support (R, n) of networks that are trained and pruned on the reference set as MIA-Pruning does it."""

@@ -124,6 +124,7 @@ ACCURACY = {"accuracy": {"train": SHARE, "test": SHARE}}  # on the members and t
 STEPS: dict[str, Mapping[str, Any]] = {
     "train": SCHEDULE | GAME | ACCURACY | {"stop_after": either(EPOCHS, NOTHING)},
     "prune": PRUNING | ACCURACY,
+    "masked": PRUNING | ACCURACY | {"dense": SCHEDULE, "variant": one_of("random", "synflow", "snip", "grasp")},
     "private": PRUNING
     | ACCURACY
     | {
