@@ -85,16 +85,16 @@ class Bench:
         with single_threaded_blas():
             if solver:
                 admm = solver(shard.net, self.budget, dataclasses.replace(self.recipe.admm, rho=rho))
-                shard._train(self.recipe.prune, admm=admm)
+                shard.train(self.recipe.prune, admm=admm)
                 changed = np.stack([row.changed / (2 * row.nonzero) for row in admm.history])  # (iterations, seeds)
                 churn = [changed[i] for i in (0, len(changed) // 2, -1)]
             else:
-                shard._train(self.recipe.prune)
+                shard.train(self.recipe.prune)
             cut = shard.net.W - self.budget.project(shard.net.W)
             residual = np.linalg.norm(cut, axis=1) / np.linalg.norm(shard.net.W, axis=1)
             hard_prune(shard.net, self.budget)
             support = shard.net.W != 0
-            shard._train(self.recipe.retrain, mask=Mask(shard.net))
+            shard.train(self.recipe.retrain, mask=Mask(shard.net))
         test = self.experiment.accuracies(shard.net, "nonmembers")
         return {"churn": churn, "residual": residual, "support": support, "test": test}
 

@@ -331,6 +331,17 @@ def partition(a, kth, axis=-1):
 
 
 @function
+def argsort(a, axis=-1, kind=None):
+    assert kind in (None, "stable")  # cupy.argsort refuses others
+    return wrap(np.argsort(unwrap(a), axis, kind="stable"))
+
+
+@function
+def take_along_axis(a, indices, axis):
+    return wrap(np.take_along_axis(unwrap(a), unwrap(indices), axis))
+
+
+@function
 def take(a, indices, axis=None, out=None):
     return into(out, np.take(unwrap(a), unwrap(indices), axis, target(out)))
 

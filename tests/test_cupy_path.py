@@ -423,7 +423,7 @@ def test_losses(count):
 
     def body():
         logits, labels = to_device(draw(R, 3, 4)), to_device(y)
-        named = ("label-smoothing:0.1", "relaxloss:100", "relaxloss:0.1", "relaxloss:1.2")
+        named = ("label-smoothing:0.1", "relaxloss:100", "relaxloss:0.1", "relaxloss:1.2", "ppb:4")
         return [
             cross_entropy(logits, labels, count),
             [loss_function(name)(logits, labels, 9, Workspace(), epoch) for name in named for epoch in (0, 1)],

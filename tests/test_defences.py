@@ -9,11 +9,12 @@ import pytest
 from differences import central
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, rel_entr, softmax
 
 from nanoprune.attack import network
 from nanoprune.defend.label_smoothing import label_smoothing
 from nanoprune.defend.losses import loss_function
+from nanoprune.defend.ppb import ppb
 from nanoprune.defend.relaxloss import flattening, relaxloss, relaxloss_code
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit.shadows import recipe_steps, train_shadows, undefended
@@ -74,6 +75,39 @@ def test_label_smoothing_is_the_cross_entropy_against_smoothed_unit_vectors(case
     loss, gradient = label_smoothing(logits, y, N, smoothing)
     np.testing.assert_allclose(loss, expected(logits), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(gradient, central(expected, logits), atol=1e-7)
+
+
+@settings(deadline=None, max_examples=60)
+@given(cases(), st.floats(0, 8), st.integers(0, 3))
+def test_ppb_adds_the_divergence_of_sorted_outputs_in_pairs(case, strength, others):
+    """Against SciPy's relative entropy and central differences, where no two outputs of a record are equal. `others`:
+    records of the batch that another worker has."""
+    logits, y = case
+    N, count = logits.shape[2], logits.shape[2] + others
+    assume(np.diff(np.sort(logits, axis=1), axis=1).min() > 1e-3)
+
+    def expected(z):
+        p = -np.sort(-softmax(z, axis=1), axis=1)
+        half = N // 2
+        divergence = rel_entr(p[..., half : 2 * half], p[..., :half]).sum(axis=(1, 2)) / max(count // 2, 1)
+        return cross_entropy(z, y, count)[0] + strength * divergence
+
+    logits = np.clip(logits, -8, 8) + 0.0
+    assume(np.diff(np.sort(logits, axis=1), axis=1).min() > 1e-3)
+    loss, gradient = ppb(logits, y, count, strength)
+    np.testing.assert_allclose(loss, expected(logits), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(gradient, central(expected, logits), atol=2e-5)
+
+
+@given(cases(), st.randoms(use_true_random=False))
+def test_ppb_does_not_depend_on_the_names_of_the_classes_and_vanishes_for_equal_outputs(case, random):
+    logits, y = case
+    _, classes, N = logits.shape
+    order = np.array(random.sample(range(classes), classes))
+    np.testing.assert_allclose(ppb(logits[:, order], np.argsort(order)[y], N, 3.0)[0], ppb(logits, y, N, 3.0)[0])
+    same = np.stack([np.roll(logits[..., 0], k, axis=1) for k in range(N)], axis=2)  # one record, its classes renamed
+    for found, plain in zip(ppb(same, y, N, 3.0), cross_entropy(same, y, N), strict=True):
+        np.testing.assert_allclose(found, plain, atol=1e-12)
 
 
 @settings(deadline=None, max_examples=60)
@@ -307,7 +341,9 @@ def test_every_defence_is_a_method_and_none_is_a_default():
     names = [method.name for method in chosen(small(), "all") if "dp-" not in method.name]
     simple = ["validation-stop", "l2", "dropout", "label-smoothing", "relaxloss", "memguard", "temperature"]
     assert names[-len(simple) :] == simple
-    assert names[: -len(simple)] == [method.name for method in chosen(small())]
+    rivals = ("gradual-", "ppb-", "random-", "synflow-", "snip-", "grasp-")
+    others = [name for name in names[: -len(simple)] if not name.startswith(rivals)]
+    assert others == [method.name for method in chosen(small())]
 
 
 def test_what_a_defence_changes_is_in_the_step_that_made_it():

@@ -1,19 +1,24 @@
 """The training of methods by a shard: pruning in stages, and the checks of a recipe."""
 
 import dataclasses
+import itertools
+import json
+import math
 
 import numpy as np
 import pytest
 
 import nanoprune.lab.experiment.shard as methods
+import nanoprune.lab.experiment.solvers as solvers
 from nanoprune.defend import DPSGD
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.audit.shadows import train_shadows, undefended
+from nanoprune.lab.audit.shadows import recipe_steps, train_shadows, undefended
 from nanoprune.lab.data import load
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.methods import train_methods
 from nanoprune.lab.experiment.recipes import Private, recipe_for
-from nanoprune.lab.models.model import load_model, save_model
+from nanoprune.lab.models.model import Model, load_model, save_model
+from nanoprune.lab.models.steps import check_steps
 from nanoprune.lab.verify import reference
 from nanoprune.lab.workflow.single_model import prune_model, train_model
 from nanoprune.lab.zoo import build, describe
@@ -64,11 +69,11 @@ def test_a_stopped_network_keeps_the_statistics_of_its_epoch():
 def test_each_intermediate_ratio_is_a_constraint(scope, monkeypatch):
     kept = []
 
-    def spy(net, budget, real=methods.hard_prune):
+    def spy(net, budget, real=solvers.hard_prune):
         real(net, budget)
         kept.append(net.nonzero().tolist())
 
-    monkeypatch.setattr(methods, "hard_prune", spy)
+    monkeypatch.setattr(solvers, "hard_prune", spy)
     shard = shard_of(small(scope=scope, via=(0.5, 0.25)))
     shard.pruned(list(zip(*(shard.recipe.stages(shard.net, keep) for keep in (0.1, 0.4)), strict=True)))
     layers = [(64, 12, 0), (12, 8, 0), (8, 10, 0)]  # inputs, outputs
@@ -87,11 +92,11 @@ def test_each_intermediate_ratio_is_a_constraint(scope, monkeypatch):
 def test_weights_pruned_in_an_intermediate_stage_may_return(monkeypatch):
     supports = []
 
-    def spy(net, budget, real=methods.hard_prune):
+    def spy(net, budget, real=solvers.hard_prune):
         real(net, budget)
         supports.append(net.W != 0)
 
-    monkeypatch.setattr(methods, "hard_prune", spy)
+    monkeypatch.setattr(solvers, "hard_prune", spy)
     many = Schedule(epochs=12, batch=8, lr=0.1)
     shard_of(small(via=(0.1,), prune=many)).pruned([0.1, 0.1])
     first, second = supports
@@ -105,11 +110,11 @@ def test_a_model_records_the_intermediate_ratios_and_its_shadow_models_repeat_th
     assert pruned.steps[-1]["via"] == [0.5]
     stages = []
 
-    def spy(net, budget, real=methods.hard_prune):
+    def spy(net, budget, real=solvers.hard_prune):
         stages.extend(sum(row) for row in budget.k)
         real(net, budget)
 
-    monkeypatch.setattr(methods, "hard_prune", spy)
+    monkeypatch.setattr(solvers, "hard_prune", spy)
     train_shadows(pruned, data, 6, 1, Progress())
     assert sorted(stages) == [188] * 6 + [472] * 6
     before = np.cumsum(np.array(stages) == 472) - np.cumsum(np.array(stages) == 188)
@@ -232,7 +237,7 @@ def test_one_shot_magnitude_pruning_has_the_same_epochs_without_a_penalty(via):
     stages = list(zip(*(recipe.stages(pruned.net, 0.25) for _ in range(2)), strict=True))
     assert pruned.pruned(stages) is None
     for _ in stages:
-        plain._train(recipe.prune)
+        plain.train(recipe.prune)
     W = plain.net.W
     start = 0
     for size in (64 * 12, 12 * 8, 8 * 10):
@@ -246,10 +251,98 @@ def test_one_shot_magnitude_pruning_has_the_same_epochs_without_a_penalty(via):
 
 
 def test_shadows_of_a_magnitude_pruned_network_are_pruned_by_magnitude(monkeypatch):
-    monkeypatch.setattr(methods, "ADMM", lambda *_: pytest.fail("ADMM ran"))
+    monkeypatch.setattr(solvers, "ADMM", lambda *_: pytest.fail("ADMM ran"))
     data, recipe = load("digits"), small(solver="magnitude")
     model = prune_model(train_model(data, recipe, 0, 1), data, recipe, 0.25, 1)
     assert model.steps[-1]["solver"] == "magnitude"
+    assert train_shadows(model, data, 6, 1, Progress()).logits["prune"].shape[0] == 6
+
+
+@pytest.mark.parametrize("via", [(), (0.5,)])
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+def test_gradual_pruning_follows_the_cubic_of_zhu_and_gupta(via, decay, monkeypatch):
+    """What is left, the epochs and the learning rate of each step; a pruned weight stays zero within a stage."""
+    T, epochs = 3, 7
+    plan = Schedule(epochs=epochs, batch=32, lr=0.04, decay=decay)
+    recipe = small(via=via, solver="gradual", prune=plan, admm=ADMMSettings(iterations=T))
+    shard, steps, supports = shard_of(recipe), [], []
+    train = methods.Shard.train
+
+    def watched(self, plan, mask=None, **others):
+        steps.append((plan.epochs, plan.lr, plan.decay))
+        supports.append(self.net.W != 0)
+        train(self, plan, mask=mask, **others)
+        assert ((self.net.W != 0) <= supports[-1]).all()
+
+    monkeypatch.setattr(methods.Shard, "train", watched)
+    stages = list(zip(*(recipe.stages(shard.net, 0.25) for _ in range(2)), strict=True))
+    assert shard.pruned(stages) is None
+    sizes, ratios = (64 * 12, 12 * 8, 8 * 10), [1.0, *via, 0.25]
+    expected = [
+        sum(int((after + (before - after) * (1 - t / T) ** 3) * size + 1e-9) for size in sizes)
+        for before, after in itertools.pairwise(ratios)
+        for t in range(1, T + 1)
+    ]
+    assert [of.sum(axis=1).tolist() for of in supports[:-1]] == [[count, count] for count in expected]
+    starts = [0, 2, 4] * (len(via) + 1)
+    rates = [0.04 * (1 + math.cos(math.pi * e / epochs)) / 2 if decay == "cosine" else 0.04 for e in starts]
+    assert [step[0] for step in steps[:-1]] == [2, 2, 3] * (len(via) + 1)
+    np.testing.assert_allclose([step[1] for step in steps[:-1]], rates)
+    assert (supports[-1] == supports[-2]).all()
+    assert len(shard.curves["loss"]) == recipe.pruning_epochs
+
+
+@pytest.mark.parametrize("variant", ["random", "synflow", "snip", "grasp"])
+def test_masks_are_chosen_before_training_and_shadows_repeat_them(variant):
+    data, recipe = load("digits"), small(keep=(0.25,))
+    name = f"{variant}-0.25"
+    trained = train_methods(Experiment(data, recipe, [0, 1], 1), name)[name]
+    assert trained.net.nonzero().tolist() == [64 * 12 // 4 + 12 * 8 // 4 + 8 * 10 // 4] * 2
+    assert trained.curves["loss"].shape[1] == recipe.dense.epochs + recipe.prune.epochs + recipe.retrain.epochs
+    assert ((trained.net.W[0] != 0) != (trained.net.W[1] != 0)).any()
+    ((step,), _) = trained.steps
+    assert (step["step"], step["variant"], step["keep"]) == ("masked", variant, 0.25)
+    split = (data.name, data.sha256, 40, recipe.reference, 40, 0)
+    model = Model(trained.net.shard(slice(1)), *split, [json.loads(json.dumps(step))])
+    check_steps(model.steps, "x")
+    shadows = train_shadows(model, data, 6, 1, Progress())
+    assert shadows.logits["masked"].shape == (6, 80, 10)
+    assert [of["step"] for of in undefended(model).steps] == ["train"]
+
+
+def test_a_mask_sees_the_members_or_nothing():
+    """With other labels SNIP and GraSP choose other weights; SynFlow and random masks the same."""
+    data = load("digits")
+    other = dataclasses.replace(data, y=(data.y + 1) % 10)
+    for variant, sees in (("random", False), ("synflow", False), ("snip", True), ("grasp", True)):
+        supports = [Experiment(of, small(), [0], 1).masked("masked", variant, 0.25).net.W != 0 for of in (data, other)]
+        assert (supports[0] != supports[1]).any() == sees
+
+
+@pytest.mark.parametrize("scheme", ["filter", "2:4"])
+def test_gradual_pruning_of_groups_ends_within_the_budget(scheme):
+    keep = 0.5
+    recipe = small(solver="gradual", scheme=scheme, keep=(keep,))
+    experiment = Experiment(load("digits"), recipe, [0, 1], 1)
+    (trained,) = experiment.pruned(train_methods(experiment, "baseline")["baseline"], [keep])
+    budget = recipe.budget(trained.net, keep)
+    np.testing.assert_array_equal(budget.project(trained.net.W), trained.net.W)
+    assert (trained.net.nonzero() < trained.net.weight_count).all()
+
+
+def test_networks_pruned_in_steps_with_ppb_are_repeated_by_their_shadows():
+    """The loss and the way of pruning are in the steps of the model, so that shadows train and prune alike."""
+    data, recipe = load("digits"), small(keep=(0.25,))
+    trained = train_methods(Experiment(data, recipe, [0], 1), "gradual-0.25,ppb-0.25,magnitude-0.25")
+    plain, balanced = (trained[f"{name}-0.25"].steps[0][-1] for name in ("gradual", "ppb"))
+    assert (plain["solver"], plain["prune"]["loss"], plain["retrain"]["loss"]) == ("gradual", *["cross-entropy"] * 2)
+    assert (balanced["solver"], balanced["prune"]["loss"], balanced["retrain"]["loss"]) == ("gradual", *["ppb:4"] * 2)
+    assert len({tuple(of.net.W[0].tolist()) for of in trained.values()}) == len(trained)
+    kept = trained["magnitude-0.25"].net.nonzero().tolist()
+    assert trained["gradual-0.25"].net.nonzero().tolist() == trained["ppb-0.25"].net.nonzero().tolist() == kept
+    model = prune_model(train_model(data, recipe, 0, 1), data, dataclasses.replace(recipe, solver="gradual"), 0.25, 1)
+    (_, train), (_, prune) = recipe_steps(model, data)
+    assert (train.solver, prune.solver) == ("admm", "gradual")
     assert train_shadows(model, data, 6, 1, Progress()).logits["prune"].shape[0] == 6
 
 

@@ -232,7 +232,7 @@ def comparable(results):
 def test_a_comparison_interrupted_in_every_stage_has_the_same_results(tmp_path):
     """Every method, curve and attack of `reproduce`, interrupted repeatedly, after a few epochs each time."""
     data, recipe = load("digits"), quick(via=(), keep=(0.3,))
-    methods = "default,relaxloss,validation-stop,temperature"
+    methods = "default,relaxloss,validation-stop,temperature,ppb-0.3,snip-0.3"
     results, curves = reproduce(data, recipe, [0, 1], 1, methods=methods)
     lives, finished = 0, False
     while not finished:

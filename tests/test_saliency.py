@@ -1,4 +1,5 @@
-"""Data-free masks: SynFlow against the sum over all paths, random ones against counting."""
+"""Masks before training: SynFlow against the sum over all paths, random ones against counting, SNIP and GraSP against
+differences of the loss and the closed form of softmax regression."""
 
 import itertools
 
@@ -6,10 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
-from nanoprune.lab.experiment.saliency import random_support, synflow, synflow_scores
+from nanoprune.lab.experiment.saliency import grasp_scores, random_support, snip_scores, synflow, synflow_scores
 from nanoprune.lab.zoo import build, describe
+from nanoprune.nn import Dense, Network, Workspace, cross_entropy
 from nanoprune.prune import Budget
+from nanoprune.records import Records
 
 
 def mlp(sizes, replicas=1, seed=0):
@@ -95,3 +99,51 @@ def test_random_supports_are_uniform():
     assert len(counts) == 6
     assert all(sum(support) == 2 for support in counts)
     assert sum((n - 500) ** 2 / 500 for n in counts.values()) < 20.5  # chi-squared, 5 degrees of freedom: 0.1%
+
+
+def problem(seed, features, classes, n, replicas=2):
+    """Records, and indices (R, n) that differ by replica."""
+    rng = np.random.default_rng(seed)
+    records = Records(rng.normal(size=(2 * n, features)).astype(np.float32), rng.integers(0, classes, 2 * n))
+    return records, np.stack([rng.permutation(2 * n)[:n] for _ in range(replicas)])
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 99), st.sampled_from([7, 300]))
+def test_snip_is_how_fast_the_loss_changes_with_the_scale_of_a_weight(seed, n):
+    """Central differences of the loss where a weight is multiplied by 1 +- h; also more records than one chunk."""
+    sizes, h = [3, 4, 2], 1e-4
+    net = mlp(sizes, 2, seed)
+    records, index = problem(seed, sizes[0], sizes[-1], n)
+    found, exact = snip_scores(net, records, index), Network(net.template, (3,), 2, np.float64)
+    X, y = records.batch(index, Workspace())
+
+    def loss(theta):
+        exact.theta[...] = theta
+        return cross_entropy(exact.forward(X.astype(np.float64), Workspace(training=False)), y)[0]
+
+    theta = net.theta.astype(np.float64)
+    for j in range(net.weight_count):
+        scale = np.zeros(theta.shape[1])
+        scale[j] = h
+        slope = (loss(theta * (1 + scale)) - loss(theta * (1 - scale))) / (2 * h)
+        np.testing.assert_allclose(found[:, j], np.abs(slope), rtol=1e-5, atol=1e-8)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 99), st.integers(2, 4), st.integers(2, 4))
+def test_grasp_is_the_hessian_of_softmax_regression_on_its_gradient(seed, features, classes):
+    """For a linear map H = mean over records of (diag(p) - p p^T) x x^T, as a Kronecker product."""
+    net = Network(Dense(features, classes), (features,), 2).initialise(
+        [np.random.default_rng([seed, r]) for r in (0, 1)]
+    )
+    records, index = problem(seed, features, classes, 9)
+    found = grasp_scores(net, records, index)
+    for r in range(2):
+        W, b = (of[0].value[r].astype(np.float64) for of in (net.weights, net.biases))
+        x, y = records.x[index[r]].astype(np.float64), records.y[index[r]]
+        p = softmax(x @ W.T + b.ravel(), axis=1)
+        g = ((p - np.eye(classes)[y])[:, :, None] * x[:, None, :]).mean(axis=0)  # (classes, features)
+        H = np.mean([np.kron(np.diag(q) - np.outer(q, q), np.outer(v, v)) for q, v in zip(p, x, strict=True)], axis=0)
+        expected = W.ravel() * (H @ g.ravel())
+        np.testing.assert_allclose(found[r], expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())

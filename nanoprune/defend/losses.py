@@ -4,19 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 from nanoprune.defend.label_smoothing import label_smoothing
+from nanoprune.defend.ppb import ppb
 from nanoprune.defend.relaxloss import relaxloss, relaxloss_code
 from nanoprune.errors import ArgumentError
 from nanoprune.nn import Workspace, cross_entropy
 
 CROSS_ENTROPY = "cross-entropy"
-LOSSES = (CROSS_ENTROPY, "label-smoothing:E", "relaxloss:ALPHA", "relaxloss-code:ALPHA:UPPER")
+LOSSES = (CROSS_ENTROPY, "label-smoothing:E", "relaxloss:ALPHA", "relaxloss-code:ALPHA:UPPER", "ppb:LAMBDA")
 
 Loss = Callable[[Any, Any, int, Workspace, int], tuple[Any, Any]]  # (logits, y, count, ws, epoch) -> (L, dL/dlogits)
 
 
 def loss_function(name: str) -> Loss:
-    """The loss of a name: "cross-entropy", "label-smoothing:E" with E in [0, 1], "relaxloss:ALPHA" with ALPHA >= 0, or
-    "relaxloss-code:ALPHA:UPPER" with UPPER in (0, 1], as in the authors' code.
+    """The loss of a name: "cross-entropy", "label-smoothing:E" with E in [0, 1], "relaxloss:ALPHA" with ALPHA >= 0,
+    "relaxloss-code:ALPHA:UPPER" with UPPER in (0, 1], as in the authors' code, or "ppb:LAMBDA" with LAMBDA >= 0.
 
     As a function of the logits (R, classes, N), the labels y (R, N), the number of records of the batch, the workspace
     and the epoch, from 0, it gives L (R,) and dL/dlogits (R, classes, N). Raises ArgumentError on another name.
@@ -35,5 +36,7 @@ def loss_function(name: str) -> Loss:
         return lambda logits, y, count, ws, epoch: relaxloss(logits, y, count, ws, epoch, value)
     if kind == "relaxloss-code" and 0 <= value < float("inf") and 0 < upper <= 1:
         return lambda logits, y, count, ws, epoch: relaxloss_code(logits, y, count, ws, epoch, value, upper)
-    ranges = "E in [0, 1], ALPHA at least 0, UPPER in (0, 1]"
+    if kind == "ppb" and 0 <= value < float("inf"):
+        return lambda logits, y, count, ws, epoch: ppb(logits, y, count, value)
+    ranges = "E in [0, 1], ALPHA and LAMBDA at least 0, UPPER in (0, 1]"
     raise ArgumentError(f"loss must be one of {', '.join(LOSSES)}, {ranges}, got {name!r}")

@@ -37,6 +37,7 @@ from nanoprune.records import Records
 from nanoprune.schedule import Schedule
 
 STREAM = int.from_bytes(b"shadow", "big")
+ALONE = ("private", "masked")  # steps that make a network from its initial weights to its end
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
 STAGES = ("train", "prune")  # in the order of a recipe
 FEWEST = 6  # shadows: with one pair left out, two that saw a record and two that did not, so that both have a variance
@@ -138,7 +139,7 @@ def undefended(model: Model) -> Model:
     """
     description = {name: value for name, value in model.net.description.items() if name != "dropout"}
     step = model.steps[0]
-    if step["step"] == "private":
+    if step["step"] in ALONE:
         step = {"step": "train", "stop_after": None, "inner_steps": step["inner_steps"]} | step["dense"]
     step = step | {"minmax": 0.0} | ({"loss": CROSS_ENTROPY} if "loss" in step else {})
     return dataclasses.replace(model, net=build(description, replicas=0), steps=[step])
@@ -168,6 +169,8 @@ def train_shadows(
         experiment = Experiment(dataset, recipe, seeds, threads, progress, *of)
         if step["step"] == "train":
             trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
+        elif step["step"] == "masked":
+            trained = experiment.masked("shadows", step["variant"], recipe.keep[0])
         elif step["step"] == "private":
             variant = step["variant"] if "variant" in step else step["way"]  # its name in older model files
             trained = experiment.private_by("shadows", step["noise"], variant, step["keep"] and recipe.keep[0])
@@ -245,7 +248,7 @@ def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], R
         names = [step["step"] for step in model.steps]
         if "shrink" in names:
             raise DataError("the model was shrunk, which changes no output; attack the one that `shrink` read")
-        if names != ["private"] and (names[:1] != ["train"] or set(names[1:]) - {"prune"}):
+        if tuple(names) not in [(name,) for name in ALONE] and (names[:1] != ["train"] or set(names[1:]) - {"prune"}):
             found = reprlib.repr(names)
             raise DataError(f"the model's steps are {found}, expected train and then prune; train it again")
         return _recipes(model, dataset)
@@ -262,6 +265,9 @@ def _recipes(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recip
         if step["step"] == "train":
             base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])
             recipe = dataclasses.replace(base, minmax=step["minmax"])
+        elif step["step"] == "masked":
+            base = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
+            recipe = _pruning(base, step)
         elif step["step"] == "private":
             base = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
             recipe = _private(base, step)

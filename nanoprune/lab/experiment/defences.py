@@ -13,6 +13,7 @@ from typing import Any
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.memguard import memguard as fit_memguard
+from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.lab.experiment.shard import generators
 from nanoprune.lab.experiment.temperature import temperature as divide_logits
 
@@ -61,6 +62,12 @@ def temperature(experiment: Experiment, baseline: Trained) -> Trained:
     """Outputs softmax(z / T) (Guo et al. 2017); `temperature`."""
     outputs = divide_logits(experiment.recipe.defences.temperature)
     return dataclasses.replace(baseline, curves=dict(baseline.curves), outputs=outputs)
+
+
+def with_ppb(recipe: Recipe, strength: float) -> Recipe:
+    """Gradual magnitude pruning with pair-based posterior balancing in its loss (Yuan & Zhang 2022); `defend.ppb`."""
+    plans = {of: dataclasses.replace(getattr(recipe, of), loss=f"ppb:{strength:g}") for of in ("prune", "retrain")}
+    return dataclasses.replace(recipe, solver="gradual", **plans)
 
 
 TRAINING = {

@@ -23,6 +23,7 @@ from nanoprune.lab.engine.shards import Advance, map_shards, sample_threads, sha
 from nanoprune.lab.experiment.columns import description_for, fit_columns
 from nanoprune.lab.experiment.evaluate import Outcome, Outputs, evaluate
 from nanoprune.lab.experiment.fleet import Ended, train_shard
+from nanoprune.lab.experiment.masks import masked_step
 from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.queries import label_queries, queried
 from nanoprune.lab.experiment.recipes import Keep, Recipe
@@ -170,6 +171,13 @@ class Experiment:
         last = epochs or self.recipe.dense.epochs
         return self._fleet(method, net, steps, last, lambda shard, _: shard.dense(lam, epochs))
 
+    def masked(self, method: str, variant: str, keep: Keep) -> Trained:
+        """Networks whose mask is chosen before training; see `Shard.masked`."""
+        net, recipe = self._initial(), self.recipe
+        ratios, steps = recipe.stages(net, keep)[-1], [[masked_step(recipe, variant, keep)] for _ in self.seeds]
+        epochs = recipe.dense.epochs + recipe.prune.epochs + recipe.retrain.epochs
+        return self._fleet(method, net, steps, epochs, lambda shard, _: shard.masked(variant, ratios))
+
     def stopped(self, method: str, target: Trained, baseline: Trained) -> Trained:
         """The baseline stopped after the first epoch whose accuracy reaches that of `target`, seed by seed.
 
@@ -212,17 +220,18 @@ class Experiment:
         with single_threaded_blas():
             return predict_fleet(net, self.records, self.indices(part), self.threads)
 
-    def pruned(self, dense: Trained, keeps: Sequence[Any], lam: float = 0.0) -> list[Trained]:
+    def pruned(self, dense: Trained, keeps: Sequence[Any], lam: float = 0.0, method: str = "") -> list[Trained]:
         """The dense networks pruned to each keep ratio (a number, or one per layer) as one fleet; one result per ratio.
 
-        With recipe.solver "magnitude", by one-shot magnitude pruning with the same epochs in place of ADMM.
+        recipe.solver says how; see `solvers`. method: its name in checkpoints and messages.
         """
         S = len(self.seeds)
         net = dense.net.copy(list(range(S)) * len(keeps))  # (ratios x seeds) replicas
         steps = [[*before, self.recipe.prune_step(ratios, lam)] for ratios in keeps for before in dense.steps]
         stages = [self.recipe.stages(net, ratios) for ratios in keeps for _ in range(S)]  # of each replica
+        method = method or ("prune" if self.recipe.solver == "admm" else self.recipe.solver)
         fleet = self._fleet(
-            ("prune" if self.recipe.solver == "admm" else "magnitude") + ("+minmax" if lam else ""),
+            method + ("+minmax" if lam else ""),
             net,
             steps,
             self.recipe.pruning_epochs,

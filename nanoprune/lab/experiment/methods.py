@@ -13,6 +13,7 @@ from typing import Any
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.experiment import defences
 from nanoprune.lab.experiment.experiment import Experiment, Trained
+from nanoprune.lab.experiment.masks import MASKS
 from nanoprune.lab.experiment.recipes import Keep, Recipe, keep_name
 from nanoprune.lab.zoo import mixes_records, narrowed
 
@@ -20,7 +21,8 @@ BASELINE = "baseline"  # changes are measured against it, so it always runs
 PRIVATE = "dp-"  # prefix of the methods with DP-SGD
 SCHEDULE, GAME, PRUNING = "the longer schedule and its weight decay", "the game", "pruning"
 ACCURACY, SIZE = "share: about the same test accuracy", "share: the number of weights"
-ADMM = "ADMM against one-shot magnitudes"
+ADMM, STEPS = "ADMM against one-shot magnitudes", "pruning in steps"
+SUPPORT = "which weights are kept"
 DATA_FREE = ("synflow", "random")  # variants of DP-SGD with a data-free mask
 
 
@@ -86,7 +88,16 @@ def _pruning_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) 
     if recipe.minmax:
         found.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,), controls=of_game))
     if magnitudes:
+        gradual, of_gradual = f"gradual-{keep_name(keep)}", (("prune-1", PRUNING), (name, STEPS), (magnitude, STEPS))
+        of_ppb = ((gradual, "the defence"), (name, "PPB and gradual magnitudes against ADMM"))
         found.append(Method(magnitude, _magnitude, keep, (BASELINE,), controls=(("prune-1", PRUNING),)))
+        found.append(Method(gradual, _gradual, keep, (BASELINE,), False, controls=of_gradual))
+        found.append(Method(f"ppb-{keep_name(keep)}", _ppb, keep, (BASELINE,), False, controls=of_ppb))
+        for variant in MASKS:
+            random = () if variant == "random" else ((f"random-{keep_name(keep)}", SUPPORT),)
+            others = ((name, "a mask before training against ADMM"), *random)
+            made = f"{variant}-{keep_name(keep)}"
+            found.append(Method(made, _masked, (made, variant, keep), (), False, controls=others))
     return found
 
 
@@ -108,7 +119,7 @@ def _private_methods(recipe: Recipe) -> list[Method]:
             random = f"{dense}+random-{keep_name(keep)}"
             for variant in variants:
                 name = f"{dense}+{variant}-{keep_name(keep)}"
-                others = () if name == random else ((random, "which weights are kept"),)
+                others = () if name == random else ((random, SUPPORT),)
                 add(name, epsilon, variant, keep, controls=((dense, PRUNING), *others))
     return methods
 
@@ -214,6 +225,22 @@ def _prune_minmax(experiment: Experiment, done: dict[str, Trained], of: list[Any
 def _magnitude(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
     """The control for ADMM: the same epochs without a penalty, then one-shot magnitude pruning and the retraining."""
     return experiment.with_recipe(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(done[BASELINE], of)
+
+
+def _gradual(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
+    """Pruned in steps, and trained on between them; `solvers.gradual`."""
+    recipe = dataclasses.replace(experiment.recipe, solver="gradual")
+    return experiment.with_recipe(recipe).pruned(done[BASELINE], of)
+
+
+def _ppb(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
+    """The same, with pair-based posterior balancing in the loss; `defend.ppb`."""
+    recipe = defences.with_ppb(experiment.recipe, experiment.recipe.defences.ppb)
+    return experiment.with_recipe(recipe).pruned(done[BASELINE], of, method="ppb")
+
+
+def _masked(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
+    return [experiment.masked(*arguments) for arguments in of]
 
 
 def _private(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:

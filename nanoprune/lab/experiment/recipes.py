@@ -12,6 +12,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.data.groups import cut_at_most
 from nanoprune.lab.experiment.settings import DefenceSettings, Private
+from nanoprune.lab.experiment.solvers import SOLVERS
 from nanoprune.lab.privacy.accounting import noise_for, phase, statement
 from nanoprune.lab.zoo import NETWORKS, architecture, size_of
 from nanoprune.lab.zoo.keep_ratios import USUAL, layer_ratios
@@ -21,7 +22,6 @@ from nanoprune.prune.budget import check_scope
 from nanoprune.schedule import Schedule
 
 Keep = float | tuple[float, ...]  # one ratio for all layers, or one per layer
-SOLVERS = ("admm", "magnitude")
 MASK_SOURCES = {"dense": "none", "mask": "reference", "synflow": "data-free", "random": "data-free"}  # else private
 
 
@@ -41,7 +41,7 @@ class Recipe:
     across layers by fan-in and fan-out ("erk"); see `prune.layer_ratios`.
     via: intermediate ratios, each reached by all of `prune` (Ye et al. 2018, arXiv 1810.07378, "progressive").
     scheme: pruning granularity, see `prune.scheme`. exempt: layers that a single ratio does not apply to, see
-    `prune.layer_ratios`. solver: "admm", or "magnitude" for its control, see `Shard.pruned`.
+    `prune.layer_ratios`. solver: "admm", or a way of pruning that it is compared with, see `solvers`.
     minmax: lambda of the game, 0 for none. inner_steps: steps of the adversary before each step of the classifier.
     dropout: rate of the layers that `zoo.build.with_dropout` inserts. defences: hyperparameters of the simple defences.
     private: hyperparameters of DP-SGD.
@@ -72,7 +72,7 @@ class Recipe:
     def __post_init__(self) -> None:
         check_scope(self.scope)
         if self.solver not in SOLVERS:
-            raise ArgumentError(f"solver must be {' or '.join(SOLVERS)}, got {self.solver!r}")
+            raise ArgumentError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}")
         if self.scope != "layer" and any(isinstance(keep, tuple) for keep in self.keep):
             found = next(keep_name(keep) for keep in self.keep if isinstance(keep, tuple))
             raise ArgumentError(f"keep must be one ratio where scope is {self.scope}, got {found}")

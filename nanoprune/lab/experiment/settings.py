@@ -16,7 +16,8 @@ class DefenceSettings:
     classes. relaxloss: alpha, the target loss on the members. relaxloss_upper: None for the paper's algorithm, or the
     bound on the soft label for the loss of the authors' code (`defend.relaxloss`). temperature: T > 1, by which logits
     are divided. memguard: the budget, an upper bound on the expected L1 distance between the returned output and the
-    network's own; 2 or more is no bound.
+    network's own; 2 or more is no bound. ppb: lambda of pair-based posterior balancing (`defend.ppb`); its authors'
+    code has 4.
     """
 
     l2: float = 5e-3
@@ -26,6 +27,7 @@ class DefenceSettings:
     relaxloss_upper: float | None = None
     temperature: float = 4.0
     memguard: float = 1.0
+    ppb: float = 4.0
 
     def __post_init__(self) -> None:
         if not 1.0 < self.temperature < float("inf"):
@@ -34,6 +36,8 @@ class DefenceSettings:
             raise ArgumentError(f"relaxloss_upper must lie in (0, 1] or be None, got {self.relaxloss_upper}")
         if not 0.0 <= self.memguard < float("inf"):
             raise ArgumentError(f"memguard must be a budget of at least 0, got {self.memguard}")
+        if not 0.0 <= self.ppb < float("inf"):
+            raise ArgumentError(f"ppb must be a lambda of at least 0, got {self.ppb}")
 
 
 @dataclasses.dataclass(frozen=True)

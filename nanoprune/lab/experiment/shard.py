@@ -15,8 +15,9 @@ from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.run import LabRun
 from nanoprune.lab.engine.training_state import TrainingState
+from nanoprune.lab.experiment.masks import MASKS
 from nanoprune.lab.experiment.recipes import Recipe
-from nanoprune.lab.experiment.saliency import random_support, synflow
+from nanoprune.lab.experiment.solvers import SOLVERS
 from nanoprune.lab.privacy.accounting import phase
 from nanoprune.lab.storage.checkpoint import Saved, Slot
 from nanoprune.nn import SGD, Network, Workspace
@@ -72,7 +73,7 @@ class Shard:
         def evaluate(epoch: int) -> None:
             self.curves.setdefault("known_accuracy", []).append(self._accuracy(self.nonmembers[:, : self.known]))
 
-        self._train(self.recipe.dense, epochs=epochs, game=self._game(lam), on_epoch=evaluate if self.known else None)
+        self.train(self.recipe.dense, epochs=epochs, game=self._game(lam), on_epoch=evaluate if self.known else None)
 
     def stopped(self, epochs: np.ndarray, last: int) -> None:
         """`last` epochs of ordinary training; replica r ends as it was after epochs[r] of them."""
@@ -99,35 +100,21 @@ class Shard:
             for r in np.flatnonzero(keep(epoch)):
                 kept.theta[r], kept.state[r] = self.net.theta[r], self.net.state[r]
 
-        self._train(self.recipe.dense, epochs=epochs, on_epoch=select)
+        self.train(self.recipe.dense, epochs=epochs, on_epoch=select)
         self.net.theta[...], self.net.state[...] = kept.theta, kept.state
 
     def pruned(self, stages: Sequence[Any], lam: float = 0.0) -> list[str] | None:
         """MIA-Pruning, with the game where lambda > 0: ADMM, hard prune, masked retraining. Returns the statuses.
 
-        stages: the ratios of one pruning after another, each as `Budget` takes them; weights that an intermediate stage
-        pruned may come back. With recipe.solver "magnitude", the control for ADMM: the epochs of all stages train
-        without a penalty, then the largest weights of the last stage's ratios are kept (one-shot magnitude pruning),
-        and the retraining is the same. That has no status.
+        stages: the ratios of one pruning after another, each as `Budget` takes them. recipe.solver: see `solvers`; the
+        controls of ADMM have no status.
         """
-        game, history, admm = self._game(lam), [], None
-        for ratios in stages:
-            budget = Budget(self.net, ratios, self.recipe.scope, self.recipe.scheme)
-            if self.recipe.solver == "magnitude":
-                self._train(self.recipe.prune, game=game)
-                continue
-            admm = ADMM(self.net, budget, self.recipe.admm)
-            self._train(self.recipe.prune, game=game, admm=admm)
-            hard_prune(self.net, budget)
-            history += admm.history
-        if admm is None:
-            hard_prune(self.net, budget)
-        else:
-            self._record_solver(history)
-        self._train(self.recipe.retrain, game=game, mask=Mask(self.net))
+        game = self._game(lam)
+        admm = SOLVERS[self.recipe.solver](self, stages, game)
+        self.train(self.recipe.retrain, game=game, mask=Mask(self.net))
         return [status.value for status in admm.status] if admm else None
 
-    def _record_solver(self, history: list[Any]) -> None:
+    def record_solver(self, history: list[Any]) -> None:
         """The curves of ADMM's residuals, their tolerances and rho, over all iterations."""
         for name in ("primal", "dual"):
             self.curves[f"{name}_residual"] = [getattr(row, name) for row in history]
@@ -155,17 +142,18 @@ class Shard:
         private = DPSGD(of.clip, noise, of.clipping)
         fixed = variant in ("mask", "synflow", "random")
         if fixed and not self.saved:  # a checkpoint has the mask
-            self.net.W[...] *= self._support(variant, stages)
+            public = variant == "mask"
+            self.net.W[...] *= self._public_support(stages) if public else MASKS[variant](self, stages[-1])
         if fixed or variant == "dense":
-            self._train(of.plan(of.epochs), mask=Mask(self.net) if fixed else None, private=private)
+            self.train(of.plan(of.epochs), mask=Mask(self.net) if fixed else None, private=private)
         else:
             budget = Budget(self.net, stages[-1], self.recipe.scope, self.recipe.scheme)
-            self._train(of.plan(dense), private=private)
+            self.train(of.plan(dense), private=private)
             if variant == "admm":
                 admm = ADMM(self.net, budget, dataclasses.replace(self.recipe.admm, rho=of.rho, iterations=prune))
-            self._train(of.plan(prune), admm=admm, private=private)
+            self.train(of.plan(prune), admm=admm, private=private)
             hard_prune(self.net, budget)
-            self._train(of.plan(retrain), mask=Mask(self.net), private=private)
+            self.train(of.plan(retrain), mask=Mask(self.net), private=private)
         self._check_steps(private.steps)
         return [status.value for status in admm.status] if admm else None
 
@@ -179,15 +167,17 @@ class Shard:
                 "kept, train it again from the start"
             )
 
-    def _support(self, variant: str, stages: Sequence[Any]) -> Any:
-        """The support (R, n) of a variant that fixes it before training."""
-        last, recipe = stages[-1], self.recipe
-        if variant == "synflow":
-            return synflow(self.net, last, recipe.scope, recipe.scheme)
-        if variant == "random":
-            budget = Budget(self.net, last, recipe.scope, recipe.scheme)
-            return random_support(budget, self.net.W.shape, generators(self.seeds, "random mask"))
-        return self._public_support(stages)
+    def sources(self, purpose: str) -> list[np.random.Generator]:
+        """Generators of the seeds for another purpose than training."""
+        return generators(self.seeds, purpose)
+
+    def masked(self, variant: str, ratios: Any) -> None:
+        """A mask is chosen for the initial weights, and then trained for as long as a dense network is trained, pruned
+        and retrained, by the same schedules; see `masks`."""
+        if not self.saved:  # a checkpoint has the mask
+            self.net.W[...] *= MASKS[variant](self, ratios)
+        for plan in (self.recipe.dense, self.recipe.prune, self.recipe.retrain):
+            self.train(plan, mask=Mask(self.net))
 
     def _public_support(self, stages: Sequence[Any]) -> Any:
         """The support (R, n) of networks that are trained and pruned on the reference set as MIA-Pruning does it."""
@@ -220,7 +210,7 @@ class Shard:
             self.recipe.dense.batch,
         )
 
-    def _train(
+    def train(
         self,
         plan: Schedule,
         epochs: int | None = None,

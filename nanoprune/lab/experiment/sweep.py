@@ -21,6 +21,7 @@ LAMBDAS = (0.5, 1.0, 2.0, 4.0, 8.0)
 EPSILONS = (2.0, 4.0, 8.0, 16.0, 32.0)
 EPOCHS = (0.02, 0.04, 0.06, 0.1, 0.16, 0.24, 0.36, 0.5, 0.7, 1.0)  # shares of the dense epochs
 MASKED = 0.05  # keep ratio of the private methods with a mask
+STRENGTHS, BALANCED = (1.0, 4.0, 16.0, 64.0), 0.1  # lambda and keep ratio of PPB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,9 @@ def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS) -> list[Sweep]:
         Sweep("early-stop", "epochs", epochs, _stopped),
         Sweep("small-dense", "weights of prune-K", keeps, _small),
         Sweep("prune", "keep", keeps, lambda e, base, keep: e.pruned(base, [keep])[0]),
-        Sweep("magnitude", "keep", keeps, _magnitude),
+        Sweep("magnitude", "keep", keeps, _solved("magnitude")),
+        Sweep("gradual", "keep", keeps, _solved("gradual")),
+        Sweep(f"ppb-{BALANCED:g}", "lambda", STRENGTHS, _balanced),
         Sweep("prune-1", "keep", (1.0,), lambda e, base, keep: e.pruned(base, [keep])[0]),
     ]
     if lams:
@@ -86,10 +89,19 @@ def _small(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
     return experiment.dense("small-dense", narrowed(description, weights))
 
 
-def _magnitude(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
-    return experiment.with_recipe(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(baseline, [keep])[
-        0
-    ]
+def _solved(solver: str) -> Callable[[Experiment, Trained, Any], Trained]:
+    """Another way of pruning in place of ADMM; `solvers`."""
+
+    def train(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
+        recipe = dataclasses.replace(experiment.recipe, solver=solver)
+        return experiment.with_recipe(recipe).pruned(baseline, [keep])[0]
+
+    return train
+
+
+def _balanced(experiment: Experiment, baseline: Trained, strength: float) -> Trained:
+    recipe = defences.with_ppb(experiment.recipe, strength)
+    return experiment.with_recipe(recipe).pruned(baseline, [BALANCED], method="ppb")[0]
 
 
 def _game(experiment: Experiment, lam: float) -> Experiment:

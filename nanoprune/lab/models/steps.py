@@ -101,7 +101,7 @@ PRUNING = GAME | {
     "keep": either(RATIO, several(RATIO), NOTHING),
     "scope": TEXT,
     "scheme": TEXT,
-    "solver": one_of("admm", "magnitude"),
+    "solver": one_of("admm", "magnitude", "gradual"),
     "exempt": several(TEXT),
     "via": several(RATIO),
     "admm": ADMM,
@@ -124,6 +124,7 @@ ACCURACY = {"accuracy": {"train": SHARE, "test": SHARE}}  # on the members and t
 STEPS: dict[str, Mapping[str, Any]] = {
     "train": SCHEDULE | GAME | ACCURACY | {"stop_after": either(EPOCHS, NOTHING)},
     "prune": PRUNING | ACCURACY,
+    "masked": PRUNING | ACCURACY | {"dense": SCHEDULE, "variant": one_of("random", "synflow", "snip", "grasp")},
     "private": PRUNING
     | ACCURACY
     | {

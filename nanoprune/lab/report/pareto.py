@@ -33,6 +33,8 @@ TITLES = {
     "prune": "MIA-Pruning",
     "magnitude": "one-shot magnitude (control)",
     "prune+minmax": "MIA-Pruning + game",
+    "gradual": "gradual magnitude",
+    "ppb-0.1": "gradual + PPB",
     "l2": "weight decay",
     "relaxloss": "RelaxLoss",
     "dropout": "dropout",

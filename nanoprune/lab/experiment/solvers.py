@@ -1,0 +1,70 @@
+"""From a dense network to a pruned one: ADMM, and the ways of pruning that it is compared with.
+
+Each takes a shard (`Shard`), the ratios of one stage after another as `Budget` takes them, and the game or None. It
+trains for the epochs of `recipe.prune`, leaves the shard's network within the budget of the last stage, and returns the
+ADMM of that stage where there is one. The retraining that follows is the same for all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nanoprune.prune import ADMM, Budget, Mask, hard_prune, parse_scheme
+
+
+def admm(shard: Any, stages: Sequence[Any], game: Any) -> ADMM | None:
+    """MIA-Pruning: ADMM and a hard prune at each stage; weights that an earlier stage pruned may come back."""
+    history, solver = [], None
+    for ratios in stages:
+        budget = _budget(shard, ratios)
+        solver = ADMM(shard.net, budget, shard.recipe.admm)
+        shard.train(shard.recipe.prune, game=game, admm=solver)
+        hard_prune(shard.net, budget)
+        history += solver.history
+    shard.record_solver(history)
+    return solver
+
+
+def magnitude(shard: Any, stages: Sequence[Any], game: Any) -> None:
+    """One-shot magnitude pruning, the control for ADMM: the epochs of all stages without a penalty, then the largest
+    weights of the last stage's ratios are kept."""
+    for _ in stages:
+        shard.train(shard.recipe.prune, game=game)
+    hard_prune(shard.net, _budget(shard, stages[-1]))
+
+
+def gradual(shard: Any, stages: Sequence[Any], game: Any) -> None:
+    r"""Gradual magnitude pruning (Zhu & Gupta 2017, arXiv 1710.01878): at step t of T the smallest weights are pruned
+    until the share $k_f + (k_i - k_f)(1 - t/T)^3$ of them is left, and the others are trained on.
+
+    k_i and k_f are the ratios before and after the stage. T is the number of ADMM's iterations (1 for a scheme that
+    brings its ratio), and the epochs are divided among the steps as evenly as they go; each step has the plan's
+    learning rate of its first epoch, and begins with a velocity of zero.
+    """
+    recipe, before = shard.recipe, 1.0
+    plan = recipe.prune
+    T = 1 if parse_scheme(recipe.scheme).keep else min(recipe.admm.iterations, plan.epochs)
+    ends = [t * plan.epochs // T for t in range(T + 1)]
+    for ratios in stages:
+        after = np.array(ratios)  # (R, parts)
+        for t in range(1, T + 1):
+            hard_prune(shard.net, _budget(shard, after + (before - after) * (1 - t / T) ** 3))
+            lr = float(plan.rate(1)(ends[t - 1]))
+            step = dataclasses.replace(plan, epochs=ends[t] - ends[t - 1], lr=lr, decay="constant")
+            shard.train(step, game=game, mask=Mask(shard.net))
+        before = after
+
+
+def _budget(shard: Any, ratios: Any) -> Budget:
+    return Budget(shard.net, ratios, shard.recipe.scope, shard.recipe.scheme)
+
+
+SOLVERS: dict[str, Callable[[Any, Sequence[Any], Any], ADMM | None]] = {
+    "admm": admm,
+    "magnitude": magnitude,
+    "gradual": gradual,
+}
