@@ -1584,7 +1584,7 @@ BAD = {
     "no such dense model": (["MODEL", "--dense", "nowhere.h5"], "nowhere.h5: not found"),
     "predictions": (["PREDICTIONS"], "scores.h5: predictions, not a model; use `audit`"),
     "predictions as .npz": (["scores.npz"], "scores.npz: not a nanoprune model; predictions are for `audit`"),
-    "another data set": (["MODEL", "--data", "location30"], "location30: not the records that the model"),
+    "another data set": (["MODEL", "--data", "OTHER"], "other.npz: not the records that the model"),
     "an odd number of shadows": (["MODEL", "--shadows", "7"], "shadows must be an even number"),
     "no shadows": (["MODEL", "--shadows", "0"], "shadows must be an even number"),
     "shadows are a word": (["MODEL", "--shadows", "many"], "many"),
@@ -1603,6 +1603,8 @@ def test_bad_input_gets_one_line_and_status_2(case, stored, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Progress, "start", lambda *_: never())
     paths = {"MODEL": stored / "model.h5", "PRUNED": stored / "pruned.h5", "PREDICTIONS": stored / "scores.h5"}
+    paths["OTHER"] = stored / "other.npz"
+    np.savez(paths["OTHER"], x=np.ones((20, 64), np.float32), y=np.arange(20) % 10)
     arguments, named = BAD[case]
     result = run("attack", *(paths.get(word, word) for word in arguments), "--json", tmp_path / "a.json")
     assert result.exit_code == 2, result.output
