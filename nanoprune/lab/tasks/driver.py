@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
-from nanoprune.errors import NanopruneError, WorkerError
+from nanoprune.errors import NanopruneError, Stopped, WorkerError
 from nanoprune.lab.engine import interrupt
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.storage.bounded import first_line
@@ -122,7 +122,11 @@ class _Work:
                     f"{task.name}: every worker that had it died, perhaps out of memory; perform it alone to see why"
                 ) from error
             return True
-        except NanopruneError:
+        except Stopped:
+            raise
+        except NanopruneError as error:
+            if not str(error).startswith(task.name):
+                error.args = (f"{task.name}: {error}",)
             raise
         except Exception as error:
             what = f"{type(error).__name__}: {first_line(error)}"

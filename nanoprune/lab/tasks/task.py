@@ -23,7 +23,7 @@ from nanoprune.lab.audit.target import repeated
 from nanoprune.lab.engine.identity import blas, code_sha256, kernels, versions
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.models.steps import SPLIT, check_about
-from nanoprune.lab.storage.bounded import first_line, read_json
+from nanoprune.lab.storage.bounded import DAMAGE, first_line, read_json
 from nanoprune.lab.storage.checkpoint import differences
 from nanoprune.lab.storage.text import printable
 from nanoprune.lab.zoo import build, checked
@@ -82,7 +82,7 @@ class Task:
     def model(self) -> Model:
         """The model whose training is repeated, without its weights."""
         of = self.content
-        return Model(build(of["network"], replicas=0), **of["model"])
+        return Model(build(checked(of["network"]), replicas=0), **of["model"])
 
     def check_environment(self) -> None:
         """DataError, with the differences, where this process would give other bits."""
@@ -145,6 +145,8 @@ def check_task(content: Any, where: str) -> None:
         canonical(content)
     except ArgumentError as error:
         raise DataError(f"{where}: {error}") from error
+    except DAMAGE as error:
+        raise DataError(f"{where}: network is not a description of one ({first_line(error)}); {REMEDY}") from error
 
 
 def _check_names(record: dict[str, Any], names: tuple[str, ...], what: str) -> None:
