@@ -24,7 +24,7 @@ from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.tasks import driver
 from nanoprune.lab.tasks.driver import run_tasks
-from nanoprune.lab.tasks.engines import Engine, check_engine, open_engine
+from nanoprune.lab.tasks.engines import check_engine, open_engine
 from nanoprune.lab.tasks.fleet import shadow_tasks, write_plan
 from nanoprune.lab.tasks.local import LocalExecutor
 from nanoprune.lab.tasks.perform import Machine, perform
@@ -82,6 +82,11 @@ def until(condition, what="it"):
     while not condition():
         assert time.monotonic() < end, f"waited {LONG} s for {what}"
         time.sleep(0.02)
+
+
+def until_a_result(store: pathlib.Path, of: subprocess.Popen) -> None:
+    """Wait until the store has a result, or the process has ended."""
+    until(lambda: of.poll() is not None or any(store.glob("[!.]*.h5")), "a result")
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -177,8 +182,8 @@ def test_a_task_that_kills_its_workers_is_named_and_the_others_stay_done(tmp_pat
     monkeypatch.setattr(driver, "perform", performed)
     store, poison = Store(tmp_path), dataclasses.replace(tasks()[1], where="poison")
     store.put(tasks()[0], expected()[f"{tasks()[0].sha256}.h5"])
-    with LocalExecutor(2) as executor, pytest.raises(WorkerError) as error:
-        run_tasks([tasks()[0], poison], store, Engine(executor, lambda: 2, retries=1), Machine(), Progress())
+    with open_engine("local", 2) as engine, pytest.raises(WorkerError) as error:
+        run_tasks([tasks()[0], poison], store, dataclasses.replace(engine, retries=1), Machine(), Progress())
     assert str(error.value).startswith(f"poison ({poison.sha256[:12]}): every worker that had it died")
     assert [path.name for path in tmp_path.iterdir()] == [f"{tasks()[0].sha256}.h5"]  # nothing is claimed any more
 
@@ -189,7 +194,7 @@ def test_a_driver_that_ends_leaves_no_worker_and_what_was_stored(number, plan, t
     store = tmp_path / "store"
     words = command(*plan, "--store", store, "--threads", 2)
     with process(*words) as of:
-        until(lambda: store.is_dir() and any(store.glob("[!.]*.h5")), "a result")
+        until_a_result(store, of)
         workers = children(of.pid)
         of.send_signal(number)
         _, said = of.communicate(timeout=LONG)
@@ -238,18 +243,22 @@ openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to 
 
 @contextlib.contextmanager
 def cluster(folder: pathlib.Path, env: dict[str, str], protocol: str = "tls", workers: int = 2):
-    """A scheduler and workers, as docs/fleets.md starts them; yields the scheduler's port and the workers."""
+    """A scheduler and workers, as docs/fleets.md starts them; yields the port, the scheduler and the workers."""
     port_file = folder / "scheduler.json"
     dask_ = [sys.executable, "-m", "dask"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with contextlib.ExitStack() as stack:
         words = [*dask_, "scheduler", "--protocol", protocol, "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-        stack.enter_context(process(*words, "--scheduler-file", port_file, env=env, cwd=folder, **quiet))
+        scheduler = stack.enter_context(process(*words, "--scheduler-file", port_file, env=env, cwd=folder, **quiet))
         until(port_file.exists, "the scheduler")
         until(lambda: '"address"' in port_file.read_text(), "the scheduler's address")
         port = int(port_file.read_text().split(f"{protocol}://127.0.0.1:")[1].split('"')[0])
         words = [*dask_, "worker", f"{protocol}://127.0.0.1:{port}", "--nthreads", "1", "--no-dashboard", "--no-nanny"]
-        yield port, [stack.enter_context(process(*words, env=env, cwd=folder, **quiet)) for _ in range(workers)]
+        yield (
+            port,
+            scheduler,
+            [stack.enter_context(process(*words, env=env, cwd=folder, **quiet)) for _ in range(workers)],
+        )
 
 
 def certificates(folder: pathlib.Path) -> dict[str, str]:
@@ -276,7 +285,7 @@ def certificates(folder: pathlib.Path) -> dict[str, str]:
 def test_a_cluster_over_tls_gives_the_same_bytes_and_refuses_strangers(plan, tmp_path):
     ours, theirs = certificates(tmp_path / "ours"), certificates(tmp_path / "theirs")
     store = tmp_path / "store"
-    with cluster(tmp_path, ours) as (port, workers):
+    with cluster(tmp_path, ours) as (port, _, workers):
         words = command(*plan, "--store", store, "--executor", f"dask+tls://127.0.0.1:{port}")
         for environment, reason in ((theirs, "not reached"), ({}, "has no distributed.comm.tls.ca-file")):
             with process(*words, env=environment) as of:
@@ -291,12 +300,37 @@ def test_a_cluster_over_tls_gives_the_same_bytes_and_refuses_strangers(plan, tmp
         assert of.returncode == 2
         assert "not reached" in said.splitlines()[-1]
         with process(*words, env=ours) as of:
-            until(lambda: any(store.glob("[!.]*.h5")), "a result")
+            until_a_result(store, of)
             workers[0].kill()  # the other one does its task
             _, said = of.communicate(timeout=LONG)
         assert of.returncode == 0, said
         assert "Traceback" not in said
     assert stored(store) == expected()
+
+
+@dask
+@linux
+def test_a_scheduler_that_dies_ends_the_command_and_loses_nothing_that_is_stored(plan, tmp_path):
+    store, before = tmp_path / "store", {}
+    for round_ in ("killed", "whole"):
+        (tmp_path / round_).mkdir()
+        with (
+            cluster(tmp_path / round_, {}, "tcp", workers=1) as (port, scheduler, _),
+            process(*command(*plan, "--store", store, "--executor", f"dask://localhost:{port}")) as of,
+        ):
+            if round_ == "killed":
+                until_a_result(store, of)
+                scheduler.kill()
+            _, said = of.communicate(timeout=LONG)
+        if of.returncode:  # it was not done already
+            assert round_ == "killed"
+            assert of.returncode == 2, said
+            (line,) = said.splitlines()
+            assert line.startswith(f"error: --executor dask://localhost:{port}: is gone (")
+            before = {path.name: path.stat().st_mtime_ns for path in store.glob("[!.]*.h5")}
+    assert of.returncode == 0, said
+    assert stored(store) == expected()
+    assert {name: (store / name).stat().st_mtime_ns for name in before} == before
 
 
 def test_executors_are_those_of_the_standard_library():

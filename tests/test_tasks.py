@@ -43,7 +43,7 @@ from nanoprune.schedule import Schedule
 
 ROOT = pathlib.Path(__file__).parents[1]
 K = 6  # shadow models
-ONE = Engine(InProcess(), lambda: 1)
+ONE = Engine("local", InProcess(), lambda: 1, lambda: None)
 
 quick = settings(deadline=None, max_examples=60)
 
@@ -601,5 +601,5 @@ def test_tasks_are_taken_as_there_is_room(result, tmp_path, monkeypatch):
     monkeypatch.setattr(driver, "perform", broken)
     monkeypatch.setattr(Store, "put", lambda *_: None)
     with pytest.raises(DataError, match="enough"):
-        run_tasks(endless(), Store(tmp_path), Engine(InProcess(), lambda: 2), Machine(), Progress())
+        run_tasks(endless(), Store(tmp_path), dataclasses.replace(ONE, most=lambda: 2), Machine(), Progress())
     assert len(drawn) == 4

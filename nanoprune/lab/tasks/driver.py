@@ -86,7 +86,7 @@ class _Work:
     def _give(self, claimed: _Claimed) -> None:
         task = claimed.task
         try:
-            future = self.engine.executor.submit(perform, task.text, task.where, self.machine)
+            future = self.engine.submit(perform, task.text, task.where, self.machine)
         except BaseException:
             claimed.release()
             raise
@@ -114,6 +114,9 @@ class _Work:
         """Store the result of a future that is done; True, and nothing stored, where its worker died."""
         task = claimed.task
         try:
+            if future.cancelled():
+                with self.engine.reached():
+                    future.result()
             self.store.put(task, future.result())
         except self.engine.lost as error:
             claimed.deaths += 1

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import ipaddress
+import logging
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any
 
-from nanoprune.errors import ArgumentError, WorkerError
+from nanoprune.errors import ArgumentError, NanopruneError, WorkerError
 from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.storage.text import printable
 from nanoprune.lab.tasks.local import InProcess, LocalExecutor
@@ -28,18 +30,47 @@ AHEAD = 2  # tasks in flight for each worker of a cluster: the next one is there
 RETRIES = 3  # workers that may die of a task before it is given up
 CONNECT = 20.0  # seconds
 ADDRESS = re.compile(r"(?P<scheme>dask|dask\+tls)://(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
+LOGGERS = ("distributed", "distributed.client", "distributed.core")
 TLS = ("ca-file", "client.cert", "client.key")  # below distributed.comm.tls in dask's configuration
 
 
 @dataclasses.dataclass
 class Engine:
-    """An executor, and how to use it. window: how many tasks to have in flight. lost: what a future raises whose worker
-    died. retries: how often such a task is submitted again; 0 where the executor itself does so."""
+    """An executor, and how to use it.
 
+    most: how many tasks to have in flight. give_up: ends it, with the tasks in flight. lost: what a future raises whose
+    worker died. retries: how often such a task is submitted again; 0 where the executor itself does so.
+    """
+
+    name: str
     executor: Executor
-    window: Callable[[], int]
+    most: Callable[[], int]
+    give_up: Callable[[], None]
     lost: tuple[type[BaseException], ...] = (BrokenExecutor,)
     retries: int = 0
+
+    def window(self) -> int:
+        """How many tasks to have in flight now. Raises WorkerError where the engine is gone."""
+        with self.reached():
+            return self.most()
+
+    def submit(self, function: Callable, *args: Any) -> Future:
+        """The future of function(*args) on a worker. Raises WorkerError where the engine is gone."""
+        with self.reached():
+            return self.executor.submit(function, *args)
+
+    @contextlib.contextmanager
+    def reached(self) -> Iterator[None]:
+        """A context in which errors that are not of this package mean that the engine is gone: WorkerError."""
+        try:
+            yield
+        except NanopruneError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {first_line(error)}"
+            raise WorkerError(
+                f"--executor {self.name}: is gone ({what}); the same command does what is not stored yet"
+            ) from error
 
 
 def check_engine(name: str) -> None:
@@ -75,14 +106,16 @@ def open_engine(name: str, workers: int) -> Iterator[Engine]:
         try:
             yield engine
         except BaseException:
-            engine.executor.shutdown(wait=False, cancel_futures=True)
+            with contextlib.suppress(Exception):  # what ended the block is the error to tell
+                engine.give_up()
             raise
         engine.executor.shutdown()
 
 
 def _local(name: str, workers: int, stack: contextlib.ExitStack) -> Engine:
     executor = LocalExecutor(workers) if workers > 1 else InProcess()
-    return Engine(executor, lambda: workers, retries=RETRIES)
+    give_up = functools.partial(executor.shutdown, wait=False, cancel_futures=True)
+    return Engine(name, executor, lambda: workers, give_up, retries=RETRIES)
 
 
 def _mpi(name: str, workers: int, stack: contextlib.ExitStack) -> Engine:
@@ -95,7 +128,8 @@ def _mpi(name: str, workers: int, stack: contextlib.ExitStack) -> Engine:
         raise ArgumentError(
             f"--executor mpi: mpi4py or an MPI library is missing ({first_line(error)}); install the extra mpi"
         ) from error
-    return Engine(executor, lambda: AHEAD * max(1, executor.num_workers))
+    give_up = functools.partial(executor.shutdown, wait=False, cancel_futures=True)
+    return Engine(name, executor, lambda: AHEAD * max(1, executor.num_workers), give_up)
 
 
 def _dask(name: str, workers: int, stack: contextlib.ExitStack) -> Engine:
@@ -103,6 +137,8 @@ def _dask(name: str, workers: int, stack: contextlib.ExitStack) -> Engine:
         import distributed
     except ImportError as error:
         raise ArgumentError(f"--executor {name}: distributed is not installed; install the extra fleet") from error
+    for logger in LOGGERS:
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # what goes wrong is an error of ours, in one line
     secure, address = name.startswith("dask+tls"), name.partition("://")[2]
     security = _certificates(name) if secure else None
     try:
@@ -113,7 +149,12 @@ def _dask(name: str, workers: int, stack: contextlib.ExitStack) -> Engine:
         raise WorkerError(f"--executor {name}: not reached ({first_line(error)})") from error
     stack.callback(client.close)
     executor = client.get_executor(pure=False)
-    return Engine(executor, lambda: AHEAD * max(1, sum(client.nthreads().values())), (distributed.KilledWorker,))
+
+    def most() -> int:
+        return AHEAD * max(1, sum(client.nthreads().values()))  # workers come and go
+
+    give_up = functools.partial(executor.shutdown, wait=False)
+    return Engine(name, executor, most, give_up, (distributed.KilledWorker,))
 
 
 def _certificates(name: str) -> Any:
