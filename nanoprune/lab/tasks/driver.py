@@ -113,10 +113,10 @@ class _Work:
     def _store(self, claimed: _Claimed, future: Future) -> bool:
         """Store the result of a future that is done; True, and nothing stored, where its worker died."""
         task = claimed.task
+        if future.cancelled():
+            with self.engine.reached():
+                future.result()
         try:
-            if future.cancelled():
-                with self.engine.reached():
-                    future.result()
             self.store.put(task, future.result())
         except self.engine.lost as error:
             claimed.deaths += 1
