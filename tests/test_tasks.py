@@ -402,6 +402,7 @@ def test_a_store_is_filled_by_files_and_gathered(stored, pruned, digits, whole, 
 USELESS = {
     "--plan with --store": (["--plan", "P", "--store", "S"], "--store has no effect"),
     "--plan with --json": (["--plan", "P", "--json", "J"], "--json has no effect"),
+    "--plan with --dense": (["--plan", "P", "--dense", "D"], "--dense has no effect"),
     "--executor alone": (["--executor", "local"], "--store"),
     "--per-task alone": (["--per-task", 2], "--plan or --store"),
     "--store with --cache": (["--store", "S", "--cache", "C"], "give one"),

@@ -49,7 +49,7 @@ def task(
     use_device(device)
     machine = machine_of(device, data_dir, data, members_file)
     tasks = [read_task(path) for path in files]
-    for of in tasks:
+    for of in tasks if executor in (None, "local") else ():  # other engines have other processors
         of.check_environment()
     with ProgressBars() as progress, Fleet(store, executor or "local", threads, machine) as fleet:
         fleet.perform(tasks, progress)
