@@ -152,7 +152,7 @@ def killed(command: list[str], given: argparse.Namespace) -> str:
         runs += 1
         while True:
             before = stored(store)
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as driver:
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
                 while driver.poll() is None:
                     time.sleep(rng.uniform(0.1, 2.0))
                     workers = children(driver.pid)
@@ -167,10 +167,9 @@ def killed(command: list[str], given: argparse.Namespace) -> str:
             if driver.returncode == 0:
                 break
         hashes.add(content(store))
-    print(
-        f"\n{given.kills} SIGKILLs in {runs} runs of `local` ({of['workers']} to workers, {of['drivers']} to drivers): "
-        f"{len(hashes)} different store{'s' * (len(hashes) > 1)}, {again} results written twice"
-    )
+    where = ", ".join(f"{n} to {who}" for who, n in of.items())
+    print(f"\n{given.kills} SIGKILLs ({where}), {runs} whole run{'s' * (runs > 1)} of `local`:", end=" ")
+    print(f"{len(hashes)} different store{'s' * (len(hashes) > 1)}, {again} results written twice")
     return hashes.pop() if len(hashes) == 1 and not again else "different"
 
 
