@@ -17,15 +17,16 @@ import threading
 import h5py
 import numpy as np
 import pytest
+import threadpoolctl
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cli
 from nanoprune.errors import ArgumentError, DataError, NanopruneError, WorkerError
-from nanoprune.lab.audit.shadows import train_shadows
+from nanoprune.lab.audit.shadows import outputs, train_shadows
 from nanoprune.lab.audit.target import PLAIN, attack_model, attackers
-from nanoprune.lab.data import load
+from nanoprune.lab.data import Dataset, load
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.models.model import save_model
@@ -38,7 +39,9 @@ from nanoprune.lab.tasks.perform import Machine
 from nanoprune.lab.tasks.store import Store
 from nanoprune.lab.tasks.task import Task, canonical, read_task
 from nanoprune.lab.workflow.single_model import prune_model, train_model
+from nanoprune.lab.zoo import build, describe
 from nanoprune.prune import ADMMSettings
+from nanoprune.records import Records, predict
 from nanoprune.schedule import Schedule
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -273,6 +276,19 @@ def test_every_partition_has_the_bits_of_the_whole_fleet(per_task, pruned, digit
     with Fleet(tmp_path, "local", 1, Machine(), per_task) as of:
         assert alike(of.train(pruned, digits, K, 1, Progress()), whole)
     assert len(list(tmp_path.glob("*.h5"))) == -(-K // per_task)
+
+
+def test_the_bits_of_predictions_do_not_depend_on_the_number_of_blas_threads():
+    """LeNet-5: OpenBLAS adds in another order with two threads than with one."""
+    rng, index = np.random.default_rng(0), np.arange(400)
+    images = rng.integers(0, 256, (400, 28, 1, 28)).astype(np.uint8)
+    data = Dataset.of("images", images, index % 10, 10, 255)
+    net = build(describe("lenet-5", data.x.shape[1:], 10), 2).initialise([np.random.default_rng(r) for r in range(2)])
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        expected = predict(net, Records(data.x, data.y), np.tile(index, (2, 1)))
+    for threads in (1, 2, 4):
+        with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+            np.testing.assert_array_equal(outputs(net, data, index, 1), expected)
 
 
 def test_an_attack_from_a_store_has_the_results_of_a_plain_one(pruned, digits, tmp_path, monkeypatch):
