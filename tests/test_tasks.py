@@ -27,9 +27,9 @@ from nanoprune.errors import ArgumentError, DataError, NanopruneError, WorkerErr
 from nanoprune.lab.audit.shadows import outputs, train_shadows
 from nanoprune.lab.audit.target import PLAIN, attack_model, attackers
 from nanoprune.lab.data import Dataset, load
-from nanoprune.lab.experiment.experiment import Progress
+from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.recipes import recipe_for
-from nanoprune.lab.models.model import save_model
+from nanoprune.lab.models.model import Model, save_model
 from nanoprune.lab.tasks import driver, fleet, perform
 from nanoprune.lab.tasks.driver import run_tasks
 from nanoprune.lab.tasks.engines import Engine
@@ -278,6 +278,18 @@ def test_every_partition_has_the_bits_of_the_whole_fleet(per_task, pruned, digit
     assert len(list(tmp_path.glob("*.h5"))) == -(-K // per_task)
 
 
+def test_a_mask_before_training_is_repeated_to_the_same_bits(digits, tmp_path):
+    """Its random mask is drawn from each shadow model's own seed."""
+    recipe = small(digits, keep=(0.25,))
+    experiment = Experiment(digits, recipe, [0], 1)
+    trained = experiment.masked("random-0.25", "random", 0.25)
+    sizes = (recipe.members, recipe.reference, recipe.nonmembers)
+    model = Model(trained.net, digits.name, digits.sha256, *sizes, 0, trained.steps[0])
+    whole = train_shadows(model, digits, K, 1, Progress())
+    with Fleet(tmp_path, "local", 1, Machine()) as of:
+        assert alike(of.train(model, digits, K, 1, Progress()), whole)
+
+
 def test_the_bits_of_predictions_do_not_depend_on_the_number_of_blas_threads():
     """LeNet-5: OpenBLAS adds in another order with two threads than with one."""
     rng, index = np.random.default_rng(0), np.arange(400)
@@ -419,6 +431,7 @@ USELESS = {
     "--plan with --store": (["--plan", "P", "--store", "S"], "--store has no effect"),
     "--plan with --json": (["--plan", "P", "--json", "J"], "--json has no effect"),
     "--plan with --dense": (["--plan", "P", "--dense", "D"], "--dense has no effect"),
+    "--plan with --attacks": (["--plan", "P", "--attacks", "base"], "--attacks has no effect"),
     "--executor alone": (["--executor", "local"], "--store"),
     "--per-task alone": (["--per-task", 2], "--plan or --store"),
     "--store with --cache": (["--store", "S", "--cache", "C"], "give one"),

@@ -38,9 +38,9 @@ from nanoprune.records import Records
 from nanoprune.schedule import Schedule
 
 STREAM = int.from_bytes(b"shadow", "big")
-ALONE = ("private", "masked")  # steps that make a network from its initial weights to its end
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
-STAGES = ("train", "prune")  # in the order of a recipe
+ALONE = ("private", "masked")  # steps that make a network from its initial weights to its end
+STAGES = ("train", "prune", *ALONE)  # in the order of a recipe
 FEWEST = 6  # shadows: with one pair left out, two that saw a record and two that did not, so that both have a variance
 POPULATION = 2000  # records for RMIA, at most
 

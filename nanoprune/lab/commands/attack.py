@@ -95,7 +95,8 @@ def attack(
     from nanoprune.lab.storage.files import check_writable
 
     given = {"--plan": plan, "--store": store, "--executor": executor, "--per-task": per_task}
-    check_fleet(given | {"--cache": cache, "--dense": dense, "--json": json_path, "--report": page})
+    given |= {"--cache": cache, "--dense": dense, "--json": json_path, "--report": page}
+    check_fleet(given | {"--attacks": None if attacks == "all" else attacks})
     target, dataset, threads = model_and_records(model, data, members_file, device, threads, data_dir, columns)
     if plan:
         write_tasks(target, dataset, shadows, per_task, plan)

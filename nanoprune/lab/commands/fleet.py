@@ -27,9 +27,7 @@ fleet_options = options(
 def check_fleet(given: dict[str, Any]) -> None:
     """Refuse options that would have no effect or contradict each other. given: the values by option, None if not."""
     names = {name for name, value in given.items() if value is not None}
-    useless = (
-        names & {"--store", "--executor", "--cache", "--dense", "--json", "--report"} if "--plan" in names else set()
-    )
+    useless = names - {"--plan", "--per-task"} if "--plan" in names else set()
     if useless:
         raise ArgumentError(f"--plan writes tasks and ends: {min(useless)} has no effect; leave one of the two out")
     if "--executor" in names and "--store" not in names:
