@@ -865,6 +865,14 @@ def test_the_second_call_reads_what_the_first_one_kept(tmp_path, pruned):
     assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.parametrize("stage", ["private", "masked"])
+def test_the_stage_of_a_recipe_of_one_step_is_kept_too(tmp_path, stage):
+    of = some_shadows(pruned=False)
+    first = dataclasses.replace(of, logits={stage: of.logits["train"]}, population={stage: of.population["train"]})
+    cached(tmp_path, {"seed": 1}, lambda checkpoints: first)
+    assert same_shadows(cached(tmp_path, {"seed": 1}, never), first)
+
+
 def test_another_recipe_or_version_has_another_file(kept, monkeypatch):
     folder, _, made_by = kept
     assert same_shadows(cached(folder, {"seed": 2}, lambda checkpoints: some_shadows(21)), some_shadows(21))

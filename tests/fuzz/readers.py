@@ -80,6 +80,7 @@ from seeds import (
     sequential_model,
     shadow_file,
     shadows,
+    task_file,
     texas_tgz,
     tgz,
 )
@@ -92,6 +93,7 @@ from nanoprune.lab.experiment.keep_file import read_keep_file
 from nanoprune.lab.experiment.results import read_results
 from nanoprune.lab.models.model import load_model
 from nanoprune.lab.storage.checkpoint import read_checkpoint
+from nanoprune.lab.tasks.task import read_task
 
 
 def read_idx(folder: pathlib.Path) -> Any:
@@ -211,6 +213,11 @@ def shadow_name() -> str:
 def read_shadows(folder: pathlib.Path) -> Any:
     (folder / "shadows.h5").replace(folder / shadow_name())
     return cache.cached(folder, MADE_BY, shadows)
+
+
+def read_one_task(folder: pathlib.Path) -> Any:
+    """The task, and the network that it describes."""
+    return read_task(folder / "task.json").model()
 
 
 def read_report(folder: pathlib.Path) -> Any:
@@ -368,6 +375,9 @@ READERS = {
                (lambda: forged_shadows("inside", np.zeros((6, 9), bool)),
                 lambda: forged_shadows("logits/prune", np.full((6, 8, 3), np.nan, np.float32)), shadow_promise,
                 lambda: odd_type(shadow_file(), "inside"), lambda: long_text(shadow_file(), "content"))),
+        Reader("task", "task.json", task_file, read_one_task, (formats.as_json,),
+               (lambda: b"[" * 100_000, lambda: b'{"kind": "shadows", "kind": "shadows"}', lambda: b'{"a": 1e999}',
+                lambda: task_file().replace(b'"shadows":6', b'"shadows":' + b"9" * 4000))),
         Reader("table csv", "t.csv", table_csv, functools.partial(read_table, "t.csv"), (),
                (*(lambda of=of: of * (1 << 22) for of in (b",", b'"', b"\n", b"\0")),
                 lambda: b"y,who\n" + b"0,1\n" * (1 << 20), lambda: b"y," + b"a," * 9000 + b"who\n",

@@ -21,6 +21,7 @@ from nanoprune.lab.data import cifar, digits, packed, texas100
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.models.model import Model, save_model
 from nanoprune.lab.storage.checkpoint import generators_state, write_checkpoint
+from nanoprune.lab.tasks.task import canonical, task_of
 from nanoprune.lab.zoo import build, describe
 
 Bytes = Callable[[], bytes]
@@ -290,6 +291,13 @@ def shadow_file() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         cache.cached(folder, MADE_BY, shadows)
         return next(pathlib.Path(folder).iterdir()).read_bytes()
+
+
+def task_file() -> bytes:
+    """The task of two shadow models, in an environment that is no machine's: the same bytes everywhere."""
+    steps = [recipe_for(embedded(), 40, network="mlp").train_step(0.0)]
+    model = Model(build(describe("mlp", (64,), 10, [8]), replicas=0), "digits", "0" * 64, 40, 10, 40, 0, steps)
+    return canonical(task_of(model, 6, slice(0, 2)).content | {"environment": {"numpy": "1.0", "blas": ["x"]}}).encode()
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import h5py
 import numpy as np
 
 import nanoprune
@@ -39,11 +40,11 @@ def cached(
     digest = hashlib.sha256(recipe.encode()).hexdigest()
     path = pathlib.Path(folder) / f"shadows-{digest[:16]}.h5"
     if path.exists():
-        return _read(path, recipe)
+        return read_shadows(path, recipe)
     with Run(path.with_suffix(".run"), resume=True, product=path, again="the same command goes on") as run:
         run.begin(json.loads(recipe))
         if run.finished:  # by another process, while this one waited for it
-            return _read(path, recipe)
+            return read_shadows(path, recipe)
         shadows = train(run.checkpoints)
         run.finish(lambda folder: _write(folder / path.name, recipe, shadows))
     return shadows
@@ -51,17 +52,23 @@ def cached(
 
 def _write(path: pathlib.Path, recipe: str, shadows: Shadows) -> None:
     with new_file(path) as file:
-        write_text(file, "made_by", recipe)
-        arrays = _arrays(shadows)
-        for name, values in arrays.items():
-            file[name] = values
-        write_text(file, "content", _content(arrays))
+        fill(file, recipe, shadows)
 
 
-def _read(path: pathlib.Path, recipe: str) -> Shadows:
-    """The shadows of a file whose recipe and content are what they should be."""
+def fill(file: h5py.File, recipe: str, shadows: Shadows) -> None:
+    """Write the shadows to a new file, with the text of what made them and the hash of their content."""
+    write_text(file, "made_by", recipe)
+    arrays = _arrays(shadows)
+    for name, values in arrays.items():
+        file[name] = values
+    write_text(file, "content", _content(arrays))
+
+
+def read_shadows(path: pathlib.Path, recipe: str, locking: bool | None = None) -> Shadows:
+    """The shadows of a file that `fill` wrote with the same recipe. locking: of `open_hdf5`. Raises DataError, naming
+    the file, where it is damaged, has another content than it says, or was made by another recipe."""
     try:
-        with open_hdf5(path, REMEDY) as file:
+        with open_hdf5(path, REMEDY, locking) as file:
             if stored_text(file, "made_by", path, REMEDY) != recipe:
                 raise DataError(f"{path}: stale, made by another recipe or data set; {REMEDY}")
             names = ["inside", *(f"{kind}/{stage}" for kind in KINDS for stage in STAGES), "paths"]

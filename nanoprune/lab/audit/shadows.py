@@ -24,6 +24,7 @@ from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.lab.data import Dataset, Split, make_split
 from nanoprune.lab.data.groups import whole_groups
 from nanoprune.lab.engine.evaluation import predict_fleet
+from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Experiment, Progress, Trained
 from nanoprune.lab.experiment.recipes import Private, Recipe, recipe_of
 from nanoprune.lab.models.model import Model
@@ -37,9 +38,9 @@ from nanoprune.records import Records
 from nanoprune.schedule import Schedule
 
 STREAM = int.from_bytes(b"shadow", "big")
-ALONE = ("private", "masked")  # steps that make a network from its initial weights to its end
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
-STAGES = ("train", "prune")  # in the order of a recipe
+ALONE = ("private", "masked")  # steps that make a network from its initial weights to its end
+STAGES = ("train", "prune", *ALONE)  # in the order of a recipe
 FEWEST = 6  # shadows: with one pair left out, two that saw a record and two that did not, so that both have a variance
 POPULATION = 2000  # records for RMIA, at most
 
@@ -152,16 +153,18 @@ def train_shadows(
     threads: int,
     progress: Progress,
     checkpoints: Checkpoints | None = None,
+    rows: slice = slice(None),
 ) -> Shadows:
     """K shadows by the recipe of `model`, every step of it.
 
-    checkpoints: where their training is kept and taken up again. Raises DivergenceError where one of them diverges.
+    checkpoints: where their training is kept and taken up again. rows: of the K shadows, those to train; each has the
+    same bits whichever others are trained beside it. Raises DivergenceError where one of them diverges.
     """
     pool, rng = make_pool(model, dataset), np.random.default_rng([model.seed, STREAM, 1])
     units = pool_units(pool, dataset)
     inside = design(len(units.y), shadows, rng, units.sizes)[:, units.of]
-    seeds = [FIRST_SEED + (model.seed << 8) + k for k in range(shadows)]
-    splits = _of_one_size([_split(pool, row) for row in inside], rng)
+    seeds = [FIRST_SEED + (model.seed << 8) + k for k in range(shadows)][rows]
+    splits = _of_one_size([_split(pool, row) for row in inside], rng)[rows]
     logits, population, paths = {}, {}, None
     trained: Trained | None = None
     for step, recipe in recipe_steps(model, dataset):
@@ -182,13 +185,15 @@ def train_shadows(
         net = trained.net
         logits[step["step"]] = outputs(net, dataset, pool.scored, threads)
         population[step["step"]] = outputs(net, dataset, pool.population, threads)
-    return Shadows(inside, logits, population, paths)
+    return Shadows(inside[rows], logits, population, paths)
 
 
 def outputs(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> np.ndarray:
-    """Logits (R, n, classes) of the records `index` (n,), in evaluation mode."""
+    """Logits (R, n, classes) of the records `index` (n,), in evaluation mode. With one BLAS thread: with several, the
+    last bits of a convolution's outputs depend on their number."""
     records = Records(dataset.x, dataset.y)
-    return predict_fleet(net, records, np.tile(index, (net.replicas, 1)), threads)
+    with single_threaded_blas():
+        return predict_fleet(net, records, np.tile(index, (net.replicas, 1)), threads)
 
 
 def path_margins(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> np.ndarray:

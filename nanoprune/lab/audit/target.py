@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -68,6 +68,7 @@ def attack_model(
     cache: str | os.PathLike | None = None,
     prior: float = PRIOR,
     attacks: str = ALL,
+    train: Callable[..., Shadows] | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Attack `model` with shadows by its own recipe (the adaptive attacker) and by undefended training (the attacker
     who does not know of the defence). Returns the results, as `audit` does, and each attack's ROC.
@@ -76,8 +77,9 @@ def attack_model(
     where the members are an official training set, which chance did not draw; delta is the model's own, where it was
     trained with differential privacy.
     dense: the network that `model` was pruned from, for the attacker who has both. prior: as of `audit`. attacks: names
-    with commas between them, as of `chosen_attacks`; the threshold attacks are always made. Raises DataError where the
-    data set or `dense` is not the model's own, ArgumentError on unknown attacks and numbers that cannot be used.
+    with commas between them, as of `chosen_attacks`; the threshold attacks are always made. train: what trains the
+    shadows, with the arguments and the result of `train_shadows`, the default. Raises DataError where the data set or
+    `dense` is not the model's own, ArgumentError on unknown attacks and numbers that cannot be used.
     """
     check_alpha(alpha)
     check_prior(prior)
@@ -88,9 +90,6 @@ def attack_model(
     recipe_steps(model, dataset)  # refused now, not after the training
     pool = make_pool(model, dataset)
     y = dataset.y[pool.scored]
-    plain = undefended(model)
-    made_by = {"": _made_by(model, dataset, pool, shadows), PLAIN: _made_by(plain, dataset, pool, shadows)}
-    attackers = {"": model} | ({PLAIN: plain} if made_by[PLAIN] != made_by[""] else {})
     logits = outputs(model.net, dataset, pool.scored, threads)[0]
     target = _predictions(logits, y, pool.member, pool.group)
     units = target.units
@@ -100,9 +99,9 @@ def attack_model(
     delta = _delta(model)
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}
-    for suffix, of in attackers.items():
-        train = functools.partial(train_shadows, of, dataset, shadows, threads, progress)
-        found = cached(cache, made_by[suffix], train)
+    for suffix, of in attackers(model).items():
+        training = functools.partial(train or train_shadows, of, dataset, shadows, threads, progress)
+        found = cached(cache, _made_by(of, dataset, pool, shadows), training)
         expected = (shadows, len(pool.scored), target.classes)
         if any(values.shape != expected for values in found.logits.values()):
             raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
@@ -115,14 +114,14 @@ def attack_model(
             results["exposure"] = exposure_change(before, after, units.y, target.classes, alpha)
             results["exposure"] |= fleet_change(*found.logits.values(), y, found.inside, alpha, units)
         if of is model:
-            train, test = _accuracies(found, y)
-            alike = shadow_accuracy(target, train, test)
+            train_accuracy, test_accuracy = _accuracies(found, y)
+            alike = shadow_accuracy(target, train_accuracy, test_accuracy)
             last = list(found.logits.values())[-1]
             results["epsilon_of_runs"] = runs_bound(last, y, found.inside, alpha, delta, units)
             results["shadows"] = {
                 "count": shadows,
-                "train_accuracy": float(train.mean()),
-                "test_accuracy": float(test.mean()),
+                "train_accuracy": float(train_accuracy.mean()),
+                "test_accuracy": float(test_accuracy.mean()),
             }
     results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{shadows} shadow models"} | results
     drawn, aside = model.members is not None, [attack_name(*of) for of in product(ASIDE, units.aggregations)]
@@ -217,13 +216,24 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
     return Views(found.inside, logits, population, paths, *of, features)
 
 
+def attackers(model: Model) -> dict[str, Model]:
+    """The models whose training the shadows repeat, by the suffix of their attacks' names: the model itself, and where
+    it was defended the one without defence."""
+    plain = undefended(model)
+    return {"": model} | ({PLAIN: plain} if repeated(plain) != repeated(model) else {})
+
+
+def repeated(model: Model) -> dict[str, Any]:
+    """What shadow models repeat: network and steps, without the outcomes of the steps, plain data."""
+    outcomes = ("adversary", "status", "privacy", "accuracy")
+    steps = [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps]
+    return {"network": model.net.description, "steps": steps}
+
+
 def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:
     """Everything that the predictions of the shadows of `model` depend on."""
     pool_sha256 = hashlib.sha256(b"".join(a.tobytes() for a in (pool.scored, pool.rest, pool.population))).hexdigest()
-    outcomes = ("adversary", "status", "privacy", "accuracy")  # the outcome of a step is not part of the recipe
-    return {
-        "network": model.net.description,
-        "steps": [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps],
+    return repeated(model) | {
         "shadows": shadows,
         "seed": model.seed,
         "members": model.members,

@@ -22,6 +22,7 @@ from nanoprune.lab.commands.quantise import quantise
 from nanoprune.lab.commands.report import report
 from nanoprune.lab.commands.reproduce import reproduce
 from nanoprune.lab.commands.shrink import shrink
+from nanoprune.lab.commands.task import task
 from nanoprune.lab.commands.train import train
 from nanoprune.lab.commands.verify import verify
 
@@ -37,6 +38,7 @@ python cli.py train mnist --out model.h5    one network
 python cli.py prune model.h5 --keep 0.05 --out pruned.h5
 python cli.py shrink filters.h5 --out small.h5  without pruned filters and channels: smaller, the same outputs
 python cli.py attack pruned.h5              with shadow models trained as it was
+python cli.py task tasks/*.json --store DIR  shadow models of an attack, on any number of machines
 python cli.py predict model.h5 --out scores.npz  its predictions, as audit takes them
 python cli.py audit scores.npz              predictions of any model, from any framework
 python cli.py report results/digits         the plots, the page and the table again
@@ -73,5 +75,5 @@ for command in (
     completion,
 ):
     main.add_command(command)
-for command in (export, quantise, learn):
+for command in (export, quantise, learn, task):
     main.add_command(command)

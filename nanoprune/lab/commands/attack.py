@@ -10,6 +10,7 @@ import click
 from nanoprune.lab.commands.columns import column_options
 from nanoprune.lab.commands.common import STANDARD_OUTPUT, check_outputs, deliver, exit_status, model_and_records
 from nanoprune.lab.commands.console import Command, ProgressBars
+from nanoprune.lab.commands.fleet import check_fleet, fleet_options, trainer, write_tasks
 from nanoprune.lab.commands.options import (
     EPILOG,
     FILE,
@@ -28,10 +29,15 @@ by the word that a name begins with. A defended model is also attacked with unde
 pruned one by what its mask alone reveals and, with --dense, by an attacker who holds both networks. With --cache the
 shadow models are trained once.
 
+--plan writes the training of the shadow models as tasks, for `task` on any machines, and ends; --store gathers their
+results and performs what is missing.
+
 \b
 python cli.py attack model.h5
 python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report attack.html
 python cli.py attack imported.h5 --data mine.npz --members-file ids.txt
+python cli.py attack model.h5 --shadows 64 --plan tasks
+python cli.py attack model.h5 --shadows 64 --store results/shadows
 python cli.py attack model.h5 --attacks lira_online,base,bavaria --shadows 32
 
 \b
@@ -55,6 +61,7 @@ What each attack needs:
 @click.option("--dense", type=FILE, help="The model that MODEL was pruned from.  [default: none]")
 @results_options
 @click.option("--cache", type=FILE, help="Keep the shadow models' predictions in this folder.  [default: none]")
+@fleet_options
 @alpha_option
 @verdict_options
 @machine_options
@@ -69,6 +76,10 @@ def attack(
     page: pathlib.Path | None,
     overwrite: bool,
     cache: pathlib.Path | None,
+    plan: pathlib.Path | None,
+    store: pathlib.Path | None,
+    executor: str | None,
+    per_task: int | None,
     alpha: float,
     prior: float,
     fail_above: str | None,
@@ -83,16 +94,23 @@ def attack(
     from nanoprune.lab.models.model import load_model
     from nanoprune.lab.storage.files import check_writable
 
+    given = {"--plan": plan, "--store": store, "--executor": executor, "--per-task": per_task}
+    given |= {"--cache": cache, "--dense": dense, "--json": json_path, "--report": page}
+    check_fleet(given | {"--attacks": None if attacks == "all" else attacks})
     target, dataset, threads = model_and_records(model, data, members_file, device, threads, data_dir, columns)
+    if plan:
+        write_tasks(target, dataset, shadows, per_task, plan)
+        return 0
     before = load_model(dense) if dense else None
     if before is not None and before.dataset == UNKNOWN:
         before = on_records(before, dataset)
     check_outputs(model, outputs=[json_path, page], overwrite=overwrite)
     if cache:
         check_writable(cache)
-    with ProgressBars() as progress:
+    machine = (device, data_dir, data, members_file)
+    with ProgressBars() as progress, trainer(store, executor, per_task, threads, machine) as train:
         results, curves = attack_model(
-            target, dataset, shadows, alpha, threads, progress, before, cache, prior, attacks
+            target, dataset, shadows, alpha, threads, progress, before, cache, prior, attacks, train
         )
     deliver(results, curves, model, json_path, page)
     click.echo(NAMES_MEMBERS.format(path=model.name), err=json_path == STANDARD_OUTPUT)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from nanoprune.lab.engine.run_folder import Run
 
 # not part of how a run is repeated
-PATH_OPTIONS = ("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every", "--save-recipe")
+PATH_OPTIONS = (
+    *("--out", "--src", "--data-dir", "--json", "--report", "--cache", "--checkpoint-every", "--save-recipe"),
+    *("--store", "--executor", "--per-task"),
+)
 FLAGS = ("--resume", "--overwrite")
 LEAKS = 3  # exit status with --fail-above
 STANDARD_OUTPUT = pathlib.Path("-")

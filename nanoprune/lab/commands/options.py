@@ -115,6 +115,11 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Write over fi
 json_option = click.option(
     "--json", "json_path", type=FILE, help="Write the results to this file; - is standard output.  [default: none]"
 )
+executor_option = click.option(
+    "--executor",
+    metavar="[local|mpi|dask://HOST:PORT|dask+tls://HOST:PORT]",
+    help="What performs tasks: processes of this machine, an MPI job or a dask cluster.  [default: local]",
+)
 results_options = options(
     json_option,
     click.option("--report", "page", type=FILE, help="Write a self-contained HTML page.  [default: none]"),

@@ -1,0 +1,56 @@
+"""Tasks from files, performed here or by an engine."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from nanoprune.lab.commands.console import Command, ProgressBars
+from nanoprune.lab.commands.options import EPILOG, FILE, data_option, device_option, executor_option, own_data_option
+from nanoprune.lab.commands.types import Threads
+
+HELP = """Perform the tasks in FILE..., which `attack --plan` wrote, and keep the results in a folder.
+
+A task that is done is not done again. Several processes, on any machines that share the folder, may perform the same
+files: each takes what no other has taken, and ends when all are done. A task for other versions, another processor's
+kernels or other data is refused.
+
+\b
+python cli.py attack model.h5 --shadows 64 --plan tasks
+python cli.py task tasks/*.json --store results/shadows
+python cli.py attack model.h5 --shadows 64 --store results/shadows
+"""
+
+
+@click.command(cls=Command, help=HELP, epilog=EPILOG)
+@click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
+@click.option("--store", required=True, type=FILE, help="The folder of the results.")
+@executor_option
+@own_data_option
+@device_option
+@click.option("--threads", type=Threads(), default=1, help="Worker processes of local and mpi; 1: this process.")
+@data_option
+def task(
+    files: tuple[pathlib.Path, ...],
+    store: pathlib.Path,
+    executor: str | None,
+    data: str | None,
+    members_file: pathlib.Path | None,
+    device: str,
+    threads: int,
+    data_dir: pathlib.Path | None,
+) -> None:
+    from nanoprune.backend import use_device
+    from nanoprune.lab.tasks.fleet import Fleet
+    from nanoprune.lab.tasks.perform import machine_of
+    from nanoprune.lab.tasks.task import read_task
+
+    use_device(device)
+    machine = machine_of(device, data_dir, data, members_file)
+    tasks = [read_task(path) for path in files]
+    for of in tasks if executor in (None, "local") else ():  # other engines have other processors
+        of.check_environment()
+    with ProgressBars() as progress, Fleet(store, executor or "local", threads, machine) as fleet:
+        fleet.perform(tasks, progress)
+    click.echo(f"{len(tasks)} tasks are done: {store}")

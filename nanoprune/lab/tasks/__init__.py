@@ -1,0 +1,1 @@
+"""Work as texts that any process performs to the same bytes: tasks, where they run, and the store of their results."""

@@ -1,0 +1,143 @@
+"""The shadow models of an attack as tasks: planned, performed by an engine, gathered from the store."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from nanoprune.errors import ArgumentError, DataError, Stopped
+from nanoprune.lab.audit.shadows import Shadows, as_trained, check_shadows, make_pool, recipe_steps
+from nanoprune.lab.audit.target import attackers
+from nanoprune.lab.data import Dataset
+from nanoprune.lab.engine import interrupt
+from nanoprune.lab.experiment.experiment import Progress
+from nanoprune.lab.models.model import Model, check_records
+from nanoprune.lab.storage.checkpoint import Checkpoints
+from nanoprune.lab.storage.files import atomic_path, check_writable
+from nanoprune.lab.tasks.driver import run_tasks
+from nanoprune.lab.tasks.engines import Engine, check_engine, open_engine
+from nanoprune.lab.tasks.perform import Machine
+from nanoprune.lab.tasks.store import Store
+from nanoprune.lab.tasks.task import Task, task_of
+
+PER_TASK = 2  # shadow models
+
+
+def shadow_tasks(model: Model, shadows: int, per_task: int = PER_TASK) -> list[Task]:
+    """The tasks that train K shadow models of `model`, `per_task` in each and perhaps fewer in the last.
+
+    Raises ArgumentError on numbers that cannot be used, and where the model was trained with DP-SGD: its noise is
+    never drawn twice, so that no text could give the same bytes again.
+    """
+    check_shadows(shadows)
+    if per_task < 1:
+        raise ArgumentError(f"shadow models per task must be at least 1, got {per_task}")
+    if any(step["step"] == "private" for step in model.steps):
+        raise ArgumentError(
+            "the model was trained with DP-SGD, whose noise is never repeated: its shadow models are no tasks; attack "
+            "it with --cache"
+        )
+    starts = range(0, shadows, per_task)
+    return [task_of(model, shadows, slice(start, min(start + per_task, shadows))) for start in starts]
+
+
+def plan(model: Model, dataset: Dataset, shadows: int, per_task: int = PER_TASK) -> list[Task]:
+    """The tasks of all shadow models with which `attack_model` attacks `model`: by its own recipe, and where it was
+    defended by the recipe without defence too. Raises as `attack_model` does, before any training."""
+    check_records(model, dataset)
+    model, _ = as_trained(model, dataset)
+    recipe_steps(model, dataset)
+    make_pool(model, dataset)
+    return [task for of in attackers(model).values() for task in shadow_tasks(of, shadows, per_task)]
+
+
+def write_plan(tasks: Sequence[Task], folder: pathlib.Path) -> None:
+    """Write the tasks as task-0.json, task-1.json, ... Raises ArgumentError where the folder has other tasks: a file is
+    left alone, or written anew with the same content."""
+    check_writable(folder)
+    paths = [folder / f"task-{i}.json" for i in range(len(tasks))]
+    texts = dict(zip(paths, (task.text + "\n" for task in tasks), strict=True))
+    for path in folder.glob("task-*.json"):
+        if path.read_text("utf-8", "replace") != texts.get(path):
+            raise ArgumentError(f"{path}: is of another plan; name another folder")
+    for path, text in texts.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, "utf-8")
+
+
+class Fleet:
+    """A store and the engine that fills it, opened when there is something to do; a context manager.
+
+    executor: a name of `engines`. workers: processes, where this process starts them.
+    """
+
+    def __init__(self, store: pathlib.Path, executor: str, workers: int, machine: Machine, per_task: int = PER_TASK):
+        check_engine(executor)
+        self.store, self.machine, self.per_task = Store(store), machine, per_task
+        self.executor, self.workers = executor, workers
+        self.stack, self.engine = contextlib.ExitStack(), None
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(self, *error: object) -> bool | None:
+        return self.stack.__exit__(*error)
+
+    def perform(self, tasks: Sequence[Task], progress: Progress) -> None:
+        """Do the tasks that the store has not. Raises as `run_tasks`."""
+        progress.start("tasks", len(tasks))
+        try:
+            with interrupt.graceful():
+                missing = [task for task in tasks if not self.store.has(task)]
+                progress.advance(len(tasks) - len(missing))
+                if missing:
+                    run_tasks(missing, self.store, self._engine(), self.machine, progress)
+        except Stopped as stopped:
+            text = str(stopped).partition(";")[0]
+            error = Stopped(f"{text}; finished tasks are in {self.store.folder}: the same command does the others")
+            error.signal = stopped.signal
+            raise error from None
+
+    def _engine(self) -> Engine:
+        if self.engine is None:
+            self.engine = self.stack.enter_context(open_engine(self.executor, self.workers))
+        return self.engine
+
+    def train(
+        self,
+        model: Model,
+        dataset: Dataset,
+        shadows: int,
+        threads: int,
+        progress: Progress,
+        checkpoints: Checkpoints | None = None,
+    ) -> Shadows:
+        """As `train_shadows`, to the same bits: from the store, where it has them."""
+        tasks = shadow_tasks(model, shadows, self.per_task)
+        self.perform(tasks, progress)
+        parts = [self.store.read(task) for task in tasks]
+        for task, part in zip(tasks, parts, strict=True):
+            if len(part.inside) != task.rows.stop - task.rows.start or _form(part) != _form(parts[0]):
+                raise DataError(f"{self.store.path(task)}: has other arrays than its task makes; delete it")
+        return joined(parts)
+
+
+def _form(of: Shadows) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays, but for the number of shadows."""
+    arrays = {"inside": of.inside} | ({} if of.paths is None else {"paths": of.paths})
+    arrays |= {f"{kind}/{stage}": a for kind in ("logits", "population") for stage, a in getattr(of, kind).items()}
+    return {name: array.shape[1:] for name, array in arrays.items()}
+
+
+def joined(parts: Sequence[Shadows]) -> Shadows:
+    """The shadows of several tasks, in their order."""
+    first = parts[0]
+    logits, population = (
+        {stage: np.concatenate([getattr(part, kind)[stage] for part in parts]) for stage in getattr(first, kind)}
+        for kind in ("logits", "population")
+    )
+    paths = None if first.paths is None else np.concatenate([part.paths for part in parts])
+    return Shadows(np.concatenate([part.inside for part in parts]), logits, population, paths)

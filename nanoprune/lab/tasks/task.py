@@ -1,0 +1,164 @@
+"""A task: a piece of work as a text, canonical JSON.
+
+It says what to train, on which data (name and hash) and in which environment (versions, BLAS kernels, device). The same
+text gives the same bytes in any process, or is refused. The text names no file: a data set is looked up by its name
+among those that the package knows, or is given by whoever performs the task; a result is named by the text's hash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from typing import Any
+
+import scipy.linalg  # noqa: F401  loads its BLAS, so that `blas` says the same in every process
+
+from nanoprune.backend import device_name, precision
+from nanoprune.errors import ArgumentError, DataError, VersionError
+from nanoprune.lab.audit.shadows import FEWEST
+from nanoprune.lab.audit.target import repeated
+from nanoprune.lab.engine.identity import blas, code_sha256, kernels, versions
+from nanoprune.lab.models.model import Model
+from nanoprune.lab.models.steps import SPLIT, check_about
+from nanoprune.lab.storage.bounded import DAMAGE, first_line, read_json
+from nanoprune.lab.storage.checkpoint import differences
+from nanoprune.lab.storage.text import printable
+from nanoprune.lab.zoo import build, checked
+
+FORMAT = 1
+KIND = "shadows"
+FIELDS = ("format", "kind", "network", "model", "shadows", "rows", "environment")
+OF_MODEL = (*SPLIT, "steps", "table")
+MOST_SHADOWS = 100_000
+REMEDY = "write it again with `attack --plan`"
+
+
+def canonical(value: Any) -> str:
+    """Plain data as canonical JSON: keys sorted, no spaces, ASCII, floats in the fewest digits that give them back.
+
+    Raises ArgumentError on anything that JSON does not have, NaN and infinity included.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"not plain data: {first_line(error)}") from error
+
+
+def environment() -> dict[str, Any]:
+    """What the bits of a result depend on in this process, beside the task itself."""
+    here = {"device": device_name(), "precision": precision(), "blas": blas(), "kernels": kernels()}
+    return versions() | here | {"code": code_sha256()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The training of some of the shadow models of a model. text: canonical JSON. where: its file, for messages."""
+
+    text: str
+    where: str = "task"
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """SHA-256, in hex, of the text: the name of the result."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @functools.cached_property
+    def content(self) -> dict[str, Any]:
+        return json.loads(self.text)
+
+    @property
+    def rows(self) -> slice:
+        """Of the shadow models, those that the task trains."""
+        return slice(*self.content["rows"])
+
+    @property
+    def name(self) -> str:
+        """For messages and progress: the file and the beginning of the hash."""
+        return f"{self.where} ({self.sha256[:12]})"
+
+    def model(self) -> Model:
+        """The model whose training is repeated, without its weights."""
+        of = self.content
+        return Model(build(checked(of["network"]), replicas=0), **of["model"])
+
+    def check_environment(self) -> None:
+        """DataError, with the differences, where this process would give other bits."""
+        found = differences(self.content["environment"], environment())
+        if found:
+            raise DataError(
+                f"{self.name}: is for another environment: {found}; perform it where it was written, or write it here"
+            )
+
+
+def task_of(model: Model, shadows: int, rows: slice) -> Task:
+    """The task of the shadow models `rows` of K shadows of `model`."""
+    recipe = repeated(model)  # without the outcome of a training: models by the same recipe have the same tasks
+    content = {
+        "format": FORMAT,
+        "kind": KIND,
+        "network": recipe["network"],
+        "model": {name: getattr(model, name) for name in OF_MODEL} | {"steps": recipe["steps"]},
+        "shadows": shadows,
+        "rows": [rows.start, rows.stop],
+        "environment": environment(),
+    }
+    return Task(canonical(content))
+
+
+def read_task(path: str | os.PathLike) -> Task:
+    """The task in a file; spaces, the order of keys and the digits of numbers do not matter.
+
+    Raises DataError, naming the file and the field, where it is no task, VersionError on another format.
+    """
+    where = printable(path, 400)
+    content = read_json(path, REMEDY, object_pairs_hook=_no_key_twice)
+    check_task(content, where)
+    return Task(canonical(content), where)
+
+
+def check_task(content: Any, where: str) -> None:
+    """DataError, naming `where` and the field, unless it is a task of this version; VersionError on another format."""
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise DataError(f"{where}: not a task of nanoprune; {REMEDY}")
+    if content.get("format") != FORMAT:
+        raise VersionError(
+            f"{where}: format {printable(content.get('format'), 40)}, this version performs {FORMAT}; {REMEDY}"
+        )
+    _check_names(content, FIELDS, where)
+    model, shadows, rows = content["model"], content["shadows"], content["rows"]
+    check_about(model, where)
+    _check_names(model, OF_MODEL, f"{where}: model")
+    if type(shadows) is not int or not FEWEST <= shadows <= MOST_SHADOWS or shadows % 2:
+        raise DataError(
+            f"{where}: shadows is {printable(shadows, 40)}, expected an even number from {FEWEST} to {MOST_SHADOWS:,}"
+        )
+    integers = isinstance(rows, list) and len(rows) == 2 and all(type(row) is int for row in rows)
+    if not integers or not 0 <= rows[0] < rows[1] <= shadows:
+        raise DataError(f"{where}: rows is {printable(rows, 40)}, expected two integers, 0 <= first < end <= {shadows}")
+    if not isinstance(content["environment"], dict):
+        raise DataError(f"{where}: environment is not a record; {REMEDY}")
+    try:
+        checked(content["network"])
+        canonical(content)
+    except ArgumentError as error:
+        raise DataError(f"{where}: {error}") from error
+    except DAMAGE as error:
+        raise DataError(f"{where}: network is not a description of one ({first_line(error)}); {REMEDY}") from error
+
+
+def _check_names(record: dict[str, Any], names: tuple[str, ...], what: str) -> None:
+    """DataError unless the record has these fields and no others: one that nobody reads would change the hash alone."""
+    for name in (*names, *record):
+        if (name in record) != (name in names):
+            state = "missing" if name in names else "not a field of a task"
+            raise DataError(f"{what}: {printable(name, 40)} is {state}; {REMEDY}")
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError("a key stands twice in one record")
+    return record
