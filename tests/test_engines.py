@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 from processes import alive, gone
-from workers import performed, pid, slow
+from workers import half_a_result, performed, pid, slow
 
 from nanoprune.errors import ArgumentError, WorkerError
 from nanoprune.lab.data import load
@@ -186,6 +186,18 @@ def test_a_task_that_kills_its_workers_is_named_and_the_others_stay_done(tmp_pat
         run_tasks([tasks()[0], poison], store, dataclasses.replace(engine, retries=1), Machine(), Progress())
     assert str(error.value).startswith(f"poison ({poison.sha256[:12]}): every worker that had it died")
     assert [path.name for path in tmp_path.iterdir()] == [f"{tasks()[0].sha256}.h5"]  # nothing is claimed any more
+
+
+@linux
+def test_a_worker_that_dies_within_its_result_breaks_its_future_alone():
+    """It hung: the pool waited for the rest of the result, and the end of the process for the pool."""
+    executor = LocalExecutor(2)
+    dead, other = executor.submit(half_a_result), executor.submit(pid)
+    with pytest.raises(BrokenProcessPool):
+        dead.result(timeout=LONG)
+    assert other.result(timeout=LONG) != os.getpid()
+    assert executor.submit(pid).result(timeout=LONG)
+    executor.shutdown(wait=False, cancel_futures=True)
 
 
 @linux

@@ -44,22 +44,25 @@ class LocalExecutor(Executor):
         """Of the worker with the fewest tasks. Raises WorkerError where a worker cannot be started."""
         place = min(range(len(self.pools)), key=lambda i: len(self.running[i]))
         try:
-            future = self._pool(place).submit(function, *args, **kwargs)
+            future = self._submit(place, function, *args, **kwargs)
         except BrokenProcessPool:  # its worker has died since
             self.pools[place] = None
-            future = self._pool(place).submit(function, *args, **kwargs)
+            future = self._submit(place, function, *args, **kwargs)
         except (OSError, ImportError) as error:
             raise WorkerError(f"a worker process cannot be started ({error}); lower --threads") from error
         self.running[place].add(future)
         future.add_done_callback(self.running[place].discard)
         return future
 
-    def _pool(self, place: int) -> ProcessPoolExecutor:
+    def _submit(self, place: int, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
         pool = self.pools[place]
         if pool is None:
-            pool = ProcessPoolExecutor(1, self.context, _end_with, (self.theirs,))
-            self.pools[place] = pool
-        return pool
+            pool = self.pools[place] = ProcessPoolExecutor(1, self.context, _end_with, (self.theirs,))
+        future = pool.submit(function, *args, **kwargs)
+        # The worker has its own end by now. While this one is open, a worker that dies halfway through a long result
+        # leaves the pool waiting for the other half, and this process waiting for the pool.
+        pool._result_queue._writer.close()
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers: after their tasks, or with cancel_futures at once."""
