@@ -271,7 +271,7 @@ RECIPES = {
         members=1000,
         reference=1000,
         nonmembers=2000,
-        seeds=3,
+        seeds=5,
         keep=(0.1, 0.05),
         dense=Schedule(epochs=50, lr=0.05),
         prune=Schedule(epochs=30, lr=0.05),
