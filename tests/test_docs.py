@@ -109,6 +109,13 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 130
 
 
+@pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "docs").glob("*.md")))
+def test_every_page_is_in_the_book_and_linked_from_the_readme(page):
+    """The build of the book refuses a page that no list of pages has; it is slow, so that this says so first."""
+    assert f"../docs/{page}\n" in (ROOT / "book" / "index.md").read_text("utf-8")
+    assert f"(docs/{page}.md" in (ROOT / "README.md").read_text("utf-8")
+
+
 def example(page: str) -> dict:
     """The names of the page's example in Python after it has run."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
