@@ -1,7 +1,7 @@
 """Run the benchmarks: all except the long ones, or those whose name starts with the argument.
 
 A program of benchmarks/ has the name of its file, with hyphens: `make bench ONLY=lenet5-step`. Those in LONG take many
-minutes and run only when they are named: `make bench ONLY=reproduce-location30`.
+minutes or need arguments, and run only when they are named: `make bench ONLY=reproduce-location30`.
 """
 
 import pathlib
@@ -9,7 +9,10 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).parent
-LONG = ("reproduce-location30", "dp-mnist", "kill-resume", "same-bits", "simple-defences")
+LONG = (
+    *("reproduce-location30", "dp-mnist", "kill-resume", "same-bits", "simple-defences", "admm-order", "pareto"),
+    *("fleet-hosts", "fleet-scale", "fleet-tasks", "logistic", "null-audits", "null-comparisons"),
+)
 SHARED = ("run", "measure", "training", "torch_training", "page")  # modules that are not benchmarks
 PROGRAMS = {path.stem.replace("_", "-"): path for path in sorted(HERE.glob("*.py")) if path.stem not in SHARED}
 

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from nanoprune.lab.experiment.saliency import grasp_scores, random_support, snip_scores, synflow
-from nanoprune.prune import Budget
 
 
 def random_mask(shard: Any, ratios: Any) -> Any:
     """Uniform among the supports of that size: what any other mask has to be better than."""
-    return random_support(_budget(shard, ratios), shard.net.W.shape, shard.sources("random mask"))
+    return random_support(shard.budget(ratios), shard.net.W.shape, shard.sources("random mask"))
 
 
 def synflow_mask(shard: Any, ratios: Any) -> Any:
@@ -25,24 +24,20 @@ def synflow_mask(shard: Any, ratios: Any) -> Any:
 
 def snip_mask(shard: Any, ratios: Any) -> Any:
     """SNIP, in one step, with the gradient of all members; `saliency.snip_scores`."""
-    return _budget(shard, ratios).support(snip_scores(shard.net, shard.records, shard.members))
+    return shard.budget(ratios).support(snip_scores(shard.net, shard.records, shard.members))
 
 
 def grasp_mask(shard: Any, ratios: Any) -> Any:
     """GraSP, in one step, with the gradient of all members; `saliency.grasp_scores`."""
     scores = grasp_scores(shard.net, shard.records, shard.members)
     lowest = scores.min(axis=1, keepdims=True)
-    return _budget(shard, ratios).support(scores - lowest)  # a budget ranks magnitudes
+    return shard.budget(ratios).support(scores - lowest)  # a budget ranks magnitudes
 
 
 def masked_step(recipe: Any, variant: str, keep: Any) -> dict[str, Any]:
     """How a network with such a mask is made, as plain data: a model file records it, shadow models repeat it."""
     own = {"step": "masked", "variant": variant, "dense": dataclasses.asdict(recipe.dense)}
     return recipe.prune_step(keep, 0.0) | own
-
-
-def _budget(shard: Any, ratios: Any) -> Budget:
-    return Budget(shard.net, ratios, shard.recipe.scope, shard.recipe.scheme)
 
 
 MASKS: dict[str, Callable[[Any, Any], Any]] = {

@@ -147,7 +147,7 @@ class Shard:
         if fixed or variant == "dense":
             self.train(of.plan(of.epochs), mask=Mask(self.net) if fixed else None, private=private)
         else:
-            budget = Budget(self.net, stages[-1], self.recipe.scope, self.recipe.scheme)
+            budget = self.budget(stages[-1])
             self.train(of.plan(dense), private=private)
             if variant == "admm":
                 admm = ADMM(self.net, budget, dataclasses.replace(self.recipe.admm, rho=of.rho, iterations=prune))
@@ -166,6 +166,10 @@ class Shard:
                 f"{self.method}: DP-SGD took {taken:,} steps, epsilon was computed for {planned:,}; the network is not "
                 "kept, train it again from the start"
             )
+
+    def budget(self, ratios: Any) -> Budget:
+        """The constraint set of some ratios, by the recipe's scope and scheme."""
+        return Budget(self.net, ratios, self.recipe.scope, self.recipe.scheme)
 
     def sources(self, purpose: str) -> list[np.random.Generator]:
         """Generators of the seeds for another purpose than training."""

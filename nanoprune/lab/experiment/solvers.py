@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from nanoprune.prune import ADMM, Budget, Mask, hard_prune, parse_scheme
+from nanoprune.prune import ADMM, Mask, hard_prune, parse_scheme
 
 
 def admm(shard: Any, stages: Sequence[Any], game: Any) -> ADMM | None:
     """MIA-Pruning: ADMM and a hard prune at each stage; weights that an earlier stage pruned may come back."""
     history, solver = [], None
     for ratios in stages:
-        budget = _budget(shard, ratios)
+        budget = shard.budget(ratios)
         solver = ADMM(shard.net, budget, shard.recipe.admm)
         shard.train(shard.recipe.prune, game=game, admm=solver)
         hard_prune(shard.net, budget)
@@ -34,7 +34,7 @@ def magnitude(shard: Any, stages: Sequence[Any], game: Any) -> None:
     weights of the last stage's ratios are kept."""
     for _ in stages:
         shard.train(shard.recipe.prune, game=game)
-    hard_prune(shard.net, _budget(shard, stages[-1]))
+    hard_prune(shard.net, shard.budget(stages[-1]))
 
 
 def gradual(shard: Any, stages: Sequence[Any], game: Any) -> None:
@@ -52,15 +52,11 @@ def gradual(shard: Any, stages: Sequence[Any], game: Any) -> None:
     for ratios in stages:
         after = np.array(ratios)  # (R, parts)
         for t in range(1, T + 1):
-            hard_prune(shard.net, _budget(shard, after + (before - after) * (1 - t / T) ** 3))
+            hard_prune(shard.net, shard.budget(after + (before - after) * (1 - t / T) ** 3))
             lr = float(plan.rate(1)(ends[t - 1]))
             step = dataclasses.replace(plan, epochs=ends[t] - ends[t - 1], lr=lr, decay="constant")
             shard.train(step, game=game, mask=Mask(shard.net))
         before = after
-
-
-def _budget(shard: Any, ratios: Any) -> Budget:
-    return Budget(shard.net, ratios, shard.recipe.scope, shard.recipe.scheme)
 
 
 SOLVERS: dict[str, Callable[[Any, Sequence[Any], Any], ADMM | None]] = {
