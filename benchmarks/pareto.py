@@ -2,7 +2,7 @@
 
     python benchmarks/pareto.py location30                        all methods, five seeds
     python benchmarks/pareto.py digits --seeds 8
-    python benchmarks/pareto.py cifar10 --network resnet18 --width 0.125 --seeds 3 --families early-stop,prune,minmax
+    python benchmarks/pareto.py cifar10 --network lenet-5 --epochs 20 20 8 --seeds 3 --families early-stop,prune,minmax
     python benchmarks/pareto.py location30 --draw                 the table and the figure again, nothing is trained
 
 NANOPRUNE_DATA names the folder above the data. The program writes OUT/pareto-DATASET.json after each setting and
@@ -51,6 +51,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--nonmembers", type=int)
     parser.add_argument("--network")
     parser.add_argument("--width", type=float)
+    parser.add_argument("--epochs", type=int, nargs=3, metavar=("DENSE", "PRUNE", "RETRAIN"))
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"))
     parser.add_argument("--show", help=f"families of the figure [default: {','.join(SHOWN)}]")
@@ -69,6 +70,10 @@ def main(words: list[str]) -> None:
     sizes = {"reference": given.reference, "nonmembers": given.nonmembers}
     recipe = recipe_for(data, given.members, network=given.network, widths=given.width, **sizes)
     recipe = dataclasses.replace(recipe, keep=tuple(given.keep), via=())
+    if given.epochs:
+        plans = zip(("dense", "prune", "retrain"), given.epochs, strict=True)
+        changed = {name: dataclasses.replace(getattr(recipe, name), epochs=epochs) for name, epochs in plans}
+        recipe = dataclasses.replace(recipe, **changed)
     seeds = list(range(given.first_seed, given.first_seed + given.seeds))
     wanted = chosen_sweeps(recipe, given.families.split(",") if given.families else None, given.keep)
     about = {

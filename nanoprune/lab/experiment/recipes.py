@@ -308,7 +308,11 @@ RECIPES = {
 
 # Changes of a data set's recipe for another network: "rates" multiplies the learning rates, the others are fields of
 # Recipe. docs/results.md says why.
-OF_NETWORK: dict[str, dict[str, Any]] = {"vgg16": {"rates": 0.4}, "mobilenetv2": {"scope": "erk"}}
+OF_NETWORK: dict[str, dict[str, Any]] = {
+    "lenet-5": {"rates": 0.4},
+    "vgg16": {"rates": 0.4},
+    "mobilenetv2": {"scope": "erk"},
+}
 
 # Full width and the usual training, for a GPU. It has not been run.
 FULL_CIFAR = _cifar(
