@@ -33,6 +33,8 @@ from nanoprune.lab import layers as lab_layers
 from nanoprune.lab.data import load
 from nanoprune.lab.export.c import to_c
 from nanoprune.lab.export.check import difference, logits, probes
+from nanoprune.lab.export.compiled import FLAGS, CompiledModel
+from nanoprune.lab.export.compiled import compiled as library
 from nanoprune.lab.export.onnx import run_onnx, to_onnx
 from nanoprune.lab.export.packing import FORMS, program_of
 from nanoprune.lab.export.quantise import quantised_network
@@ -131,17 +133,10 @@ def ort(net: Network, form: str, x: np.ndarray) -> Callable[[], np.ndarray]:
     return call
 
 
-def compiled(net: Network, form: str, x: np.ndarray, flags: tuple[str, ...] = ("-O3", "-march=native")) -> Callable:
+def compiled(net: Network, form: str, x: np.ndarray, flags: tuple[str, ...] = FLAGS) -> Callable:
     """The emitted C, called record by record through ctypes, its buffers bound beforehand."""
     source, header = to_c(program_of(net, "int8" if form == "int8" else "dense"), {}, form)
-    folder = pathlib.Path(tempfile.mkdtemp())
-    (folder / "nanoprune.c").write_text(source)
-    (folder / "nanoprune.h").write_text(header)
-    library = folder / "nanoprune.so"
-    command = ["gcc", "-std=c99", *flags, "-shared", "-fPIC", "-o", library, folder / "nanoprune.c", "-lm"]
-    subprocess.run(list(map(str, command)), check=True)
-    predict = ctypes.CDLL(str(library)).nanoprune_predict
-    shutil.rmtree(folder)
+    predict = library(source, header, flags).nanoprune_predict
     predict.argtypes, predict.restype = [ctypes.c_void_p] * 3, None
     y, size = np.empty((len(x), net.output_shape[0]), np.float32), int(re.search(r"_WORK = (\d+)", header)[1])
     work = np.empty(size + 16, np.float32)
@@ -214,6 +209,7 @@ def python() -> None:
                 "onnxruntime dense": ort(dense, "dense", x),
                 "nanoprune dense": functools.partial(dense.forward, X, ws),
                 f"nanoprune {pruned}, sparse": functools.partial(model.logits, x),
+                f"nanoprune {pruned}, compiled": functools.partial(CompiledModel(sparse).logits, x),
             }
             report(f"{title}, batch {batch}", medians(calls), batch, "onnxruntime dense")
 

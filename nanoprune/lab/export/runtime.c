@@ -109,16 +109,17 @@ static void NAME(int Q, int n, const int32_t *off, const VAL *v, const float *sc
 static void NAME(int I, int O, const uint16_t *input, const uint32_t *ptr, const uint16_t *row, const VAL *v, \
                  const float *scale, const float *bias, const float *x, float *y, float *work, int act) { \
     int n = 0; \
-    for (int c = 0; c < I; c++) { \
+    for (int32_t c = 0; c < I; c++) { \
         float a = x[input[c]]; \
         work[2 * n] = a; \
-        work[2 * n + 1] = (float)c; \
+        memcpy(work + 2 * n + 1, &c, sizeof c); \
         n += a != 0; \
     } \
     if (INT) memset(y, 0, (size_t)O * sizeof *y); else memcpy(y, bias, (size_t)O * sizeof *y); \
     for (int i = 0; i < n; i++) { \
         float a = work[2 * i]; \
-        int c = (int)work[2 * i + 1]; \
+        int32_t c; \
+        memcpy(&c, work + 2 * i + 1, sizeof c); \
         for (uint32_t k = ptr[c]; k < ptr[c + 1]; k++) y[row[k]] += (float)v[k] * a; \
     } \
     for (int r = 0; r < O; r++) y[r] = act1(INT ? y[r] * scale[r] + bias[r] : y[r], act); \
@@ -127,13 +128,33 @@ static void NAME(int I, int O, const uint16_t *input, const uint32_t *ptr, const
 /* Sparse linear map of one vector, eight outputs at a time, which are sorted by length and padded with zeros to the
    longest of the eight, so that all branches are predictable. The padding of the last eight outputs is written after
    the others. */
+#if NANOPRUNE_LANES >= 8 && (__GNUC__ >= 9 || defined(__clang__)) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+/* Loads are what limits: the columns of eight weights in two, their values in one. */
+#define GROUP(VAL) { \
+    typedef VAL mem __attribute__((vector_size(8 * sizeof(VAL)), aligned(sizeof(VAL)), may_alias)); \
+    vec8 sum = {0}; \
+    for (; k > 0; k--, v += 8, column += 8) { \
+        uint64_t p, q; \
+        memcpy(&p, column, sizeof p); \
+        memcpy(&q, column + 4, sizeof q); \
+        vec8 in = {x[p & 65535], x[p >> 16 & 65535], x[p >> 32 & 65535], x[p >> 48], \
+                   x[q & 65535], x[q >> 16 & 65535], x[q >> 32 & 65535], x[q >> 48]}; \
+        sum += __builtin_convertvector(*(const mem *)v, vec8) * in; \
+    } \
+    memcpy(a, &sum, sizeof a); \
+}
+#else
+#define GROUP(VAL) \
+    for (; k > 0; k--, v += 8, column += 8) \
+        for (int r = 0; r < 8; r++) a[r] += (float)v[r] * x[column[r]];
+#endif
 #define GROUPS(NAME, VAL, INT) \
 static void NAME(int O, const uint16_t *length, const uint16_t *column, const VAL *v, const uint16_t *to, \
                  const float *scale, const float *bias, const float *restrict x, float *restrict y, int act) { \
     for (int g = 0; g < O; g += 8) { \
         float a[8] = {0}; \
-        for (int k = length[g / 8]; k > 0; k--, v += 8, column += 8) \
-            for (int r = 0; r < 8; r++) a[r] += (float)v[r] * x[column[r]]; \
+        int k = length[g / 8]; \
+        GROUP(VAL) \
         for (int r = 0; r < 8; r++) a[r] = act1((INT ? a[r] * scale[g + r] : a[r]) + bias[g + r], act); \
         for (int r = 0; r < 8; r++) y[to[g + r]] = a[r]; \
     } \

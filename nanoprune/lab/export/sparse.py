@@ -32,8 +32,7 @@ class SparseModel:
     def __init__(self, net: Network, pays_below: float = PAYS_BELOW) -> None:
         self.program = program_of(net, "packed")
         self.calls = [compiled(step.operation, pays_below) for step in self.program.steps]
-        scaling = [layer for layer in leaves(net.body) if isinstance(layer, ColumnScaling)]
-        self.fill = to_host(scaling[0].mean.value)[0, :, 0] if scaling else None  # what stands for a missing number
+        self.fill = stands_for_missing(net)
         self.last = [0] * (len(self.calls) + 1)
         for k, step in enumerate(self.program.steps, 1):
             for i in step.inputs:
@@ -41,11 +40,7 @@ class SparseModel:
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Logits (N, classes) of x (N, C, H, W) or (N, F), float32. Raises ArgumentError on another shape."""
-        if x.shape[1:] != self.program.input_shape:
-            raise ArgumentError(
-                f"x must have the shape (N, {', '.join(map(str, self.program.input_shape))}), got {x.shape}"
-            )
-        x = x if self.fill is None else np.where(np.isnan(x), self.fill, x)
+        x = records_of(x, self.program.input_shape, self.fill)
         values: dict[int, np.ndarray] = {0: np.ascontiguousarray(np.moveaxis(x, 0, -1), np.float32)}  # samples last
         for k, (step, call) in enumerate(zip(self.program.steps, self.calls, strict=True), 1):
             values[k] = call(*(values[i] for i in step.inputs))
@@ -57,6 +52,19 @@ class SparseModel:
     def sparse_layers(self) -> int:
         """The number of sparse layers."""
         return sum(getattr(call, "is_sparse", False) for call in self.calls)
+
+
+def stands_for_missing(net: Network) -> np.ndarray | None:
+    """For each column of a table the number that stands for a missing one, (F,); None of other networks."""
+    scaling = [layer for layer in leaves(net.body) if isinstance(layer, ColumnScaling)]
+    return to_host(scaling[0].mean.value)[0, :, 0] if scaling else None
+
+
+def records_of(x: np.ndarray, shape: tuple[int, ...], fill: np.ndarray | None) -> np.ndarray:
+    """x (N, *shape) with `fill` in place of NaN. Raises ArgumentError on another shape."""
+    if x.shape[1:] != shape:
+        raise ArgumentError(f"x must have the shape (N, {', '.join(map(str, shape))}), got {x.shape}")
+    return x if fill is None else np.where(np.isnan(x), fill, x)
 
 
 def matrix(weight: np.ndarray, pays_below: float) -> Any:

@@ -24,6 +24,7 @@ from nanoprune.lab.zoo import build, checked
 from nanoprune.nn import Network
 
 if TYPE_CHECKING:
+    from nanoprune.lab.export.compiled import CompiledModel
     from nanoprune.lab.export.sparse import SparseModel
 
 DENSE, SPARSE = 1, 2  # formats: all parameters, or those that are not zero
@@ -65,6 +66,12 @@ class Model:
         from nanoprune.lab.export.sparse import SparseModel
 
         return SparseModel(self.net)
+
+    def compiled(self) -> CompiledModel:
+        """The same as C code of this machine, faster for few records; needs a C compiler. See `lab.export.compiled`."""
+        from nanoprune.lab.export.compiled import CompiledModel
+
+        return CompiledModel(self.net)
 
 
 FIELDS = (*SPLIT, "steps")
