@@ -31,7 +31,7 @@ from nanoprune.lab.engine.passes import default_threads
 from nanoprune.lab.experiment.experiment import Experiment
 from nanoprune.lab.experiment.pareto import Family, differences, front
 from nanoprune.lab.experiment.recipes import Recipe, recipe_for
-from nanoprune.lab.experiment.sweep import KEEPS, Sweep, chosen_sweeps, measured
+from nanoprune.lab.experiment.sweep import KEEPS, LAMBDAS, Sweep, chosen_sweeps, measured
 from nanoprune.lab.report.pareto import SHOWN, difference_table, pareto_plot, pareto_table
 from nanoprune.lab.report.plots import save
 from nanoprune.lab.storage.bounded import read_json
@@ -46,6 +46,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--families", help="names with commas between them; all by default")
     parser.add_argument("--keep", type=float, nargs="+", default=list(KEEPS), help="ratios of the methods that prune")
+    parser.add_argument("--lambdas", type=float, nargs="+", default=list(LAMBDAS), help="of the Min-Max game")
     parser.add_argument("--members", type=int)
     parser.add_argument("--reference", type=int)
     parser.add_argument("--nonmembers", type=int)
@@ -75,7 +76,7 @@ def main(words: list[str]) -> None:
         changed = {name: dataclasses.replace(getattr(recipe, name), epochs=epochs) for name, epochs in plans}
         recipe = dataclasses.replace(recipe, **changed)
     seeds = list(range(given.first_seed, given.first_seed + given.seeds))
-    wanted = chosen_sweeps(recipe, given.families.split(",") if given.families else None, given.keep)
+    wanted = chosen_sweeps(recipe, given.families.split(",") if given.families else None, given.keep, given.lambdas)
     about = {
         "dataset": data.title,
         "network": recipe.network,

@@ -77,7 +77,7 @@ def attack(
     overwrite: bool,
     cache: pathlib.Path | None,
     plan: pathlib.Path | None,
-    store: pathlib.Path | None,
+    store: str | pathlib.Path | None,
     executor: str | None,
     per_task: int | None,
     alpha: float,

@@ -1,4 +1,4 @@
-"""The options with which `attack` has its shadow models trained as tasks."""
+"""The options with which `attack` and `reproduce` have their networks trained as tasks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ import click
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.options import FILE, executor_option, options
+from nanoprune.lab.commands.types import StorePath
 
-fleet_options = options(
-    click.option("--plan", type=FILE, help="Write the shadow models as tasks to this folder, and end.  [default: no]"),
-    click.option("--store", type=FILE, help="Gather the shadow models from this folder of results.  [default: none]"),
+task_options = options(
+    click.option("--plan", type=FILE, help="Write the training as tasks to this folder, and end.  [default: no]"),
+    click.option(
+        "--store",
+        type=StorePath(),
+        metavar="FOLDER|URL",
+        help="Gather the training from this folder of results.  [default: none]",
+    ),
     executor_option,
+)
+fleet_options = options(
+    task_options,
     click.option(
         "--per-task",
         type=click.IntRange(1),
@@ -40,16 +49,28 @@ def check_fleet(given: dict[str, Any]) -> None:
 
 def write_tasks(model: Any, dataset: Any, shadows: int, per_task: int | None, folder: pathlib.Path) -> None:
     """Write the tasks of the model's shadow models, and say what to do with them."""
-    from nanoprune.lab.tasks.fleet import PER_TASK, plan, write_plan
+    from nanoprune.lab.tasks.fleet import PER_TASK, plan
 
-    tasks = plan(model, dataset, shadows, per_task or PER_TASK)
+    _write(plan(model, dataset, shadows, per_task or PER_TASK), folder, "they name the members, as the model file does")
+
+
+def write_seeds(dataset: Any, recipe: Any, seeds: Any, methods: str, folder: pathlib.Path) -> None:
+    """Write the tasks of a comparison, one a seed."""
+    from nanoprune.lab.tasks.comparison import seed_tasks
+
+    _write(seed_tasks(dataset, recipe, seeds, methods), folder, "one for each seed")
+
+
+def _write(tasks: Any, folder: pathlib.Path, about: str) -> None:
+    from nanoprune.lab.tasks.fleet import write_plan
+
     write_plan(tasks, folder)
-    click.echo(f"{folder}: task-0.json to task-{len(tasks) - 1}.json; they name the members, as the model file does")
+    click.echo(f"{folder}: task-0.json to task-{len(tasks) - 1}.json; {about}")
 
 
 @contextlib.contextmanager
 def trainer(
-    store: pathlib.Path | None, executor: str | None, per_task: int | None, threads: int, machine: tuple
+    store: str | pathlib.Path | None, executor: str | None, per_task: int | None, threads: int, machine: tuple
 ) -> Iterator[Callable | None]:
     """What trains shadow models as tasks with results in `store`; None without one. machine: for `machine_of`."""
     from nanoprune.lab.tasks.fleet import PER_TASK, Fleet
@@ -60,3 +81,23 @@ def trainer(
         return
     with Fleet(store, executor or "local", threads, machine_of(*machine), per_task or PER_TASK) as fleet:
         yield fleet.train
+
+
+def gathered(
+    comparison: tuple,
+    store: str | pathlib.Path | None,
+    executor: str | None,
+    threads: int,
+    machine: tuple,
+    progress: Any,
+) -> Any:
+    """The training of a comparison, as tasks with results in `store`; None without one. comparison: arguments of
+    `seed_tasks`; machine: of `machine_of`."""
+    from nanoprune.lab.tasks.comparison import seed_tasks
+    from nanoprune.lab.tasks.fleet import Fleet
+    from nanoprune.lab.tasks.perform import machine_of
+
+    if store is None:
+        return None
+    with Fleet(store, executor or "local", threads, machine_of(*machine)) as fleet:
+        return fleet.gather(seed_tasks(*comparison), progress)

@@ -12,6 +12,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.columns import column_options
 from nanoprune.lab.commands.common import changed, command, prepare, recipe_from, save_recipe_to
 from nanoprune.lab.commands.console import Command, ProgressBars, show, shown
+from nanoprune.lab.commands.fleet import check_fleet, gathered, task_options, write_seeds
 from nanoprune.lab.commands.options import (
     EPILOG,
     FILE,
@@ -47,6 +48,9 @@ gradual-K prunes in steps, ppb-K adds pair-based posterior balancing, and random
 choose a mask before training. An unknown name lists all. Interrupted, by Ctrl-C or a power cut, the run is resumed by
 the same command and --resume, and ends with the same results. A finished run is final: --resume prints its table.
 
+--plan writes the seeds as tasks, for `task` on any machines, and ends; --store gathers their results and performs what
+is missing.
+
 \b
 python cli.py reproduce digits
 python cli.py reproduce location30 --seeds 5 --keep 0.1 --keep 0.05 --keep 0.02
@@ -56,6 +60,8 @@ python cli.py reproduce cifar10 --network vgg16 --width 0.25
 python cli.py reproduce location30 --methods default,simple
 python cli.py reproduce location30 --methods prune-0.05,relaxloss,dropout
 python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,private
+python cli.py reproduce mnist --seeds 20 --plan tasks
+python cli.py reproduce mnist --seeds 20 --store results/parts
 """
 
 
@@ -105,6 +111,7 @@ python cli.py reproduce mnist --epsilon 2 --epsilon 8 --methods prune-0.1,privat
 @privacy_options
 @click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
 @resume_options
+@task_options
 @machine_options
 def reproduce(
     dataset: str,
@@ -132,6 +139,9 @@ def reproduce(
     resume: bool,
     overwrite: bool,
     checkpoint_every: float,
+    plan: pathlib.Path | None,
+    store: str | pathlib.Path | None,
+    executor: str | None,
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
@@ -139,6 +149,7 @@ def reproduce(
     recipe_path: pathlib.Path | None,
     save_recipe: pathlib.Path | None,
 ) -> None:
+    from nanoprune.lab.data.catalogue import NAMES
     from nanoprune.lab.engine.run_folder import Run
     from nanoprune.lab.experiment.keep_file import layer_names, read_keep_file
     from nanoprune.lab.experiment.methods import check_private
@@ -165,12 +176,22 @@ def reproduce(
         shadows = 16 if shadows is None else shadows
     elif shadows is not None:
         raise ArgumentError("shadows are for --attacks full; give that, or leave them out")
-    out = out or pathlib.Path("results") / pathlib.Path(data.name).stem
+    check_fleet({"--plan": plan, "--store": store, "--executor": executor, "--out": out, "--attacks full": shadows})
+    if store and shadows:
+        raise ArgumentError("--attacks full trains shadow models here, not as tasks: leave it or --store out")
     numbers = range(first_seed, first_seed + recipe.seeds)
+    comparison = (data, recipe, numbers, methods)
+    if plan:
+        write_seeds(*comparison, plan)
+        return
+    out = out or pathlib.Path("results") / pathlib.Path(data.name).stem
     save_recipe_to(save_recipe, recipe, overwrite or resume)
     with Run(out, resume, overwrite, checkpoint_every, outputs=OUTPUTS) as run:
         with ProgressBars() as progress:
-            results, curves = compare(data, recipe, numbers, threads, progress, command(), shadows or 0, methods, run)
+            machine = (device, data_dir, None if data.name in NAMES else dataset, None)
+            trained = None if run.finished else gathered(comparison, store, executor, threads, machine, progress)
+            about = (command(), shadows or 0, methods, run, trained)
+            results, curves = compare(data, recipe, numbers, threads, progress, *about)
         if run.finished:
             check_results(results, out / "results.json")
         else:

@@ -8,13 +8,13 @@ import click
 
 from nanoprune.lab.commands.console import Command, ProgressBars
 from nanoprune.lab.commands.options import EPILOG, FILE, data_option, device_option, executor_option, own_data_option
-from nanoprune.lab.commands.types import Threads
+from nanoprune.lab.commands.types import StorePath, Threads
 
-HELP = """Perform the tasks in FILE..., which `attack --plan` wrote, and keep the results in a folder.
+HELP = """Perform the tasks in FILE..., and keep the results in a folder.
 
-A task that is done is not done again. Several processes, on any machines that share the folder, may perform the same
-files: each takes what no other has taken, and ends when all are done. A task for other versions, another processor's
-kernels or other data is refused.
+`attack --plan` and `reproduce --plan` write tasks. A task that is done is not done again. Several processes, on any
+machines that share the folder, may perform the same files: each takes what no other has taken, and ends when all are
+done. A task for other versions, another processor's kernels or other data is refused.
 
 \b
 python cli.py attack model.h5 --shadows 64 --plan tasks
@@ -25,7 +25,7 @@ python cli.py attack model.h5 --shadows 64 --store results/shadows
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
-@click.option("--store", required=True, type=FILE, help="The folder of the results.")
+@click.option("--store", required=True, type=StorePath(), metavar="FOLDER|URL", help="Where the results are kept.")
 @executor_option
 @own_data_option
 @device_option
@@ -33,7 +33,7 @@ python cli.py attack model.h5 --shadows 64 --store results/shadows
 @data_option
 def task(
     files: tuple[pathlib.Path, ...],
-    store: pathlib.Path,
+    store: str | pathlib.Path,
     executor: str | None,
     data: str | None,
     members_file: pathlib.Path | None,

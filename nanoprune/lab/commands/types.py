@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,6 +114,16 @@ class Attacks(click.ParamType):
 
         before, comma, last = incomplete.rpartition(",")
         return [CompletionItem(before + comma + name) for name in attack_names() if name.startswith(last)]
+
+
+class StorePath(click.Path):
+    """A folder; or a URL, which stays a text."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=pathlib.Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and "://" in value else super().convert(value, param, ctx)
 
 
 class Threads(click.IntRange):

@@ -197,11 +197,15 @@ class Experiment:
         return trained
 
     def stopped_after(self, method: str, epochs: np.ndarray) -> Trained:
-        """The baseline stopped after epochs[r] epochs in seed r, (seeds,)."""
+        """The baseline stopped after epochs[r] epochs in seed r, (seeds,). Its curves are NaN from there on."""
         net = self._initial()
         last = int(epochs.max())
         steps = [[self.recipe.train_step(0.0, int(e))] for e in epochs]
         trained = self._fleet(method, net, steps, last, lambda shard, rows: shard.stopped(epochs[rows], last))
+        ended = np.arange(last) >= epochs[:, None]  # (seeds, last)
+        trained.curves |= {
+            n: np.where(ended, np.nan, of) for n, of in trained.curves.items() if of.shape == ended.shape
+        }
         trained.curves["stopped_after"] = epochs[:, None]
         return trained
 

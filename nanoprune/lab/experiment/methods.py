@@ -161,9 +161,14 @@ def check_repeatable(methods: list[Method]) -> None:
         )
 
 
+def is_private(method: Method) -> bool:
+    """Whether it is trained with DP-SGD, whose noise is never drawn twice."""
+    return method.train is _private
+
+
 def check_private(recipe: Recipe, names: str) -> None:
     """ArgumentError if none of the methods is trained with DP-SGD, for settings that would have no effect."""
-    if not any(method.train is _private for method in chosen(recipe, names)):
+    if not any(map(is_private, chosen(recipe, names))):
         why = (
             f"{recipe.network} has BatchNorm, which mixes records" if mixes_records(recipe.network) else "see --methods"
         )
@@ -173,7 +178,7 @@ def check_private(recipe: Recipe, names: str) -> None:
 def find_noise(experiment: Experiment, methods: list[Method]) -> None:
     """Find the noise of every method with DP-SGD, so that an impossible epsilon is refused before any training."""
     members = experiment.indices("members").shape[1]
-    for _, epsilon, *_ in (method.of for method in methods if method.train is _private):
+    for _, epsilon, *_ in (method.of for method in methods if is_private(method)):
         experiment.recipe.private_noise(members, epsilon)
 
 

@@ -38,11 +38,15 @@ def read_recipe(path: str | os.PathLike, base: Recipe) -> Recipe:
     Raises DataError, naming the file and the field, on a field that there is not, or a value of another type or beyond
     what it may be.
     """
-    shown = printable(path)
+    return recipe_of_values(read_json(path, REMEDY), base, f"{printable(path)}: ")
+
+
+def recipe_of_values(values: Any, base: Recipe, where: str) -> Recipe:
+    """The same of plain data; `where` begins messages."""
     try:
-        return _changed(base, read_json(path, REMEDY), f"{shown}: ")
+        return _changed(base, values, where)
     except ArgumentError as error:  # of a dataclass that refuses a value
-        raise DataError(f"{shown}: {first_line(error)}; {REMEDY}") from error
+        raise DataError(f"{where}{first_line(error)}; {REMEDY}") from error
 
 
 def _changed(record: Any, values: Any, where: str) -> Any:

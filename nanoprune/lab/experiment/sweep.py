@@ -34,9 +34,9 @@ class Sweep:
     train: Callable[[Experiment, Trained, Any], Trained]
 
 
-def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS) -> list[Sweep]:
+def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS, lambdas: Sequence[float] = LAMBDAS) -> list[Sweep]:
     """All families for a recipe: those of the game, of public records and of DP-SGD only where the recipe has them."""
-    keeps, lams = tuple(keeps), LAMBDAS if recipe.minmax else ()
+    keeps, lams = tuple(keeps), tuple(lambdas) if recipe.minmax else ()
     epochs = tuple(sorted({max(1, round(share * recipe.dense.epochs)) for share in EPOCHS}))
     found = [
         Sweep("early-stop", "epochs", epochs, _stopped),
@@ -118,9 +118,11 @@ def _simple(name: str, defence: Callable[[Experiment, Trained], Trained], field:
     return Sweep(name, field, strengths, train)
 
 
-def chosen_sweeps(recipe: Recipe, names: Sequence[str] | None, keeps: Sequence[float]) -> list[Sweep]:
+def chosen_sweeps(
+    recipe: Recipe, names: Sequence[str] | None, keeps: Sequence[float], lambdas: Sequence[float] = LAMBDAS
+) -> list[Sweep]:
     """The families of these names, or all. Raises ArgumentError, with the known names, on an unknown one."""
-    known = {sweep.name: sweep for sweep in sweeps(recipe, keeps)}
+    known = {sweep.name: sweep for sweep in sweeps(recipe, keeps, lambdas)}
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise ArgumentError(f"families must be of {', '.join(known)}, got {unknown[0]!r}")

@@ -143,13 +143,14 @@ def _write(group: h5py.Group, arrays: State) -> None:
             write_array(group, name, value)
 
 
-def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], State]:
-    """about and the state, with sparse arrays as `Sparse`: memory is allocated only for what the file stores.
+def read_checkpoint(path: str | os.PathLike, locking: bool | None = None) -> tuple[dict[str, Any], State]:
+    """about and the state, with sparse arrays as `Sparse`: memory is allocated only for what the file stores. locking:
+    of `open_hdf5`.
 
     Raises DataError, naming the file, where it is missing or damaged, VersionError where it is of another format.
     """
     try:
-        with open_hdf5(path) as file:
+        with open_hdf5(path, locking=locking) as file:
             version = number_attribute(file, "format", path)
             by, content = (stored_text(file, name, path) for name in ("nanoprune", "content"))
             if version != FORMAT:

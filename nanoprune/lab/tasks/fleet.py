@@ -1,4 +1,4 @@
-"""The shadow models of an attack as tasks: planned, performed by an engine, gathered from the store."""
+"""Tasks planned, performed by an engine and gathered from the store: shadow models, and the seeds of a comparison."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.models.model import Model, check_records
 from nanoprune.lab.storage.checkpoint import Checkpoints
 from nanoprune.lab.storage.files import atomic_path, check_writable
+from nanoprune.lab.tasks.comparison import Gathered
 from nanoprune.lab.tasks.driver import run_tasks
 from nanoprune.lab.tasks.engines import Engine, check_engine, open_engine
 from nanoprune.lab.tasks.perform import Machine
-from nanoprune.lab.tasks.store import Store
+from nanoprune.lab.tasks.remote import open_store
 from nanoprune.lab.tasks.task import Task, task_of
 
 PER_TASK = 2  # shadow models
@@ -71,12 +72,15 @@ def write_plan(tasks: Sequence[Task], folder: pathlib.Path) -> None:
 class Fleet:
     """A store and the engine that fills it, opened when there is something to do; a context manager.
 
-    executor: a name of `engines`. workers: processes, where this process starts them.
+    store: a folder, or a URL (`remote`). executor: a name of `engines`. workers: processes, where this process starts
+    them.
     """
 
-    def __init__(self, store: pathlib.Path, executor: str, workers: int, machine: Machine, per_task: int = PER_TASK):
+    def __init__(
+        self, store: str | pathlib.Path, executor: str, workers: int, machine: Machine, per_task: int = PER_TASK
+    ) -> None:
         check_engine(executor)
-        self.store, self.machine, self.per_task = Store(store), machine, per_task
+        self.store, self.machine, self.per_task = open_store(store), machine, per_task
         self.executor, self.workers = executor, workers
         self.stack, self.engine = contextlib.ExitStack(), None
 
@@ -123,6 +127,11 @@ class Fleet:
             if len(part.inside) != task.rows.stop - task.rows.start or _form(part) != _form(parts[0]):
                 raise DataError(f"{self.store.path(task)}: has other arrays than its task makes; delete it")
         return joined(parts)
+
+    def gather(self, tasks: Sequence[Task], progress: Progress) -> Gathered:
+        """The training of a comparison, from the store and, what is missing there, performed. Raises as `run_tasks`."""
+        self.perform(tasks, progress)
+        return Gathered([(self.store.path(task), self.store.read(task)) for task in tasks])
 
 
 def _form(of: Shadows) -> dict[str, tuple[int, ...]]:

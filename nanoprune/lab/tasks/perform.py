@@ -24,7 +24,8 @@ from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.models.model import check_records
 from nanoprune.lab.storage.text import printable
-from nanoprune.lab.tasks.task import Task, canonical
+from nanoprune.lab.tasks.comparison import train_seed
+from nanoprune.lab.tasks.task import COMPARISON, SHADOWS, Task, canonical
 
 _one_at_a_time = threading.Lock()  # the number of BLAS threads, which a task sets, is the process's
 
@@ -61,14 +62,23 @@ def perform(text: str, where: str = "task", machine: Machine = Machine()) -> byt
         use_device(machine.device)
         task = Task(text, where)
         task.check_environment()
-        model = task.model()
-        dataset = _records(machine, model.dataset, canonical(model.table), task.name)
-        check_records(model, dataset)
-        shadows = train_shadows(model, dataset, task.content["shadows"], 1, Progress(), rows=task.rows)
-        whole = io.BytesIO()
-        with h5py.File(whole, "w") as file:
-            fill(file, text, shadows)
-        return whole.getvalue()
+        return {SHADOWS: _shadows, COMPARISON: _seed}[task.kind](task, machine)
+
+
+def _shadows(task: Task, machine: Machine) -> bytes:
+    model = task.model()
+    dataset = _records(machine, model.dataset, canonical(model.table), task.name)
+    check_records(model, dataset)
+    shadows = train_shadows(model, dataset, task.content["shadows"], 1, Progress(), rows=task.rows)
+    whole = io.BytesIO()
+    with h5py.File(whole, "w") as file:
+        fill(file, task.text, shadows)
+    return whole.getvalue()
+
+
+def _seed(task: Task, machine: Machine) -> bytes:
+    of = task.content
+    return train_seed(task, _records(machine, of["dataset"], canonical(of["table"]), task.name))
 
 
 @functools.lru_cache(1)

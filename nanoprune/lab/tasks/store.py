@@ -10,15 +10,32 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from nanoprune.errors import DataError
 from nanoprune.lab.audit.cache import read_shadows
-from nanoprune.lab.audit.shadows import Shadows
 from nanoprune.lab.storage.files import atomic_path, check_writable, lock
-from nanoprune.lab.tasks.task import Task
+from nanoprune.lab.tasks.comparison import read_parts
+from nanoprune.lab.tasks.task import COMPARISON, SHADOWS, Task
 
 Release = Callable[[], None]
+READERS = {SHADOWS: read_shadows, COMPARISON: read_parts}
+
+
+def read_result(task: Task, path: pathlib.Path) -> Any:
+    """The result of a task in a file, see `Store.read`. Without locks: a result never changes, not every disk has
+    locks, and a new file is locked by `atomic_path`."""
+    return READERS[task.kind](path, task.text, locking=False)
+
+
+@contextlib.contextmanager
+def from_worker(task: Task) -> Iterator[None]:
+    """Reading what a worker has sent: DataError, naming the task, where it is not its result."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{task.name}: what came from the worker is not its result; perform it again") from error
 
 
 class Store:
@@ -36,21 +53,18 @@ class Store:
         """Whether the task is done."""
         return self.path(task).exists()
 
-    def read(self, task: Task) -> Shadows:
-        """The result of a task that is done. Raises DataError, naming the file, where it is damaged or another's."""
-        return read_shadows(self.path(task), task.text, locking=False)  # it never changes; not every disk has locks
+    def read(self, task: Task) -> Any:
+        """The result of a task that is done: `Shadows`, or the parts of a comparison. Raises DataError, naming the
+        file, where it is damaged or another's."""
+        return read_result(task, self.path(task))
 
     def put(self, task: Task, result: bytes) -> None:
         """Keep the result, the bytes of a file. Raises DataError where they are not the task's result, or the folder
         cannot be written to."""
         with atomic_path(self.path(task)) as temporary:
             temporary.write_bytes(result)
-            try:
-                read_shadows(temporary, task.text, locking=False)  # `atomic_path` has locked it
-            except DataError as error:
-                raise DataError(
-                    f"{task.name}: what came from the worker is not its result; perform it again"
-                ) from error
+            with from_worker(task):
+                read_result(task, temporary)
 
     def claim(self, task: Task) -> Release | None:
         """Claim a task until the returned function is called or this process ends; None where another has it."""

@@ -29,11 +29,16 @@ from nanoprune.lab.storage.text import printable
 from nanoprune.lab.zoo import build, checked
 
 FORMAT = 1
-KIND = "shadows"
-FIELDS = ("format", "kind", "network", "model", "shadows", "rows", "environment")
+SHADOWS, COMPARISON = "shadows", "comparison"  # kinds
+OF_TASK = ("format", "kind", "environment")
+OF_KIND = {
+    SHADOWS: ("network", "model", "shadows", "rows"),
+    COMPARISON: ("dataset", "data_sha256", "table", "recipe", "methods", "seed"),
+}
 OF_MODEL = (*SPLIT, "steps", "table")
+OF_COMPARISON = {"dataset": str, "data_sha256": str, "table": dict | None, "recipe": dict, "methods": str, "seed": int}
 MOST_SHADOWS = 100_000
-REMEDY = "write it again with `attack --plan`"
+REMEDY = "write it again with --plan"
 
 
 def canonical(value: Any) -> str:
@@ -55,7 +60,8 @@ def environment() -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """The training of some of the shadow models of a model. text: canonical JSON. where: its file, for messages."""
+    """A piece of work: some of the shadow models of a model, or one seed of a comparison. text: canonical JSON. where:
+    its file, for messages."""
 
     text: str
     where: str = "task"
@@ -68,6 +74,11 @@ class Task:
     @functools.cached_property
     def content(self) -> dict[str, Any]:
         return json.loads(self.text)
+
+    @property
+    def kind(self) -> str:
+        """SHADOWS or COMPARISON."""
+        return self.content["kind"]
 
     @property
     def rows(self) -> slice:
@@ -96,16 +107,14 @@ class Task:
 def task_of(model: Model, shadows: int, rows: slice) -> Task:
     """The task of the shadow models `rows` of K shadows of `model`."""
     recipe = repeated(model)  # without the outcome of a training: models by the same recipe have the same tasks
-    content = {
-        "format": FORMAT,
-        "kind": KIND,
-        "network": recipe["network"],
-        "model": {name: getattr(model, name) for name in OF_MODEL} | {"steps": recipe["steps"]},
-        "shadows": shadows,
-        "rows": [rows.start, rows.stop],
-        "environment": environment(),
-    }
-    return Task(canonical(content))
+    about = {name: getattr(model, name) for name in OF_MODEL} | {"steps": recipe["steps"]}
+    own = {"network": recipe["network"], "model": about, "shadows": shadows, "rows": [rows.start, rows.stop]}
+    return new_task(SHADOWS, own)
+
+
+def new_task(kind: str, own: dict[str, Any]) -> Task:
+    """A task for this environment; own: the fields of its kind. Raises ArgumentError on what is not plain data."""
+    return Task(canonical({"format": FORMAT, "kind": kind, "environment": environment()} | own))
 
 
 def read_task(path: str | os.PathLike) -> Task:
@@ -121,13 +130,24 @@ def read_task(path: str | os.PathLike) -> Task:
 
 def check_task(content: Any, where: str) -> None:
     """DataError, naming `where` and the field, unless it is a task of this version; VersionError on another format."""
-    if not isinstance(content, dict) or content.get("kind") != KIND:
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if not isinstance(kind, str) or kind not in OF_KIND:
         raise DataError(f"{where}: not a task of nanoprune; {REMEDY}")
     if content.get("format") != FORMAT:
         raise VersionError(
             f"{where}: format {printable(content.get('format'), 40)}, this version performs {FORMAT}; {REMEDY}"
         )
-    _check_names(content, FIELDS, where)
+    _check_names(content, (*OF_TASK, *OF_KIND[kind]), where)
+    if not isinstance(content["environment"], dict):
+        raise DataError(f"{where}: environment is not a record; {REMEDY}")
+    try:
+        (_check_shadows if kind == SHADOWS else _check_comparison)(content, where)
+        canonical(content)
+    except ArgumentError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def _check_shadows(content: dict[str, Any], where: str) -> None:
     model, shadows, rows = content["model"], content["shadows"], content["rows"]
     check_about(model, where)
     _check_names(model, OF_MODEL, f"{where}: model")
@@ -138,15 +158,19 @@ def check_task(content: Any, where: str) -> None:
     integers = isinstance(rows, list) and len(rows) == 2 and all(type(row) is int for row in rows)
     if not integers or not 0 <= rows[0] < rows[1] <= shadows:
         raise DataError(f"{where}: rows is {printable(rows, 40)}, expected two integers, 0 <= first < end <= {shadows}")
-    if not isinstance(content["environment"], dict):
-        raise DataError(f"{where}: environment is not a record; {REMEDY}")
     try:
         checked(content["network"])
-        canonical(content)
-    except ArgumentError as error:
-        raise DataError(f"{where}: {error}") from error
     except DAMAGE as error:
         raise DataError(f"{where}: network is not a description of one ({first_line(error)}); {REMEDY}") from error
+
+
+def _check_comparison(content: dict[str, Any], where: str) -> None:
+    """The recipe is checked when it is performed, beside the data set."""
+    for name, kind in OF_COMPARISON.items():
+        if not isinstance(content[name], kind) or isinstance(content[name], bool):
+            raise DataError(f"{where}: {name} is {printable(content[name], 40)}, not as --plan writes it; {REMEDY}")
+    if not 0 <= content["seed"] < 2**64:
+        raise DataError(f"{where}: seed is {printable(content['seed'], 40)}, expected 0 to 2^64 - 1; {REMEDY}")
 
 
 def _check_names(record: dict[str, Any], names: tuple[str, ...], what: str) -> None:

@@ -20,6 +20,7 @@ from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.lab.experiment.results import header, method_entry, read_results, roc_curves, with_changes
 from nanoprune.lab.privacy.accounting import delta_warning
 from nanoprune.lab.storage.checkpoint import warn
+from nanoprune.lab.tasks.comparison import Gathered
 
 
 def reproduce(
@@ -32,6 +33,7 @@ def reproduce(
     shadows: int = 0,
     methods: str = "default",
     run: Run | None = None,
+    gathered: Gathered | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Train and attack the methods that are named. Returns the results, as results.json has them, and curves by method.
 
@@ -41,7 +43,8 @@ def reproduce(
     control for ADMM. The controls of the first ratio have the bare name, those of the others end in -K. With minmax = 0
     there is no game. With `shadows`, an even number of at least 6, every network is also attacked with so many shadow
     models, which takes about as many times as long. run: where work is resumed, if it was interrupted; the results of a
-    finished run are read, and have no curves. A seed whose loss stops being finite in one method is left out of all.
+    finished run are read, and have no curves. gathered: training that tasks have done (`lab.tasks`), in place of
+    training here. A seed whose loss stops being finite in one method is left out of all.
     Raises ArgumentError on an unknown method or one that shadow models cannot repeat, DivergenceError where no seed is
     left, DataError where a finished run's results are not what it wrote.
     """
@@ -58,7 +61,7 @@ def reproduce(
         check_repeatable(wanted)
     if run:
         run.begin(identity(dataset, recipe, seeds, threads, experiment.splits, shadows=shadows, methods=methods))
-        experiment.checkpoints = run.checkpoints
+        experiment.checkpoints = gathered or run.checkpoints
         if run.finished:
             return read_results(run.folder), {}
     trained = train_methods(experiment, methods)
