@@ -1,0 +1,92 @@
+"""What 1,000 and 100,000 shadow models cost: measured on one task of each kind, and multiplied.
+
+    python benchmarks/fleet_costs.py [location30 mnist cifar10]
+
+For each data set (NANOPRUNE_DATA) one task of two shadow models is performed here, by one thread, and a result of its
+size is stored 200 times by the real driver, without training. With N models, p in a task and c processes that do
+nothing else,
+
+    time = N s / c, at least N / p d        s: seconds a model, d: seconds that the driver needs for a task
+    store = N b                             b: bytes a model
+
+CIFAR-10 is ResNet18 with an eighth of its channels and 2,500 members; its task takes about six minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import tempfile
+import time
+
+from fleet_scale import zeros
+
+from nanoprune.lab.audit.shadows import make_pool
+from nanoprune.lab.data import Dataset, load
+from nanoprune.lab.experiment.columns import description_for
+from nanoprune.lab.experiment.experiment import Progress
+from nanoprune.lab.experiment.recipes import Recipe, recipe_for
+from nanoprune.lab.models.model import Model
+from nanoprune.lab.tasks import driver
+from nanoprune.lab.tasks.engines import open_engine
+from nanoprune.lab.tasks.fleet import PER_TASK, shadow_tasks
+from nanoprune.lab.tasks.perform import machine_of, perform
+from nanoprune.lab.tasks.store import Store
+from nanoprune.lab.tasks.task import Task, canonical
+from nanoprune.lab.zoo import build
+
+CASES = {
+    "location30": {},
+    "mnist": {},
+    "cifar10": {"network": "resnet18", "widths": 0.125, "members": 2500, "reference": 2500, "nonmembers": 2500},
+}
+COUNTS, PROCESSES, TASKS = (1_000, 100_000), (2, 64, 1024), 200
+
+
+def main() -> None:
+    folder = os.environ.get("NANOPRUNE_DATA")
+    for name in sys.argv[1:] or CASES:
+        data = load(name, pathlib.Path(folder) if folder else None)
+        changes = dict(CASES[name])
+        recipe = recipe_for(data, changes.pop("members", None), **changes)
+        model = untrained(data, recipe)
+        task = shadow_tasks(model, 6)[0]
+        began = time.perf_counter()
+        result = perform(task.text, name, machine_of("cpu", folder))
+        seconds, size = (time.perf_counter() - began) / PER_TASK, len(result) / PER_TASK
+        per_task = stored(len(make_pool(model, data).scored), data.classes)
+        print(
+            f"\n{name}, {recipe.network}, {recipe.members:,} members: {seconds:.1f} s and {size / 1e3:.0f} kB a model, "
+        )
+        print(f"the driver {1e3 * per_task:.1f} ms a task")
+        print("| models | store GB |" + "".join(f" hours, {c:,} processes |" for c in PROCESSES))
+        print("| ---: | ---: |" + " ---: |" * len(PROCESSES))
+        for count in COUNTS:
+            hours = [max(count * seconds / c, count / PER_TASK * per_task) / 3600 for c in PROCESSES]
+            print(f"| {count:,} | {count * size / 1e9:.1f} |" + "".join(f" {h:.2g} |" for h in hours), flush=True)
+
+
+def untrained(data: Dataset, recipe: Recipe) -> Model:
+    """A dense model of the recipe; its weights do not matter to the tasks."""
+    sizes = (recipe.members, recipe.reference, recipe.nonmembers)
+    net = build(description_for(data, recipe))
+    return Model(net, data.name, data.sha256, *sizes, 0, [recipe.train_step(0.0)], None, data.table)
+
+
+def stored(records: int, classes: int) -> float:
+    """Seconds that the driver needs for a task with such a result."""
+    usual, driver.perform = driver.perform, zeros
+    try:
+        with tempfile.TemporaryDirectory() as folder, open_engine("local", 1) as engine:
+            about = {"kind": "shadows", "records": records, "classes": classes}
+            tasks = [Task(canonical({"task": i} | about)) for i in range(TASKS)]
+            began = time.perf_counter()
+            driver.run_tasks(tasks, Store(folder), engine, machine_of("cpu"), Progress())
+            return (time.perf_counter() - began) / TASKS
+    finally:
+        driver.perform = usual
+
+
+if __name__ == "__main__":
+    main()
