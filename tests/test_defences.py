@@ -23,7 +23,7 @@ from nanoprune.lab.engine.passes import SharedPasses
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.shards import sample_threads
 from nanoprune.lab.experiment.experiment import Experiment, Progress
-from nanoprune.lab.experiment.methods import BASELINE, check_repeatable, chosen, train_methods
+from nanoprune.lab.experiment.methods import BASELINE, RIVALS, check_repeatable, chosen, train_methods
 from nanoprune.lab.experiment.recipes import DefenceSettings, recipe_for
 from nanoprune.lab.experiment.temperature import temperature
 from nanoprune.lab.layers import Dropout
@@ -341,7 +341,7 @@ def test_every_defence_is_a_method_and_none_is_a_default():
     names = [method.name for method in chosen(small(), "all") if "dp-" not in method.name]
     simple = ["validation-stop", "l2", "dropout", "label-smoothing", "relaxloss", "memguard", "temperature"]
     assert names[-len(simple) :] == simple
-    rivals = ("gradual-", "ppb-", "random-", "synflow-", "snip-", "grasp-")
+    rivals = (*(f"{solver}-" for solver in RIVALS), "rewind-", "ppb-", "random-", "synflow-", "snip-", "grasp-")
     others = [name for name in names[: -len(simple)] if not name.startswith(rivals)]
     assert others == [method.name for method in chosen(small())]
 

@@ -39,7 +39,7 @@ from nanoprune.schedule import Schedule
 
 STREAM = int.from_bytes(b"shadow", "big")
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
-ALONE = ("private", "masked")  # steps that make a network from its initial weights to its end
+ALONE = ("private", "masked", "rewound")  # steps that make a network from its initial weights to its end
 STAGES = ("train", "prune", *ALONE)  # in the order of a recipe
 FEWEST = 6  # shadows: with one pair left out, two that saw a record and two that did not, so that both have a variance
 POPULATION = 2000  # records for RMIA, at most
@@ -174,6 +174,8 @@ def train_shadows(
             trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
         elif step["step"] == "masked":
             trained = experiment.masked("shadows", step["variant"], recipe.keep[0])
+        elif step["step"] == "rewound":
+            trained = experiment.rewound("shadows", recipe.keep[0], step["early"])
         elif step["step"] == "private":
             variant = step["variant"] if "variant" in step else step["way"]  # its name in older model files
             trained = experiment.private_by("shadows", step["noise"], variant, step["keep"] and recipe.keep[0])
@@ -270,7 +272,7 @@ def _recipes(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recip
         if step["step"] == "train":
             base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])
             recipe = dataclasses.replace(base, minmax=step["minmax"])
-        elif step["step"] == "masked":
+        elif step["step"] in ("masked", "rewound"):
             base = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
             recipe = _pruning(base, step)
         elif step["step"] == "private":

@@ -27,6 +27,7 @@ from nanoprune.lab.experiment.masks import masked_step
 from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.queries import label_queries, queried
 from nanoprune.lab.experiment.recipes import Keep, Recipe
+from nanoprune.lab.experiment.rewind import early_epoch, epochs_in_all, rewind, rewound_step
 from nanoprune.lab.experiment.shard import Shard, generators
 from nanoprune.lab.privacy.accounting import summary_line
 from nanoprune.lab.statistics.units import Units, units_of
@@ -177,6 +178,14 @@ class Experiment:
         ratios, steps = recipe.stages(net, keep)[-1], [[masked_step(recipe, variant, keep)] for _ in self.seeds]
         epochs = recipe.dense.epochs + recipe.prune.epochs + recipe.retrain.epochs
         return self._fleet(method, net, steps, epochs, lambda shard, _: shard.masked(variant, ratios))
+
+    def rewound(self, method: str, keep: Keep, early: int | None = None) -> Trained:
+        """Networks that are pruned and rewound again and again; see `rewind`. early: the epoch that is rewound to."""
+        net, recipe = self._initial(), self.recipe
+        early = early_epoch(recipe) if early is None else early
+        ratios, steps = recipe.stages(net, keep)[-1], [[rewound_step(recipe, keep, early)] for _ in self.seeds]
+        epochs = epochs_in_all(recipe, early)
+        return self._fleet(method, net, steps, epochs, lambda shard, _: rewind(shard, ratios, early))
 
     def stopped(self, method: str, target: Trained, baseline: Trained) -> Trained:
         """The baseline stopped after the first epoch whose accuracy reaches that of `target`, seed by seed.

@@ -7,6 +7,7 @@ record to `comparison`: --methods then accepts its name, and the methods that it
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,12 @@ SCHEDULE, GAME, PRUNING = "the longer schedule and its weight decay", "the game"
 ACCURACY, SIZE = "share: about the same test accuracy", "share: the number of weights"
 ADMM, STEPS = "ADMM against one-shot magnitudes", "pruning in steps"
 SUPPORT = "which weights are kept"
+RIVALS = {  # other solvers (`solvers`), and what they are compared in with ADMM and with one-shot magnitudes
+    "gradual": STEPS,
+    "ste": "the straight-through estimator",
+    "admm-zwu": "the order of ADMM's steps",
+    "admm-momentum": "momentum in ADMM",
+}
 DATA_FREE = ("synflow", "random")  # variants of DP-SGD with a data-free mask
 
 
@@ -88,10 +95,15 @@ def _pruning_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) 
     if recipe.minmax:
         found.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,), controls=of_game))
     if magnitudes:
-        gradual, of_gradual = f"gradual-{keep_name(keep)}", (("prune-1", PRUNING), (name, STEPS), (magnitude, STEPS))
-        of_ppb = ((gradual, "the defence"), (name, "PPB and gradual magnitudes against ADMM"))
-        found.append(Method(magnitude, _magnitude, keep, (BASELINE,), controls=(("prune-1", PRUNING),)))
-        found.append(Method(gradual, _gradual, keep, (BASELINE,), False, controls=of_gradual))
+        of_ppb = ((f"gradual-{keep_name(keep)}", "the defence"), (name, "PPB and gradual magnitudes against ADMM"))
+        found.append(Method(magnitude, SOLVED["magnitude"], keep, (BASELINE,), controls=(("prune-1", PRUNING),)))
+        for solver, difference in RIVALS.items():
+            of, others = f"{solver}-{keep_name(keep)}", (("prune-1", PRUNING), (name, difference))
+            others += ((magnitude, f"{difference} against one-shot magnitudes"),)
+            found.append(Method(of, SOLVED[solver], keep, (BASELINE,), False, controls=others))
+        of_rewind = ((BASELINE, PRUNING), (name, "rewinding against ADMM"))
+        rewound = f"rewind-{keep_name(keep)}"
+        found.append(Method(rewound, _rewound, (rewound, keep), (), False, controls=of_rewind))
         found.append(Method(f"ppb-{keep_name(keep)}", _ppb, keep, (BASELINE,), False, controls=of_ppb))
         for variant in MASKS:
             random = () if variant == "random" else ((f"random-{keep_name(keep)}", SUPPORT),)
@@ -222,15 +234,17 @@ def _prune_minmax(experiment: Experiment, done: dict[str, Trained], of: list[Any
     return experiment.pruned(done[BASELINE], of, experiment.recipe.minmax)
 
 
-def _magnitude(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
-    """The control for ADMM: the same epochs without a penalty, then one-shot magnitude pruning and the retraining."""
-    return experiment.with_recipe(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(done[BASELINE], of)
-
-
-def _gradual(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
-    """Pruned in steps, and trained on between them; `solvers.gradual`."""
-    recipe = dataclasses.replace(experiment.recipe, solver="gradual")
+def _solved(solver: str, experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
+    """Another way of pruning in place of ADMM; `solvers`."""
+    recipe = dataclasses.replace(experiment.recipe, solver=solver)
     return experiment.with_recipe(recipe).pruned(done[BASELINE], of)
+
+
+SOLVED = {solver: functools.partial(_solved, solver) for solver in ("magnitude", *RIVALS)}  # one `train` each
+
+
+def _rewound(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
+    return [experiment.rewound(*arguments) for arguments in of]
 
 
 def _ppb(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:

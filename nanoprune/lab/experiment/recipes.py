@@ -279,8 +279,7 @@ RECIPES = {
         admm=ADMMSettings(rho=0.1),
         private=Private(epochs=60, batch=500, lr=1.0, clip=0.5),
     ),
-    # The next two have not been run on the real data, which is not freely available: the widths are usual in the
-    # literature (Nasr et al. 2018, with Tanh), the rest is taken from Location-30.
+    # The next two have not been run on the real data. The widths are usual (Nasr et al. 2018, with Tanh).
     "purchase100": _tabular(members=10_000, reference=10_000, nonmembers=10_000),
     "texas100": _tabular(members=5_000, reference=5_000, nonmembers=5_000),
     # Epochs for about an hour on two cores. cifar100 has not been run.
@@ -306,8 +305,7 @@ RECIPES = {
     ),
 }
 
-# Changes of a data set's recipe for another network: "rates" multiplies the learning rates, the others are fields of
-# Recipe. docs/results.md says why.
+# Changes for another network: "rates" multiplies learning rates, the others are fields of Recipe; see docs/results.md.
 OF_NETWORK: dict[str, dict[str, Any]] = {
     "lenet-5": {"rates": 0.4},
     "vgg16": {"rates": 0.4},

@@ -223,8 +223,10 @@ class Shard:
         mask: Mask | None = None,
         private: DPSGD | None = None,
         on_epoch: Callable[[int], None] | None = None,
+        run: Callable[..., LabRun] = LabRun,
     ) -> None:
-        """Train by `plan`, only the first `epochs` where that is given, and record the curves."""
+        """Train by `plan`, only the first `epochs` where that is given, and record the curves. run: what handles
+        batches and steps, a `LabRun`."""
 
         count = plan.epochs if epochs is None else epochs
         if self.progress.skips(count, admm):
@@ -253,7 +255,7 @@ class Shard:
                 self.advance(self.net.replicas)
 
         run = functools.partial(
-            LabRun,
+            run,
             estimate=private,
             name=self.method,
             group=self.group,

@@ -8,20 +8,24 @@ ADMM of that stage where there is one. The retraining that follows is the same f
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from nanoprune.lab.experiment.admm_variants import FastADMM, OrderZWU
+from nanoprune.lab.experiment.straight_through import straight_through
 from nanoprune.prune import ADMM, Mask, hard_prune, parse_scheme
 
 
-def admm(shard: Any, stages: Sequence[Any], game: Any) -> ADMM | None:
-    """MIA-Pruning: ADMM and a hard prune at each stage; weights that an earlier stage pruned may come back."""
+def admm(shard: Any, stages: Sequence[Any], game: Any, kind: type[ADMM] | None = None) -> ADMM | None:
+    """MIA-Pruning: ADMM and a hard prune at each stage; weights that an earlier stage pruned may come back. kind: a
+    variant of it, see `admm_variants`."""
     history, solver = [], None
     for ratios in stages:
         budget = shard.budget(ratios)
-        solver = ADMM(shard.net, budget, shard.recipe.admm)
+        solver = (kind or ADMM)(shard.net, budget, shard.recipe.admm)
         shard.train(shard.recipe.prune, game=game, admm=solver)
         hard_prune(shard.net, budget)
         history += solver.history
@@ -63,4 +67,7 @@ SOLVERS: dict[str, Callable[[Any, Sequence[Any], Any], ADMM | None]] = {
     "admm": admm,
     "magnitude": magnitude,
     "gradual": gradual,
+    "ste": straight_through,
+    "admm-zwu": functools.partial(admm, kind=OrderZWU),
+    "admm-momentum": functools.partial(admm, kind=FastADMM),
 }

@@ -12,6 +12,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.experiment import defences
 from nanoprune.lab.experiment.evaluate import strongest
 from nanoprune.lab.experiment.experiment import Experiment, Trained
+from nanoprune.lab.experiment.methods import RIVALS
 from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.lab.zoo import mixes_records, narrowed
 from nanoprune.lab.zoo.build import weight_count
@@ -43,7 +44,8 @@ def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS) -> list[Sweep]:
         Sweep("small-dense", "weights of prune-K", keeps, _small),
         Sweep("prune", "keep", keeps, lambda e, base, keep: e.pruned(base, [keep])[0]),
         Sweep("magnitude", "keep", keeps, _solved("magnitude")),
-        Sweep("gradual", "keep", keeps, _solved("gradual")),
+        *(Sweep(solver, "keep", keeps, _solved(solver)) for solver in RIVALS),
+        Sweep("rewind", "keep", keeps, lambda e, base, keep: e.rewound("rewind", keep)),
         Sweep(f"ppb-{BALANCED:g}", "lambda", STRENGTHS, _balanced),
         Sweep("prune-1", "keep", (1.0,), lambda e, base, keep: e.pruned(base, [keep])[0]),
     ]

@@ -101,7 +101,7 @@ PRUNING = GAME | {
     "keep": either(RATIO, several(RATIO), NOTHING),
     "scope": TEXT,
     "scheme": TEXT,
-    "solver": one_of("admm", "magnitude", "gradual"),
+    "solver": one_of("admm", "magnitude", "gradual", "ste", "admm-zwu", "admm-momentum"),
     "exempt": several(TEXT),
     "via": several(RATIO),
     "admm": ADMM,
@@ -125,6 +125,7 @@ STEPS: dict[str, Mapping[str, Any]] = {
     "train": SCHEDULE | GAME | ACCURACY | {"stop_after": either(EPOCHS, NOTHING)},
     "prune": PRUNING | ACCURACY,
     "masked": PRUNING | ACCURACY | {"dense": SCHEDULE, "variant": one_of("random", "synflow", "snip", "grasp")},
+    "rewound": PRUNING | ACCURACY | {"dense": SCHEDULE, "early": EPOCHS},
     "private": PRUNING
     | ACCURACY
     | {
