@@ -25,6 +25,7 @@ from nanoprune.lab.engine.shards import sample_threads
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.methods import BASELINE, RIVALS, check_repeatable, chosen, train_methods
 from nanoprune.lab.experiment.recipes import DefenceSettings, recipe_for
+from nanoprune.lab.experiment.solvers import WITHOUT_TRAINING
 from nanoprune.lab.experiment.temperature import temperature
 from nanoprune.lab.layers import Dropout
 from nanoprune.lab.models.model import load_model, save_model
@@ -341,7 +342,15 @@ def test_every_defence_is_a_method_and_none_is_a_default():
     names = [method.name for method in chosen(small(), "all") if "dp-" not in method.name]
     simple = ["validation-stop", "l2", "dropout", "label-smoothing", "relaxloss", "memguard", "temperature"]
     assert names[-len(simple) :] == simple
-    rivals = (*(f"{solver}-" for solver in RIVALS), "rewind-", "ppb-", "random-", "synflow-", "snip-", "grasp-")
+    rivals = (
+        *(f"{solver}-" for solver in (*RIVALS, *WITHOUT_TRAINING)),
+        "rewind-",
+        "ppb-",
+        "random-",
+        "synflow-",
+        "snip-",
+        "grasp-",
+    )
     others = [name for name in names[: -len(simple)] if not name.startswith(rivals)]
     assert others == [method.name for method in chosen(small())]
 

@@ -16,6 +16,8 @@ from nanoprune.lab.experiment import defences
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.masks import MASKS
 from nanoprune.lab.experiment.recipes import Keep, Recipe, keep_name
+from nanoprune.lab.experiment.solvers import WITHOUT_TRAINING
+from nanoprune.lab.layerwise import supports
 from nanoprune.lab.zoo import mixes_records, narrowed
 
 BASELINE = "baseline"  # changes are measured against it, so it always runs
@@ -101,6 +103,12 @@ def _pruning_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) 
             of, others = f"{solver}-{keep_name(keep)}", (("prune-1", PRUNING), (name, difference))
             others += ((magnitude, f"{difference} against one-shot magnitudes"),)
             found.append(Method(of, SOLVED[solver], keep, (BASELINE,), False, controls=others))
+        if recipe.reference and recipe.scheme == "unstructured" and supports(recipe.network):
+            for solver in WITHOUT_TRAINING:
+                others = ((BASELINE, PRUNING), (name, "layer-wise and without training, against ADMM"))
+                found.append(
+                    Method(f"{solver}-{keep_name(keep)}", SOLVED[solver], keep, (BASELINE,), False, controls=others)
+                )
         of_rewind = ((BASELINE, PRUNING), (name, "rewinding against ADMM"))
         rewound = f"rewind-{keep_name(keep)}"
         found.append(Method(rewound, _rewound, (rewound, keep), (), False, controls=of_rewind))
@@ -240,7 +248,7 @@ def _solved(solver: str, experiment: Experiment, done: dict[str, Trained], of: l
     return experiment.with_recipe(recipe).pruned(done[BASELINE], of)
 
 
-SOLVED = {solver: functools.partial(_solved, solver) for solver in ("magnitude", *RIVALS)}  # one `train` each
+SOLVED = {solver: functools.partial(_solved, solver) for solver in ("magnitude", *RIVALS, *WITHOUT_TRAINING)}
 
 
 def _rewound(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:

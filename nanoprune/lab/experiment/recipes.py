@@ -12,7 +12,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.data.groups import cut_at_most
 from nanoprune.lab.experiment.settings import DefenceSettings, Private
-from nanoprune.lab.experiment.solvers import SOLVERS
+from nanoprune.lab.experiment.solvers import SOLVERS, WITHOUT_TRAINING
 from nanoprune.lab.privacy.accounting import noise_for, phase, statement
 from nanoprune.lab.zoo import NETWORKS, architecture, size_of
 from nanoprune.lab.zoo.keep_ratios import USUAL, layer_ratios
@@ -118,8 +118,8 @@ class Recipe:
 
     @property
     def pruning_epochs(self) -> int:
-        """Epochs of pruning and retraining together."""
-        return (len(self.via) + 1) * self.prune.epochs + self.retrain.epochs
+        """Epochs of pruning and retraining together; 1 where a solver trains nothing."""
+        return 1 if self.solver in WITHOUT_TRAINING else (len(self.via) + 1) * self.prune.epochs + self.retrain.epochs
 
     def train_step(self, lam: float, stop_after: int | None = None) -> dict[str, Any]:
         """How a dense network is trained, as plain data: a model file records it, shadow models repeat it."""

@@ -17,7 +17,7 @@ from nanoprune.lab.engine.run import LabRun
 from nanoprune.lab.engine.training_state import TrainingState
 from nanoprune.lab.experiment.masks import MASKS
 from nanoprune.lab.experiment.recipes import Recipe
-from nanoprune.lab.experiment.solvers import SOLVERS
+from nanoprune.lab.experiment.solvers import SOLVERS, WITHOUT_TRAINING
 from nanoprune.lab.privacy.accounting import phase
 from nanoprune.lab.storage.checkpoint import Saved, Slot
 from nanoprune.nn import SGD, Network, Workspace
@@ -111,7 +111,8 @@ class Shard:
         """
         game = self._game(lam)
         admm = SOLVERS[self.recipe.solver](self, stages, game)
-        self.train(self.recipe.retrain, game=game, mask=Mask(self.net))
+        if self.recipe.solver not in WITHOUT_TRAINING:
+            self.train(self.recipe.retrain, game=game, mask=Mask(self.net))
         return [status.value for status in admm.status] if admm else None
 
     def record_solver(self, history: list[Any]) -> None:
@@ -194,7 +195,7 @@ class Shard:
 
     def recorded(self) -> dict[str, np.ndarray]:
         """The curves, name -> (R, epochs or iterations)."""
-        return {name: np.stack(values, axis=1) for name, values in self.curves.items()}
+        return {name: np.stack(values, axis=1) for name, values in self.curves.items() if values}
 
     def _accuracy(self, index: np.ndarray) -> np.ndarray:
         """Accuracy of the current networks on the records index (R, n); (R,)."""

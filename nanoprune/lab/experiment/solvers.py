@@ -2,7 +2,8 @@
 
 Each takes a shard (`Shard`), the ratios of one stage after another as `Budget` takes them, and the game or None. It
 trains for the epochs of `recipe.prune`, leaves the shard's network within the budget of the last stage, and returns the
-ADMM of that stage where there is one. The retraining that follows is the same for all.
+ADMM of that stage where there is one. The retraining that follows is the same for all but the layer-wise ones, which
+train nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from nanoprune.lab.experiment.admm_variants import FastADMM, OrderZWU
 from nanoprune.lab.experiment.straight_through import straight_through
+from nanoprune.lab.layerwise import ALGORITHMS, check_prunable, prune_layers
 from nanoprune.prune import ADMM, Mask, hard_prune, parse_scheme
 
 
@@ -63,6 +65,15 @@ def gradual(shard: Any, stages: Sequence[Any], game: Any) -> None:
         before = after
 
 
+def layerwise(shard: Any, stages: Sequence[Any], game: Any, algorithm: str) -> None:
+    """Layer-wise pruning without training, from the activations of the reference set, to the ratios of the last stage;
+    `nanoprune.lab.layerwise`. The game has no part in it."""
+    check_prunable(shard.net, shard.recipe.scheme, shard.reference.shape[1])
+    of = (shard.net, shard.budget(stages[-1]), shard.records, shard.reference)
+    prune_layers(ALGORITHMS[algorithm], *of)
+    shard.advance(shard.net.replicas)
+
+
 SOLVERS: dict[str, Callable[[Any, Sequence[Any], Any], ADMM | None]] = {
     "admm": admm,
     "magnitude": magnitude,
@@ -70,4 +81,6 @@ SOLVERS: dict[str, Callable[[Any, Sequence[Any], Any], ADMM | None]] = {
     "ste": straight_through,
     "admm-zwu": functools.partial(admm, kind=OrderZWU),
     "admm-momentum": functools.partial(admm, kind=FastADMM),
+    **{name: functools.partial(layerwise, algorithm=name) for name in ALGORITHMS},
 }
+WITHOUT_TRAINING = tuple(ALGORITHMS)  # solvers that train nothing, and after which nothing is retrained

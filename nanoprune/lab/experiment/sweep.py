@@ -14,6 +14,8 @@ from nanoprune.lab.experiment.evaluate import strongest
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.methods import RIVALS
 from nanoprune.lab.experiment.recipes import Recipe
+from nanoprune.lab.experiment.solvers import WITHOUT_TRAINING
+from nanoprune.lab.layerwise import supports
 from nanoprune.lab.zoo import mixes_records, narrowed
 from nanoprune.lab.zoo.build import weight_count
 
@@ -39,12 +41,14 @@ def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS) -> list[Sweep]:
     """All families for a recipe: those of the game, of public records and of DP-SGD only where the recipe has them."""
     keeps, lams = tuple(keeps), LAMBDAS if recipe.minmax else ()
     epochs = tuple(sorted({max(1, round(share * recipe.dense.epochs)) for share in EPOCHS}))
+    layerwise = recipe.reference and recipe.scheme == "unstructured" and supports(recipe.network)
     found = [
         Sweep("early-stop", "epochs", epochs, _stopped),
         Sweep("small-dense", "weights of prune-K", keeps, _small),
         Sweep("prune", "keep", keeps, lambda e, base, keep: e.pruned(base, [keep])[0]),
         Sweep("magnitude", "keep", keeps, _solved("magnitude")),
         *(Sweep(solver, "keep", keeps, _solved(solver)) for solver in RIVALS),
+        *(Sweep(solver, "keep", keeps, _solved(solver)) for solver in (WITHOUT_TRAINING if layerwise else ())),
         Sweep("rewind", "keep", keeps, lambda e, base, keep: e.rewound("rewind", keep)),
         Sweep(f"ppb-{BALANCED:g}", "lambda", STRENGTHS, _balanced),
         Sweep("prune-1", "keep", (1.0,), lambda e, base, keep: e.pruned(base, [keep])[0]),

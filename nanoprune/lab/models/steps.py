@@ -97,11 +97,12 @@ ADMM = {
     "ratio": number(1, LARGE),
     "factor": number(1, LARGE),
 }
+SOLVERS = ("admm", "magnitude", "gradual", "ste", "admm-zwu", "admm-momentum", "alps", "sparsegpt", "wanda")
 PRUNING = GAME | {
     "keep": either(RATIO, several(RATIO), NOTHING),
     "scope": TEXT,
     "scheme": TEXT,
-    "solver": one_of("admm", "magnitude", "gradual", "ste", "admm-zwu", "admm-momentum"),
+    "solver": one_of(*SOLVERS),
     "exempt": several(TEXT),
     "via": several(RATIO),
     "admm": ADMM,
