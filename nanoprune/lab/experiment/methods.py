@@ -13,12 +13,14 @@ from typing import Any
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.experiment import defences
+from nanoprune.lab.experiment.distil import distilled
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.masks import MASKS
 from nanoprune.lab.experiment.recipes import Keep, Recipe, keep_name
+from nanoprune.lab.experiment.selena import selena
 from nanoprune.lab.experiment.solvers import WITHOUT_TRAINING
 from nanoprune.lab.layerwise import supports
-from nanoprune.lab.zoo import mixes_records, narrowed
+from nanoprune.lab.zoo import build, mixes_records, narrowed
 
 BASELINE = "baseline"  # changes are measured against it, so it always runs
 PRIVATE = "dp-"  # prefix of the methods with DP-SGD
@@ -73,6 +75,7 @@ def comparison(recipe: Recipe) -> list[Method]:
         ratios.insert(0, (1.0, "prune-1", None))
     for keep, name, suffix in ratios:
         methods += _pruning_methods(recipe, keep, name, suffix)
+    methods.append(Method("selena", _selena, default=False, controls=((BASELINE, "the defence"),)))
     for name, make in (defences.TRAINING | defences.OUTPUTS).items():
         if recipe.reference >= defences.REFERENCE.get(name, 0):
             repeatable = name in defences.TRAINING
@@ -96,28 +99,33 @@ def _pruning_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) 
     found = [Method(name, _prune, keep, (BASELINE,), controls=controls)]
     if recipe.minmax:
         found.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,), controls=of_game))
-    if magnitudes:
-        of_ppb = ((f"gradual-{keep_name(keep)}", "the defence"), (name, "PPB and gradual magnitudes against ADMM"))
-        found.append(Method(magnitude, SOLVED["magnitude"], keep, (BASELINE,), controls=(("prune-1", PRUNING),)))
-        for solver, difference in RIVALS.items():
-            of, others = f"{solver}-{keep_name(keep)}", (("prune-1", PRUNING), (name, difference))
-            others += ((magnitude, f"{difference} against one-shot magnitudes"),)
-            found.append(Method(of, SOLVED[solver], keep, (BASELINE,), False, controls=others))
-        if recipe.reference and recipe.scheme == "unstructured" and supports(recipe.network):
-            for solver in WITHOUT_TRAINING:
-                others = ((BASELINE, PRUNING), (name, "layer-wise and without training, against ADMM"))
-                found.append(
-                    Method(f"{solver}-{keep_name(keep)}", SOLVED[solver], keep, (BASELINE,), False, controls=others)
-                )
-        of_rewind = ((BASELINE, PRUNING), (name, "rewinding against ADMM"))
-        rewound = f"rewind-{keep_name(keep)}"
-        found.append(Method(rewound, _rewound, (rewound, keep), (), False, controls=of_rewind))
-        found.append(Method(f"ppb-{keep_name(keep)}", _ppb, keep, (BASELINE,), False, controls=of_ppb))
-        for variant in MASKS:
-            random = () if variant == "random" else ((f"random-{keep_name(keep)}", SUPPORT),)
-            others = ((name, "a mask before training against ADMM"), *random)
-            made = f"{variant}-{keep_name(keep)}"
-            found.append(Method(made, _masked, (made, variant, keep), (), False, controls=others))
+    return found + (_rival_methods(recipe, keep, name, suffix) if magnitudes else [])
+
+
+def _rival_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) -> list[Method]:
+    """What else makes a network of that size, and is compared with `name`, the pruning by ADMM."""
+    of = keep_name(keep)
+    magnitude, found, layerwise = f"magnitude-{of}", [], []
+    found.append(Method(magnitude, SOLVED["magnitude"], keep, (BASELINE,), controls=(("prune-1", PRUNING),)))
+    for solver, differ in RIVALS.items():
+        others = (("prune-1", PRUNING), (name, differ), (magnitude, f"{differ} against one-shot magnitudes"))
+        found.append(Method(f"{solver}-{of}", SOLVED[solver], keep, (BASELINE,), False, controls=others))
+    if recipe.reference and recipe.scheme == "unstructured" and supports(recipe.network):
+        layerwise = list(WITHOUT_TRAINING)
+    for solver in layerwise:
+        others = ((BASELINE, PRUNING), (name, "layer-wise and without training, against ADMM"))
+        found.append(Method(f"{solver}-{of}", SOLVED[solver], keep, (BASELINE,), False, controls=others))
+    others = ((BASELINE, PRUNING), (name, "rewinding against ADMM"))
+    found.append(Method(f"rewind-{of}", _rewound, (f"rewind-{of}", keep), (), False, controls=others))
+    if recipe.reference:
+        others = ((BASELINE, "distillation to a small network"), (f"small-dense{suffix}", "outputs for public records"))
+        found.append(Method(f"distil-{of}", _distil, (f"distil-{of}", keep), (BASELINE,), False, controls=others))
+    others = ((f"gradual-{of}", "the defence"), (name, "PPB and gradual magnitudes against ADMM"))
+    found.append(Method(f"ppb-{of}", _ppb, keep, (BASELINE,), False, controls=others))
+    for variant in MASKS:
+        random = () if variant == "random" else ((f"random-{of}", SUPPORT),)
+        others, made = ((name, "a mask before training against ADMM"), *random), f"{variant}-{of}"
+        found.append(Method(made, _masked, (made, variant, keep), (), False, controls=others))
     return found
 
 
@@ -259,6 +267,22 @@ def _ppb(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> lis
     """The same, with pair-based posterior balancing in the loss; `defend.ppb`."""
     recipe = defences.with_ppb(experiment.recipe, experiment.recipe.defences.ppb)
     return experiment.with_recipe(recipe).pruned(done[BASELINE], of, method="ppb")
+
+
+def _distil(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str, Any]]) -> list[Trained]:
+    """A dense network of at most the weights that the ratio leaves, trained on the baseline's outputs; `distil`."""
+    small = [small_network(experiment, keep) for _, keep in of]
+    return [distilled(experiment, name, to, done[BASELINE]) for (name, _), to in zip(of, small, strict=True)]
+
+
+def _selena(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:
+    return [selena(experiment, "selena", *experiment.recipe.defences.selena)]
+
+
+def small_network(experiment: Experiment, keep: Any) -> dict[str, Any]:
+    """The description of a dense network of at most as many weights as the budget of `keep` leaves."""
+    net = build(experiment.description, replicas=1)
+    return narrowed(experiment.description, sum(experiment.recipe.budget(net, keep).max_nonzero()))
 
 
 def _masked(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:

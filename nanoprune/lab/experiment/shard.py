@@ -224,10 +224,11 @@ class Shard:
         mask: Mask | None = None,
         private: DPSGD | None = None,
         on_epoch: Callable[[int], None] | None = None,
+        members: np.ndarray | None = None,
         run: Callable[..., LabRun] = LabRun,
     ) -> None:
-        """Train by `plan`, only the first `epochs` where that is given, and record the curves. run: what handles
-        batches and steps, a `LabRun`."""
+        """Train by `plan`, only the first `epochs` where that is given, and record the curves. members (R, M): other
+        records than the shard's. run: what handles batches and steps, a `LabRun`."""
 
         count = plan.epochs if epochs is None else epochs
         if self.progress.skips(count, admm):
@@ -264,4 +265,5 @@ class Shard:
             stop_after=epochs,
             begin=begin,
         )
-        train(self.net, self.records, self.members, plan, self.generators, game, admm, mask, run)
+        members = self.members if members is None else members
+        train(self.net, self.records, members, plan, self.generators, game, admm, mask, run)

@@ -127,6 +127,8 @@ STEPS: dict[str, Mapping[str, Any]] = {
     "prune": PRUNING | ACCURACY,
     "masked": PRUNING | ACCURACY | {"dense": SCHEDULE, "variant": one_of("random", "synflow", "snip", "grasp")},
     "rewound": PRUNING | ACCURACY | {"dense": SCHEDULE, "early": EPOCHS},
+    "distilled": GAME | ACCURACY | {"dense": SCHEDULE, "temperature": POSITIVE},  # and `teacher`, its description
+    "selena": GAME | ACCURACY | {"dense": SCHEDULE, "models": integer(2, 1000), "absent": integer(1, 999)},
     "private": PRUNING
     | ACCURACY
     | {

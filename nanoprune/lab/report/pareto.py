@@ -41,6 +41,8 @@ TITLES = {
     "alps": "ALPS",
     "sparsegpt": "SparseGPT",
     "wanda": "Wanda",
+    "distil": "distillation",
+    "selena": "SELENA",
     "ppb-0.1": "gradual + PPB",
     "l2": "weight decay",
     "relaxloss": "RelaxLoss",
