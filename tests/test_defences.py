@@ -349,6 +349,7 @@ def test_every_defence_is_a_method_and_none_is_a_default():
         "rewind-",
         "distil-",
         "selena",
+        "past",
         "ppb-",
         "random-",
         "synflow-",

@@ -37,7 +37,7 @@ def an_experiment(seeds=(0, 1), **changes):
     return Experiment(load("digits"), small(keep=(0.25,), defences=settings_, **changes), list(seeds), 1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=10)
 @given(st.integers(0, 10**6), st.floats(0.5, 8))
 def test_the_loss_is_the_cross_entropy_against_the_targets_of_the_records_at_a_temperature(seed, T):
     rng, R, M, C, N = np.random.default_rng(seed), 2, 9, 4, 5

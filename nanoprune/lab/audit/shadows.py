@@ -27,6 +27,7 @@ from nanoprune.lab.engine.evaluation import predict_fleet
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.distil import distilled
 from nanoprune.lab.experiment.experiment import Experiment, Progress, Trained
+from nanoprune.lab.experiment.past import past
 from nanoprune.lab.experiment.recipes import Private, Recipe, recipe_of
 from nanoprune.lab.experiment.selena import selena
 from nanoprune.lab.models.model import MAX_PARAMETERS, Model
@@ -42,13 +43,7 @@ from nanoprune.schedule import Schedule
 
 STREAM = int.from_bytes(b"shadow", "big")
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
-ALONE = (
-    "private",
-    "masked",
-    "rewound",
-    "distilled",
-    "selena",
-)  # steps that make a network from its initial weights to its end
+ALONE = ("private", "masked", "rewound", "distilled", "selena", "past")  # steps that begin with initial weights
 STAGES = ("train", "prune", *ALONE)  # in the order of a recipe
 FEWEST = 6  # shadows: with one pair left out, two that saw a record and two that did not, so that both have a variance
 POPULATION = 2000  # records for RMIA, at most
@@ -188,6 +183,8 @@ def train_shadows(
         elif step["step"] == "distilled":
             teacher = experiment.dense("teachers of shadows", teacher_of(model, step))
             trained = distilled(experiment, "shadows", model.net.description, teacher, step["temperature"])
+        elif step["step"] == "past":
+            trained = past(experiment, "shadows", step["strength"])
         elif step["step"] == "selena":
             trained = selena(experiment, "shadows", step["models"], step["absent"])
         elif step["step"] == "private":
@@ -289,7 +286,7 @@ def _recipes(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recip
         elif step["step"] in ("masked", "rewound"):
             base = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
             recipe = _pruning(base, step)
-        elif step["step"] in ("distilled", "selena"):
+        elif step["step"] in ("distilled", "selena", "past"):
             base = recipe = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
             if step["step"] == "distilled":
                 teacher_of(model, step)

@@ -16,6 +16,7 @@ from nanoprune.lab.experiment import defences
 from nanoprune.lab.experiment.distil import distilled
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.masks import MASKS
+from nanoprune.lab.experiment.past import past
 from nanoprune.lab.experiment.recipes import Keep, Recipe, keep_name
 from nanoprune.lab.experiment.selena import selena
 from nanoprune.lab.experiment.solvers import WITHOUT_TRAINING
@@ -75,6 +76,8 @@ def comparison(recipe: Recipe) -> list[Method]:
         ratios.insert(0, (1.0, "prune-1", None))
     for keep, name, suffix in ratios:
         methods += _pruning_methods(recipe, keep, name, suffix)
+    if recipe.reference:
+        methods.append(Method("past", _past, default=False, controls=((BASELINE, "the defence"),)))
     methods.append(Method("selena", _selena, default=False, controls=((BASELINE, "the defence"),)))
     for name, make in (defences.TRAINING | defences.OUTPUTS).items():
         if recipe.reference >= defences.REFERENCE.get(name, 0):
@@ -273,6 +276,10 @@ def _distil(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str
     """A dense network of at most the weights that the ratio leaves, trained on the baseline's outputs; `distil`."""
     small = [small_network(experiment, keep) for _, keep in of]
     return [distilled(experiment, name, to, done[BASELINE]) for (name, _), to in zip(of, small, strict=True)]
+
+
+def _past(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:
+    return [past(experiment, "past", experiment.recipe.defences.past)]
 
 
 def _selena(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:

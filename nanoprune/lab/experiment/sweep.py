@@ -14,6 +14,7 @@ from nanoprune.lab.experiment.distil import distilled
 from nanoprune.lab.experiment.evaluate import strongest
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.methods import RIVALS, small_network
+from nanoprune.lab.experiment.past import past
 from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.lab.experiment.selena import selena
 from nanoprune.lab.experiment.solvers import WITHOUT_TRAINING
@@ -25,6 +26,7 @@ KEEPS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01)
 LAMBDAS = (0.5, 1.0, 2.0, 4.0, 8.0)
 EPSILONS = (2.0, 4.0, 8.0, 16.0, 32.0)
 EPOCHS = (0.02, 0.04, 0.06, 0.1, 0.16, 0.24, 0.36, 0.5, 0.7, 1.0)  # shares of the dense epochs
+PENALTIES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)  # lambda of PAST
 MODELS, ABSENT = 25, (5, 10, 15)  # sub-models of SELENA, and how many a record is kept from
 MASKED = 0.05  # keep ratio of the private methods with a mask
 STRENGTHS, BALANCED = (1.0, 4.0, 16.0, 64.0), 0.1  # lambda and keep ratio of PPB
@@ -71,6 +73,7 @@ def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS) -> list[Sweep]:
         _simple("temperature", defences.temperature, "temperature", (2.0, 4.0, 10.0)),
     ]
     if recipe.reference:
+        found.append(Sweep("past", "lambda", PENALTIES, lambda e, base, strength: past(e, "past", strength)))
         found.append(Sweep("distil", "weights of prune-K", keeps, _distilled))
     if recipe.reference >= defences.REFERENCE["memguard"]:
         found.append(_simple("memguard", defences.memguard, "memguard", (0.25, 0.5, 1.0, 2.0)))

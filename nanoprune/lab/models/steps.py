@@ -128,6 +128,7 @@ STEPS: dict[str, Mapping[str, Any]] = {
     "masked": PRUNING | ACCURACY | {"dense": SCHEDULE, "variant": one_of("random", "synflow", "snip", "grasp")},
     "rewound": PRUNING | ACCURACY | {"dense": SCHEDULE, "early": EPOCHS},
     "distilled": GAME | ACCURACY | {"dense": SCHEDULE, "temperature": POSITIVE},  # and `teacher`, its description
+    "past": GAME | ACCURACY | {"dense": SCHEDULE, "strength": AMOUNT},
     "selena": GAME | ACCURACY | {"dense": SCHEDULE, "models": integer(2, 1000), "absent": integer(1, 999)},
     "private": PRUNING
     | ACCURACY

@@ -43,6 +43,7 @@ TITLES = {
     "wanda": "Wanda",
     "distil": "distillation",
     "selena": "SELENA",
+    "past": "PAST",
     "ppb-0.1": "gradual + PPB",
     "l2": "weight decay",
     "relaxloss": "RelaxLoss",
