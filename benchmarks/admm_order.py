@@ -32,30 +32,15 @@ from nanoprune.errors import NanopruneError
 from nanoprune.lab.data import load
 from nanoprune.lab.engine.passes import default_threads, single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
+from nanoprune.lab.experiment.admm_variants import OrderZWU
 from nanoprune.lab.experiment.experiment import Experiment
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.experiment.shard import Shard
 from nanoprune.lab.report.table import change_cell, summary_text
 from nanoprune.lab.statistics import paired_difference, summary
-from nanoprune.nn import Network
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune
 
 RHOS = (0.001, 0.01, 0.1, 1.0)
-
-
-class OrderZWU(ADMM):
-    """ADMM in the order Z, W, U: the first Z is Pi(W), and after each W-step U <- U + W - Z, then Z <- Pi(W + U)."""
-
-    def update(self, net: Network, loss: Any) -> Any:
-        """The U-step with the Z of this round, the next round's Z-step, and the residuals."""
-        Z_previous = self.Z
-        self.U += net.W
-        self.U -= self.Z
-        self.Z = self.budget.project(net.W + self.U)
-        row = self._residuals(net.W, Z_previous, np.asarray(loss))
-        self.history.append(row)
-        self.target = self.Z - self.U
-        return row
 
 
 ORDERS = {"W, Z, U": ADMM, "Z, W, U": OrderZWU}

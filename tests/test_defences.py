@@ -23,8 +23,9 @@ from nanoprune.lab.engine.passes import SharedPasses
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.shards import sample_threads
 from nanoprune.lab.experiment.experiment import Experiment, Progress
-from nanoprune.lab.experiment.methods import BASELINE, check_repeatable, chosen, train_methods
+from nanoprune.lab.experiment.methods import BASELINE, RIVALS, check_repeatable, chosen, train_methods
 from nanoprune.lab.experiment.recipes import DefenceSettings, recipe_for
+from nanoprune.lab.experiment.solvers import WITHOUT_TRAINING
 from nanoprune.lab.experiment.temperature import temperature
 from nanoprune.lab.layers import Dropout
 from nanoprune.lab.models.model import load_model, save_model
@@ -104,7 +105,9 @@ def test_ppb_does_not_depend_on_the_names_of_the_classes_and_vanishes_for_equal_
     logits, y = case
     _, classes, N = logits.shape
     order = np.array(random.sample(range(classes), classes))
-    np.testing.assert_allclose(ppb(logits[:, order], np.argsort(order)[y], N, 3.0)[0], ppb(logits, y, N, 3.0)[0])
+    np.testing.assert_allclose(
+        ppb(logits[:, order], np.argsort(order)[y], N, 3.0)[0], ppb(logits, y, N, 3.0)[0], atol=1e-12
+    )
     same = np.stack([np.roll(logits[..., 0], k, axis=1) for k in range(N)], axis=2)  # one record, its classes renamed
     for found, plain in zip(ppb(same, y, N, 3.0), cross_entropy(same, y, N), strict=True):
         np.testing.assert_allclose(found, plain, atol=1e-12)
@@ -341,7 +344,18 @@ def test_every_defence_is_a_method_and_none_is_a_default():
     names = [method.name for method in chosen(small(), "all") if "dp-" not in method.name]
     simple = ["validation-stop", "l2", "dropout", "label-smoothing", "relaxloss", "memguard", "temperature"]
     assert names[-len(simple) :] == simple
-    rivals = ("gradual-", "ppb-", "random-", "synflow-", "snip-", "grasp-")
+    rivals = (
+        *(f"{solver}-" for solver in (*RIVALS, *WITHOUT_TRAINING)),
+        "rewind-",
+        "distil-",
+        "selena",
+        "past",
+        "ppb-",
+        "random-",
+        "synflow-",
+        "snip-",
+        "grasp-",
+    )
     others = [name for name in names[: -len(simple)] if not name.startswith(rivals)]
     assert others == [method.name for method in chosen(small())]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nanoprune.lab.verify.gradient import difference, direction
 from nanoprune.nn import cross_entropy, log_loss, sigmoid, softmax
-from nanoprune.nn.loss import one_hot
+from nanoprune.nn.loss import log_softmax, one_hot
 
 LOGIT = st.floats(-1e4, 1e4) | st.floats(-3, 3) | st.sampled_from([-1e4, 0.0, 1e4])
 SEEDS = st.integers(0, 2**32 - 1)
@@ -91,11 +91,12 @@ def test_softmax_equals_the_formula_sample_by_sample(case):
     """A sample with far larger logits, in the same replica or in another, changes nothing of the others."""
     logits, _ = case
     logits = np.concatenate([logits, logits + 1000], axis=-1)  # (R, classes, 2 N)
-    p = softmax(logits)
-    assert p.shape == logits.shape
+    p, log_p = softmax(logits), log_softmax(logits)
+    assert p.shape == log_p.shape == logits.shape
     for r, c, n in np.ndindex(*logits.shape):
         of_sample = logits[r, :, n].tolist()
         assert p[r, c, n] == pytest.approx(math.exp(of_sample[c] - log_sum_exp(of_sample)), rel=1e-9, abs=1e-12)
+        assert log_p[r, c, n] == pytest.approx(of_sample[c] - log_sum_exp(of_sample), rel=1e-9, abs=1e-9)
 
 
 def test_one_hot_puts_a_one_at_each_label():

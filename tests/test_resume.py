@@ -24,6 +24,7 @@ from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.fleet import train_shard
 from nanoprune.lab.experiment.recipes import Private, recipe_for
 from nanoprune.lab.experiment.results import write_results
+from nanoprune.lab.experiment.rewind import rewind
 from nanoprune.lab.experiment.shard import Shard
 from nanoprune.lab.storage.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.lab.storage.hdf5 import Sparse
@@ -72,6 +73,13 @@ def a_fifth(shard):
     return shard.recipe.stages(shard.net, 0.2)
 
 
+def solved(shard, solver):
+    """Pruned by another solver than ADMM; momentum has a constant rho."""
+    admm = dataclasses.replace(shard.recipe.admm, adaptive=False)
+    shard.recipe = dataclasses.replace(shard.recipe, solver=solver, admm=admm)
+    return shard.pruned(a_fifth(shard))
+
+
 METHODS = {
     "dense": lambda shard: shard.dense(),
     "the game": lambda shard: shard.dense(lam=1.0),
@@ -79,6 +87,10 @@ METHODS = {
     "stopped by validation": lambda shard: shard.validated(),
     "pruned": lambda shard: shard.pruned(a_fifth(shard)),
     "pruned, with the game": lambda shard: shard.pruned(a_fifth(shard), 1.0),
+    "straight-through": lambda shard: solved(shard, "ste"),
+    "ADMM with momentum": lambda shard: solved(shard, "admm-momentum"),
+    "ADMM in the order Z, W, U": lambda shard: solved(shard, "admm-zwu"),
+    "rewound": lambda shard: rewind(shard, a_fifth(shard)[-1], 1),
     "private": lambda shard: shard.private(1.0, "dense"),
     "private, with a public mask": lambda shard: shard.private(1.0, "mask", a_fifth(shard)),
     "private, by ADMM": lambda shard: shard.private(1.0, "admm", a_fifth(shard)),

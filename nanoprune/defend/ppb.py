@@ -6,7 +6,7 @@ A defence in the training of a pruned network: the outputs for all members shall
 from typing import Any
 
 from nanoprune.backend import xp
-from nanoprune.nn.loss import cross_entropy
+from nanoprune.nn.loss import cross_entropy, log_softmax
 
 
 def ppb(logits: Any, y: Any, count: int, strength: float) -> tuple[Any, Any]:
@@ -32,9 +32,3 @@ def ppb(logits: Any, y: Any, count: int, strength: float) -> tuple[Any, Any]:
     d = xp.concatenate([p - q, q * (r - divergence)], axis=-1)  # (R, classes, 2 half)
     dlogits[..., : 2 * half] += strength / m * xp.take_along_axis(d, xp.argsort(order, axis=1, kind="stable"), axis=1)
     return loss + strength / m * divergence.sum(axis=(1, 2)), dlogits
-
-
-def log_softmax(z: Any) -> Any:
-    """log softmax(z) over the classes, (R, classes, N)."""
-    z = z - z.max(axis=1, keepdims=True)
-    return z - xp.log(xp.exp(z).sum(axis=1, keepdims=True))

@@ -8,7 +8,7 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.nn import Workspace, cross_entropy, softmax
-from nanoprune.nn.loss import one_hot
+from nanoprune.nn.loss import log_softmax, one_hot
 
 
 def relaxloss(logits: Any, y: Any, count: int, ws: Workspace, epoch: int, alpha: float) -> tuple[Any, Any]:
@@ -43,8 +43,7 @@ def relaxloss_code(
     """
     classes = logits.shape[1]
     p, onehot = softmax(logits), one_hot(y, classes, logits.dtype)  # (R, classes, N)
-    z = logits - logits.max(axis=1, keepdims=True)
-    log_p = z - xp.log(xp.exp(z).sum(axis=1, keepdims=True))  # (R, classes, N)
+    log_p = log_softmax(logits)  # (R, classes, N)
     p_y, log_p_y = ((of * onehot).sum(axis=1, keepdims=True) for of in (p, log_p))  # (R, 1, N)
     others = ((1 - onehot) * log_p).sum(axis=1, keepdims=True) / (classes - 1)  # (R, 1, N): mean over c != y
     t_y = xp.minimum(p_y, upper)

@@ -25,13 +25,17 @@ from nanoprune.lab.data import Dataset, Split, make_split
 from nanoprune.lab.data.groups import whole_groups
 from nanoprune.lab.engine.evaluation import predict_fleet
 from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.experiment.distil import distilled
 from nanoprune.lab.experiment.experiment import Experiment, Progress, Trained
+from nanoprune.lab.experiment.past import past
 from nanoprune.lab.experiment.recipes import Private, Recipe, recipe_of
-from nanoprune.lab.models.model import Model
+from nanoprune.lab.experiment.selena import selena
+from nanoprune.lab.models.model import MAX_PARAMETERS, Model
 from nanoprune.lab.statistics.units import Units, units_of
 from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.storage.checkpoint import Checkpoints
 from nanoprune.lab.zoo import build
+from nanoprune.lab.zoo.build import checked
 from nanoprune.nn import Network
 from nanoprune.prune import ADMMSettings
 from nanoprune.records import Records
@@ -39,7 +43,7 @@ from nanoprune.schedule import Schedule
 
 STREAM = int.from_bytes(b"shadow", "big")
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
-ALONE = ("private", "masked")  # steps that make a network from its initial weights to its end
+ALONE = ("private", "masked", "rewound", "distilled", "selena", "past")  # steps that begin with initial weights
 STAGES = ("train", "prune", *ALONE)  # in the order of a recipe
 FEWEST = 6  # shadows: with one pair left out, two that saw a record and two that did not, so that both have a variance
 POPULATION = 2000  # records for RMIA, at most
@@ -174,6 +178,15 @@ def train_shadows(
             trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
         elif step["step"] == "masked":
             trained = experiment.masked("shadows", step["variant"], recipe.keep[0])
+        elif step["step"] == "rewound":
+            trained = experiment.rewound("shadows", recipe.keep[0], step["early"])
+        elif step["step"] == "distilled":
+            teacher = experiment.dense("teachers of shadows", teacher_of(model, step))
+            trained = distilled(experiment, "shadows", model.net.description, teacher, step["temperature"])
+        elif step["step"] == "past":
+            trained = past(experiment, "shadows", step["strength"])
+        elif step["step"] == "selena":
+            trained = selena(experiment, "shadows", step["models"], step["absent"])
         elif step["step"] == "private":
             variant = step["variant"] if "variant" in step else step["way"]  # its name in older model files
             trained = experiment.private_by("shadows", step["noise"], variant, step["keep"] and recipe.keep[0])
@@ -270,9 +283,13 @@ def _recipes(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recip
         if step["step"] == "train":
             base = dataclasses.replace(base, dense=_schedule(step), inner_steps=step["inner_steps"])
             recipe = dataclasses.replace(base, minmax=step["minmax"])
-        elif step["step"] == "masked":
+        elif step["step"] in ("masked", "rewound"):
             base = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
             recipe = _pruning(base, step)
+        elif step["step"] in ("distilled", "selena", "past"):
+            base = recipe = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
+            if step["step"] == "distilled":
+                teacher_of(model, step)
         elif step["step"] == "private":
             base = dataclasses.replace(base, dense=_schedule(step["dense"]), minmax=0.0)
             recipe = _private(base, step)
@@ -280,6 +297,16 @@ def _recipes(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], Recip
             recipe = _pruning(base, step)
         found.append((step, recipe))
     return found
+
+
+def teacher_of(model: Model, step: dict[str, Any]) -> dict[str, Any]:
+    """The description of the network that a model was distilled from. Raises DataError unless it is of bounded size and
+    takes the same records to as many classes."""
+    teacher = checked(step["teacher"])
+    of_both = [(tuple(of["input_shape"]), of["classes"]) for of in (teacher, model.net.description)]
+    if of_both[0] != of_both[1] or build(teacher, replicas=0).size > MAX_PARAMETERS:
+        raise DataError("the model's teacher is too large, or takes other records than the model; train it again")
+    return teacher
 
 
 def _pruning(base: Recipe, step: dict[str, Any]) -> Recipe:

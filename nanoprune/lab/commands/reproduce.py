@@ -44,9 +44,13 @@ schedule with nothing pruned (prune-1), and one-shot magnitude pruning in place 
 curves.h5, plots and report.html to the folder --out and prints tables. --methods chooses the methods; there are also
 the simple defences (validation-stop, which is early stopping on the reference set, l2, dropout, label-smoothing,
 relaxloss, memguard, temperature) and those with DP-SGD; the names simple and private stand for all of either.
-gradual-K prunes in steps, ppb-K adds pair-based posterior balancing, and random-K, synflow-K, snip-K and grasp-K
-choose a mask before training. An unknown name lists all. Interrupted, by Ctrl-C or a power cut, the run is resumed by
-the same command and --resume, and ends with the same results. A finished run is final: --resume prints its table.
+gradual-K prunes in steps, ppb-K adds pair-based posterior balancing, ste-K, admm-zwu-K and admm-momentum-K are other
+algorithms in place of ADMM, rewind-K rewinds the survivors to an early epoch again and again, alps-K, sparsegpt-K and
+wanda-K prune layer by layer without training, random-K, synflow-K, snip-K and grasp-K choose a mask before it. distil-K
+trains a small network on the outputs for the reference set, selena on those of networks that have not seen the record;
+past has an L1 penalty by the gap of the losses. An unknown name lists all. Interrupted, by Ctrl-C or a power cut, the
+run is resumed by the same command and --resume, and ends with the same results. A finished run is final: --resume
+prints its table.
 
 --plan writes the seeds as tasks, for `task` on any machines, and ends; --store gathers their results and performs what
 is missing.

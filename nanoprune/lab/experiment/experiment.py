@@ -27,6 +27,7 @@ from nanoprune.lab.experiment.masks import masked_step
 from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.queries import label_queries, queried
 from nanoprune.lab.experiment.recipes import Keep, Recipe
+from nanoprune.lab.experiment.rewind import early_epoch, epochs_in_all, rewind, rewound_step
 from nanoprune.lab.experiment.shard import Shard, generators
 from nanoprune.lab.privacy.accounting import summary_line
 from nanoprune.lab.statistics.units import Units, units_of
@@ -149,7 +150,7 @@ class Experiment:
         """The records of one part of the splits, such as "members"; (seeds, n)."""
         return np.stack([getattr(split, part) for split in self.splits])
 
-    def _initial(self, description: dict | None = None, known: str = "members") -> Network:
+    def initial(self, description: dict | None = None, known: str = "members") -> Network:
         """Networks with their initial weights, one a seed. known: the records by which a table's columns are scaled."""
         net = build(description or self.description, len(self.seeds)).initialise(generators(self.seeds, "initial"))
         return fit_columns(net, self.dataset.x, self.indices(known))
@@ -166,17 +167,25 @@ class Experiment:
         self, method: str, description: dict | None = None, lam: float = 0.0, epochs: int | None = None
     ) -> Trained:
         """Dense networks trained from their initial weights, with the game where lambda > 0, for the first `epochs`."""
-        net = self._initial(description)
+        net = self.initial(description)
         steps = [[self.recipe.train_step(lam, epochs)] for _ in self.seeds]
         last = epochs or self.recipe.dense.epochs
-        return self._fleet(method, net, steps, last, lambda shard, _: shard.dense(lam, epochs))
+        return self.fleet(method, net, steps, last, lambda shard, _: shard.dense(lam, epochs))
 
     def masked(self, method: str, variant: str, keep: Keep) -> Trained:
         """Networks whose mask is chosen before training; see `Shard.masked`."""
-        net, recipe = self._initial(), self.recipe
+        net, recipe = self.initial(), self.recipe
         ratios, steps = recipe.stages(net, keep)[-1], [[masked_step(recipe, variant, keep)] for _ in self.seeds]
         epochs = recipe.dense.epochs + recipe.prune.epochs + recipe.retrain.epochs
-        return self._fleet(method, net, steps, epochs, lambda shard, _: shard.masked(variant, ratios))
+        return self.fleet(method, net, steps, epochs, lambda shard, _: shard.masked(variant, ratios))
+
+    def rewound(self, method: str, keep: Keep, early: int | None = None) -> Trained:
+        """Networks that are pruned and rewound again and again; see `rewind`. early: the epoch that is rewound to."""
+        net, recipe = self.initial(), self.recipe
+        early = early_epoch(recipe) if early is None else early
+        ratios, steps = recipe.stages(net, keep)[-1], [[rewound_step(recipe, keep, early)] for _ in self.seeds]
+        epochs = epochs_in_all(recipe, early)
+        return self.fleet(method, net, steps, epochs, lambda shard, _: rewind(shard, ratios, early))
 
     def stopped(self, method: str, target: Trained, baseline: Trained) -> Trained:
         """The baseline stopped after the first epoch whose accuracy reaches that of `target`, seed by seed.
@@ -198,10 +207,10 @@ class Experiment:
 
     def stopped_after(self, method: str, epochs: np.ndarray) -> Trained:
         """The baseline stopped after epochs[r] epochs in seed r, (seeds,). Its curves are NaN from there on."""
-        net = self._initial()
+        net = self.initial()
         last = int(epochs.max())
         steps = [[self.recipe.train_step(0.0, int(e))] for e in epochs]
-        trained = self._fleet(method, net, steps, last, lambda shard, rows: shard.stopped(epochs[rows], last))
+        trained = self.fleet(method, net, steps, last, lambda shard, rows: shard.stopped(epochs[rows], last))
         ended = np.arange(last) >= epochs[:, None]  # (seeds, last)
         trained.curves |= {
             n: np.where(ended, np.nan, of) for n, of in trained.curves.items() if of.shape == ended.shape
@@ -213,9 +222,9 @@ class Experiment:
         """Dense networks, each as it was after its best epoch on the reference set; see `Shard.validated`."""
         if self.recipe.reference < 1:
             raise ArgumentError(f"reference must be at least 1 for {method}, which validates on it, got 0")
-        net = self._initial()
+        net = self.initial()
         steps = [[self.recipe.train_step(0.0)] for _ in self.seeds]
-        trained = self._fleet(method, net, steps, self.recipe.dense.epochs, lambda shard, _: shard.validated())
+        trained = self.fleet(method, net, steps, self.recipe.dense.epochs, lambda shard, _: shard.validated())
         trained.steps = [[self.recipe.train_step(0.0, int(e))] for e in trained.curves["stopped_after"][:, 0]]
         return trained
 
@@ -234,7 +243,7 @@ class Experiment:
         steps = [[*before, self.recipe.prune_step(ratios, lam)] for ratios in keeps for before in dense.steps]
         stages = [self.recipe.stages(net, ratios) for ratios in keeps for _ in range(S)]  # of each replica
         method = method or ("prune" if self.recipe.solver == "admm" else self.recipe.solver)
-        fleet = self._fleet(
+        fleet = self.fleet(
             method + ("+minmax" if lam else ""),
             net,
             steps,
@@ -259,10 +268,10 @@ class Experiment:
 
     def private_by(self, method: str, noise: float, variant: str = "dense", keep: Keep | None = None) -> Trained:
         """The same with a given noise multiplier."""
-        net = self._initial(known="reference")  # nothing may be computed from the members beside DP-SGD
+        net = self.initial(known="reference")  # nothing may be computed from the members beside DP-SGD
         stages = () if keep is None else self.recipe.stages(net, keep)
         step = self.recipe.private_step(self.indices("members").shape[1], noise, variant, keep)
-        trained = self._fleet(
+        trained = self.fleet(
             method,
             net,
             [[step] for _ in self.seeds],
@@ -329,7 +338,7 @@ class Experiment:
         group = None if groups is None else np.tile(groups[index], (len(trained), 1))  # (methods x seeds, n)
         return Outputs(np.concatenate(p), y, member, np.concatenate(right), group)
 
-    def _fleet(
+    def fleet(
         self, method: str, net: Network, steps: list, epochs: int, run: Callable[[Shard, list[int]], list[str] | None]
     ) -> Trained:
         """Run `run` on every shard of the fleet, replicas (k x seeds), and join the results.

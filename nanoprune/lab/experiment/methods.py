@@ -7,15 +7,21 @@ record to `comparison`: --methods then accepts its name, and the methods that it
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.experiment import defences
+from nanoprune.lab.experiment.distil import distilled
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.masks import MASKS
+from nanoprune.lab.experiment.past import past
 from nanoprune.lab.experiment.recipes import Keep, Recipe, keep_name
-from nanoprune.lab.zoo import mixes_records, narrowed
+from nanoprune.lab.experiment.selena import selena
+from nanoprune.lab.experiment.solvers import WITHOUT_TRAINING
+from nanoprune.lab.layerwise import supports
+from nanoprune.lab.zoo import build, mixes_records, narrowed
 
 BASELINE = "baseline"  # changes are measured against it, so it always runs
 PRIVATE = "dp-"  # prefix of the methods with DP-SGD
@@ -23,6 +29,12 @@ SCHEDULE, GAME, PRUNING = "the longer schedule and its weight decay", "the game"
 ACCURACY, SIZE = "share: about the same test accuracy", "share: the number of weights"
 ADMM, STEPS = "ADMM against one-shot magnitudes", "pruning in steps"
 SUPPORT = "which weights are kept"
+RIVALS = {  # other solvers (`solvers`), and what they are compared in with ADMM and with one-shot magnitudes
+    "gradual": STEPS,
+    "ste": "the straight-through estimator",
+    "admm-zwu": "the order of ADMM's steps",
+    "admm-momentum": "momentum in ADMM",
+}
 DATA_FREE = ("synflow", "random")  # variants of DP-SGD with a data-free mask
 
 
@@ -64,6 +76,9 @@ def comparison(recipe: Recipe) -> list[Method]:
         ratios.insert(0, (1.0, "prune-1", None))
     for keep, name, suffix in ratios:
         methods += _pruning_methods(recipe, keep, name, suffix)
+    if recipe.reference:
+        methods.append(Method("past", _past, default=False, controls=((BASELINE, "the defence"),)))
+    methods.append(Method("selena", _selena, default=False, controls=((BASELINE, "the defence"),)))
     for name, make in (defences.TRAINING | defences.OUTPUTS).items():
         if recipe.reference >= defences.REFERENCE.get(name, 0):
             repeatable = name in defences.TRAINING
@@ -87,17 +102,33 @@ def _pruning_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) 
     found = [Method(name, _prune, keep, (BASELINE,), controls=controls)]
     if recipe.minmax:
         found.append(Method(f"{name}+minmax", _prune_minmax, keep, (BASELINE,), controls=of_game))
-    if magnitudes:
-        gradual, of_gradual = f"gradual-{keep_name(keep)}", (("prune-1", PRUNING), (name, STEPS), (magnitude, STEPS))
-        of_ppb = ((gradual, "the defence"), (name, "PPB and gradual magnitudes against ADMM"))
-        found.append(Method(magnitude, _magnitude, keep, (BASELINE,), controls=(("prune-1", PRUNING),)))
-        found.append(Method(gradual, _gradual, keep, (BASELINE,), False, controls=of_gradual))
-        found.append(Method(f"ppb-{keep_name(keep)}", _ppb, keep, (BASELINE,), False, controls=of_ppb))
-        for variant in MASKS:
-            random = () if variant == "random" else ((f"random-{keep_name(keep)}", SUPPORT),)
-            others = ((name, "a mask before training against ADMM"), *random)
-            made = f"{variant}-{keep_name(keep)}"
-            found.append(Method(made, _masked, (made, variant, keep), (), False, controls=others))
+    return found + (_rival_methods(recipe, keep, name, suffix) if magnitudes else [])
+
+
+def _rival_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) -> list[Method]:
+    """What else makes a network of that size, and is compared with `name`, the pruning by ADMM."""
+    of = keep_name(keep)
+    magnitude, found, layerwise = f"magnitude-{of}", [], []
+    found.append(Method(magnitude, SOLVED["magnitude"], keep, (BASELINE,), controls=(("prune-1", PRUNING),)))
+    for solver, differ in RIVALS.items():
+        others = (("prune-1", PRUNING), (name, differ), (magnitude, f"{differ} against one-shot magnitudes"))
+        found.append(Method(f"{solver}-{of}", SOLVED[solver], keep, (BASELINE,), False, controls=others))
+    if recipe.reference and recipe.scheme == "unstructured" and supports(recipe.network):
+        layerwise = list(WITHOUT_TRAINING)
+    for solver in layerwise:
+        others = ((BASELINE, PRUNING), (name, "layer-wise and without training, against ADMM"))
+        found.append(Method(f"{solver}-{of}", SOLVED[solver], keep, (BASELINE,), False, controls=others))
+    others = ((BASELINE, PRUNING), (name, "rewinding against ADMM"))
+    found.append(Method(f"rewind-{of}", _rewound, (f"rewind-{of}", keep), (), False, controls=others))
+    if recipe.reference:
+        others = ((BASELINE, "distillation to a small network"), (f"small-dense{suffix}", "outputs for public records"))
+        found.append(Method(f"distil-{of}", _distil, (f"distil-{of}", keep), (BASELINE,), False, controls=others))
+    others = ((f"gradual-{of}", "the defence"), (name, "PPB and gradual magnitudes against ADMM"))
+    found.append(Method(f"ppb-{of}", _ppb, keep, (BASELINE,), False, controls=others))
+    for variant in MASKS:
+        random = () if variant == "random" else ((f"random-{of}", SUPPORT),)
+        others, made = ((name, "a mask before training against ADMM"), *random), f"{variant}-{of}"
+        found.append(Method(made, _masked, (made, variant, keep), (), False, controls=others))
     return found
 
 
@@ -227,21 +258,43 @@ def _prune_minmax(experiment: Experiment, done: dict[str, Trained], of: list[Any
     return experiment.pruned(done[BASELINE], of, experiment.recipe.minmax)
 
 
-def _magnitude(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
-    """The control for ADMM: the same epochs without a penalty, then one-shot magnitude pruning and the retraining."""
-    return experiment.with_recipe(dataclasses.replace(experiment.recipe, solver="magnitude")).pruned(done[BASELINE], of)
-
-
-def _gradual(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
-    """Pruned in steps, and trained on between them; `solvers.gradual`."""
-    recipe = dataclasses.replace(experiment.recipe, solver="gradual")
+def _solved(solver: str, experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
+    """Another way of pruning in place of ADMM; `solvers`."""
+    recipe = dataclasses.replace(experiment.recipe, solver=solver)
     return experiment.with_recipe(recipe).pruned(done[BASELINE], of)
+
+
+SOLVED = {solver: functools.partial(_solved, solver) for solver in ("magnitude", *RIVALS, *WITHOUT_TRAINING)}
+
+
+def _rewound(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
+    return [experiment.rewound(*arguments) for arguments in of]
 
 
 def _ppb(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
     """The same, with pair-based posterior balancing in the loss; `defend.ppb`."""
     recipe = defences.with_ppb(experiment.recipe, experiment.recipe.defences.ppb)
     return experiment.with_recipe(recipe).pruned(done[BASELINE], of, method="ppb")
+
+
+def _distil(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str, Any]]) -> list[Trained]:
+    """A dense network of at most the weights that the ratio leaves, trained on the baseline's outputs; `distil`."""
+    small = [small_network(experiment, keep) for _, keep in of]
+    return [distilled(experiment, name, to, done[BASELINE]) for (name, _), to in zip(of, small, strict=True)]
+
+
+def _past(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:
+    return [past(experiment, "past", experiment.recipe.defences.past)]
+
+
+def _selena(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:
+    return [selena(experiment, "selena", *experiment.recipe.defences.selena)]
+
+
+def small_network(experiment: Experiment, keep: Any) -> dict[str, Any]:
+    """The description of a dense network of at most as many weights as the budget of `keep` leaves."""
+    net = build(experiment.description, replicas=1)
+    return narrowed(experiment.description, sum(experiment.recipe.budget(net, keep).max_nonzero()))
 
 
 def _masked(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:

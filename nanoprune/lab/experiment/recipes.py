@@ -12,7 +12,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.data.groups import cut_at_most
 from nanoprune.lab.experiment.settings import DefenceSettings, Private
-from nanoprune.lab.experiment.solvers import SOLVERS
+from nanoprune.lab.experiment.solvers import SOLVERS, WITHOUT_TRAINING
 from nanoprune.lab.privacy.accounting import noise_for, phase, statement
 from nanoprune.lab.zoo import NETWORKS, architecture, size_of
 from nanoprune.lab.zoo.keep_ratios import USUAL, layer_ratios
@@ -118,8 +118,8 @@ class Recipe:
 
     @property
     def pruning_epochs(self) -> int:
-        """Epochs of pruning and retraining together."""
-        return (len(self.via) + 1) * self.prune.epochs + self.retrain.epochs
+        """Epochs of pruning and retraining together; 1 where a solver trains nothing."""
+        return 1 if self.solver in WITHOUT_TRAINING else (len(self.via) + 1) * self.prune.epochs + self.retrain.epochs
 
     def train_step(self, lam: float, stop_after: int | None = None) -> dict[str, Any]:
         """How a dense network is trained, as plain data: a model file records it, shadow models repeat it."""
@@ -279,8 +279,7 @@ RECIPES = {
         admm=ADMMSettings(rho=0.1),
         private=Private(epochs=60, batch=500, lr=1.0, clip=0.5),
     ),
-    # The next two have not been run on the real data, which is not freely available: the widths are usual in the
-    # literature (Nasr et al. 2018, with Tanh), the rest is taken from Location-30.
+    # The next two have not been run on the real data. The widths are usual (Nasr et al. 2018, with Tanh).
     "purchase100": _tabular(members=10_000, reference=10_000, nonmembers=10_000),
     "texas100": _tabular(members=5_000, reference=5_000, nonmembers=5_000),
     # Epochs for about an hour on two cores. cifar100 has not been run.
@@ -306,8 +305,7 @@ RECIPES = {
     ),
 }
 
-# Changes of a data set's recipe for another network: "rates" multiplies the learning rates, the others are fields of
-# Recipe. docs/results.md says why.
+# Changes for another network: "rates" multiplies learning rates, the others are fields of Recipe; see docs/results.md.
 OF_NETWORK: dict[str, dict[str, Any]] = {
     "lenet-5": {"rates": 0.4},
     "vgg16": {"rates": 0.4},

@@ -17,7 +17,9 @@ class DefenceSettings:
     bound on the soft label for the loss of the authors' code (`defend.relaxloss`). temperature: T > 1, by which logits
     are divided. memguard: the budget, an upper bound on the expected L1 distance between the returned output and the
     network's own; 2 or more is no bound. ppb: lambda of pair-based posterior balancing (`defend.ppb`); its authors'
-    code has 4.
+    code has 4. distil: T, the temperature of distillation (`distil`). selena: K, how many sub-models Split-AI has, and
+    L, how many of them a record is kept from (`selena`); its authors' numbers.
+    past: lambda of the penalty on weights that the loss gap depends on (`past`).
     """
 
     l2: float = 5e-3
@@ -28,6 +30,9 @@ class DefenceSettings:
     temperature: float = 4.0
     memguard: float = 1.0
     ppb: float = 4.0
+    distil: float = 1.0
+    selena: tuple[int, int] = (25, 10)
+    past: float = 1e-4
 
     def __post_init__(self) -> None:
         if not 1.0 < self.temperature < float("inf"):
@@ -38,6 +43,13 @@ class DefenceSettings:
             raise ArgumentError(f"memguard must be a budget of at least 0, got {self.memguard}")
         if not 0.0 <= self.ppb < float("inf"):
             raise ArgumentError(f"ppb must be a lambda of at least 0, got {self.ppb}")
+        if not 0.0 < self.distil < float("inf"):
+            raise ArgumentError(f"distil must be a positive temperature, got {self.distil}")
+        if not 0.0 <= self.past < float("inf"):
+            raise ArgumentError(f"past must be a lambda of at least 0, got {self.past}")
+        K, L = self.selena
+        if not 0 < L < K:
+            raise ArgumentError(f"selena must be K models and 0 < L < K of them without a record, got {K} and {L}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from nanoprune.lab.engine.run import LabRun
 from nanoprune.lab.engine.training_state import TrainingState
 from nanoprune.lab.experiment.masks import MASKS
 from nanoprune.lab.experiment.recipes import Recipe
-from nanoprune.lab.experiment.solvers import SOLVERS
+from nanoprune.lab.experiment.solvers import SOLVERS, WITHOUT_TRAINING
 from nanoprune.lab.privacy.accounting import phase
 from nanoprune.lab.storage.checkpoint import Saved, Slot
 from nanoprune.nn import SGD, Network, Workspace
@@ -111,7 +111,8 @@ class Shard:
         """
         game = self._game(lam)
         admm = SOLVERS[self.recipe.solver](self, stages, game)
-        self.train(self.recipe.retrain, game=game, mask=Mask(self.net))
+        if self.recipe.solver not in WITHOUT_TRAINING:
+            self.train(self.recipe.retrain, game=game, mask=Mask(self.net))
         return [status.value for status in admm.status] if admm else None
 
     def record_solver(self, history: list[Any]) -> None:
@@ -194,7 +195,7 @@ class Shard:
 
     def recorded(self) -> dict[str, np.ndarray]:
         """The curves, name -> (R, epochs or iterations)."""
-        return {name: np.stack(values, axis=1) for name, values in self.curves.items()}
+        return {name: np.stack(values, axis=1) for name, values in self.curves.items() if values}
 
     def _accuracy(self, index: np.ndarray) -> np.ndarray:
         """Accuracy of the current networks on the records index (R, n); (R,)."""
@@ -223,8 +224,11 @@ class Shard:
         mask: Mask | None = None,
         private: DPSGD | None = None,
         on_epoch: Callable[[int], None] | None = None,
+        members: np.ndarray | None = None,
+        run: Callable[..., LabRun] = LabRun,
     ) -> None:
-        """Train by `plan`, only the first `epochs` where that is given, and record the curves."""
+        """Train by `plan`, only the first `epochs` where that is given, and record the curves. members (R, M): other
+        records than the shard's. run: what handles batches and steps, a `LabRun`."""
 
         count = plan.epochs if epochs is None else epochs
         if self.progress.skips(count, admm):
@@ -253,7 +257,7 @@ class Shard:
                 self.advance(self.net.replicas)
 
         run = functools.partial(
-            LabRun,
+            run,
             estimate=private,
             name=self.method,
             group=self.group,
@@ -261,4 +265,5 @@ class Shard:
             stop_after=epochs,
             begin=begin,
         )
-        train(self.net, self.records, self.members, plan, self.generators, game, admm, mask, run)
+        members = self.members if members is None else members
+        train(self.net, self.records, members, plan, self.generators, game, admm, mask, run)

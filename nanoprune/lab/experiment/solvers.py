@@ -2,26 +2,32 @@
 
 Each takes a shard (`Shard`), the ratios of one stage after another as `Budget` takes them, and the game or None. It
 trains for the epochs of `recipe.prune`, leaves the shard's network within the budget of the last stage, and returns the
-ADMM of that stage where there is one. The retraining that follows is the same for all.
+ADMM of that stage where there is one. The retraining that follows is the same for all but the layer-wise ones, which
+train nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from nanoprune.lab.experiment.admm_variants import FastADMM, OrderZWU
+from nanoprune.lab.experiment.straight_through import straight_through
+from nanoprune.lab.layerwise import ALGORITHMS, check_prunable, prune_layers
 from nanoprune.prune import ADMM, Mask, hard_prune, parse_scheme
 
 
-def admm(shard: Any, stages: Sequence[Any], game: Any) -> ADMM | None:
-    """MIA-Pruning: ADMM and a hard prune at each stage; weights that an earlier stage pruned may come back."""
+def admm(shard: Any, stages: Sequence[Any], game: Any, kind: type[ADMM] | None = None) -> ADMM | None:
+    """MIA-Pruning: ADMM and a hard prune at each stage; weights that an earlier stage pruned may come back. kind: a
+    variant of it, see `admm_variants`."""
     history, solver = [], None
     for ratios in stages:
         budget = shard.budget(ratios)
-        solver = ADMM(shard.net, budget, shard.recipe.admm)
+        solver = (kind or ADMM)(shard.net, budget, shard.recipe.admm)
         shard.train(shard.recipe.prune, game=game, admm=solver)
         hard_prune(shard.net, budget)
         history += solver.history
@@ -59,8 +65,22 @@ def gradual(shard: Any, stages: Sequence[Any], game: Any) -> None:
         before = after
 
 
+def layerwise(shard: Any, stages: Sequence[Any], game: Any, algorithm: str) -> None:
+    """Layer-wise pruning without training, from the activations of the reference set, to the ratios of the last stage;
+    `nanoprune.lab.layerwise`. The game has no part in it."""
+    check_prunable(shard.net, shard.recipe.scheme, shard.reference.shape[1])
+    of = (shard.net, shard.budget(stages[-1]), shard.records, shard.reference)
+    prune_layers(ALGORITHMS[algorithm], *of)
+    shard.advance(shard.net.replicas)
+
+
 SOLVERS: dict[str, Callable[[Any, Sequence[Any], Any], ADMM | None]] = {
     "admm": admm,
     "magnitude": magnitude,
     "gradual": gradual,
+    "ste": straight_through,
+    "admm-zwu": functools.partial(admm, kind=OrderZWU),
+    "admm-momentum": functools.partial(admm, kind=FastADMM),
+    **{name: functools.partial(layerwise, algorithm=name) for name in ALGORITHMS},
 }
+WITHOUT_TRAINING = tuple(ALGORITHMS)  # solvers that train nothing, and after which nothing is retrained

@@ -10,9 +10,15 @@ import numpy as np
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.experiment import defences
+from nanoprune.lab.experiment.distil import distilled
 from nanoprune.lab.experiment.evaluate import strongest
 from nanoprune.lab.experiment.experiment import Experiment, Trained
+from nanoprune.lab.experiment.methods import RIVALS, small_network
+from nanoprune.lab.experiment.past import past
 from nanoprune.lab.experiment.recipes import Recipe
+from nanoprune.lab.experiment.selena import selena
+from nanoprune.lab.experiment.solvers import WITHOUT_TRAINING
+from nanoprune.lab.layerwise import supports
 from nanoprune.lab.zoo import mixes_records, narrowed
 from nanoprune.lab.zoo.build import weight_count
 
@@ -20,6 +26,8 @@ KEEPS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01)
 LAMBDAS = (0.5, 1.0, 2.0, 4.0, 8.0)
 EPSILONS = (2.0, 4.0, 8.0, 16.0, 32.0)
 EPOCHS = (0.02, 0.04, 0.06, 0.1, 0.16, 0.24, 0.36, 0.5, 0.7, 1.0)  # shares of the dense epochs
+PENALTIES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)  # lambda of PAST
+MODELS, ABSENT = 25, (5, 10, 15)  # sub-models of SELENA, and how many a record is kept from
 MASKED = 0.05  # keep ratio of the private methods with a mask
 STRENGTHS, BALANCED = (1.0, 4.0, 16.0, 64.0), 0.1  # lambda and keep ratio of PPB
 
@@ -38,12 +46,15 @@ def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS, lambdas: Sequence[flo
     """All families for a recipe: those of the game, of public records and of DP-SGD only where the recipe has them."""
     keeps, lams = tuple(keeps), tuple(lambdas) if recipe.minmax else ()
     epochs = tuple(sorted({max(1, round(share * recipe.dense.epochs)) for share in EPOCHS}))
+    layerwise = recipe.reference and recipe.scheme == "unstructured" and supports(recipe.network)
     found = [
         Sweep("early-stop", "epochs", epochs, _stopped),
         Sweep("small-dense", "weights of prune-K", keeps, _small),
         Sweep("prune", "keep", keeps, lambda e, base, keep: e.pruned(base, [keep])[0]),
         Sweep("magnitude", "keep", keeps, _solved("magnitude")),
-        Sweep("gradual", "keep", keeps, _solved("gradual")),
+        *(Sweep(solver, "keep", keeps, _solved(solver)) for solver in RIVALS),
+        *(Sweep(solver, "keep", keeps, _solved(solver)) for solver in (WITHOUT_TRAINING if layerwise else ())),
+        Sweep("rewind", "keep", keeps, lambda e, base, keep: e.rewound("rewind", keep)),
         Sweep(f"ppb-{BALANCED:g}", "lambda", STRENGTHS, _balanced),
         Sweep("prune-1", "keep", (1.0,), lambda e, base, keep: e.pruned(base, [keep])[0]),
     ]
@@ -58,8 +69,12 @@ def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS, lambdas: Sequence[flo
         _simple("dropout", defences.dropout, "dropout", (0.2, 0.4, 0.6, 0.8)),
         _simple("label-smoothing", defences.label_smoothing, "smoothing", (0.05, 0.1, 0.3)),
         _simple("relaxloss", defences.relaxloss, "relaxloss", (0.2, 0.5, 1.0, 1.5, 2.0)),
+        Sweep("selena", "absent", ABSENT, lambda e, base, absent: selena(e, "selena", MODELS, absent)),
         _simple("temperature", defences.temperature, "temperature", (2.0, 4.0, 10.0)),
     ]
+    if recipe.reference:
+        found.append(Sweep("past", "lambda", PENALTIES, lambda e, base, strength: past(e, "past", strength)))
+        found.append(Sweep("distil", "weights of prune-K", keeps, _distilled))
     if recipe.reference >= defences.REFERENCE["memguard"]:
         found.append(_simple("memguard", defences.memguard, "memguard", (0.25, 0.5, 1.0, 2.0)))
     return found + list(_private(recipe))
@@ -87,6 +102,10 @@ def _small(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
     description = experiment.description
     weights = max(1, int(keep * weight_count(description)))
     return experiment.dense("small-dense", narrowed(description, weights))
+
+
+def _distilled(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
+    return distilled(experiment, "distil", small_network(experiment, keep), baseline)
 
 
 def _solved(solver: str) -> Callable[[Experiment, Trained, Any], Trained]:

@@ -97,11 +97,12 @@ ADMM = {
     "ratio": number(1, LARGE),
     "factor": number(1, LARGE),
 }
+SOLVERS = ("admm", "magnitude", "gradual", "ste", "admm-zwu", "admm-momentum", "alps", "sparsegpt", "wanda")
 PRUNING = GAME | {
     "keep": either(RATIO, several(RATIO), NOTHING),
     "scope": TEXT,
     "scheme": TEXT,
-    "solver": one_of("admm", "magnitude", "gradual"),
+    "solver": one_of(*SOLVERS),
     "exempt": several(TEXT),
     "via": several(RATIO),
     "admm": ADMM,
@@ -125,6 +126,10 @@ STEPS: dict[str, Mapping[str, Any]] = {
     "train": SCHEDULE | GAME | ACCURACY | {"stop_after": either(EPOCHS, NOTHING)},
     "prune": PRUNING | ACCURACY,
     "masked": PRUNING | ACCURACY | {"dense": SCHEDULE, "variant": one_of("random", "synflow", "snip", "grasp")},
+    "rewound": PRUNING | ACCURACY | {"dense": SCHEDULE, "early": EPOCHS},
+    "distilled": GAME | ACCURACY | {"dense": SCHEDULE, "temperature": POSITIVE},  # and `teacher`, its description
+    "past": GAME | ACCURACY | {"dense": SCHEDULE, "strength": AMOUNT},
+    "selena": GAME | ACCURACY | {"dense": SCHEDULE, "models": integer(2, 1000), "absent": integer(1, 999)},
     "private": PRUNING
     | ACCURACY
     | {
