@@ -28,6 +28,7 @@ from nanoprune.attack.shadow.difficulty import calibrated
 from nanoprune.attack.shadow.lira import lira_offline, lira_online, margin
 from nanoprune.attack.shadow.population import population_attack
 from nanoprune.attack.shadow.rmia import prior_offline, prior_online, rmia
+from nanoprune.attack.shadow.versions import lira_versions
 from nanoprune.defend import MinMax
 from nanoprune.errors import ArgumentError, DataError, NanopruneError
 from nanoprune.lab.audit import attack_model, fitted_attacks, shadow_attacks, write_audit
@@ -68,6 +69,7 @@ BY_RECORD = LIRA | {"bavaria_online", "bavaria_offline", "base_online", "base_of
 RMIA = {"rmia_online", "rmia_offline"}
 BY_TARGET_ALONE = {"population", "quantile"}  # no shadow takes part in the scores
 BY_POPULATION = RMIA | BY_TARGET_ALONE
+VERSIONS = {"lira_versions", "lira_versions_record"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -637,7 +639,9 @@ def gaussian_views(seed: int, shadows: int, n: int, delta: float, of_dense: floa
     logits = {"train": logits_of(phi(of_dense, 1.5), y), "prune": logits_of(phi(delta, 1.5), y)}
     x, labels = rng.standard_normal((n + 150, 3)).astype(np.float32), np.concatenate([y, population_y])
     features = Features.of(x, labels, 2, np.arange(n), np.arange(n, n + 150))
-    return Views(inside, logits, population, phi(of_mask, 1.5), y, population_y, None, features), member
+    paths, other = phi(of_mask, 1.5), phi(0.0, 1.5)
+    versions = np.stack([margin(logits["prune"], y), other], axis=-1)
+    return Views(inside, logits, population, paths, y, population_y, None, features, versions), member
 
 
 def auc_error(n: int) -> float:
@@ -653,6 +657,7 @@ def test_attacks_reach_the_known_optimum_with_thresholds_from_the_shadows():
     assert list(attacks) == [a.name for a in ATTACKS]
     distances = dict.fromkeys((*LIRA, "bavaria_online", "bavaria_offline"), delta)
     distances |= {"lira_dense_and_pruned": np.hypot(delta, of_dense), "mask_alone": of_mask}
+    distances |= dict.fromkeys(VERSIONS, delta)  # the other version says nothing
     for name, d in distances.items():
         found = attack_target(attacks[name], views)
         area = auc(found.scores[member], found.scores[~member])
@@ -728,6 +733,7 @@ def changed_row(views: Views, row: int, rng: np.random.Generator, seen: bool = F
         logits=logits,
         population=redrawn(views.population),
         paths=redrawn(views.paths),
+        versions=redrawn(views.versions),
     )
 
 
@@ -781,6 +787,8 @@ def test_each_name_stands_for_its_attack():
         "lira_offline": lira_offline(last[8], last[:8], inside, "fixed"),
         "lira_offline_record": lira_offline(last[8], last[:8], inside, "record"),
         "lira_dense_and_pruned": lira_online(both[8], both[:8], inside, "fixed"),
+        "lira_versions": lira_versions(views.versions[8], views.versions[:8], inside, "fixed"),
+        "lira_versions_record": lira_versions(views.versions[8], views.versions[:8], inside, "record"),
         "mask_alone": lira_online(views.paths[8], views.paths[:8], inside, "fixed"),
         "difficulty": calibrated(log_p[8], log_p[:8], inside),
         "bavaria_online": bavaria_online(last[8], last[:8], inside),
@@ -821,7 +829,7 @@ def test_without_a_population_no_attack_uses_one():
     views, _ = gaussian_views(19, 6, 40, 1.0)
     none = {"population": views.population[:, :0], "population_y": views.population_y[:0], "features": None}
     views = dataclasses.replace(views, **none)
-    assert set(shadow_attacks.shadow_attacks(views)) == BY_RECORD | {"lira_dense_and_pruned", "mask_alone"}
+    assert set(shadow_attacks.shadow_attacks(views)) == BY_RECORD | VERSIONS | {"lira_dense_and_pruned", "mask_alone"}
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------

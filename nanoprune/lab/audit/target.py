@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -41,11 +41,13 @@ from nanoprune.lab.audit.shadows import (
     outputs,
     path_margins,
     recipe_steps,
+    repeated,
     train_shadows,
     undefended,
 )
 from nanoprune.lab.audit.validity import model_checks, shadow_accuracy
 from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
+from nanoprune.lab.audit.versions import checked_versions, log_odds
 from nanoprune.lab.audit.views import Views
 from nanoprune.lab.data import Dataset, make_split
 from nanoprune.lab.engine.passes import single_threaded_blas
@@ -69,6 +71,7 @@ def attack_model(
     prior: float = PRIOR,
     attacks: str = ALL,
     train: Callable[..., Shadows] | None = None,
+    versions: Sequence[Model] = (),
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Attack `model` with shadows by its own recipe (the adaptive attacker) and by undefended training (the attacker
     who does not know of the defence). Returns the results, as `audit` does, and each attack's ROC.
@@ -78,8 +81,9 @@ def attack_model(
     trained with differential privacy.
     dense: the network that `model` was pruned from, for the attacker who has both. prior: as of `audit`. attacks: names
     with commas between them, as of `chosen_attacks`; the threshold attacks are always made. train: what trains the
-    shadows, with the arguments and the result of `train_shadows`, the default. Raises DataError where the data set or
-    `dense` is not the model's own, ArgumentError on unknown attacks and numbers that cannot be used.
+    shadows, with the arguments and the result of `train_shadows`, the default. versions: other released versions of the
+    model, for the attacker who has them all. Raises DataError where the data set, `dense` or a version is not the
+    model's own, ArgumentError on unknown attacks and numbers that cannot be used.
     """
     check_alpha(alpha)
     check_prior(prior)
@@ -87,6 +91,7 @@ def attack_model(
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)
     model, of_import = as_trained(model, dataset)
+    versions = checked_versions(model, versions, dataset)
     recipe_steps(model, dataset)  # refused now, not after the training
     pool = make_pool(model, dataset)
     y = dataset.y[pool.scored]
@@ -99,13 +104,24 @@ def attack_model(
     delta = _delta(model)
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}
+    if train is None:
+        train = functools.partial(train_shadows, kept={}) if versions else train_shadows
+
+    def shadows_of(of: Model) -> Shadows:
+        return cached(
+            cache,
+            _made_by(of, dataset, pool, shadows),
+            functools.partial(train, of, dataset, shadows, threads, progress),
+        )
+
     for suffix, of in attackers(model).items():
-        training = functools.partial(train or train_shadows, of, dataset, shadows, threads, progress)
-        found = cached(cache, _made_by(of, dataset, pool, shadows), training)
+        found = shadows_of(of)
         expected = (shadows, len(pool.scored), target.classes)
         if any(values.shape != expected for values in found.logits.values()):
             raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
         views, of_model = _views(model, dense, dataset, pool, found, threads), suffix == ""
+        if of_model and versions:
+            views = replace(views, versions=log_odds([model, *versions], dataset, pool, threads, shadows_of))
         made = _every_attack(target, views, chosen, threads, progress, suffix, notes)
         attacked |= {name + suffix: of if of_model else replace(of, own=None) for name, of in made.items()}
         missing |= left_out(views, chosen)
@@ -221,13 +237,6 @@ def attackers(model: Model) -> dict[str, Model]:
     it was defended the one without defence."""
     plain = undefended(model)
     return {"": model} | ({PLAIN: plain} if repeated(plain) != repeated(model) else {})
-
-
-def repeated(model: Model) -> dict[str, Any]:
-    """What shadow models repeat: network and steps, without the outcomes of the steps, plain data."""
-    outcomes = ("adversary", "status", "privacy", "accuracy")
-    steps = [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps]
-    return {"network": model.net.description, "steps": steps}
 
 
 def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:

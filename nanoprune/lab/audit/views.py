@@ -22,6 +22,7 @@ class Need(enum.Enum):
     FEATURES = "the records' features"
     DENSE = "the dense network"
     MASKS = "the masks of pruned networks"
+    VERSIONS = "other released versions"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,7 +30,8 @@ class Views:
     """Outputs of K shadows and, as row K, of the target: inside (K, n) bool; by stage, the last one the target's own,
     logits (K + 1, n, classes); population (K + 1, m, classes) of that stage; paths (K + 1, n) or None; y (n,) and
     population_y (m,); group (n,), of records of which all or none are inside, or None; features: of the n records and
-    the m of the population, or None where they cannot be had."""
+    the m of the population, or None where they cannot be had; versions (K + 1, n, d): the log odds of the label under
+    the model itself and d - 1 other versions of it, or None."""
 
     inside: np.ndarray
     logits: dict[str, np.ndarray]
@@ -39,6 +41,7 @@ class Views:
     population_y: np.ndarray
     group: np.ndarray | None = None
     features: Features | None = None
+    versions: np.ndarray | None = None
 
     @functools.cached_property
     def phi(self) -> np.ndarray:
@@ -80,6 +83,7 @@ class Views:
             Need.FEATURES: self.features is not None,
             Need.DENSE: len(self.logits) > 1,
             Need.MASKS: self.paths is not None,
+            Need.VERSIONS: self.versions is not None,
         }
         return {Need.IN, Need.OUT, *(need for need, there in has.items() if there)}
 
