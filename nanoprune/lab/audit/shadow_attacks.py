@@ -69,6 +69,7 @@ ATTACKS = (
     RecordAttack("rmia_offline", (*OFFLINE, Need.POPULATION), fitted.tuned(fitted.rmia_offline)),
     RecordAttack("difficulty", OFFLINE, plain(lambda of: calibrated(*of.log_p, of.inside))),
     RecordAttack("rapid", OFFLINE, fitted.rapid),
+    RecordAttack("samia", (Need.NOISY,), fitted.samia),
     RecordAttack(
         "population", (Need.POPULATION,), plain(lambda of: population_attack(of.phi[0], of.views.population_phi[of.k]))
     ),
@@ -99,6 +100,7 @@ ASIDE = tuple(a.name for a in ATTACKS if MORE.intersection(a.needs))
 MISSING = {
     Need.POPULATION: "needs records that neither the target nor a shadow saw, there are 0",
     Need.FEATURES: f"needs such records, of at most {MOST:,} features",
+    Need.NOISY: "needs outputs for noisy copies of the records, which the kept shadow models do not have; delete them",
 }
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from nanoprune.defend.losses import CROSS_ENTROPY
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
+from nanoprune.lab.audit.sensitivity import sensitivity
 from nanoprune.lab.data import Dataset, Split, make_split
 from nanoprune.lab.data.groups import whole_groups
 from nanoprune.lab.engine.evaluation import predict_fleet
@@ -63,12 +64,14 @@ class Pool:
 class Shadows:
     """Predictions of K shadows after each stage of the recipe: inside (K, n) bool, and by stage, "train" or "prune",
     logits (K, n, classes) of the scored records, population (K, m, classes) of the others, and for pruned networks
-    paths (K, n), the mask's statistic (`path_margins`)."""
+    paths (K, n), the mask's statistic (`path_margins`); sensitivity (K, n, classes) after the last stage, None in files
+    of before it was kept."""
 
     inside: np.ndarray
     logits: dict[str, np.ndarray]
     population: dict[str, np.ndarray]
     paths: np.ndarray | None
+    sensitivity: np.ndarray | None = None
 
 
 def make_pool(model: Model, dataset: Dataset) -> Pool:
@@ -149,7 +152,7 @@ def undefended(model: Model) -> Model:
 
 def repeated(model: Model) -> dict[str, Any]:
     """What shadow models repeat: network and steps, without the outcomes of the steps, plain data."""
-    outcomes = ("adversary", "status", "privacy", "accuracy")
+    outcomes = ("adversary", "status", "privacy", "accuracy", "canaries")  # shadow models have no canaries
     steps = [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps]
     return {"network": model.net.description, "steps": steps}
 
@@ -191,7 +194,7 @@ def train_shadows(
             paths = path_margins(net, dataset, pool.scored, threads)
         logits[step["step"]] = outputs(net, dataset, pool.scored, threads)
         population[step["step"]] = outputs(net, dataset, pool.population, threads)
-    return Shadows(inside[rows], logits, population, paths)
+    return Shadows(inside[rows], logits, population, paths, sensitivity(net, dataset, pool.scored, threads))
 
 
 def _after(step: dict[str, Any], trained: Trained | None, experiment: Experiment) -> Trained:

@@ -24,6 +24,7 @@ from nanoprune.lab.audit.features import Features
 from nanoprune.lab.audit.measure import agreement_of
 from nanoprune.lab.audit.prediction_attacks import Attacked, Fold, run_attacks
 from nanoprune.lab.audit.predictions import Predictions
+from nanoprune.lab.audit.sensitivity import sensitivity
 from nanoprune.lab.audit.shadow_attacks import (
     ALL,
     ASIDE,
@@ -99,6 +100,8 @@ def attack_model(
     target = _predictions(logits, y, pool.member, pool.group)
     units = target.units
     notes: list[str] = [] if of_import is None else [of_import]
+    if any("canaries" in step for step in model.steps):
+        notes.append("the model was trained on canaries, too, and its shadow models are not; `canaries` audits those")
     notes += [] if attacks == ALL else [f"attacks that were chosen: {attacks}; another may be stronger"]
     missing: dict[str, None] = {}  # what is refused, in order and once
     delta = _delta(model)
@@ -229,7 +232,10 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
     population = np.concatenate([found.population[stage], outputs(model.net, dataset, pool.population, threads)])
     of = (dataset.y[pool.scored], dataset.y[pool.population], pool.group)
     features = Features.of(dataset.x, dataset.y, dataset.classes, pool.scored, pool.population)
-    return Views(found.inside, logits, population, paths, *of, features)
+    changed = found.sensitivity
+    if changed is not None:
+        changed = np.concatenate([changed, sensitivity(model.net, dataset, pool.scored, threads)])
+    return Views(found.inside, logits, population, paths, *of, features, sensitivity=changed)
 
 
 def attackers(model: Model) -> dict[str, Model]:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import softmax
 
 from nanoprune.attack.shadow.lira import margin
+from nanoprune.attack.shadow.samia import samia_features
 from nanoprune.lab.audit.features import Features
 
 
@@ -23,6 +24,7 @@ class Need(enum.Enum):
     DENSE = "the dense network"
     MASKS = "the masks of pruned networks"
     VERSIONS = "other released versions"
+    NOISY = "outputs for noisy copies"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +33,8 @@ class Views:
     logits (K + 1, n, classes); population (K + 1, m, classes) of that stage; paths (K + 1, n) or None; y (n,) and
     population_y (m,); group (n,), of records of which all or none are inside, or None; features: of the n records and
     the m of the population, or None where they cannot be had; versions (K + 1, n, d): the log odds of the label under
-    the model itself and d - 1 other versions of it, or None."""
+    the model itself and d - 1 other versions of it, or None; sensitivity (K + 1, n, classes) of the last stage's
+    outputs, or None."""
 
     inside: np.ndarray
     logits: dict[str, np.ndarray]
@@ -42,6 +45,7 @@ class Views:
     group: np.ndarray | None = None
     features: Features | None = None
     versions: np.ndarray | None = None
+    sensitivity: np.ndarray | None = None
 
     @functools.cached_property
     def phi(self) -> np.ndarray:
@@ -75,6 +79,11 @@ class Views:
         p = softmax(self.population.astype(np.float64), axis=2)
         return p[:, np.arange(len(self.population_y)), self.population_y]
 
+    @functools.cached_property
+    def samia_features(self) -> np.ndarray:
+        """The outputs, their sensitivity and the label as SAMIA takes them, (K + 1, n, 3 classes)."""
+        return samia_features(self.logits[list(self.logits)[-1]], self.sensitivity, self.y)
+
     @property
     def available(self) -> set[Need]:
         """What the attacker has."""
@@ -84,6 +93,7 @@ class Views:
             Need.DENSE: len(self.logits) > 1,
             Need.MASKS: self.paths is not None,
             Need.VERSIONS: self.versions is not None,
+            Need.NOISY: self.sensitivity is not None,
         }
         return {Need.IN, Need.OUT, *(need for need, there in has.items() if there)}
 
