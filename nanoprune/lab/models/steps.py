@@ -121,12 +121,14 @@ PRIVATE = {
     "rho": POSITIVE,
 }
 ACCURACY = {"accuracy": {"train": SHARE, "test": SHARE}}  # on the members and the held-out records, after the step
+CANARIES = {"canaries": {"count": COUNT, "inserted": text(LONGEST), "sha256": TEXT}}  # see `lab.data.canaries`
 STEPS: dict[str, Mapping[str, Any]] = {
-    "train": SCHEDULE | GAME | ACCURACY | {"stop_after": either(EPOCHS, NOTHING)},
+    "train": SCHEDULE | GAME | ACCURACY | CANARIES | {"stop_after": either(EPOCHS, NOTHING)},
     "prune": PRUNING | ACCURACY,
     "masked": PRUNING | ACCURACY | {"dense": SCHEDULE, "variant": one_of("random", "synflow", "snip", "grasp")},
     "private": PRUNING
     | ACCURACY
+    | CANARIES
     | {
         "dense": SCHEDULE,
         "private": PRIVATE,
