@@ -46,6 +46,7 @@ from nanoprune.lab.audit.shadows import (
     train_shadows,
     undefended,
 )
+from nanoprune.lab.audit.stability import shared_out, stability_note, stability_of
 from nanoprune.lab.audit.validity import model_checks, shadow_accuracy
 from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
 from nanoprune.lab.audit.versions import checked_versions, log_odds
@@ -73,6 +74,7 @@ def attack_model(
     attacks: str = ALL,
     train: Callable[..., Shadows] | None = None,
     versions: Sequence[Model] = (),
+    seeds: int = 1,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Attack `model` with shadows by its own recipe (the adaptive attacker) and by undefended training (the attacker
     who does not know of the defence). Returns the results, as `audit` does, and each attack's ROC.
@@ -83,11 +85,13 @@ def attack_model(
     dense: the network that `model` was pruned from, for the attacker who has both. prior: as of `audit`. attacks: names
     with commas between them, as of `chosen_attacks`; the threshold attacks are always made. train: what trains the
     shadows, with the arguments and the result of `train_shadows`, the default. versions: other released versions of the
-    model, for the attacker who has them all. Raises DataError where the data set, `dense` or a version is not the
+    model, for the attacker who has them all. seeds: how many attackers the shadows are shared out to, for `stability`
+    (`stability.py`; not with 1). Raises DataError where the data set, `dense` or a version is not the
     model's own, ArgumentError on unknown attacks and numbers that cannot be used.
     """
     check_alpha(alpha)
     check_prior(prior)
+    parts = shared_out(shadows, seeds) if seeds != 1 else []
     chosen = chosen_attacks(attacks)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)
@@ -128,6 +132,11 @@ def attack_model(
         made = _every_attack(target, views, chosen, threads, progress, suffix, notes)
         attacked |= {name + suffix: of if of_model else replace(of, own=None) for name, of in made.items()}
         missing |= left_out(views, chosen)
+        if of_model and parts:
+            table = chosen - {NETWORK}  # which learns from all shadows together, and takes longest
+            each = [_every_attack(target, views.part(part), table, threads, progress, "", []) for part in parts]
+            results["stability"] = stability_of(units, each)
+            notes.append(stability_note(results["stability"]))
         if of is model and len(found.logits) > 1:
             before, after = (units.mean(exposure(found.logits[stage], y, found.inside)) for stage in found.logits)
             results["exposure"] = exposure_change(before, after, units.y, target.classes, alpha)

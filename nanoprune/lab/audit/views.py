@@ -84,6 +84,14 @@ class Views:
         """The outputs, their sensitivity and the label as SAMIA takes them, (K + 1, n, 3 classes)."""
         return samia_features(self.logits[list(self.logits)[-1]], self.sensitivity, self.y)
 
+    def part(self, of: np.ndarray) -> Views:
+        """The views of an attacker who has the shadows `of` alone, and the same target."""
+        rows = np.append(of, len(self.inside))
+        names = ("population", "paths", "versions", "sensitivity")
+        arrays = {name: None if (a := getattr(self, name)) is None else a[rows] for name in names}
+        logits = {stage: values[rows] for stage, values in self.logits.items()}
+        return dataclasses.replace(self, inside=self.inside[of], logits=logits, **arrays)
+
     @property
     def available(self) -> set[Need]:
         """What the attacker has."""

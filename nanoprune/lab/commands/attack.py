@@ -36,6 +36,7 @@ results and performs what is missing.
 python cli.py attack model.h5
 python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report attack.html
 python cli.py attack pruned.h5 --versions model.h5 --versions int8.h5
+python cli.py attack model.h5 --shadows 32 --seeds 4 --json found.json
 python cli.py attack imported.h5 --data mine.npz --members-file ids.txt
 python cli.py attack model.h5 --shadows 64 --plan tasks
 python cli.py attack model.h5 --shadows 64 --store results/shadows
@@ -63,6 +64,12 @@ What each attack needs:
 @click.option(
     "--versions", type=FILE, multiple=True, help="Another released version of MODEL; may be repeated.  [default: none]"
 )
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=1,
+    help="Share out the shadow models to so many attackers: which members do all of them find?",
+)
 @results_options
 @click.option("--cache", type=FILE, help="Keep the shadow models' predictions in this folder.  [default: none]")
 @fleet_options
@@ -77,6 +84,7 @@ def attack(
     attacks: str,
     dense: pathlib.Path | None,
     versions: tuple[pathlib.Path, ...],
+    seeds: int,
     json_path: pathlib.Path | None,
     page: pathlib.Path | None,
     overwrite: bool,
@@ -100,7 +108,14 @@ def attack(
     from nanoprune.lab.storage.files import check_writable
 
     given = {"--plan": plan, "--store": store, "--executor": executor, "--per-task": per_task}
-    given |= {"--cache": cache, "--dense": dense, "--versions": versions or None, "--json": json_path, "--report": page}
+    given |= {
+        "--cache": cache,
+        "--dense": dense,
+        "--versions": versions or None,
+        "--seeds": None if seeds == 1 else seeds,
+        "--json": json_path,
+        "--report": page,
+    }
     check_fleet(given | {"--attacks": None if attacks == "all" else attacks})
     target, dataset, threads = model_and_records(model, data, members_file, device, threads, data_dir, columns)
     if plan:
@@ -118,7 +133,7 @@ def attack(
     machine = (device, data_dir, data, members_file)
     with ProgressBars() as progress, trainer(store, executor, per_task, threads, machine) as train:
         results, curves = attack_model(
-            target, dataset, shadows, alpha, threads, progress, before, cache, prior, attacks, train, others
+            target, dataset, shadows, alpha, threads, progress, before, cache, prior, attacks, train, others, seeds
         )
     deliver(results, curves, model, json_path, page)
     click.echo(NAMES_MEMBERS.format(path=model.name), err=json_path == STANDARD_OUTPUT)
