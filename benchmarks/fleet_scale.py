@@ -47,7 +47,9 @@ def main() -> None:
 
 
 def some_task(i: int, records: int, classes: int) -> Task:
-    return Task(canonical({"kind": "shadows", "task": i, "records": records, "classes": classes, "filling": "x" * TEXT}))
+    return Task(
+        canonical({"kind": "shadows", "task": i, "records": records, "classes": classes, "filling": "x" * TEXT})
+    )
 
 
 def zeros(text: str, where: str, machine: Machine) -> bytes:

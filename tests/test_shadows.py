@@ -21,13 +21,14 @@ import cli
 import nanoprune
 from nanoprune.attack import network
 from nanoprune.attack.metrics import auc, balanced_accuracy
-from nanoprune.attack.shadow import quantile, rapid
+from nanoprune.attack.shadow import quantile, rapid, samia
 from nanoprune.attack.shadow.base import base_online
 from nanoprune.attack.shadow.bavaria import bavaria_offline, bavaria_online
 from nanoprune.attack.shadow.difficulty import calibrated
 from nanoprune.attack.shadow.lira import lira_offline, lira_online, margin
 from nanoprune.attack.shadow.population import population_attack
 from nanoprune.attack.shadow.rmia import prior_offline, prior_online, rmia
+from nanoprune.attack.shadow.versions import lira_versions
 from nanoprune.defend import MinMax
 from nanoprune.errors import ArgumentError, DataError, NanopruneError
 from nanoprune.lab.audit import attack_model, fitted_attacks, shadow_attacks, write_audit
@@ -64,10 +65,11 @@ K = 6  # shadows, where nothing depends on their number
 
 POOLED = {"correctness", "confidence", "entropy", "modified_entropy", "loss", "network"}
 LIRA = {"lira_online", "lira_online_record", "lira_offline", "lira_offline_record"}
-BY_RECORD = LIRA | {"bavaria_online", "bavaria_offline", "base_online", "base_offline", "difficulty", "rapid"}
+BY_RECORD = LIRA | {"bavaria_online", "bavaria_offline", "base_online", "base_offline", "difficulty", "rapid", "samia"}
 RMIA = {"rmia_online", "rmia_offline"}
 BY_TARGET_ALONE = {"population", "quantile"}  # no shadow takes part in the scores
 BY_POPULATION = RMIA | BY_TARGET_ALONE
+VERSIONS = {"lira_versions", "lira_versions_record"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -79,6 +81,7 @@ def _quick_and_repeatable():
         patch.setattr(network, "MIN_PATIENCE", 1)
         patch.setattr(rapid, "STEPS", 60)
         patch.setattr(quantile, "STEPS", 60)
+        patch.setattr(samia, "STEPS", 60)
         yield
 
 
@@ -637,7 +640,10 @@ def gaussian_views(seed: int, shadows: int, n: int, delta: float, of_dense: floa
     logits = {"train": logits_of(phi(of_dense, 1.5), y), "prune": logits_of(phi(delta, 1.5), y)}
     x, labels = rng.standard_normal((n + 150, 3)).astype(np.float32), np.concatenate([y, population_y])
     features = Features.of(x, labels, 2, np.arange(n), np.arange(n, n + 150))
-    return Views(inside, logits, population, phi(of_mask, 1.5), y, population_y, None, features), member
+    paths, other = phi(of_mask, 1.5), phi(0.0, 1.5)
+    versions = np.stack([margin(logits["prune"], y), other], axis=-1)
+    sensitivity = np.exp(rng.standard_normal(logits["prune"].shape))
+    return Views(inside, logits, population, paths, y, population_y, None, features, versions, sensitivity), member
 
 
 def auc_error(n: int) -> float:
@@ -653,6 +659,7 @@ def test_attacks_reach_the_known_optimum_with_thresholds_from_the_shadows():
     assert list(attacks) == [a.name for a in ATTACKS]
     distances = dict.fromkeys((*LIRA, "bavaria_online", "bavaria_offline"), delta)
     distances |= {"lira_dense_and_pruned": np.hypot(delta, of_dense), "mask_alone": of_mask}
+    distances |= dict.fromkeys(VERSIONS, delta)  # the other version says nothing
     for name, d in distances.items():
         found = attack_target(attacks[name], views)
         area = auc(found.scores[member], found.scores[~member])
@@ -728,6 +735,8 @@ def changed_row(views: Views, row: int, rng: np.random.Generator, seen: bool = F
         logits=logits,
         population=redrawn(views.population),
         paths=redrawn(views.paths),
+        versions=redrawn(views.versions),
+        sensitivity=np.abs(redrawn(views.sensitivity)),
     )
 
 
@@ -781,6 +790,8 @@ def test_each_name_stands_for_its_attack():
         "lira_offline": lira_offline(last[8], last[:8], inside, "fixed"),
         "lira_offline_record": lira_offline(last[8], last[:8], inside, "record"),
         "lira_dense_and_pruned": lira_online(both[8], both[:8], inside, "fixed"),
+        "lira_versions": lira_versions(views.versions[8], views.versions[:8], inside, "fixed"),
+        "lira_versions_record": lira_versions(views.versions[8], views.versions[:8], inside, "record"),
         "mask_alone": lira_online(views.paths[8], views.paths[:8], inside, "fixed"),
         "difficulty": calibrated(log_p[8], log_p[:8], inside),
         "bavaria_online": bavaria_online(last[8], last[:8], inside),
@@ -788,7 +799,12 @@ def test_each_name_stands_for_its_attack():
         "base_online": base_online(log_p[8], log_p[:8]),
         "population": population_attack(last[8], margin(views.population[8], views.population_y)),
     }
-    assert set(attacks) == set(expected) | RMIA | {"base_offline", "rapid", "quantile"}  # in which something is fitted
+    assert set(attacks) == set(expected) | RMIA | {
+        "base_offline",
+        "rapid",
+        "samia",
+        "quantile",
+    }  # in which something is fitted
     for name, scores in expected.items():
         np.testing.assert_allclose(attacks[name](8, np.arange(8)), scores, rtol=1e-6, atol=1e-9, err_msg=name)
 
@@ -821,7 +837,7 @@ def test_without_a_population_no_attack_uses_one():
     views, _ = gaussian_views(19, 6, 40, 1.0)
     none = {"population": views.population[:, :0], "population_y": views.population_y[:0], "features": None}
     views = dataclasses.replace(views, **none)
-    assert set(shadow_attacks.shadow_attacks(views)) == BY_RECORD | {"lira_dense_and_pruned", "mask_alone"}
+    assert set(shadow_attacks.shadow_attacks(views)) == BY_RECORD | VERSIONS | {"lira_dense_and_pruned", "mask_alone"}
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
@@ -832,7 +848,8 @@ def some_shadows(seed: int = 20, pruned: bool = True) -> Shadows:
     stages = ("train", "prune") if pruned else ("train",)
     logits = {stage: rng.normal(0, 1, (6, 8, 3)).astype(np.float32) for stage in stages}
     population = {stage: rng.normal(0, 1, (6, 5 * pruned, 3)).astype(np.float32) for stage in stages}
-    return Shadows(design(8, 6, rng), logits, population, rng.normal(0, 1, (6, 8)) if pruned else None)
+    paths, sensitivity = rng.normal(0, 1, (6, 8)), rng.normal(0, 1, (6, 8, 3)).astype(np.float32)
+    return Shadows(design(8, 6, rng), logits, population, paths if pruned else None, sensitivity)
 
 
 def same_shadows(a: Shadows, b: Shadows) -> bool:
@@ -841,6 +858,7 @@ def same_shadows(a: Shadows, b: Shadows) -> bool:
         assert list(first) == list(second)  # in the order of the steps
         assert all(np.array_equal(first[stage], second[stage]) for stage in first)
     assert (a.paths is None) == (b.paths is None)
+    np.testing.assert_array_equal(a.sensitivity, b.sensitivity)
     return np.array_equal(a.inside, b.inside) and (a.paths is None or np.array_equal(a.paths, b.paths))
 
 
@@ -957,7 +975,8 @@ def test_a_truncated_or_foreign_file_is_refused_by_name(kept):
 def test_no_byte_of_an_array_can_change_unnoticed(kept):
     folder, path, made_by = kept
     whole, rng, shadows = path.read_bytes(), np.random.default_rng(23), some_shadows()
-    for values in (shadows.inside, shadows.paths, *shadows.logits.values(), *shadows.population.values()):
+    arrays = (shadows.inside, shadows.paths, shadows.sensitivity)
+    for values in (*arrays, *shadows.logits.values(), *shadows.population.values()):
         start = whole.index(values.tobytes())
         for at in start + rng.integers(0, values.nbytes, 4):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])

@@ -101,7 +101,7 @@ def alike(a, b) -> bool:
         if list(first) != list(second) or any(first[s].tobytes() != second[s].tobytes() for s in first):
             return False
     same_paths = (a.paths is None) == (b.paths is None) and (a.paths is None or a.paths.tobytes() == b.paths.tobytes())
-    return same_paths and np.array_equal(a.inside, b.inside)
+    return same_paths and np.array_equal(a.inside, b.inside) and a.sensitivity.tobytes() == b.sensitivity.tobytes()
 
 
 # --- the text --------------------------------------------------------------------------------------------------------

@@ -283,7 +283,8 @@ def shadows(checkpoints: Any = None) -> Shadows:
     inside = np.arange(6 * 8).reshape(6, 8) % 2 == 0
     logits = {stage: draw.normal(size=(6, 8, 3)).astype(np.float32) for stage in ("train", "prune")}
     population = {stage: draw.normal(size=(6, 5, 3)).astype(np.float32) for stage in ("train", "prune")}
-    return Shadows(inside, logits, population, draw.normal(size=(6, 8)))
+    paths, sensitivity = draw.normal(size=(6, 8)), draw.normal(size=(6, 8, 3)).astype(np.float32)
+    return Shadows(inside, logits, population, paths, sensitivity)
 
 
 def shadow_file() -> bytes:

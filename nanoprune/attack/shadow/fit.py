@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from nanoprune.attack.network import balanced
 from nanoprune.backend import to_host
 from nanoprune.errors import DivergenceError
-from nanoprune.nn import Adam, Dense, Network, Passes, ReLU, Sequential
-from nanoprune.records import Records, shuffled
+from nanoprune.nn import Adam, Dense, Network, Passes, ReLU, Sequential, log_loss
+from nanoprune.records import Records, predict, shuffled
 
 Gradient = Callable[[Any, Any], tuple[Any, Any]]  # (outputs (R, 1, B), index (R, B)) -> loss (R,), its gradient
 
@@ -47,3 +49,45 @@ def fit(
                 adam.step(net, rate if 4 * epoch < 3 * epochs else rate / 10)
     if not np.isfinite(to_host(value)).all():
         raise DivergenceError("a network of an attack: its loss is not finite")
+
+
+@dataclass(frozen=True, eq=False)
+class MemberNetwork:
+    """A network h that tells members by F features, and what these are standardised by: mean, std (F,)."""
+
+    h: Network
+    mean: np.ndarray
+    std: np.ndarray
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Logits of membership (n,), float64, of features (n, F)."""
+        records = self.records(features, np.zeros(len(features)))
+        return predict(self.h, records, np.arange(len(features))[None])[0, :, 0].astype(np.float64)
+
+    def records(self, features: np.ndarray, member: np.ndarray) -> Records:
+        """Standardised features (n, F), with member (n,) as the labels."""
+        return Records(((features - self.mean) / self.std).astype(np.float32), member.astype(np.float32))
+
+
+def fit_member_network(
+    features: np.ndarray,
+    member: np.ndarray,
+    hidden: tuple[int, ...],
+    batch: int,
+    steps: int,
+    rate: float,
+    most: int,
+    seed: int = 0,
+) -> MemberNetwork:
+    """Learn from features (n, F) and member (n,) bool, of which `most` at most are drawn; both sides weigh the same."""
+    drawn = np.random.default_rng([seed, 1]).permutation(len(features))[:most]
+    features, member = features[drawn], member[drawn]
+    net = small_network(features.shape[1], hidden, [[seed, 2]])
+    of = MemberNetwork(net, features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9))
+    records, rows = of.records(features, member), balanced(np.arange(len(member)), member)[None]  # (1, M)
+
+    def loss(z: Any, index: Any) -> tuple[Any, Any]:
+        return log_loss(z, records.y[index][:, None])
+
+    fit(net, records, loss, rows, seed, batch, steps, rate)
+    return of

@@ -13,51 +13,18 @@ others, and not from one; a record is seen once, and not in 8 augmentations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
-from nanoprune.attack.network import balanced
 from nanoprune.attack.shadow.difficulty import calibrated
-from nanoprune.attack.shadow.fit import fit, small_network
-from nanoprune.nn import Network, log_loss
-from nanoprune.records import Records, predict
+from nanoprune.attack.shadow.fit import MemberNetwork, fit_member_network
 
 HIDDEN, BATCH, STEPS, RATE = (32, 32), 256, 600, 3e-3
 MOST = 20_000  # pairs of a model and a record that the network learns from
 
 
-@dataclass(frozen=True, eq=False)
-class Rapid:
-    """h, and what its two inputs are standardised by: mean, std (2,)."""
-
-    h: Network
-    mean: np.ndarray
-    std: np.ndarray
-
-    def scores(self, pairs: np.ndarray) -> np.ndarray:
-        """Logits of membership (n,), float64, of pairs (n, 2)."""
-        records = self.records(pairs, np.zeros(len(pairs)))
-        return predict(self.h, records, np.arange(len(pairs))[None])[0, :, 0].astype(np.float64)
-
-    def records(self, pairs: np.ndarray, member: np.ndarray) -> Records:
-        """Standardised pairs (n, 2), with member (n,) as the labels."""
-        return Records(((pairs - self.mean) / self.std).astype(np.float32), member.astype(np.float32))
-
-
-def fit_rapid(pairs: np.ndarray, member: np.ndarray, seed: int = 0) -> Rapid:
+def fit_rapid(pairs: np.ndarray, member: np.ndarray, seed: int = 0) -> MemberNetwork:
     """Learn from pairs (n, 2), as of `both_scores`, and member (n,) bool; at most MOST of them, drawn at random."""
-    drawn = np.random.default_rng([seed, 1]).permutation(len(pairs))[:MOST]
-    pairs, member = pairs[drawn], member[drawn]
-    of = Rapid(small_network(2, HIDDEN, [[seed, 2]]), pairs.mean(axis=0), np.maximum(pairs.std(axis=0), 1e-9))
-    records, rows = of.records(pairs, member), balanced(np.arange(len(member)), member)[None]  # (1, M)
-
-    def loss(z: Any, index: Any) -> tuple[Any, Any]:
-        return log_loss(z, records.y[index][:, None])
-
-    fit(of.h, records, loss, rows, seed, BATCH, STEPS, RATE)
-    return of
+    return fit_member_network(pairs, member, HIDDEN, BATCH, STEPS, RATE, MOST, seed)
 
 
 def both_scores(target: np.ndarray, scores: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from nanoprune.lab.storage.hdf5 import new_file, write_text
 
 FORMAT = 1
 KINDS = ("logits", "population")
+BY_SHADOW = ("paths", "sensitivity")  # arrays that may be missing
 REMEDY = "delete it"
 
 
@@ -71,7 +72,7 @@ def read_shadows(path: pathlib.Path, recipe: str, locking: bool | None = None) -
         with open_hdf5(path, REMEDY, locking) as file:
             if stored_text(file, "made_by", path, REMEDY) != recipe:
                 raise DataError(f"{path}: stale, made by another recipe or data set; {REMEDY}")
-            names = ["inside", *(f"{kind}/{stage}" for kind in KINDS for stage in STAGES), "paths"]
+            names = ["inside", *(f"{kind}/{stage}" for kind in KINDS for stage in STAGES), *BY_SHADOW]
             arrays = {name: stored_array(file, name, path, REMEDY)[()] for name in names if name in file}
             if stored_text(file, "content", path, REMEDY) != _content(arrays):
                 raise DataError(f"{path}: changed since it was written; {REMEDY}")
@@ -80,7 +81,7 @@ def read_shadows(path: pathlib.Path, recipe: str, locking: bool | None = None) -
     logits, population = (
         {stage: arrays[f"{kind}/{stage}"] for stage in STAGES if f"{kind}/{stage}" in arrays} for kind in KINDS
     )
-    shadows = Shadows(arrays.get("inside"), logits, population, arrays.get("paths"))
+    shadows = Shadows(arrays.get("inside"), logits, population, *map(arrays.get, BY_SHADOW))
     if not _alike(shadows):
         raise DataError(f"{path}: its arrays are not those of shadow models; {REMEDY}")
     return shadows
@@ -96,6 +97,7 @@ def _alike(shadows: Shadows) -> bool:
     expected = {f"logits/{stage}": (K, n, classes) for stage in shadows.logits}
     expected |= {f"population/{stage}": (K, *min(m), classes) for stage in shadows.logits if m}
     expected |= {"paths": (K, n)} if shadows.paths is not None else {}
+    expected |= {"sensitivity": (K, n, classes)} if shadows.sensitivity is not None else {}
     arrays = {name: values for name, values in _arrays(shadows).items() if name != "inside"}
     shapes = {name: values.shape for name, values in arrays.items()}
     return shapes == expected and all(v.dtype.kind == "f" and np.isfinite(v).all() for v in arrays.values())
@@ -103,7 +105,7 @@ def _alike(shadows: Shadows) -> bool:
 
 def _arrays(shadows: Shadows) -> dict[str, np.ndarray]:
     """All arrays by their names in the file."""
-    arrays = {"inside": shadows.inside, "paths": shadows.paths}
+    arrays = {"inside": shadows.inside} | {name: getattr(shadows, name) for name in BY_SHADOW}
     arrays |= {f"{kind}/{stage}": values for kind in KINDS for stage, values in getattr(shadows, kind).items()}
     return {name: values for name, values in arrays.items() if values is not None}
 

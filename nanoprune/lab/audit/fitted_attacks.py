@@ -8,9 +8,11 @@ import numpy as np
 
 from nanoprune.attack.metrics import auc
 from nanoprune.attack.shadow.base import base_offline
+from nanoprune.attack.shadow.fit import MemberNetwork
 from nanoprune.attack.shadow.quantile import fit_quantiles
-from nanoprune.attack.shadow.rapid import Rapid, both_scores, fit_rapid
+from nanoprune.attack.shadow.rapid import both_scores, fit_rapid
 from nanoprune.attack.shadow.rmia import A_GRID, prior_offline, prior_online, rmia
+from nanoprune.attack.shadow.samia import fit_samia
 from nanoprune.lab.audit.views import Compared, Views, others, without_pair
 from nanoprune.records import predict
 
@@ -56,25 +58,27 @@ def scaled_base(of: Compared, a: float) -> np.ndarray:
     return base_offline(*of.log_p, of.inside, a)
 
 
-def rapid(views: Views) -> Formula:
-    """RAPID, the network fitted on the models that a model is compared with, each beside the others but its twin.
+def learned(features: Formula, fit: Callable[[np.ndarray, np.ndarray], MemberNetwork]) -> Callable[[Views], Formula]:
+    """The logits of a network that learns from the models that a model is compared with, each of which is compared with
+    the others but its twin. features: of a model's records, (n, F). Twins share a network: the others are the same."""
 
-    Twins are compared with the same models, and share a network.
-    """
-    networks: dict[tuple[int, ...], Rapid] = {}
+    def prepared(views: Views) -> Formula:
+        networks: dict[tuple[int, ...], MemberNetwork] = {}
 
-    def learned(of: np.ndarray) -> Rapid:
-        each = [Compared(views, k, without_pair(of, k)) for k in of]
-        pairs = np.concatenate([both_scores(*one.phi, one.inside) for one in each])
-        return fit_rapid(pairs, views.inside[of].ravel())
+        def scores(of: Compared) -> np.ndarray:
+            key = tuple(of.of)
+            if key not in networks:
+                each = [features(Compared(views, k, without_pair(of.of, k))) for k in of.of]
+                networks[key] = fit(np.concatenate(each), views.inside[of.of].ravel())
+            return networks[key].scores(features(of))
 
-    def scores(of: Compared) -> np.ndarray:
-        key = tuple(of.of)
-        if key not in networks:
-            networks[key] = learned(of.of)
-        return networks[key].scores(both_scores(*of.phi, of.inside))
+        return scores
 
-    return scores
+    return prepared
+
+
+rapid = learned(lambda of: both_scores(*of.phi, of.inside), lambda *known: fit_rapid(*known))
+samia = learned(lambda of: of.views.samia_features[of.k], lambda *known: fit_samia(*known))
 
 
 def quantile(views: Views) -> Formula:

@@ -176,12 +176,17 @@ def of_aside(units: Units, attacks: dict[str, Attacked], alpha: float) -> dict[s
 def agreement_of(units: Units, attacks: dict[str, Attacked]) -> dict[str, Any]:
     """Whether the attacks find the same members: {"attacks", "members", "decisions", RATE: ...}, `members_in_common` of
     those that their decisions find, and of those that score above all but a share RATE of the non-members."""
-    member = units.member
-    found = {"decisions": [of.said[member] for of in attacks.values()]}
-    for rate in measurable_rates(units):
-        found[f"{rate:g}"] = [_above(of.scores[member], of.scores[~member], rate) for of in attacks.values()]
-    counts = {"attacks": len(attacks), "members": int(member.sum())}
+    each = [found_members(units, of) for of in attacks.values()]
+    found = {kind: [of[kind] for of in each] for kind in (each[0] if each else ())}
+    counts = {"attacks": len(attacks), "members": int(units.member.sum())}
     return counts | {name: members_in_common(np.array(rows)) for name, rows in found.items()}
+
+
+def found_members(units: Units, attacked: Attacked) -> dict[str, np.ndarray]:
+    """Which members an attack finds, (members,) bool: "decisions", and RATE, above all but that share of the others."""
+    inside, outside = attacked.scores[units.member], attacked.scores[~units.member]
+    above = {f"{rate:g}": _above(inside, outside, rate) for rate in measurable_rates(units)}
+    return {"decisions": attacked.said[units.member]} | above
 
 
 def _above(inside: np.ndarray, outside: np.ndarray, fpr: float) -> np.ndarray:

@@ -22,6 +22,7 @@ from nanoprune.attack.shadow.bavaria import bavaria_offline, bavaria_online
 from nanoprune.attack.shadow.difficulty import calibrated
 from nanoprune.attack.shadow.lira import lira_offline, lira_online
 from nanoprune.attack.shadow.population import population_attack
+from nanoprune.attack.shadow.versions import lira_versions
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.audit import fitted_attacks as fitted
@@ -68,6 +69,7 @@ ATTACKS = (
     RecordAttack("rmia_offline", (*OFFLINE, Need.POPULATION), fitted.tuned(fitted.rmia_offline)),
     RecordAttack("difficulty", OFFLINE, plain(lambda of: calibrated(*of.log_p, of.inside))),
     RecordAttack("rapid", OFFLINE, fitted.rapid),
+    RecordAttack("samia", (Need.NOISY,), fitted.samia),
     RecordAttack(
         "population", (Need.POPULATION,), plain(lambda of: population_attack(of.phi[0], of.views.population_phi[of.k]))
     ),
@@ -78,15 +80,27 @@ ATTACKS = (
         plain(lambda of: lira_online(*of.beside(of.views.phi_by_stage), of.inside, "fixed")),
     ),
     RecordAttack(
+        "lira_versions",
+        (*ONLINE, Need.VERSIONS),
+        plain(lambda of: lira_versions(*of.beside(of.views.versions), of.inside, "fixed")),
+    ),
+    RecordAttack(
+        "lira_versions_record",
+        (*ONLINE, Need.VERSIONS),
+        plain(lambda of: lira_versions(*of.beside(of.views.versions), of.inside, "record")),
+    ),
+    RecordAttack(
         "mask_alone",
         (*ONLINE, Need.MASKS),
         plain(lambda of: lira_online(*of.beside(of.views.paths), of.inside, "fixed")),
     ),
 )
-ASIDE = tuple(a.name for a in ATTACKS if Need.DENSE in a.needs)  # need more than the model and models made like it
+MORE = {Need.DENSE, Need.VERSIONS}  # than the model and models made like it
+ASIDE = tuple(a.name for a in ATTACKS if MORE.intersection(a.needs))
 MISSING = {
     Need.POPULATION: "needs records that neither the target nor a shadow saw, there are 0",
     Need.FEATURES: f"needs such records, of at most {MOST:,} features",
+    Need.NOISY: "needs outputs for noisy copies of the records, which the kept shadow models do not have; delete them",
 }
 
 

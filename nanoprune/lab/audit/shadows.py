@@ -14,6 +14,7 @@ are as equal in records as random groups come; the shadows with fewer train on s
 from __future__ import annotations
 
 import dataclasses
+import json
 import reprlib
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from nanoprune.defend.losses import CROSS_ENTROPY
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
+from nanoprune.lab.audit.sensitivity import sensitivity
 from nanoprune.lab.data import Dataset, Split, make_split
 from nanoprune.lab.data.groups import whole_groups
 from nanoprune.lab.engine.evaluation import predict_fleet
@@ -66,12 +68,14 @@ class Pool:
 class Shadows:
     """Predictions of K shadows after each stage of the recipe: inside (K, n) bool, and by stage, "train" or "prune",
     logits (K, n, classes) of the scored records, population (K, m, classes) of the others, and for pruned networks
-    paths (K, n), the mask's statistic (`path_margins`)."""
+    paths (K, n), the mask's statistic (`path_margins`); sensitivity (K, n, classes) after the last stage, None in files
+    of before it was kept."""
 
     inside: np.ndarray
     logits: dict[str, np.ndarray]
     population: dict[str, np.ndarray]
     paths: np.ndarray | None
+    sensitivity: np.ndarray | None = None
 
 
 def make_pool(model: Model, dataset: Dataset) -> Pool:
@@ -150,6 +154,13 @@ def undefended(model: Model) -> Model:
     return dataclasses.replace(model, net=build(description, replicas=0), steps=[step])
 
 
+def repeated(model: Model) -> dict[str, Any]:
+    """What shadow models repeat: network and steps, without the outcomes of the steps, plain data."""
+    outcomes = ("adversary", "status", "privacy", "accuracy", "canaries")  # shadow models have no canaries
+    steps = [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps]
+    return {"network": model.net.description, "steps": steps}
+
+
 def train_shadows(
     model: Model,
     dataset: Dataset,
@@ -158,11 +169,14 @@ def train_shadows(
     progress: Progress,
     checkpoints: Checkpoints | None = None,
     rows: slice = slice(None),
+    kept: dict[str, Trained] | None = None,
 ) -> Shadows:
     """K shadows by the recipe of `model`, every step of it.
 
     checkpoints: where their training is kept and taken up again. rows: of the K shadows, those to train; each has the
-    same bits whichever others are trained beside it. Raises DivergenceError where one of them diverges.
+    same bits whichever others are trained beside it. kept: networks after each step of other versions of the model, of
+    the same rows: what is there is not trained again, what is trained is added. Raises DivergenceError where one of
+    them diverges.
     """
     pool, rng = make_pool(model, dataset), np.random.default_rng([model.seed, STREAM, 1])
     units = pool_units(pool, dataset)
@@ -171,34 +185,55 @@ def train_shadows(
     splits = _of_one_size([_split(pool, row) for row in inside], rng)[rows]
     logits, population, paths = {}, {}, None
     trained: Trained | None = None
-    for step, recipe in recipe_steps(model, dataset):
-        of = (splits, checkpoints, model.net.description)
-        experiment = Experiment(dataset, recipe, seeds, threads, progress, *of)
-        if step["step"] == "train":
-            trained = experiment.dense("shadows", lam=recipe.minmax, epochs=step["stop_after"])
-        elif step["step"] == "masked":
-            trained = experiment.masked("shadows", step["variant"], recipe.keep[0])
-        elif step["step"] == "rewound":
-            trained = experiment.rewound("shadows", recipe.keep[0], step["early"])
-        elif step["step"] == "distilled":
-            teacher = experiment.dense("teachers of shadows", teacher_of(model, step))
-            trained = distilled(experiment, "shadows", model.net.description, teacher, step["temperature"])
-        elif step["step"] == "past":
-            trained = past(experiment, "shadows", step["strength"])
-        elif step["step"] == "selena":
-            trained = selena(experiment, "shadows", step["models"], step["absent"])
-        elif step["step"] == "private":
-            variant = step["variant"] if "variant" in step else step["way"]  # its name in older model files
-            trained = experiment.private_by("shadows", step["noise"], variant, step["keep"] and recipe.keep[0])
-        else:
-            trained = experiment.pruned(trained, recipe.keep, recipe.minmax)[0]
-            paths = path_margins(trained.net, dataset, pool.scored, threads)
-        if experiment.dropped:
-            raise DivergenceError(experiment.dropped[0]["reason"])  # the shadows are a design: none can be spared
+    for done, (step, recipe) in enumerate(recipe_steps(model, dataset), 1):
+        key = json.dumps([repeated(dataclasses.replace(model, steps=model.steps[:done])), shadows], sort_keys=True)
+        if kept is None or key not in kept:
+            of = (splits, checkpoints, model.net.description)
+            trained = _after(step, trained, model, Experiment(dataset, recipe, seeds, threads, progress, *of))
+            if kept is not None:
+                kept[key] = trained
+        trained = trained if kept is None else kept[key]
         net = trained.net
+        if step["step"] == "prune":
+            paths = path_margins(net, dataset, pool.scored, threads)
         logits[step["step"]] = outputs(net, dataset, pool.scored, threads)
         population[step["step"]] = outputs(net, dataset, pool.population, threads)
-    return Shadows(inside[rows], logits, population, paths)
+    return Shadows(inside[rows], logits, population, paths, sensitivity(net, dataset, pool.scored, threads))
+
+
+def _after(step: dict[str, Any], before: Trained | None, model: Model, experiment: Experiment) -> Trained:
+    """The shadows of a model after a step, from those before it; with int8 weights where the step's network has
+    such."""
+    trained = STEPS[step["step"]](step, before, model, experiment)
+    if experiment.dropped:
+        raise DivergenceError(experiment.dropped[0]["reason"])  # the shadows are a design: none can be spared
+    if step.get("weights") == "int8":
+        from nanoprune.lab.export.quantise import quantised_network  # imports the audit itself
+
+        trained = dataclasses.replace(trained, net=quantised_network(trained.net))
+    return trained
+
+
+def _distilled(step: dict[str, Any], before: Trained | None, model: Model, experiment: Experiment) -> Trained:
+    teacher = experiment.dense("teachers of shadows", teacher_of(model, step))
+    return distilled(experiment, "shadows", model.net.description, teacher, step["temperature"])
+
+
+def _private_step(step: dict[str, Any], before: Trained | None, model: Model, experiment: Experiment) -> Trained:
+    variant = step["variant"] if "variant" in step else step["way"]  # its name in older model files
+    return experiment.private_by("shadows", step["noise"], variant, step["keep"] and experiment.recipe.keep[0])
+
+
+STEPS = {  # name -> (step, the shadows before it, model, experiment) -> the shadows after it
+    "train": lambda step, _, model, of: of.dense("shadows", lam=of.recipe.minmax, epochs=step["stop_after"]),
+    "prune": lambda step, before, model, of: of.pruned(before, of.recipe.keep, of.recipe.minmax)[0],
+    "masked": lambda step, _, model, of: of.masked("shadows", step["variant"], of.recipe.keep[0]),
+    "rewound": lambda step, _, model, of: of.rewound("shadows", of.recipe.keep[0], step["early"]),
+    "past": lambda step, _, model, of: past(of, "shadows", step["strength"]),
+    "selena": lambda step, _, model, of: selena(of, "shadows", step["models"], step["absent"]),
+    "distilled": _distilled,
+    "private": _private_step,
+}
 
 
 def outputs(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -24,6 +24,7 @@ from nanoprune.lab.audit.features import Features
 from nanoprune.lab.audit.measure import agreement_of
 from nanoprune.lab.audit.prediction_attacks import Attacked, Fold, run_attacks
 from nanoprune.lab.audit.predictions import Predictions
+from nanoprune.lab.audit.sensitivity import sensitivity
 from nanoprune.lab.audit.shadow_attacks import (
     ALL,
     ASIDE,
@@ -41,11 +42,14 @@ from nanoprune.lab.audit.shadows import (
     outputs,
     path_margins,
     recipe_steps,
+    repeated,
     train_shadows,
     undefended,
 )
+from nanoprune.lab.audit.stability import shared_out, stability_note, stability_of
 from nanoprune.lab.audit.validity import model_checks, shadow_accuracy
 from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
+from nanoprune.lab.audit.versions import checked_versions, log_odds
 from nanoprune.lab.audit.views import Views
 from nanoprune.lab.data import Dataset, make_split
 from nanoprune.lab.engine.passes import single_threaded_blas
@@ -69,6 +73,8 @@ def attack_model(
     prior: float = PRIOR,
     attacks: str = ALL,
     train: Callable[..., Shadows] | None = None,
+    versions: Sequence[Model] = (),
+    seeds: int = 1,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Attack `model` with shadows by its own recipe (the adaptive attacker) and by undefended training (the attacker
     who does not know of the defence). Returns the results, as `audit` does, and each attack's ROC.
@@ -78,15 +84,19 @@ def attack_model(
     trained with differential privacy.
     dense: the network that `model` was pruned from, for the attacker who has both. prior: as of `audit`. attacks: names
     with commas between them, as of `chosen_attacks`; the threshold attacks are always made. train: what trains the
-    shadows, with the arguments and the result of `train_shadows`, the default. Raises DataError where the data set or
-    `dense` is not the model's own, ArgumentError on unknown attacks and numbers that cannot be used.
+    shadows, with the arguments and the result of `train_shadows`, the default. versions: other released versions of the
+    model, for the attacker who has them all. seeds: how many attackers the shadows are shared out to, for `stability`
+    (`stability.py`; not with 1). Raises DataError where the data set, `dense` or a version is not the
+    model's own, ArgumentError on unknown attacks and numbers that cannot be used.
     """
     check_alpha(alpha)
     check_prior(prior)
+    parts = shared_out(shadows, seeds) if seeds != 1 else []
     chosen = chosen_attacks(attacks)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)
     model, of_import = as_trained(model, dataset)
+    versions = checked_versions(model, versions, dataset)
     recipe_steps(model, dataset)  # refused now, not after the training
     pool = make_pool(model, dataset)
     y = dataset.y[pool.scored]
@@ -94,21 +104,39 @@ def attack_model(
     target = _predictions(logits, y, pool.member, pool.group)
     units = target.units
     notes: list[str] = [] if of_import is None else [of_import]
+    if any("canaries" in step for step in model.steps):
+        notes.append("the model was trained on canaries, too, and its shadow models are not; `canaries` audits those")
     notes += [] if attacks == ALL else [f"attacks that were chosen: {attacks}; another may be stronger"]
     missing: dict[str, None] = {}  # what is refused, in order and once
     delta = _delta(model)
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}
+    if train is None:
+        train = functools.partial(train_shadows, kept={}) if versions else train_shadows
+
+    def shadows_of(of: Model) -> Shadows:
+        return cached(
+            cache,
+            _made_by(of, dataset, pool, shadows),
+            functools.partial(train, of, dataset, shadows, threads, progress),
+        )
+
     for suffix, of in attackers(model).items():
-        training = functools.partial(train or train_shadows, of, dataset, shadows, threads, progress)
-        found = cached(cache, _made_by(of, dataset, pool, shadows), training)
+        found = shadows_of(of)
         expected = (shadows, len(pool.scored), target.classes)
         if any(values.shape != expected for values in found.logits.values()):
             raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
         views, of_model = _views(model, dense, dataset, pool, found, threads), suffix == ""
+        if of_model and versions:
+            views = replace(views, versions=log_odds([model, *versions], dataset, pool, threads, shadows_of))
         made = _every_attack(target, views, chosen, threads, progress, suffix, notes)
         attacked |= {name + suffix: of if of_model else replace(of, own=None) for name, of in made.items()}
         missing |= left_out(views, chosen)
+        if of_model and parts:
+            table = chosen - {NETWORK}  # which learns from all shadows together, and takes longest
+            each = [_every_attack(target, views.part(part), table, threads, progress, "", []) for part in parts]
+            results["stability"] = stability_of(units, each)
+            notes.append(stability_note(results["stability"]))
         if of is model and len(found.logits) > 1:
             before, after = (units.mean(exposure(found.logits[stage], y, found.inside)) for stage in found.logits)
             results["exposure"] = exposure_change(before, after, units.y, target.classes, alpha)
@@ -213,7 +241,10 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
     population = np.concatenate([found.population[stage], outputs(model.net, dataset, pool.population, threads)])
     of = (dataset.y[pool.scored], dataset.y[pool.population], pool.group)
     features = Features.of(dataset.x, dataset.y, dataset.classes, pool.scored, pool.population)
-    return Views(found.inside, logits, population, paths, *of, features)
+    changed = found.sensitivity
+    if changed is not None:
+        changed = np.concatenate([changed, sensitivity(model.net, dataset, pool.scored, threads)])
+    return Views(found.inside, logits, population, paths, *of, features, sensitivity=changed)
 
 
 def attackers(model: Model) -> dict[str, Model]:
@@ -221,13 +252,6 @@ def attackers(model: Model) -> dict[str, Model]:
     it was defended the one without defence."""
     plain = undefended(model)
     return {"": model} | ({PLAIN: plain} if repeated(plain) != repeated(model) else {})
-
-
-def repeated(model: Model) -> dict[str, Any]:
-    """What shadow models repeat: network and steps, without the outcomes of the steps, plain data."""
-    outcomes = ("adversary", "status", "privacy", "accuracy")
-    steps = [{name: value for name, value in step.items() if name not in outcomes} for step in model.steps]
-    return {"network": model.net.description, "steps": steps}
 
 
 def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:

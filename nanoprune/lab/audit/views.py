@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import softmax
 
 from nanoprune.attack.shadow.lira import margin
+from nanoprune.attack.shadow.samia import samia_features
 from nanoprune.lab.audit.features import Features
 
 
@@ -22,6 +23,8 @@ class Need(enum.Enum):
     FEATURES = "the records' features"
     DENSE = "the dense network"
     MASKS = "the masks of pruned networks"
+    VERSIONS = "other released versions"
+    NOISY = "outputs for noisy copies"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,7 +32,9 @@ class Views:
     """Outputs of K shadows and, as row K, of the target: inside (K, n) bool; by stage, the last one the target's own,
     logits (K + 1, n, classes); population (K + 1, m, classes) of that stage; paths (K + 1, n) or None; y (n,) and
     population_y (m,); group (n,), of records of which all or none are inside, or None; features: of the n records and
-    the m of the population, or None where they cannot be had."""
+    the m of the population, or None where they cannot be had; versions (K + 1, n, d): the log odds of the label under
+    the model itself and d - 1 other versions of it, or None; sensitivity (K + 1, n, classes) of the last stage's
+    outputs, or None."""
 
     inside: np.ndarray
     logits: dict[str, np.ndarray]
@@ -39,6 +44,8 @@ class Views:
     population_y: np.ndarray
     group: np.ndarray | None = None
     features: Features | None = None
+    versions: np.ndarray | None = None
+    sensitivity: np.ndarray | None = None
 
     @functools.cached_property
     def phi(self) -> np.ndarray:
@@ -72,6 +79,19 @@ class Views:
         p = softmax(self.population.astype(np.float64), axis=2)
         return p[:, np.arange(len(self.population_y)), self.population_y]
 
+    @functools.cached_property
+    def samia_features(self) -> np.ndarray:
+        """The outputs, their sensitivity and the label as SAMIA takes them, (K + 1, n, 3 classes)."""
+        return samia_features(self.logits[list(self.logits)[-1]], self.sensitivity, self.y)
+
+    def part(self, of: np.ndarray) -> Views:
+        """The views of an attacker who has the shadows `of` alone, and the same target."""
+        rows = np.append(of, len(self.inside))
+        names = ("population", "paths", "versions", "sensitivity")
+        arrays = {name: None if (a := getattr(self, name)) is None else a[rows] for name in names}
+        logits = {stage: values[rows] for stage, values in self.logits.items()}
+        return dataclasses.replace(self, inside=self.inside[of], logits=logits, **arrays)
+
     @property
     def available(self) -> set[Need]:
         """What the attacker has."""
@@ -80,6 +100,8 @@ class Views:
             Need.FEATURES: self.features is not None,
             Need.DENSE: len(self.logits) > 1,
             Need.MASKS: self.paths is not None,
+            Need.VERSIONS: self.versions is not None,
+            Need.NOISY: self.sensitivity is not None,
         }
         return {Need.IN, Need.OUT, *(need for need, there in has.items() if there)}
 

@@ -7,6 +7,7 @@ import click
 import nanoprune
 from nanoprune.lab.commands.attack import attack
 from nanoprune.lab.commands.audit import audit
+from nanoprune.lab.commands.canaries import canaries
 from nanoprune.lab.commands.completion import completion
 from nanoprune.lab.commands.console import Commands
 from nanoprune.lab.commands.data import data
@@ -39,6 +40,7 @@ python cli.py prune model.h5 --keep 0.05 --out pruned.h5
 python cli.py shrink filters.h5 --out small.h5  without pruned filters and channels: smaller, the same outputs
 python cli.py attack pruned.h5              with shadow models trained as it was
 python cli.py task tasks/*.json --store DIR  shadow models of an attack, on any number of machines
+python cli.py canaries model.h5             a bound on epsilon from mislabelled records of `train --canaries`
 python cli.py predict model.h5 --out scores.npz  its predictions, as audit takes them
 python cli.py audit scores.npz              predictions of any model, from any framework
 python cli.py report results/digits         the plots, the page and the table again
@@ -75,5 +77,5 @@ for command in (
     completion,
 ):
     main.add_command(command)
-for command in (export, quantise, learn, task):
+for command in (export, quantise, learn, task, canaries):
     main.add_command(command)

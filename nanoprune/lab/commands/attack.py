@@ -26,8 +26,8 @@ HELP = """Attack the model file MODEL with shadow models that are trained as it 
 
 The attacks are the threshold attacks, the attack network and those listed below, of which --attacks chooses by name, or
 by the word that a name begins with. A defended model is also attacked with undefended (non-adaptive) shadow models, a
-pruned one by what its mask alone reveals and, with --dense, by an attacker who holds both networks. With --cache the
-shadow models are trained once.
+pruned one by what its mask alone reveals and, with --dense, by an attacker who holds both networks; with --versions by
+one who holds MODEL and every other version that was released. With --cache the shadow models are trained once.
 
 --plan writes the training of the shadow models as tasks, for `task` on any machines, and ends; --store gathers their
 results and performs what is missing.
@@ -35,6 +35,8 @@ results and performs what is missing.
 \b
 python cli.py attack model.h5
 python cli.py attack pruned.h5 --dense model.h5 --cache results/shadows --report attack.html
+python cli.py attack pruned.h5 --versions model.h5 --versions int8.h5
+python cli.py attack model.h5 --shadows 32 --seeds 4 --json found.json
 python cli.py attack imported.h5 --data mine.npz --members-file ids.txt
 python cli.py attack model.h5 --shadows 64 --plan tasks
 python cli.py attack model.h5 --shadows 64 --store results/shadows
@@ -59,6 +61,15 @@ What each attack needs:
     help="Which attacks, beside those by threshold: names of the list above, or network.",
 )
 @click.option("--dense", type=FILE, help="The model that MODEL was pruned from.  [default: none]")
+@click.option(
+    "--versions", type=FILE, multiple=True, help="Another released version of MODEL; may be repeated.  [default: none]"
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=1,
+    help="Share out the shadow models to so many attackers: which members do all of them find?",
+)
 @results_options
 @click.option("--cache", type=FILE, help="Keep the shadow models' predictions in this folder.  [default: none]")
 @fleet_options
@@ -72,6 +83,8 @@ def attack(
     shadows: int,
     attacks: str,
     dense: pathlib.Path | None,
+    versions: tuple[pathlib.Path, ...],
+    seeds: int,
     json_path: pathlib.Path | None,
     page: pathlib.Path | None,
     overwrite: bool,
@@ -91,26 +104,36 @@ def attack(
     from nanoprune.lab.audit import attack_model
     from nanoprune.lab.export.about import NAMES_MEMBERS
     from nanoprune.lab.models.imported import UNKNOWN, on_records
-    from nanoprune.lab.models.model import load_model
+    from nanoprune.lab.models.model import Model, load_model
     from nanoprune.lab.storage.files import check_writable
 
     given = {"--plan": plan, "--store": store, "--executor": executor, "--per-task": per_task}
-    given |= {"--cache": cache, "--dense": dense, "--json": json_path, "--report": page}
+    given |= {
+        "--cache": cache,
+        "--dense": dense,
+        "--versions": versions or None,
+        "--seeds": None if seeds == 1 else seeds,
+        "--json": json_path,
+        "--report": page,
+    }
     check_fleet(given | {"--attacks": None if attacks == "all" else attacks})
     target, dataset, threads = model_and_records(model, data, members_file, device, threads, data_dir, columns)
     if plan:
         write_tasks(target, dataset, shadows, per_task, plan)
         return 0
-    before = load_model(dense) if dense else None
-    if before is not None and before.dataset == UNKNOWN:
-        before = on_records(before, dataset)
+
+    def loaded(path: pathlib.Path) -> Model:
+        found = load_model(path)
+        return on_records(found, dataset) if found.dataset == UNKNOWN else found
+
+    before, others = loaded(dense) if dense else None, [loaded(path) for path in versions]
     check_outputs(model, outputs=[json_path, page], overwrite=overwrite)
     if cache:
         check_writable(cache)
     machine = (device, data_dir, data, members_file)
     with ProgressBars() as progress, trainer(store, executor, per_task, threads, machine) as train:
         results, curves = attack_model(
-            target, dataset, shadows, alpha, threads, progress, before, cache, prior, attacks, train
+            target, dataset, shadows, alpha, threads, progress, before, cache, prior, attacks, train, others, seeds
         )
     deliver(results, curves, model, json_path, page)
     click.echo(NAMES_MEMBERS.format(path=model.name), err=json_path == STANDARD_OUTPUT)

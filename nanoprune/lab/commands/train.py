@@ -39,6 +39,7 @@ python cli.py train location30 --out model.h5
 python cli.py train patients.csv --label readmitted --group patient_nbr --out model.h5
 python cli.py train mnist --members all --epochs 20 --out model.h5
 python cli.py train mnist --members all --epsilon 2 --out private.h5
+python cli.py train mnist --members 5000 --nonmembers 5000 --epsilon 2 --canaries 1000 --out private.h5
 python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
 """
 
@@ -56,6 +57,11 @@ python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
 @game_option
 @click.option("--epsilon", type=float, help="Train with DP-SGD within this budget.  [default: without]")
 @privacy_options
+@click.option(
+    "--canaries",
+    type=click.IntRange(16, 40_000),
+    help="So many mislabelled records, each inserted by a fair coin, for `canaries`.  [default: none]",
+)
 @resume_options
 @machine_options
 def train(
@@ -73,6 +79,7 @@ def train(
     epsilon: float | None,
     delta: float | None,
     clip: float | None,
+    canaries: int | None,
     resume: bool,
     overwrite: bool,
     checkpoint_every: float,
@@ -109,7 +116,7 @@ def train(
     save_recipe_to(save_recipe, recipe, overwrite or resume)
     with model_run(out, resume, overwrite, checkpoint_every) as run:
         with ProgressBars() as progress:
-            model = train_model(data, recipe, seed, threads, progress, epsilon, run=run)
+            model = train_model(data, recipe, seed, threads, progress, epsilon, run=run, canaries=canaries or 0)
         if not run.finished:
             run.finish(lambda folder: save_model(model, folder / out.name))
     click.echo(summary_line(model, data))

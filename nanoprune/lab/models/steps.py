@@ -122,8 +122,9 @@ PRIVATE = {
     "rho": POSITIVE,
 }
 ACCURACY = {"accuracy": {"train": SHARE, "test": SHARE}}  # on the members and the held-out records, after the step
+CANARIES = {"canaries": {"count": COUNT, "inserted": text(LONGEST), "sha256": TEXT}}  # see `lab.data.canaries`
 STEPS: dict[str, Mapping[str, Any]] = {
-    "train": SCHEDULE | GAME | ACCURACY | {"stop_after": either(EPOCHS, NOTHING)},
+    "train": SCHEDULE | GAME | ACCURACY | CANARIES | {"stop_after": either(EPOCHS, NOTHING)},
     "prune": PRUNING | ACCURACY,
     "masked": PRUNING | ACCURACY | {"dense": SCHEDULE, "variant": one_of("random", "synflow", "snip", "grasp")},
     "rewound": PRUNING | ACCURACY | {"dense": SCHEDULE, "early": EPOCHS},
@@ -132,6 +133,7 @@ STEPS: dict[str, Mapping[str, Any]] = {
     "selena": GAME | ACCURACY | {"dense": SCHEDULE, "models": integer(2, 1000), "absent": integer(1, 999)},
     "private": PRUNING
     | ACCURACY
+    | CANARIES
     | {
         "dense": SCHEDULE,
         "private": PRIVATE,

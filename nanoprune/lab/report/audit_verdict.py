@@ -308,13 +308,21 @@ def on_the_model(results: Results) -> dict[str, Any]:
 
 
 def aside_texts(results: Results) -> list[str]:
-    """The accuracy of attackers who have more than the model: the dense network that it was pruned from."""
+    """The accuracy of attackers who have more than the model: its dense network, or other versions of it."""
     return [
-        f"An attacker who also has the dense network ({attack_title(name)}) reaches {number(100 * held['value'])}% "
+        f"An attacker who also has {_more(name)} ({attack_title(name)}) reaches {number(100 * held['value'])}% "
         f"balanced accuracy ({confidence(results)} interval {ends(held)}, adjusted for {results['looks']} kinds of "
-        f"evidence; {of_epsilon(results['attacks'][name])}): keep it as safe as the training data."
+        f"evidence; {of_epsilon(results['attacks'][name])}): {_advice(name)}."
         for name, held in results.get("aside", {}).items()
     ]
+
+
+def _more(name: str) -> str:
+    return "the other versions" if "versions" in name else "the dense network"
+
+
+def _advice(name: str) -> str:
+    return "what one version hides another may tell" if "versions" in name else "keep it as safe as the training data"
 
 
 def of_epsilon(attack: Mapping[str, Any]) -> str:

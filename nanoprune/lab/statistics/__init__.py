@@ -1,7 +1,7 @@
 """Confidence intervals, tests and bounds, from numbers alone."""
 
 from nanoprune.lab.statistics.advantage import compression_advantage, dp_advantage
-from nanoprune.lab.statistics.agreement import members_in_common
+from nanoprune.lab.statistics.agreement import members_in_common, members_over_seeds
 from nanoprune.lab.statistics.delong import auc_interval, balanced_accuracy_interval
 from nanoprune.lab.statistics.discovery import benjamini_hochberg, conformal_p_values
 from nanoprune.lab.statistics.epsilon_bounds import epsilon_lower_bound, epsilon_of_runs, gaussian_lower_bound
@@ -26,6 +26,7 @@ __all__ = [
     "gaussian_lower_bound",
     "label_shift",
     "members_in_common",
+    "members_over_seeds",
     "paired_difference",
     "positive_share",
     "summary",

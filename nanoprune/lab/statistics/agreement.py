@@ -28,3 +28,19 @@ def members_in_common(found: np.ndarray) -> dict[str, Any]:
         "intersection": int(found.all(axis=0).sum()),
         "jaccard": float((both[pairs] / either[pairs]).mean()) if pairs.any() else None,
     }
+
+
+def members_over_seeds(found: np.ndarray) -> dict[str, int]:
+    """Counts of the members that m attacks find with S seeds each, found (m, S, n) bool.
+
+    {"union": by any attack with any seed, "stable": by some attack with every seed, "common": by every attack with some
+    seed, "intersection": by every attack with every seed}. A member that is found with some seeds alone is found by
+    luck as much as by the attack; the stable ones are found again.
+    """
+    ever, always = found.any(axis=1), found.all(axis=1)  # (m, n)
+    return {
+        "union": int(ever.any(axis=0).sum()),
+        "stable": int(always.any(axis=0).sum()),
+        "common": int(ever.all(axis=0).sum()),
+        "intersection": int(always.all(axis=0).sum()),
+    }

@@ -38,39 +38,46 @@ FEWEST_GUESSES = 8  # all of 8 right bound epsilon by log odds of alpha^(1/8), a
 LARGEST = 60.0  # log odds: the upper end of searches
 
 
-def epsilon_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: float = 0.05, delta: float = 0.0) -> float:
+def epsilon_lower_bound(
+    members: np.ndarray, nonmembers: np.ndarray, alpha: float = 0.05, delta: float = 0.0, chance: float | None = None
+) -> float:
     """The largest epsilon that the scores (n,) and (m,) exclude at confidence 1 - alpha for (epsilon, delta)-
     differential privacy; 0.0 where they exclude none.
 
-    The scores must come from the model alone, or from the membership of records that are not among them.
+    The scores must come from the model alone, or from the membership of records that are not among them. chance: pi,
+    where it is known, as of canaries; by default the share of members.
     Raises ArgumentError where there are no members or no non-members, or delta is not one.
     """
     check_delta(delta)
     best = 0.0
-    for right, guesses, prior, each, records in guess_table(members, nonmembers, alpha):
+    for right, guesses, prior, each, records in guess_table(members, nonmembers, alpha, chance):
         if limit(right, guesses, each) - prior > best:  # with delta = 0 the bound is largest
             best = max(best, limit(right, guesses, each, records, delta) - prior)
     return float(best)
 
 
-def gaussian_lower_bound(members: np.ndarray, nonmembers: np.ndarray, alpha: float, delta: float) -> float:
+def gaussian_lower_bound(
+    members: np.ndarray, nonmembers: np.ndarray, alpha: float, delta: float, chance: float | None = None
+) -> float:
     """As `epsilon_lower_bound`, for training whose trade-off curve is that of the Gaussian mechanism: the epsilon at
     `delta` of the largest mu that is excluded. It excludes no epsilon of other training."""
     check_delta(delta, positive=True)  # at delta = 0 the Gaussian mechanism has no finite epsilon
     mu = 0.0
-    for right, guesses, prior, each, records in guess_table(members, nonmembers, alpha):
+    for right, guesses, prior, each, records in guess_table(members, nonmembers, alpha, chance):
         mu = max(mu, gaussian_mu_bound(records, guesses, right, each, float(expit(prior)), mu))
     return gaussian_epsilon(mu, delta)
 
 
-def guess_table(members: np.ndarray, nonmembers: np.ndarray, alpha: float) -> list[tuple[int, int, float, float, int]]:
+def guess_table(
+    members: np.ndarray, nonmembers: np.ndarray, alpha: float, chance: float | None = None
+) -> list[tuple[int, int, float, float, int]]:
     """(right, guesses, log prior odds of a right guess, its share of alpha, records) for each set of guesses."""
     check_alpha(alpha)
     if not (len(members) and len(nonmembers)):
         raise ArgumentError(f"scores must be of members and non-members, got {len(members)} and {len(nonmembers)}")
     scores = np.concatenate([members, nonmembers])
     is_member = np.repeat([True, False], [len(members), len(nonmembers)])
-    prior = float(logit(is_member.mean()))
+    prior = float(logit(is_member.mean() if chance is None else chance))
     ks, table = guess_counts(len(scores)), []
     for sign, right, odds in ((-1, is_member, prior), (1, ~is_member, -prior)):
         order = np.argsort(sign * scores, kind="stable")  # "member" for the highest, then "non-member" for the lowest

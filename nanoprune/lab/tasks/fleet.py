@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nanoprune.errors import ArgumentError, DataError, Stopped
+from nanoprune.lab.audit.cache import BY_SHADOW
 from nanoprune.lab.audit.shadows import Shadows, as_trained, check_shadows, make_pool, recipe_steps
 from nanoprune.lab.audit.target import attackers
 from nanoprune.lab.data import Dataset
@@ -136,7 +137,7 @@ class Fleet:
 
 def _form(of: Shadows) -> dict[str, tuple[int, ...]]:
     """The shapes of the arrays, but for the number of shadows."""
-    arrays = {"inside": of.inside} | ({} if of.paths is None else {"paths": of.paths})
+    arrays = {"inside": of.inside} | {name: getattr(of, name) for name in BY_SHADOW if getattr(of, name) is not None}
     arrays |= {f"{kind}/{stage}": a for kind in ("logits", "population") for stage, a in getattr(of, kind).items()}
     return {name: array.shape[1:] for name, array in arrays.items()}
 
@@ -148,5 +149,8 @@ def joined(parts: Sequence[Shadows]) -> Shadows:
         {stage: np.concatenate([getattr(part, kind)[stage] for part in parts]) for stage in getattr(first, kind)}
         for kind in ("logits", "population")
     )
-    paths = None if first.paths is None else np.concatenate([part.paths for part in parts])
-    return Shadows(np.concatenate([part.inside for part in parts]), logits, population, paths)
+    others = (
+        None if getattr(first, name) is None else np.concatenate([getattr(part, name) for part in parts])
+        for name in BY_SHADOW
+    )
+    return Shadows(np.concatenate([part.inside for part in parts]), logits, population, *others)

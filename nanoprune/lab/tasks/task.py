@@ -18,8 +18,7 @@ import scipy.linalg  # noqa: F401  loads its BLAS, so that `blas` says the same 
 
 from nanoprune.backend import device_name, precision
 from nanoprune.errors import ArgumentError, DataError, VersionError
-from nanoprune.lab.audit.shadows import FEWEST
-from nanoprune.lab.audit.target import repeated
+from nanoprune.lab.audit.shadows import FEWEST, repeated
 from nanoprune.lab.engine.identity import blas, code_sha256, kernels, versions
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.models.steps import SPLIT, check_about

@@ -11,7 +11,9 @@ from typing import Any
 
 from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
+from nanoprune.lab.audit.canaries import canaries_of
 from nanoprune.lab.data import Dataset, Split, make_split
+from nanoprune.lab.data.canaries import draw_canaries
 from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
@@ -46,12 +48,14 @@ def train_model(
     epsilon: float | None = None,
     run: Run | None = None,
     split: Split | None = None,
+    canaries: int = 0,
 ) -> Model:
     """One dense network by the recipe, with the game where its lambda > 0, on the split that `seed` draws.
 
     epsilon: the budget of DP-SGD, if the network is to be trained with it; the model's step says what was spent. run:
     where training is resumed, if it was interrupted; the model of a finished run is read. split: another one than
-    `seed` draws, of the recipe's sizes. Raises ArgumentError where the run has a model that was made in another way.
+    `seed` draws, of the recipe's sizes. canaries: mislabelled records that are inserted by coins (`lab.data.canaries`).
+    Raises ArgumentError where the run has a model that was made in another way, or so many canaries cannot be had.
     """
     progress = progress or Progress()
     net = build(description_for(dataset, recipe)).initialise(generators([seed], "initial"))
@@ -59,7 +63,10 @@ def train_model(
     names = None if dataset.class_names is None else list(dataset.class_names)
     about = {"class_names": names, "table": dataset.table}
     model = Model(net, dataset.name, dataset.sha256, **sizes, seed=seed, steps=[], **about)
-    split = split or _split(model, dataset)
+    own, split = dataset, split or _split(model, dataset)
+    drawn, scored = draw_canaries(dataset, split, canaries, seed) if canaries else None, split
+    if drawn:
+        dataset, split = drawn.trained_on(dataset, split)
     fit_columns(net, dataset.x, (split.members if epsilon is None else split.reference)[None])
     if epsilon is None:
         step = recipe.train_step(recipe.minmax)
@@ -69,12 +76,15 @@ def train_model(
             warn(warning)
         noise = recipe.private_noise(members, epsilon)
         step = recipe.private_step(members, noise, "dense", None)
+    step |= {"canaries": drawn.record()} if drawn else {}
 
     def train(shard: Shard) -> None:
         shard.dense(recipe.minmax) if epsilon is None else shard.private(noise, "dense")
 
     progress.start(f"train {recipe.network}", recipe.private.epochs if epsilon else recipe.dense.epochs)
-    return _made("train", model, dataset, split, recipe, threads, progress, train, run, step)
+    return with_accuracy(
+        _made("train", model, dataset, split, recipe, threads, progress, train, run, step), own, scored
+    )
 
 
 def prune_model(
@@ -105,8 +115,12 @@ def prune_model(
 
     progress.start("prune and retrain", recipe.pruning_epochs)
     step = recipe.prune_step(keep, recipe.minmax)
-    split = split or _split(model, dataset)
-    return _made("prune", pruned, dataset, split, recipe, threads, progress, prune, run, step, solved)
+    own, scored = dataset, split or _split(model, dataset)
+    split = scored
+    if canaries := canaries_of(model, dataset):
+        dataset, split = canaries.trained_on(dataset, split)
+    of = _made("prune", pruned, dataset, split, recipe, threads, progress, prune, run, step, solved)
+    return with_accuracy(of, own, scored)
 
 
 def _check_prunable(model: Model, dataset: Dataset) -> None:
@@ -144,8 +158,10 @@ def shrunk(model: Model) -> Model:
 def with_accuracy(model: Model, dataset: Dataset, split: Split | None = None) -> Model:
     """The model with its accuracies on all members and on all held-out records, where there are some, in its last step.
 
-    split: as in `train_model`.
+    split: as in `train_model`. A step that has them already is left alone; canaries are not among the members here.
     """
+    if "accuracy" in model.steps[-1]:
+        return model
     split, records = split or _split(model, dataset), Records(dataset.x, dataset.y)
     parts = {"train": split.members, "test": split.nonmembers}
     with single_threaded_blas():
@@ -216,7 +232,7 @@ def _made(
     model.net.theta[...], model.net.state[...] = to_device(ended.theta), to_device(ended.state)
     status = {"status": ended.status[0]} if ended.status else {}
     model.steps.append(step | status | _adversary(ended))
-    return with_accuracy(model, dataset, split)
+    return model
 
 
 def _finished(run: Run, wanted: Model, steps: list[dict[str, Any]]) -> Model:

@@ -1,0 +1,50 @@
+r"""LiRA on all released versions of a model: dense, pruned to several ratios, quantised.
+
+Who holds several versions sees a vector $\phi = (\phi_1, ..., \phi_d)$ for a record, the log odds of its label under
+each. Versions are made one from another, so that the $\phi$ are correlated: what tells members apart may be their
+differences. With normal vectors of covariance $\Sigma$, IN and OUT apart, the optimal test is the likelihood ratio
+
+    $\log N(\phi; \mu_{in}, \Sigma_{in}) - \log N(\phi; \mu_{out}, \Sigma_{out}),$
+
+whose AUC for one common $\Sigma$ is $\Phi(\sqrt{\delta^T \Sigma^{-1} \delta / 2})$, $\delta = \mu_{in} - \mu_{out}$.
+A covariance of few shadow models is noisy or singular. Its correlations r are shrunk to $(1 - \lambda) r$, its
+variances are kept (the target D of Schäfer & Strimmer 2005, doi 10.2202/1544-6115.1175, on the scale of correlations):
+
+    $\lambda = \min(1, \sum_{a \ne b} Var(r_{ab}) / \sum_{a \ne b} r_{ab}^2), \quad Var(r) = (1 - r^2)^2 / f$
+
+with f degrees of freedom. They estimate Var(r) from products of the data; ours is that of normal data, which LiRA
+assumes anyway. With one version there is nothing to shrink, and the score is LiRA's. That versions leak together was
+shown by CompLeak (2025), with networks as attackers; the likelihood ratio in its place is ours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nanoprune.attack.shadow.lira import covariance, log_normal, moments
+
+
+def shrunk(sigma: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Covariances sigma (m, d, d) with freedom (m,) degrees of freedom each, their correlations shrunk towards 0."""
+    spread = np.sqrt(np.einsum("mii->mi", sigma))  # (m, d)
+    r = sigma / (spread[:, :, None] * spread[:, None, :])  # (m, d, d)
+    off = ~np.eye(sigma.shape[-1], dtype=bool)
+    noise = (np.maximum(1 - r**2, 0) ** 2 * off).sum(axis=(1, 2)) / np.maximum(freedom, 1)  # (m,)
+    signal = (r**2 * off).sum(axis=(1, 2))  # (m,)
+    kept = 1 - np.minimum(1, noise / np.maximum(signal, 1e-300))  # 1 - lambda
+    return np.where(off, kept[:, None, None] * sigma, sigma)
+
+
+def lira_versions(target: np.ndarray, phi: np.ndarray, inside: np.ndarray, variance: str = "fixed") -> np.ndarray:
+    """The log likelihood ratio (n,) of IN to OUT: target (n, d), phi (K, n, d) of d versions, inside (K, n) bool.
+
+    variance: as of LiRA. Raises ArgumentError where a record has no IN or no OUT model.
+    """
+    terms = []
+    for chosen in (inside, ~inside):
+        mu, scatter = moments(phi, chosen)
+        freedom = chosen.sum(axis=0) - 1  # (n,)
+        sigma = covariance(scatter, chosen, variance)
+        freedom = freedom.sum(keepdims=True) if variance == "fixed" else freedom
+        terms.append(log_normal(target, mu, shrunk(sigma, freedom)))
+    return terms[0] - terms[1]
