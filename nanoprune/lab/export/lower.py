@@ -13,6 +13,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab import layers
 from nanoprune.lab.export import steps
 from nanoprune.lab.export.steps import Program
+from nanoprune.nn.registry import refuse
 
 BATCHNORM_EPS = 1e-5
 
@@ -197,6 +198,19 @@ def _(layer: nn.Flatten, made: Lowering, value: int) -> int:
     out = made.add(steps.Flatten(), value)
     made.orders[out] = np.arange(C * H * W).reshape(H, C, W).swapaxes(0, 1).ravel()  # ours (c, h, w) -> theirs
     return out
+
+
+for unsupported in (
+    layers.Attention,
+    layers.Embedding,
+    layers.GELU,
+    layers.ImageTokens,
+    layers.LayerNorm,
+    layers.PositionalEncoding,
+    layers.TokenDense,
+    layers.TokenMean,
+):
+    lower_layer.register(unsupported, refuse("cannot be exported yet: no target has the layers of transformers"))
 
 
 def _same_order(made: Lowering, value: int, out: int) -> int:
