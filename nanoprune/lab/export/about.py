@@ -22,7 +22,7 @@ from nanoprune.lab.storage.bounded import read_bounded, read_json
 from nanoprune.nn import Network
 from nanoprune.nn.layer import leaves
 
-ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise", "numbers", "sequence")
+ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise", "numbers", "sequence", "tokens")
 NAMES_MEMBERS = (
     "{path} identifies its members: its data set, seed and split sizes determine the list. Share the files that "
     "`export` or `prune --release` writes."
