@@ -120,7 +120,7 @@ def test_articles_of_another_form_are_refused(tmp_path, content):
 
 @pytest.mark.parametrize("x", [[[0, 3]], [[-1, 0]], [[0.5, 0]], [[np.nan, 0]]])
 def test_a_data_set_refuses_what_is_no_token(x):
-    with pytest.raises(DataError, match="toy: features .* expected tokens"):
+    with pytest.raises(DataError, match=r"toy: features .* expected tokens"):
         Dataset.of("toy", np.array(x, float), np.array([0]), 1, tokens=3)
 
 
@@ -133,7 +133,7 @@ def test_the_network_of_a_text_has_its_tokens():
     recipe = recipe_for(toy(), network="transformer-text", members=10)
     net = build(description_for(toy(), recipe))
     assert net.body.parts[0].tokens == 9
-    with pytest.raises(ArgumentError, match="mlp takes numbers in .*transformer-text"):
+    with pytest.raises(ArgumentError, match=r"mlp takes numbers in .*transformer-text"):
         description_for(toy(), recipe_for(toy(), network="mlp"))
     with pytest.raises(ArgumentError, match="transformer-text takes tokens, and toy has none; try mlp"):
         description_for(toy(None), recipe)

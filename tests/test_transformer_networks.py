@@ -69,7 +69,7 @@ def test_a_description_with_another_number_of_tokens_is_refused(tokens):
 
 
 def test_inputs_of_another_kind_are_refused_by_name():
-    with pytest.raises(ArgumentError, match="mlp takes numbers in .*try transformer-text"):
+    with pytest.raises(ArgumentError, match=r"mlp takes numbers in .*try transformer-text"):
         describe("mlp", (7,), 3, tokens=20)
     with pytest.raises(ArgumentError, match="transformer-text takes sequences of tokens"):
         describe("transformer-text", (8, 1, 8), 3)

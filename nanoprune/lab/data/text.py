@@ -68,8 +68,8 @@ def load_names(data_dir: pathlib.Path, sha256: str = NAMES_SHA256) -> Dataset:
     path = NAMES.find(data_dir)
     if path is None:
         raise DataError(
-            f"names: {NAMES.name} not found in {data_dir / NAMES.dataset}; get it from {NAMES.home}, or name the folder "
-            "above with --data-dir or NANOPRUNE_DATA"
+            f"names: {NAMES.name} not found in {data_dir / NAMES.dataset}; get it from {NAMES.home}, or name the "
+            "folder above with --data-dir or NANOPRUNE_DATA"
         )
     tar = unpacked(read_bounded(path, NAMES.limit), NAMES.size, str(path))
     of = {f"names/{language}.txt": LARGEST_FILE for language in LANGUAGES}

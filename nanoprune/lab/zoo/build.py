@@ -83,8 +83,10 @@ def describe(
     mean and standard deviation of each channel, where the network is to see standardised images. dropout: the rate of
     the layers that `with_dropout` inserts. numbers: of the columns of a table, how many are to be standardised, the
     first ones (`ColumnScaling`); None where the inputs are not a table. sequence: where the name is SEQUENTIAL, its
-    layers (`lab.zoo.sequence`). tokens: where the inputs are tokens, how many there are. Raises ArgumentError on an unknown name, on a size that does not fit it, on inputs that
-    it cannot take, on unknown layers, and on a rate outside [0, 1).
+    layers (`lab.zoo.sequence`). tokens: where the inputs are tokens, how many there are.
+
+    Raises ArgumentError on an unknown name, on a size that does not fit it, on inputs that it cannot take, on unknown
+    layers, and on a rate outside [0, 1).
     """
     found = architecture_of({"network": name, "input_shape": list(input_shape), "sequence": sequence})
     if len(found.input_shape) == 3 and len(input_shape) != 3:

@@ -1,4 +1,4 @@
-"""Transformers with normalisation before each part (Xiong et al. 2020, arXiv 2002.04745, figure 1b): for text, for images.
+"""Transformers with normalisation before each part (Xiong et al. 2020, arXiv 2002.04745), for text and for images.
 
 Block by block, $X \\leftarrow X + \\mathrm{Attention}(\\mathrm{LN}(X))$, $X \\leftarrow X + W_2\\, \\mathrm{GELU}(W_1
 \\mathrm{LN}(X))$; then LayerNorm, the mean over the tokens, and a dense layer. The sizes are ours, for two cores: the
@@ -32,7 +32,8 @@ OF_BLOCK = 4  # layers with weights
 
 class TransformerSize(Multiplier):
     """The widths of embedding or patches, and for each block those of queries, keys and values together, of the
-    attention's output, of the hidden layer and of the output; those of the stream are equal, queries are whole heads."""
+    attention's output, of the hidden layer and of the output. Those of the stream are equal, queries are whole heads.
+    """
 
     def __init__(self, blocks: int, channels: int) -> None:
         self.blocks, self.channels = blocks, channels
