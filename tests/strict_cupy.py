@@ -203,6 +203,7 @@ def _binary(name):
 
 
 ndarray.__and__ = lambda self, other: wrap(self._host & operand(other))
+ndarray.__invert__ = lambda self: wrap(~self._host)
 ndarray.__neg__ = lambda self: wrap(-self._host)
 ndarray.__matmul__ = lambda self, other: matmul(self, other)
 for _name in ("add", "sub", "mul", "truediv", "pow", "eq", "ne", "gt", "ge", "lt"):
@@ -220,7 +221,20 @@ module = Module("strict_cupy")
 module.ndarray = ndarray
 
 UFUNCS = (
-    *("absolute", "add", "divide", "equal", "exp", "greater", "isfinite", "less", "log", "logaddexp", "logical_and"),
+    *(
+        "absolute",
+        "add",
+        "divide",
+        "equal",
+        "exp",
+        "floor",
+        "greater",
+        "isfinite",
+        "less",
+        "log",
+        "logaddexp",
+        "logical_and",
+    ),
     *("maximum", "minimum", "multiply", "sign", "sqrt", "subtract", "tanh"),
 )
 
@@ -293,6 +307,11 @@ def ones_like(a, dtype=None, order="K", subok=None, shape=None):
 @function
 def arange(start, stop=None, step=1, dtype=None):
     return wrap(np.arange(*((start,) if stop is None else (start, stop, step)), dtype=dtype))
+
+
+@function
+def bincount(x, weights=None, minlength=None):
+    return wrap(np.bincount(unwrap(x), None if weights is None else unwrap(weights), minlength or 0))
 
 
 @function

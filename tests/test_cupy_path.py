@@ -20,6 +20,7 @@ from nanoprune.attack.attack_network import attacker
 from nanoprune.backend import device_name, module_name, product, require, to_device, to_host, use_device, xp
 from nanoprune.defend import DPSGD, MinMax
 from nanoprune.defend.losses import loss_function
+from nanoprune.defend.record_norms import record_norms
 from nanoprune.errors import ArgumentError, DeviceError, DivergenceError
 from nanoprune.lab.audit import attack_model
 from nanoprune.lab.data.digits import load_digits
@@ -379,6 +380,7 @@ def test_a_factor_without_contiguous_rows_or_columns_is_refused(stand_in):
 # --- layers, losses, optimisers --------------------------------------------------------------------------------------
 
 NETWORKS = {name: rest for name, *rest in certificate.networks()}
+TOKEN_NETWORKS = {name: rest for name, *rest in certificate.layers.token_networks()}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -396,6 +398,24 @@ def test_forward_and_backward(name):
             dX = net.backward(to_device(draw(*Y.shape)), ws, need_dX=True)
             found.append([array.copy() for array in (Y, dX, net.grad)])
         return found
+
+    both(body)
+
+
+@pytest.mark.parametrize("name", TOKEN_NETWORKS)
+def test_forward_and_backward_of_tokens(name):
+    """With padding, and the norms of single records."""
+    layer, length, N, tokens = TOKEN_NETWORKS[name]
+
+    def body():
+        net, ws = Network(layer, (length,), R).initialise(seeded()), Workspace(defer=True)
+        X = np.random.default_rng(2).integers(0, tokens, (R, length, N)).astype(np.float32)
+        Y = net.forward(to_device(X), ws)
+        dX = net.backward(to_device(draw(*Y.shape)), ws, need_dX=True)
+        norms = [record_norms(of, dY, ws, saved, {}) for of, dY, saved in ws.deferred]
+        for of, dY, saved in ws.deferred:
+            of.weight_gradient(dY, ws, *saved)
+        return [Y, dX, net.grad, *norms]
 
     both(body)
 

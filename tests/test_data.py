@@ -153,9 +153,10 @@ def test_missing_file_says_what_to_do(tmp_path):
 def test_unknown_name_lists_the_names():
     assert (
         " ".join(NAMES)
-        == "digits mnist location30 purchase100 texas100 cifar10 cifar100 imagenet diabetes130 thyroid pneumonia adult"
+        == "digits mnist location30 purchase100 texas100 cifar10 cifar100 imagenet diabetes130 thyroid pneumonia adult "
+        "names agnews"
     )
-    with pytest.raises(ArgumentError, match=r"digits, mnist, location30, .*adult, or a file .*, got 'mnits'"):
+    with pytest.raises(ArgumentError, match=r"digits, mnist, location30, .*agnews, or a file .*, got 'mnits'"):
         load("mnits")
 
 

@@ -18,7 +18,7 @@ from nanoprune.lab.models.layout import layout
 from nanoprune.lab.shrink.constants import constants
 from nanoprune.lab.shrink.dependencies import dependencies
 from nanoprune.lab.shrink.narrowed import narrowed
-from nanoprune.lab.verify.layers import networks
+from nanoprune.lab.verify.layers import networks, token_networks
 from nanoprune.lab.zoo.structure import parts
 from nanoprune.nn import SGD, Adam, Branches, Dense, Layer, Network, Sequential, Workspace
 from nanoprune.nn.registry import check_registered
@@ -42,16 +42,21 @@ OF_EVERY_LAYER = (constants, dependencies, narrowed)
 OF_LAYERS_WITH_PARAMETERS = (record_norms, layout)
 CONTAINERS = ("Branches", "Residual", "Sequential")
 WITHOUT_PARAMETERS = (
+    "Attention",
     "AvgPool",
     "ColumnScaling",
     "Dropout",
     "Flatten",
+    "GELU",
     "GlobalAvgPool",
+    "ImageTokens",
+    "LastToken",
     "MaxPool",
     "ReLU",
     "ReLU6",
     "Standardise",
     "Tanh",
+    "TokenMean",
 )
 
 
@@ -152,7 +157,7 @@ def test_the_core_loads_nothing_of_the_laboratory():
 
 def test_the_certificate_checks_the_gradients_of_every_layer():
     """`verify` promises every layer: a new one fails here until nanoprune/lab/verify/layers.py has it."""
-    checked, waiting = set(), [layer for _, layer, *_ in networks()]
+    checked, waiting = set(), [layer for _, layer, *_ in [*networks(), *token_networks()]]
     while waiting:
         layer = waiting.pop()
         checked.add(type(layer))

@@ -20,11 +20,13 @@ class Workspace:
     training: whether layers that behave differently in training (Dropout, BatchNorm) do so.
     generators: one numpy.random.Generator per replica, for layers that draw random numbers.
     defer: whether weight gradients wait, in `deferred`, until each record's share of them has been clipped.
+    padding: (R, T, N) bool, where the sequences of this pass are padding, set by the layer that makes them; else None.
     all_reduce(*values): each value summed over all parts of the batch, where its samples are divided; read-only.
     """
 
     def __init__(self, training: bool = True, generators: list | None = None, defer: bool = False) -> None:
         self.training, self.generators, self.defer = training, generators, defer
+        self.padding: Any = None
         self.all_reduce: Callable[..., tuple] = lambda *values: values
         self.deferred: list[tuple[Any, Any, tuple]] = []  # (layer, dY, what its forward pass saved)
         self._turn = 0

@@ -25,7 +25,9 @@ python cli.py info pruned.h5
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("network", type=NetworkName(), metavar="NETWORK")
 @click.option("--input", "side", type=click.IntRange(1), help="Side of the images.  [default: what it was made for]")
-@click.option("--width", type=float, help="Width multiplier of vgg16, mobilenetv2 and resnet18.  [default: 1]")
+@click.option(
+    "--width", type=float, help="Width multiplier of vgg16, mobilenetv2, resnet18, vit, transformer-text.  [default: 1]"
+)
 @click.option("--classes", type=click.IntRange(1), help="[default: 1000 for large images, else 10]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(network: str, side: int | None, width: float | None, classes: int | None, as_json: bool) -> None:

@@ -67,7 +67,9 @@ game_option = click.option(
 network_options = options(
     click.option("--network", type=NetworkName(), help="The network's name, see `info`.  [default: the recipe's]"),
     click.option(
-        "--width", type=float, help="Width multiplier of vgg16, mobilenetv2 and resnet18.  [default: the recipe's]"
+        "--width",
+        type=float,
+        help="Width multiplier of vgg16, mobilenetv2, resnet18, vit, transformer-text.  [default: the recipe's]",
     ),
 )
 privacy_options = options(

@@ -29,7 +29,7 @@ python cli.py export int8.h5 --to onnx --weights int8 --audit audit.json --out i
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
 def quantise(model: pathlib.Path, out: pathlib.Path, overwrite: bool) -> None:
-    from nanoprune.lab.export.check import compare_classes, logits, probes
+    from nanoprune.lab.export.check import compare_classes, logits, probes_of
     from nanoprune.lab.export.quantise import quantised_model
     from nanoprune.lab.models.model import load_model, save_model
 
@@ -40,6 +40,6 @@ def quantise(model: pathlib.Path, out: pathlib.Path, overwrite: bool) -> None:
         raise ArgumentError(f"{out} is there already; --overwrite replaces it, another --out leaves it alone")
     after = quantised_model(before)
     save_model(after, out)
-    x = probes(before.net.input_shape)
+    x = probes_of(before.net)
     equal = compare_classes(logits(after.net, x), before.net, x)
     click.echo(f"{out}: int8 weights; {100 * equal:.1f}% of {len(x)} random records are in the same class as before")

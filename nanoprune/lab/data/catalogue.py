@@ -17,6 +17,7 @@ from nanoprune.lab.data.pneumonia import load_pneumonia
 from nanoprune.lab.data.purchase100 import load_purchase100
 from nanoprune.lab.data.table_file import TABLES, Reading, is_table, load_table
 from nanoprune.lab.data.texas100 import load_texas100
+from nanoprune.lab.data.text import load_agnews, load_names
 from nanoprune.lab.data.user_files import SUFFIXES, is_own, load_own
 
 _LOADERS = {
@@ -32,6 +33,8 @@ _LOADERS = {
     "thyroid": load_thyroid,
     "pneumonia": load_pneumonia,
     "adult": load_adult,
+    "names": load_names,
+    "agnews": load_agnews,
 }
 NAMES = tuple(_LOADERS)
 

@@ -14,10 +14,10 @@ class Dataset:
     """N labelled records, samples first: a batch is gathered as rows and transposed to samples-last by the trainer.
 
     x is an array; or a `Packed` file too large for memory, or a `Table` of one's own, which gather rows as an array
-    does. A table has features on any scale, and NaN where there is no value.
+    does. A table has features on any scale, and NaN where there is no value. Of texts the features are tokens.
 
     Raises DataError on arrays of a wrong dtype or shape, no records, lengths that differ, labels out of range, features
-    that are not finite numbers in [0, 1], and a `train` that is not in 1 .. N.
+    that are not finite numbers in [0, 1] (or tokens), and a `train` that is not in 1 .. N.
     """
 
     name: str  # "mnist"
@@ -29,6 +29,7 @@ class Dataset:
     class_names: tuple[str, ...] | None = None  # the labels of the classes, where the file has labels of its own
     title: str = ""  # what results call it: its name, unless the records are a copy that differs from the official ones
     groups: np.ndarray | None = None  # (N,) int64 in 0 .. G-1, every one of them used: whose record it is
+    tokens: int | None = None  # where x (N, T) is texts: x holds whole numbers in 0 .. tokens-1, and 0 is padding
 
     def __post_init__(self) -> None:
         if not self.title:
@@ -43,12 +44,21 @@ class Dataset:
         if y.min() < 0 or y.max() >= self.classes:
             raise DataError(f"{self.name}: labels from {y.min()} to {y.max()}, expected 0 to {self.classes - 1}")
         low, high = (0, 1) if self.table else (x.min(), x.max())  # a NaN makes both NaN, and every comparison false
-        if not (low >= 0 and high <= 1):
+        if self.tokens is not None:
+            self._check_tokens(x, self.tokens)
+        elif not (low >= 0 and high <= 1):
             raise DataError(f"{self.name}: features from {low} to {high}, expected finite numbers in [0, 1]")
         if not 1 <= self.train <= len(x):
             raise DataError(f"{self.name}: official training set of {self.train} records, expected 1 to {len(x)}")
         if self.groups is not None:
             self._check_groups(self.groups)
+
+    def _check_tokens(self, x: Any, tokens: int) -> None:
+        if x.ndim != 2 or not ((x >= 0) & (x < tokens) & (x == np.floor(x))).all():
+            raise DataError(
+                f"{self.name}: features of shape {x.shape} from {x.min()} to {x.max()}, expected tokens (N, T), whole "
+                f"numbers from 0 to {tokens - 1}"
+            )
 
     def _check_groups(self, groups: np.ndarray) -> None:
         if groups.dtype != np.int64 or groups.shape != self.y.shape:
@@ -79,6 +89,7 @@ class Dataset:
         title: str = "",
         class_names: tuple[str, ...] | None = None,
         groups: np.ndarray | None = None,
+        tokens: int | None = None,
     ) -> "Dataset":
         """The data set with x = records / scale; `train` None means that there is no official split.
 
@@ -97,7 +108,7 @@ class Dataset:
                 array.setflags(write=False)
         hashed += [] if groups is None else [groups]
         train = len(x) if train is None else train
-        return cls(name, x, y, classes, train, arrays_sha256(*hashed), class_names, title, groups)
+        return cls(name, x, y, classes, train, arrays_sha256(*hashed), class_names, title, groups, tokens)
 
 
 def arrays_sha256(*arrays: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nanoprune.errors import ArgumentError, DataError
-from nanoprune.lab.data import cifar, location30, medical, mnist, pneumonia, purchase100, texas100
+from nanoprune.lab.data import cifar, location30, medical, mnist, pneumonia, purchase100, texas100, text
 from nanoprune.lab.data.catalogue import check_name, find_data_dir
 from nanoprune.lab.data.source import SourceFile
 from nanoprune.lab.storage.files import atomic_path
@@ -33,6 +33,8 @@ BY_HAND = {  # what has to be fetched by hand, each file from its `home`
     "thyroid": (medical.THYROID,),
     "pneumonia": (pneumonia.FILE,),
     "adult": medical.ADULT,
+    "names": (text.NAMES,),
+    "agnews": (text.AGNEWS,),
 }
 TIMEOUT = 30.0  # seconds that a mirror may be silent
 SLOWEST = 20_000  # bytes a second that it must send on average, after the first TIMEOUT seconds

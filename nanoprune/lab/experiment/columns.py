@@ -12,15 +12,19 @@ from nanoprune.lab.data import Dataset
 from nanoprune.lab.data.table import number_count
 from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.lab.layers import ColumnScaling
-from nanoprune.lab.zoo import describe
+from nanoprune.lab.zoo import architecture, describe
 from nanoprune.nn import Network
 from nanoprune.nn.layer import leaves
 
 
 def description_for(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
-    """The description of the recipe's network for a data set; that of a table scales its columns first."""
+    """The description of the recipe's network for a data set; that of a table scales its columns first. Raises
+    ArgumentError where one of the two has tokens and the other has not."""
+    if architecture(recipe.network).tokens and dataset.tokens is None:
+        raise ArgumentError(f"network {recipe.network} takes tokens, and {dataset.name} has none; try mlp")
     size = (dataset.x.shape[1:], dataset.classes, recipe.widths)
-    return describe(recipe.network, *size, dropout=recipe.dropout, numbers=number_count(dataset.x))
+    numbers = number_count(dataset.x)
+    return describe(recipe.network, *size, dropout=recipe.dropout, numbers=numbers, tokens=dataset.tokens)
 
 
 def fit_columns(net: Network, x: Any, index: np.ndarray) -> Network:

@@ -85,6 +85,27 @@ def table_perturbations(spread: np.ndarray, column: np.ndarray, generator: np.ra
     return found
 
 
+def token_perturbations(length: int, tokens: int, generator: np.random.Generator) -> list[Perturbation]:
+    """The queries for texts, the unchanged record first: a token becomes another one, any but padding, with a
+    probability of NOISE. Padding stays. The paper has no texts; this is ours."""
+    found: list[Perturbation] = [lambda X: X.copy()]
+    for strength in NOISE:
+        for _ in range(DRAWS):
+            there = generator.random(length) < strength
+            found.append(_replace(there, generator.integers(1, max(tokens, 2), length)))
+    return found
+
+
+def _replace(there: np.ndarray, tokens: np.ndarray) -> Perturbation:
+    """x -> the token of that place where `there` (T,) is true and x is no padding."""
+
+    def replaced(X: Any) -> Any:
+        new = to_device(np.where(there, tokens, 0)[:, None].astype(X.dtype))  # (T, 1), 0 where x stays
+        return xp.where((new > 0) & (X > 0), new, X)
+
+    return replaced
+
+
 def _blur(kept: np.ndarray, noise: np.ndarray) -> Perturbation:
     """x -> x + noise where `kept` (F,) is true, else 0; no value (NaN) stays none."""
     return lambda X: X * to_device(kept[:, None].astype(X.dtype)) + to_device(noise[:, None].astype(X.dtype))

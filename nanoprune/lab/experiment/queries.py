@@ -10,7 +10,7 @@ from nanoprune.backend import to_host
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.data.table import Table
 from nanoprune.lab.engine.evaluation import predict_fleet
-from nanoprune.lab.experiment.label_only import Perturbation, perturbations, table_perturbations
+from nanoprune.lab.experiment.label_only import Perturbation, perturbations, table_perturbations, token_perturbations
 from nanoprune.nn import Network, Workspace
 from nanoprune.records import Records
 
@@ -34,6 +34,8 @@ def label_queries(dataset: Dataset) -> list[Perturbation]:
     """The perturbations for a data set: the same for every seed, method and record."""
     if isinstance(dataset.x, Table):
         return table_perturbations(dataset.x.spread(), dataset.x.column, np.random.default_rng(STREAM))
+    if dataset.tokens is not None:
+        return token_perturbations(dataset.x.shape[1], dataset.tokens, np.random.default_rng(STREAM))
     some = np.asarray(dataset.x[np.arange(min(SAMPLED, len(dataset.y)))])
     binary = bool(np.isin(some, (0, 1)).all())
     return perturbations(dataset.x.shape[1:], binary, np.random.default_rng(STREAM))

@@ -11,6 +11,7 @@ from typing import Any
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.data.groups import cut_at_most
+from nanoprune.lab.experiment.more_recipes import MORE
 from nanoprune.lab.experiment.settings import DefenceSettings, Private
 from nanoprune.lab.experiment.solvers import SOLVERS, WITHOUT_TRAINING
 from nanoprune.lab.privacy.accounting import noise_for, phase, statement
@@ -290,19 +291,6 @@ RECIPES = {
     ),
     "thyroid": _table(2000, (40, 40, 10), 0.05, widths=(256, 128), minmax=0.0),
     "adult": _table(3000, (20, 20, 5), 0.02, widths=(256, 128)),
-    "pneumonia": Recipe(
-        network="lenet-5",
-        widths=(20, 50, 500),
-        members=1000,
-        reference=1000,
-        nonmembers=1000,
-        seeds=3,
-        keep=(0.1, 0.05),
-        dense=Schedule(epochs=40, lr=0.02),
-        prune=Schedule(epochs=30, lr=0.02),
-        retrain=Schedule(epochs=10, lr=0.005),
-        admm=ADMMSettings(rho=0.1),
-    ),
 }
 
 # Changes for another network: "rates" multiplies learning rates, the others are fields of Recipe; see docs/results.md.
@@ -311,6 +299,8 @@ OF_NETWORK: dict[str, dict[str, Any]] = {
     "vgg16": {"rates": 0.4},
     "mobilenetv2": {"scope": "erk"},
 }
+
+RECIPES |= {name: Recipe(**fields) for name, fields in MORE.items()}
 
 # Full width and the usual training, for a GPU. It has not been run.
 FULL_CIFAR = _cifar(

@@ -22,7 +22,7 @@ from nanoprune.lab.storage.bounded import read_bounded, read_json
 from nanoprune.nn import Network
 from nanoprune.nn.layer import leaves
 
-ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise", "numbers", "sequence")
+ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise", "numbers", "sequence", "tokens")
 NAMES_MEMBERS = (
     "{path} identifies its members: its data set, seed and split sizes determine the list. Share the files that "
     "`export` or `prune --release` writes."
@@ -50,7 +50,7 @@ def about(
     found: dict[str, Any] = {
         "network": description["network"],
         "architecture": description,
-        "input": input_words(net.input_shape, model.table is not None),
+        "input": input_words(net.input_shape, model.table is not None, description.get("tokens")),
         "weights": f"{form}; {int(net.nonzero()[0]):,} of {net.weight_count:,} are not zero",
         "labels": list(labels or model.class_names or map(str, range(classes))),
         "licence": licence,
@@ -82,8 +82,10 @@ def first_mean(net: Network) -> Any:
     return next(layer for layer in leaves(net.body) if isinstance(layer, ColumnScaling)).mean.value
 
 
-def input_words(input_shape: tuple[int, ...], is_table: bool = False) -> str:
-    """The preprocessing in words."""
+def input_words(input_shape: tuple[int, ...], is_table: bool = False, tokens: int | None = None) -> str:
+    """The preprocessing in words. tokens: how many there are, where the inputs are tokens."""
+    if tokens:
+        return f"float32 (N, {input_shape[0]}), tokens: whole numbers from 1 to {tokens - 1}, then 0 to the end"
     if is_table:
         return f"float32 (N, {input_shape[0]}), the features of `columns`: numbers as they are, categories as 0 or 1"
     if len(input_shape) == 1:

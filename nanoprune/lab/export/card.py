@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nanoprune.lab.export.about import verdict
-from nanoprune.lab.export.check import probes
+from nanoprune.lab.export.check import probes_of
 from nanoprune.nn import Network, Workspace
 
 RUNS = 30  # of the latency
@@ -28,7 +28,7 @@ def measured(net: Network, runs: int = RUNS) -> dict[str, Any]:
     """
     from nanoprune.lab.export.sparse import SparseModel
 
-    x = probes(net.input_shape, 1)
+    x = probes_of(net, 1)
     first = np.moveaxis(x, 0, -1).astype(net.theta.dtype)
     ours = np.ascontiguousarray(first.swapaxes(0, 1) if first.ndim == 4 else first)[None]
     ws, sparse = Workspace(training=False), SparseModel(net)

@@ -6,7 +6,9 @@ import numpy as np
 
 from nanoprune.backend import to_device, to_host
 from nanoprune.errors import DataError
+from nanoprune.lab.layers import Embedding
 from nanoprune.nn import Network, Workspace
+from nanoprune.nn.layer import leaves
 
 RECORDS = 256
 TOLERANCE = 1e-4  # for float32, where both sides round; MobileNetV2 reached 1e-5
@@ -18,6 +20,16 @@ def probes(input_shape: tuple[int, ...], count: int = RECORDS) -> np.ndarray:
     H, *rest = input_shape
     shape = (rest[0], H, rest[1]) if rest else (H,)
     return np.random.default_rng(0).random((count, *shape), dtype=np.float32)
+
+
+def probes_of(net: Network, count: int = RECORDS) -> np.ndarray:
+    """`probes` for the network; where it reads tokens, random ones (count, T), with padding after a random length."""
+    embedding = next((layer for layer in leaves(net.body) if isinstance(layer, Embedding)), None)
+    if embedding is None:
+        return probes(net.input_shape, count)
+    rng, (T,) = np.random.default_rng(0), net.input_shape
+    there = np.arange(T) < rng.integers(0, T + 1, (count, 1))
+    return (rng.integers(min(1, embedding.tokens - 1), embedding.tokens, (count, T)) * there).astype(np.float32)
 
 
 def logits(net: Network, x: np.ndarray) -> np.ndarray:

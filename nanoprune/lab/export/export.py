@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from nanoprune.errors import ArgumentError
+from nanoprune.lab.export import onnx_sequences as onnx_sequences  # registers the operations on sequences
 from nanoprune.lab.export.about import verdict
 from nanoprune.lab.export.c import to_c
-from nanoprune.lab.export.check import RECORDS, compare, compare_classes, probes
+from nanoprune.lab.export.check import RECORDS, compare, compare_classes, probes_of
 from nanoprune.lab.export.onnx import run_onnx, to_onnx
 from nanoprune.lab.export.packing import FORMS, program_of
 from nanoprune.lab.export.quantise import quantised_network
@@ -26,7 +27,7 @@ Files = dict[pathlib.Path, bytes]
 
 def export_onnx(net: Network, form: str, about: dict[str, Any], out: pathlib.Path) -> tuple[Files, str]:
     data = to_onnx(program_of(net, form), about, form)
-    x = probes(net.input_shape)
+    x = probes_of(net)
     found = run_onnx(data, x)
     if found is None:
         return {out: data}, "not compared: onnxruntime is not installed"

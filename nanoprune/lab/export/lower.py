@@ -28,6 +28,7 @@ class Lowering:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.orders: dict[int, np.ndarray] = {}
+        self.tokens: int | None = None  # the value that holds the tokens, 0 being padding, where there are any
 
     def add(self, operation: steps.Operation, *inputs: int) -> int:
         return self.program.add(operation, *inputs)
@@ -41,6 +42,10 @@ class Lowering:
         if value not in self.orders:
             return value
         return self.add(steps.Gather(np.argsort(self.orders[value])), value)
+
+    def padding(self) -> tuple[int, ...]:
+        """The second input of the steps that leave padding out."""
+        return () if self.tokens is None else (self.tokens,)
 
 
 def lower_layers(body: nn.Layer, input_shape: tuple[int, ...]) -> Program:
@@ -197,6 +202,48 @@ def _(layer: nn.Flatten, made: Lowering, value: int) -> int:
     out = made.add(steps.Flatten(), value)
     made.orders[out] = np.arange(C * H * W).reshape(H, C, W).swapaxes(0, 1).ravel()  # ours (c, h, w) -> theirs
     return out
+
+
+@lower_layer.register
+def _(layer: layers.Embedding, made: Lowering, value: int) -> int:
+    made.tokens = value
+    return made.add(steps.Embed(host(layer.W)), value)
+
+
+@lower_layer.register
+def _(layer: layers.PositionalEncoding, made: Lowering, value: int) -> int:
+    return made.add(steps.Positions(host(layer.P)), value)
+
+
+@lower_layer.register
+def _(layer: layers.TokenDense, made: Lowering, value: int) -> int:
+    return made.add(steps.TokenLinear(host(layer.W), host(layer.b)[:, 0]), value)
+
+
+@lower_layer.register
+def _(layer: layers.LayerNorm, made: Lowering, value: int) -> int:
+    return made.add(steps.LayerNorm(host(layer.gamma)[:, 0], host(layer.beta)[:, 0]), made.canonical(value))
+
+
+@lower_layer.register
+def _(layer: layers.GELU, made: Lowering, value: int) -> int:
+    return _same_order(made, value, made.add(steps.GELU(), value))
+
+
+@lower_layer.register
+def _(layer: layers.Attention, made: Lowering, value: int) -> int:
+    return made.add(steps.Attention(layer.heads, layer.causal), value, *made.padding())
+
+
+@lower_layer.register
+def _(layer: layers.TokenMean, made: Lowering, value: int) -> int:
+    return made.add(steps.TokenPool(isinstance(layer, layers.LastToken)), value, *made.padding())
+
+
+@lower_layer.register
+def _(layer: layers.ImageTokens, made: Lowering, value: int) -> int:
+    made.tokens = None
+    return made.add(steps.ImageTokens(), value)
 
 
 def _same_order(made: Lowering, value: int, out: int) -> int:

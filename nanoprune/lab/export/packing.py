@@ -8,7 +8,7 @@ import numpy as np
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.export.lower import lower_layers
-from nanoprune.lab.export.steps import Conv, Linear, Program, check_finite, folded
+from nanoprune.lab.export.steps import Conv, Embed, Linear, Program, TokenLinear, check_finite, folded
 from nanoprune.nn import Network
 
 LARGEST_GAP = 255  # of a uint8
@@ -59,7 +59,7 @@ def integers(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def quantised(program: Program) -> Program:
-    """The program with int8 weights in every convolution and linear step, one scale per output channel.
+    """The program with int8 weights in every step that has weights, one scale per output channel.
 
     It is applied before BatchNorm is folded, whose factors then go into the scales: so the integers are those of the
     network's own weights (`quantise.quantised_network`). Biases and activations stay float32.
@@ -67,7 +67,7 @@ def quantised(program: Program) -> Program:
     made = Program(program.input_shape)
     for step in program.steps:
         operation = step.operation
-        if isinstance(operation, Conv | Linear):
+        if isinstance(operation, Conv | Linear | TokenLinear | Embed):
             scale = channel_scales(operation.weight)
             weight = integers(operation.weight, scale) * scale.reshape(-1, *[1] * (operation.weight.ndim - 1))
             operation = dataclasses.replace(operation, weight=weight, scale=scale)

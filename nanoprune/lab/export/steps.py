@@ -1,7 +1,8 @@
 """The intermediate representation of every export: a list of plain steps on channels-first arrays.
 
 A program is in single static assignment: value 0 is the input, value k is the output of step k. Images are (C, H, W),
-features are (F,), both without the sample axis; weights are float64 NumPy arrays in the layout of PyTorch and ONNX.
+sequences (T, E), features (F,), all without the sample axis; weights are float64 NumPy arrays in the layout of PyTorch
+and ONNX.
 Programs contain weights only: nothing about the data, the split, the seed or the machine.
 """
 
@@ -147,6 +148,80 @@ class Concat(Operation):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Add(Operation):
     """The sum of two values of one shape."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embed(Operation):
+    """Tokens (T,), whole numbers, to (T, E): column v of weight (E, tokens) for the token v. scale as in `Conv`."""
+
+    weight: np.ndarray
+    scale: np.ndarray | None = None
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*shapes[0], len(self.weight))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenLinear(Operation):
+    """y_t = W x_t + b for every position of a sequence (T, I). weight (O, I), bias (O,), scale as in `Conv`."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray | None = None
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (shapes[0][0], len(self.weight))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Positions(Operation):
+    """table (T, E) is added to a sequence."""
+
+    table: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerNorm(Operation):
+    """The last axis normalised (Ba et al. 2016), then scaled and shifted; gamma, beta (E,)."""
+
+    gamma: np.ndarray
+    beta: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GELU(Operation):
+    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Attention(Operation):
+    """Queries, keys and values (T, 3 heads d) to (T, heads d); where there is a second value, the tokens, no position
+    sees a 0 of it."""
+
+    heads: int
+    causal: bool
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (shapes[0][0], shapes[0][1] // 3)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenPool(Operation):
+    """(T, E) to (E,): the mean over the positions, or the last one, where the second value, if any, is not 0."""
+
+    last: bool
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0][1:]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageTokens(Operation):
+    """(C, H, W) to (H W, C)."""
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        C, H, W = shapes[0]
+        return (H * W, C)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

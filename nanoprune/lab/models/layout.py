@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.layers import BatchNorm, ColumnScaling, DepthwiseConv2D, GroupNorm, Pointwise
+from nanoprune.lab.layers import (
+    BatchNorm,
+    ColumnScaling,
+    DepthwiseConv2D,
+    Embedding,
+    GroupNorm,
+    LayerNorm,
+    Pointwise,
+    PositionalEncoding,
+    TokenDense,
+)
 from nanoprune.lab.zoo.structure import Shape, leaves_with_shapes
 from nanoprune.nn import Conv2D, Dense, Flatten, Layer
 from nanoprune.nn.layer import leaves
@@ -47,7 +57,8 @@ def layout(layer: Layer, flattened: Shape | None = None) -> list[Tensor]:
     raise ArgumentError(f"{layer!r} has no tensors there; register them in nanoprune/lab/models/layout.py")
 
 
-layout.register(GroupNorm, refuse("is in none of torchvision's networks that are read"))
+for unread in (GroupNorm, Embedding, LayerNorm, PositionalEncoding, TokenDense):
+    layout.register(unread, refuse("is in none of torchvision's networks that are read"))
 
 
 @layout.register

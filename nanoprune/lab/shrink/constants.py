@@ -12,17 +12,24 @@ import numpy as np
 from nanoprune.backend import to_device, to_host
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.layers import (
+    GELU,
+    Attention,
     AvgPool,
     BatchNorm,
     ColumnScaling,
     DepthwiseConv2D,
     Dropout,
+    Embedding,
     GlobalAvgPool,
     GroupNorm,
+    ImageTokens,
+    LayerNorm,
+    PositionalEncoding,
     ReLU6,
     Residual,
     Standardise,
     Tanh,
+    TokenMean,
 )
 from nanoprune.lab.layers.batchnorm import EPS
 from nanoprune.lab.shrink.units import (
@@ -86,19 +93,42 @@ def _(layer: Standardise, c: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 @constants.register
-def _(layer: ReLU | ReLU6 | Tanh | Dropout, c: np.ndarray, shape: Shape) -> np.ndarray:
+def _(layer: ReLU | ReLU6 | Tanh | GELU | Dropout, c: np.ndarray, shape: Shape) -> np.ndarray:
     """An elementwise function in evaluation mode, applied to the constants."""
     return to_host(layer.forward(to_device(c[None, :, None]), Workspace(training=False)))[0, :, 0].copy()
 
 
 @constants.register
-def _(layer: MaxPool | AvgPool | GlobalAvgPool, c: np.ndarray, shape: Shape) -> np.ndarray:
+def _(layer: MaxPool | AvgPool | GlobalAvgPool | ImageTokens, c: np.ndarray, shape: Shape) -> np.ndarray:
     return c  # the maximum or mean of a constant; every window has at least one pixel of the image
 
 
 @constants.register
 def _(layer: Flatten, c: np.ndarray, shape: Shape) -> np.ndarray:
     return features(c, shape)
+
+
+@constants.register
+def _(layer: TokenMean, c: np.ndarray, shape: Shape) -> np.ndarray:
+    return np.where(c == 0, c, np.nan)  # of a record that is all padding it is 0, of the others c
+
+
+@constants.register
+def _(layer: Attention, c: np.ndarray, shape: Shape) -> np.ndarray:
+    """A mean of values that are all c: attention weights sum to 1."""
+    return c[2 * len(c) // 3 :].copy()
+
+
+@constants.register
+def _(layer: Embedding, c: np.ndarray, shape: Shape) -> np.ndarray:
+    (W,) = host_values(layer)  # (width, tokens)
+    return np.where((W[:, :1] == W).all(axis=1), W[:, 0].astype(np.float64), np.nan)
+
+
+@constants.register
+def _(layer: LayerNorm | PositionalEncoding, c: np.ndarray, shape: Shape) -> np.ndarray:
+    """All units count as varying: they depend on all channels, or on the position."""
+    return np.full(len(c), np.nan)
 
 
 @constants.register

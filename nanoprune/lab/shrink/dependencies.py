@@ -8,17 +8,24 @@ import numpy as np
 
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.layers import (
+    GELU,
+    Attention,
     AvgPool,
     BatchNorm,
     ColumnScaling,
     DepthwiseConv2D,
     Dropout,
+    Embedding,
     GlobalAvgPool,
     GroupNorm,
+    ImageTokens,
+    LayerNorm,
+    PositionalEncoding,
     ReLU6,
     Residual,
     Standardise,
     Tanh,
+    TokenMean,
 )
 from nanoprune.lab.shrink.constants import Shape, constants
 from nanoprune.lab.shrink.units import Linear, foldable, weights_by_unit
@@ -29,6 +36,7 @@ UnitByUnit = (  # output unit i depends on input unit i alone
     ReLU
     | ReLU6
     | Tanh
+    | GELU
     | Dropout
     | MaxPool
     | AvgPool
@@ -37,6 +45,9 @@ UnitByUnit = (  # output unit i depends on input unit i alone
     | ColumnScaling
     | Standardise
     | DepthwiseConv2D
+    | PositionalEncoding
+    | TokenMean
+    | ImageTokens
 )
 
 
@@ -73,7 +84,25 @@ def _(layer: Flatten, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.nda
 
 
 @dependencies.register
-def _(layer: Residual, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
+def _(layer: Attention, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
+    """The queries, keys and values of every head of which an output is needed."""
+    return np.tile(whole_heads(layer, needed), 3)
+
+
+def whole_heads(layer: Attention, needed: np.ndarray) -> np.ndarray:
+    """The outputs of all heads of which an output is needed, and at least of one head."""
+    heads = needed.reshape(layer.heads, -1).any(axis=1)
+    heads[0] |= not heads.any()
+    return np.repeat(heads, len(needed) // layer.heads)
+
+
+@dependencies.register
+def _(layer: Embedding, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
+    return np.ones(len(c), bool)  # the positions of the sequence
+
+
+@dependencies.register
+def _(layer: LayerNorm | Residual, needed: np.ndarray, c: np.ndarray, shape: Shape) -> np.ndarray:
     return np.ones(len(c), bool)
 
 

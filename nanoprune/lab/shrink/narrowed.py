@@ -9,18 +9,26 @@ import numpy as np
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D, convolution
 from nanoprune.lab.layers import (
+    GELU,
+    Attention,
     AvgPool,
     BatchNorm,
     ColumnScaling,
     DepthwiseConv2D,
     Dropout,
+    Embedding,
     GlobalAvgPool,
     GroupNorm,
+    ImageTokens,
+    LayerNorm,
     Pointwise,
+    PositionalEncoding,
     ReLU6,
     Residual,
     Standardise,
     Tanh,
+    TokenDense,
+    TokenMean,
 )
 from nanoprune.lab.shrink.constants import Shape
 from nanoprune.lab.shrink.dependencies import needed_before, states_before
@@ -89,7 +97,7 @@ def _(layer: Standardise, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, s
 
 @narrowed.register
 def _(
-    layer: ReLU | ReLU6 | Tanh | Dropout | MaxPool | AvgPool | GlobalAvgPool,
+    layer: ReLU | ReLU6 | Tanh | GELU | Dropout | MaxPool | AvgPool | GlobalAvgPool | TokenMean | ImageTokens,
     kept: np.ndarray,
     needed: np.ndarray,
     c: np.ndarray,
@@ -101,6 +109,30 @@ def _(
 @narrowed.register
 def _(layer: Flatten, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
     return layer, [], features(kept, shape)
+
+
+@narrowed.register
+def _(layer: Attention, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    """Whole heads are removed. A layer without weights before it may leave more of them than are needed."""
+    of_heads = kept.reshape(3, layer.heads, -1).any(axis=(0, 2))
+    if not (kept.reshape(3, layer.heads, -1) == of_heads[:, None]).all():
+        raise ArgumentError(f"{layer!r} loses whole heads only; put a TokenDense before it")
+    return Attention(int(of_heads.sum()), layer.causal), [], np.repeat(of_heads, len(needed) // layer.heads)
+
+
+@narrowed.register
+def _(layer: Embedding, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    return Embedding(layer.tokens, int(needed.sum())), [host_values(layer)[0][needed]], needed
+
+
+@narrowed.register
+def _(layer: PositionalEncoding, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    return PositionalEncoding(layer.positions, int(kept.sum())), [host_values(layer)[0][:, kept]], kept
+
+
+@narrowed.register
+def _(layer: LayerNorm, kept: np.ndarray, needed: np.ndarray, c: np.ndarray, shape: Shape) -> Narrowed:
+    return layer, host_values(layer), kept  # `dependencies` are all units
 
 
 @narrowed.register
@@ -160,3 +192,8 @@ def _(layer: DepthwiseConv2D, inputs: int, outputs: int) -> DepthwiseConv2D:
 @resized.register
 def _(layer: BandedDepthwise, inputs: int, outputs: int) -> BandedDepthwise:
     return BandedDepthwise(inputs, layer.size, layer.padding, layer.b is not None)
+
+
+@resized.register
+def _(layer: TokenDense, inputs: int, outputs: int) -> TokenDense:
+    return TokenDense(inputs, outputs)

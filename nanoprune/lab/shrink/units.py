@@ -1,4 +1,4 @@
-"""The units of a layer: channels of an image or features. All arrays are on the host, of one replica.
+"""The units of a layer: channels of an image or of a sequence, or features. All arrays are on the host, of one replica.
 
 c (units,) float64 holds the value of each input unit that is constant over samples and positions, NaN for the others.
 """
@@ -10,14 +10,14 @@ from functools import singledispatch
 import numpy as np
 
 from nanoprune.backend import to_host
-from nanoprune.lab.layers import Pointwise
+from nanoprune.lab.layers import Pointwise, TokenDense
 from nanoprune.nn import Conv2D, Dense, Layer
 
-Linear = Dense | Conv2D | Pointwise  # output units are sums over all input units and window positions, plus a bias
+Linear = Dense | Conv2D | Pointwise | TokenDense  # sums over all input units and window positions, plus a bias
 
 
 def unit_count(shape: tuple[int, ...]) -> int:
-    """The units of a sample of `shape`: channels of an image (H, C, W), features of (F,)."""
+    """The units of a sample of `shape`: channels of an image (H, C, W) or a sequence (T, C), features of (F,)."""
     return shape[len(shape) // 2]
 
 

@@ -76,6 +76,8 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
     for name, body, input_shape, N in networks():
         for what in ("input", "parameters") if body.parameters() else ("input",):
             yield f"gradient of {name}, {what}", GRADIENT, lambda a=(body, input_shape, N), w=what: gradient(*a)[w]
+    for name, body, length, N, tokens in layers.token_networks():
+        yield f"gradient of {name}", GRADIENT, lambda a=(body, length, N, tokens): token_gradient(*a)
     yield "gradient of BatchNorm in evaluation, input", GRADIENT, lambda: evaluation_gradient()["input"]
     yield "gradient of BatchNorm in evaluation, parameters", GRADIENT, lambda: evaluation_gradient()["parameters"]
     yield "gradient of cross_entropy", GRADIENT, cross_entropy_gradient
@@ -139,6 +141,13 @@ def checks() -> Iterator[tuple[str, float, Callable[[], Pair]]]:
 def gradient(body: Layer, input_shape: tuple[int, ...], N: int) -> dict[str, Pair]:
     generator = rng()
     return gradients(network(body, input_shape, generator), apart(generator, (R, *input_shape, N)), generator)
+
+
+def token_gradient(body: Layer, length: int, N: int, tokens: int) -> Pair:
+    """The gradient of the parameters where the input is tokens, 0 (padding) among them."""
+    generator = rng()
+    X = to_device(generator.integers(0, tokens, (R, length, N)).astype(np.float64))
+    return gradients(network(body, (length,), generator), X, generator, tokens=True)["parameters"]
 
 
 def evaluation_gradient() -> dict[str, Pair]:

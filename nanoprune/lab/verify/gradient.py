@@ -30,11 +30,14 @@ def difference(f: Callable[[], float], x: Any, v: Any) -> float:
     return (above - below) / (2 * EPS)
 
 
-def gradients(net: Network, X: Any, rng: np.random.Generator, training: bool = True) -> dict[str, tuple[float, float]]:
+def gradients(
+    net: Network, X: Any, rng: np.random.Generator, training: bool = True, tokens: bool = False
+) -> dict[str, tuple[float, float]]:
     """{"input": (ours, oracle), "parameters": (ours, oracle)} of `net` at X (R, *input_shape, N), for random v, w.
 
     Every forward pass starts from generators of the same seeds, so that Dropout draws the same mask. training: whether
-    the passes are in training mode; in evaluation mode BatchNorm uses its running statistics.
+    the passes are in training mode; in evaluation mode BatchNorm uses its running statistics. tokens: X holds whole
+    numbers, so that there is no "input".
     """
 
     def forward(ws: Workspace) -> Any:
@@ -51,7 +54,7 @@ def gradients(net: Network, X: Any, rng: np.random.Generator, training: bool = T
         return float((w * forward(workspace())).sum())
 
     pairs = {}
-    for name, x, gradient in (("input", X, dX), ("parameters", net.theta, net.grad)):
+    for name, x, gradient in (("input", X, dX), ("parameters", net.theta, net.grad))[1 if tokens else 0 :]:
         v = direction(rng, x.shape)
         pairs[name] = float((v * gradient).sum()), difference(value, x, v)
     return pairs

@@ -11,18 +11,28 @@ from nanoprune.attack.attack_network import attacker
 from nanoprune.backend import to_device, to_host
 from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D
 from nanoprune.lab.layers import (
+    GELU,
+    Attention,
     AvgPool,
     BatchNorm,
     ColumnScaling,
     DepthwiseConv2D,
     Dropout,
+    Embedding,
     GlobalAvgPool,
     GroupNorm,
+    ImageTokens,
+    LastToken,
+    LayerNorm,
     Pointwise,
+    PositionalEncoding,
     ReLU6,
     Residual,
     Standardise,
     Tanh,
+    TokenDense,
+    TokenMean,
+    self_attention,
 )
 from nanoprune.lab.layers.batchnorm import EPS
 from nanoprune.lab.verify import reference
@@ -74,9 +84,40 @@ def networks() -> Iterator[tuple[str, Layer, tuple[int, ...], int]]:
     yield "Branches", Branches((2, Dense(2, 3)), (3, Sequential(Dense(3, 4), Tanh()))), (5,), 3
     yield "Residual", Residual(Sequential(Conv2D(2, 2, 3, padding=1), Tanh())), image, 3
     yield "Residual with a shortcut", Residual(Conv2D(2, 3, 3, 2, 1, bias=False), Pointwise(2, 3, 2)), image, 3
+    sequence = (5, 4)
+    yield "TokenDense", TokenDense(4, 3), sequence, 3
+    yield "LayerNorm", LayerNorm(4), sequence, 3
+    yield "LayerNorm of features", LayerNorm(4), (4,), 3
+    yield "PositionalEncoding", PositionalEncoding(5, 4), sequence, 3
+    yield "Attention", Sequential(Attention(2)), (5, 12), 3
+    yield "Attention, causal", Sequential(Attention(2, causal=True)), (5, 12), 3
+    yield "GELU", Sequential(GELU()), sequence, 3
+    yield "TokenMean", Sequential(TokenMean()), sequence, 3
+    yield "LastToken", Sequential(LastToken()), sequence, 3
+    yield "ImageTokens", Sequential(ImageTokens()), image, 3
+    yield "a block of a transformer", transformer_block(4), sequence, 3
     yield "Sequential", Sequential(Conv2D(2, 3, 3), MaxPool(2), ReLU(), Flatten(), Dense(12, 3)), image, 3
     yield "LeNet-5", lenet5((28, 1, 28), 10, [20, 50, 500]), (28, 1, 28), 2
     yield "the attack network", attacker(10).template, (20,), 3
+
+
+def transformer_block(width: int, causal: bool = False) -> Layer:
+    """Attention and a feed-forward part, each after a normalisation and beside a shortcut."""
+    forward = Sequential(LayerNorm(width), TokenDense(width, 6), GELU(), TokenDense(6, width))
+    return Sequential(
+        Residual(Sequential(LayerNorm(width), self_attention(width, 2, causal=causal))), Residual(forward)
+    )
+
+
+def token_networks() -> Iterator[tuple[str, Layer, int, int, int]]:
+    """(name, layer, length, samples, number of tokens): networks that read tokens, which have no input gradient."""
+    yield "Embedding", Embedding(4, 3), 6, 3, 4
+    for pool in (TokenMean(), LastToken()):
+        for causal in (False, True):
+            body = Sequential(
+                Embedding(3, 4), PositionalEncoding(6, 4), transformer_block(4, causal), LayerNorm(4), pool
+            )
+            yield f"a transformer with padding, {pool!r}, {'' if causal else 'not '}causal", body, 6, 4, 3
 
 
 def beside_loops() -> Iterator[tuple[str, Callable[[Any], Pair]]]:
@@ -98,6 +139,11 @@ def beside_loops() -> Iterator[tuple[str, Callable[[Any], Pair]]]:
     yield "BatchNorm", lambda d: batch_norm(d)["output"]
     yield "BatchNorm, mean and unbiased variance", lambda d: batch_norm(d)["statistics"]
     yield "GroupNorm", group_norm
+    yield "LayerNorm", layer_norm
+    for causal in (False, True):
+        for padded in (False, True):
+            name = f"Attention{', causal' if causal else ''}{', with padding' if padded else ''}"
+            yield name, lambda d, c=causal, p=padded: attention(d, c, p)
     yield "AvgPool(3)", average_pool
 
 
@@ -149,6 +195,22 @@ def group_norm(dtype: Any) -> Pair:
     X = images(dtype, channels=4)
     _, Y, (gamma, beta) = run(GroupNorm(2, 4), X)
     return Y, reference.group_norm(X, gamma, beta, 2, EPS)
+
+
+def layer_norm(dtype: Any) -> Pair:
+    X = images(dtype, channels=4)[:, :, :, 0]  # (R, T, E, N)
+    _, Y, (gamma, beta) = run(LayerNorm(4), np.ascontiguousarray(X))
+    return Y, reference.layer_norm(X, gamma, beta, EPS)
+
+
+def attention(dtype: Any, causal: bool, padded: bool) -> Pair:
+    X = rng().standard_normal((R, 5, 12, 3)).astype(dtype)
+    padding = rng().random((R, 5, 3)) < 0.4
+    padding[:, 0] = False  # each position sees another one, also in causal attention
+    ws = Workspace()
+    ws.padding = to_device(padding) if padded else None
+    Y = to_host(Attention(2, causal).forward(to_device(X), ws))
+    return Y, reference.attention(X, 2, causal, padding if padded else np.zeros_like(padding))
 
 
 def average_pool(dtype: Any) -> Pair:

@@ -94,6 +94,37 @@ def batch_norm(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -
     return Y, found
 
 
+def layer_norm(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> np.ndarray:
+    """Y of X (R, T, E, N), position by position; gamma and beta (R, E, 1)."""
+    Y = np.empty(X.shape)
+    for r, t, n in np.ndindex(X.shape[0], X.shape[1], X.shape[3]):
+        values = [float(x) for x in X[r, t, :, n]]
+        mean = sum(values) / len(values)
+        deviation = math.sqrt(sum((x - mean) ** 2 for x in values) / len(values) + eps)
+        for e, x in enumerate(values):
+            Y[r, t, e, n] = gamma[r, e, 0] * (x - mean) / deviation + beta[r, e, 0]
+    return Y
+
+
+def attention(X: np.ndarray, heads: int, causal: bool, padding: np.ndarray) -> np.ndarray:
+    """Y (R, T, heads d, N) of queries, keys and values X (R, T, 3 heads d, N), one query after another.
+
+    padding (R, T, N): keys that no query sees. Each query must see a key.
+    """
+    R, T, C, N = X.shape
+    d = C // (3 * heads)
+    Y = np.empty((R, T, heads * d, N))
+    for r, n, head, t in np.ndindex(R, N, heads, T):
+        query, key, value = (slice(place * d, place * d + d) for place in (head, heads + head, 2 * heads + head))
+        seen = [s for s in range(T) if not padding[r, s, n] and (s <= t or not causal)]
+        scores = [sum(float(X[r, t, query, n][i]) * float(X[r, s, key, n][i]) for i in range(d)) for s in seen]
+        shares = [math.exp(score / math.sqrt(d)) for score in scores]
+        for i in range(d):
+            values = (share * float(X[r, s, value, n][i]) for share, s in zip(shares, seen, strict=True))
+            Y[r, t, query.start + i, n] = sum(values) / sum(shares)
+    return Y
+
+
 def group_norm(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float) -> np.ndarray:
     """Y of X (R, H, C, W, N) or (R, C, N), sample by sample and group by group; gamma and beta (R, C, 1)."""
     Y, C = np.empty(X.shape), gamma.shape[1]

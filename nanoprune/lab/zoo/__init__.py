@@ -19,6 +19,7 @@ from nanoprune.lab.zoo.lenet import lenet5, lenet300
 from nanoprune.lab.zoo.mlp import mlp
 from nanoprune.lab.zoo.mobilenet import mobilenetv2
 from nanoprune.lab.zoo.resnet import resnet18
+from nanoprune.lab.zoo.transformer import transformer_text, vit
 from nanoprune.lab.zoo.vgg import vgg16
 
 __all__ = [
@@ -38,7 +39,9 @@ __all__ = [
     "recognised",
     "resnet18",
     "size_of",
+    "transformer_text",
     "vgg16",
+    "vit",
     "widths_of",
     "with_widths",
 ]

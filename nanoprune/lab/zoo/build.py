@@ -13,17 +13,23 @@ from nanoprune.lab.zoo.mobilenet import mobilenetv2, mobilenetv2_widths
 from nanoprune.lab.zoo.resnet import resnet18, resnet18_widths
 from nanoprune.lab.zoo.sequence import checked_records, count_weights, layers_of_records
 from nanoprune.lab.zoo.size import Multiplier, Widths
+from nanoprune.lab.zoo.transformer import TEXT, VIT, TransformerSize, transformer_text, vit
 from nanoprune.lab.zoo.vgg import vgg16, vgg16_widths
 from nanoprune.nn import Dense, Layer, Network, Sequential
+from nanoprune.nn.layer import positive
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """layers(input_shape, classes, widths) builds the layers; size: the possible sizes; input_shape: the default."""
+    """layers(input_shape, classes, widths) builds the layers; size: the possible sizes; input_shape: the default.
 
-    layers: Callable[[tuple[int, ...], int, list[int]], Sequential]
+    tokens: where the inputs are tokens, the default of their number, which `layers` takes last.
+    """
+
+    layers: Callable[..., Sequential]
     size: Widths | Multiplier
     input_shape: tuple[int, ...]
+    tokens: int | None = None
 
 
 NETWORKS = {
@@ -33,6 +39,8 @@ NETWORKS = {
     "vgg16": Architecture(vgg16, Multiplier(vgg16_widths), (224, 3, 224)),
     "mobilenetv2": Architecture(mobilenetv2, Multiplier(mobilenetv2_widths), (224, 3, 224)),
     "resnet18": Architecture(resnet18, Multiplier(resnet18_widths), (224, 3, 224)),
+    "transformer-text": Architecture(transformer_text, TransformerSize(*TEXT), (32,), tokens=1024),
+    "vit": Architecture(vit, TransformerSize(*VIT), (32, 3, 32)),
 }
 
 SEQUENTIAL = "sequential"  # the name in the description of a network that is a list of layers, and has no other name
@@ -66,6 +74,7 @@ def describe(
     dropout: float = 0.0,
     numbers: int | None = None,
     sequence: list[dict[str, Any]] | None = None,
+    tokens: int | None = None,
 ) -> dict[str, Any]:
     """The description of network `name` for inputs (F,) or (H, C, W); `build` makes the network from it.
 
@@ -74,17 +83,24 @@ def describe(
     mean and standard deviation of each channel, where the network is to see standardised images. dropout: the rate of
     the layers that `with_dropout` inserts. numbers: of the columns of a table, how many are to be standardised, the
     first ones (`ColumnScaling`); None where the inputs are not a table. sequence: where the name is SEQUENTIAL, its
-    layers (`lab.zoo.sequence`). Raises ArgumentError on an unknown name, on a size that does not fit it, on inputs that
-    it cannot take, on unknown layers, and on a rate outside [0, 1).
+    layers (`lab.zoo.sequence`). tokens: where the inputs are tokens, how many there are.
+
+    Raises ArgumentError on an unknown name, on a size that does not fit it, on inputs that it cannot take, on unknown
+    layers, and on a rate outside [0, 1).
     """
     found = architecture_of({"network": name, "input_shape": list(input_shape), "sequence": sequence})
     if len(found.input_shape) == 3 and len(input_shape) != 3:
         raise ArgumentError(
             f"network {name} takes images (H, C, W), got inputs of shape {reprlib.repr(input_shape)}; try mlp"
         )
+    if found.tokens is None and tokens is not None:
+        raise ArgumentError(f"network {name} takes numbers in [0, 1], got tokens; try transformer-text")
+    if found.tokens and len(input_shape) != 1:
+        raise ArgumentError(f"network {name} takes sequences of tokens (T,), got inputs of shape {input_shape}")
     size = found.size.checked(name, input_shape, size)
     description = {"network": name, "input_shape": list(input_shape), "classes": classes}
     description["widths" if isinstance(size, list) else "width"] = size
+    description |= {"tokens": positive("tokens", tokens or found.tokens)} if found.tokens else {}
     description |= {"sequence": checked_records(sequence)} if name == SEQUENTIAL else {}
     description |= {} if standardise is None else {"standardise": standardise}
     if numbers is not None:
@@ -100,9 +116,10 @@ def checked(read: dict[str, Any]) -> dict[str, Any]:
     """
     size = size_of(read)
     numbers = [*read["input_shape"], *(size if isinstance(size, tuple) else ()), read["classes"]]
+    numbers += [read["tokens"]] if "tokens" in read else []
     if not all(type(n) is int and 0 < n <= 1_000_000 for n in numbers):
         raise ArgumentError(f"the network's sizes are {reprlib.repr(numbers)}, expected integers from 1 to 1,000,000")
-    kept = {name: read.get(name) for name in ("standardise", "numbers", "sequence")}
+    kept = {name: read.get(name) for name in ("standardise", "numbers", "sequence", "tokens")}
     shape = tuple(read["input_shape"])
     return describe(read["network"], shape, read["classes"], size, dropout=read.get("dropout", 0.0), **kept)
 
@@ -146,7 +163,8 @@ def with_widths(description: dict[str, Any], widths: list[int]) -> dict[str, Any
 def layers_of(description: dict[str, Any]) -> Layer:
     """The layers of a description, without memory for their parameters."""
     layers = architecture_of(description).layers
-    body = layers(tuple(description["input_shape"]), description["classes"], widths_of(description))
+    sizes = (tuple(description["input_shape"]), description["classes"], widths_of(description))
+    body = layers(*sizes, description["tokens"]) if "tokens" in description else layers(*sizes)
     if description.get("dropout"):
         body = with_dropout(body, description["dropout"])
     if description.get("standardise") is not None:

@@ -42,6 +42,7 @@ def counts(body: Layer, shape: Shape, r: int | None = None) -> list[Count]:
 def kind_of(layer: Layer) -> str:
     """A layer in short words: of a window its size and stride, else its type."""
     short = {"BatchNorm": "norm", "GroupNorm": "norm", "Dense": "", "GlobalAvgPool": "mean", "Standardise": "scale"}
+    short |= {"LayerNorm": "norm", "TokenDense": "each", "PositionalEncoding": "positions", "TokenMean": "mean"}
     window = getattr(layer, "size", None if not isinstance(layer, Pointwise) else 1)
     if window is None:
         return short.get(type(layer).__name__, type(layer).__name__.lower())

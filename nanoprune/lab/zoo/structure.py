@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import singledispatch
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.layers import Residual
+from nanoprune.lab.layers import Attention, Embedding, Residual
 from nanoprune.nn import Branches, Layer, Sequential
 
 Shape = tuple[int, ...]
@@ -49,13 +50,28 @@ def leaves_with_shapes(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shap
 
 
 def macs(layer: Layer, shape: Shape) -> int:
-    """Multiply-accumulates of one sample of `shape`: each weight once per output position.
+    """Multiply-accumulates of one sample of `shape`: each weight once per output position, and the two products of
+    attention, Q K^T and P V.
 
-    Biases, normalisation, activations and pooling are not counted, as is usual.
+    Biases, normalisation, activations and pooling are not counted, as is usual; an embedding multiplies nothing.
     """
-    total = 0
-    for leaf, of_leaf in leaves_with_shapes(layer, shape):
-        output = leaf.output_shape(of_leaf)
-        positions = output[0] * output[2] if len(output) == 3 else 1
-        total += positions * sum(p.size for p in leaf.parameters() if p.prunable)
-    return total
+    return sum(macs_of_leaf(leaf, of_leaf) for leaf, of_leaf in leaves_with_shapes(layer, shape))
+
+
+@singledispatch
+def macs_of_leaf(layer: Layer, shape: Shape) -> int:
+    """`macs` of a layer that is not a container."""
+    output = layer.output_shape(shape)
+    positions = math.prod(output) // output[len(output) // 2]  # all axes but that of the channels
+    return positions * sum(p.size for p in layer.parameters() if p.prunable)
+
+
+@macs_of_leaf.register
+def _(layer: Embedding, shape: Shape) -> int:
+    return 0
+
+
+@macs_of_leaf.register
+def _(layer: Attention, shape: Shape) -> int:
+    T, C = layer.output_shape(shape)
+    return 2 * T * T * C
