@@ -11,7 +11,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 LONG = (
     *("reproduce-location30", "dp-mnist", "kill-resume", "same-bits", "simple-defences", "admm-order", "pareto"),
-    *("fleet-hosts", "fleet-scale", "fleet-tasks", "logistic", "null-audits", "null-comparisons"),
+    *("fleet-hosts", "fleet-scale", "fleet-tasks", "logistic", "null-audits", "null-comparisons", "anchors"),
 )
 SHARED = ("run", "measure", "training", "torch_training", "page")  # modules that are not benchmarks
 PROGRAMS = {path.stem.replace("_", "-"): path for path in sorted(HERE.glob("*.py")) if path.stem not in SHARED}
