@@ -12,13 +12,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.layers import DepthwiseConv2D
+from nanoprune.lab.layers import DepthwiseConv2D, TokenDense
 from nanoprune.nn import SGD, Conv2D, Dense, Flatten, Network, Parameter, ReLU, Sequential, Workspace, cross_entropy
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune, parse_scheme
 from nanoprune.prune.scheme import PLAIN, largest_of_each
 
 quick = settings(deadline=None, max_examples=80)
-FREE = ["unstructured", "filter", "channel", "column", "block:2", "block:3"]  # those whose ratio is the caller's
+FREE = [
+    "unstructured",
+    "filter",
+    "head",
+    "channel",
+    "column",
+    "block:2",
+    "block:3",
+]  # those whose ratio is the caller's
 SCHEMES = [*FREE, "1:2", "2:3", "2:4"]
 
 
@@ -40,7 +48,7 @@ def cells_of_groups(scheme: str, O: int, kh: int, C: int, kw: int) -> list[list[
         elif ":" in scheme:
             cell, group = (o, column // int(scheme.split(":")[1])), column
         else:
-            cell, group = 0, {"unstructured": place, "filter": o, "channel": c, "column": column}[scheme]
+            cell, group = 0, {"unstructured": place, "filter": o, "head": o, "channel": c, "column": column}[scheme]
         cells.setdefault(cell, {}).setdefault(group, []).append(place)
     return [[groups[key] for key in sorted(groups)] for _, groups in sorted(cells.items())]
 
@@ -80,6 +88,19 @@ def problems(draw, elements: st.SearchStrategy | None = None):
     grouping = parse_scheme(scheme).grouping(parameter(*geometry))
     k = int(scheme[0]) if scheme[0].isdigit() else draw(st.integers(1, grouping.groups))
     return scheme, geometry, grouping, draw(weights(int(np.prod(geometry)), elements)), k
+
+
+@quick
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.data())
+def test_a_head_is_its_rows_of_queries_keys_and_values(heads, d, inputs, data):
+    """By loops: row (j heads + i) d + e is of head i, where j counts queries, keys and values."""
+    grouping = parse_scheme("head").grouping(TokenDense(inputs, 3 * heads * d, heads).W)
+    groups = [[] for _ in range(heads)]
+    for row, column in itertools.product(range(3 * heads * d), range(inputs)):
+        groups[row // d % heads].append(row * inputs + column)
+    W, k = data.draw(weights(3 * heads * d * inputs, integers)), data.draw(st.integers(1, heads))
+    assert grouping.groups == heads
+    np.testing.assert_array_equal(grouping.support(W, k), first(W, [groups], k))
 
 
 def test_every_scheme_is_enumerated():

@@ -101,7 +101,27 @@ def test_a_network_with_pruned_heads_and_hidden_units_shrinks_to_a_description()
     attention = net.body.parts[4].body.parts[1]
     attention.parts[0].W.value[:, 128 + 32 :] = 0  # the values of the last two heads
     small = shrink(net)
+    assert repr(shrink(small).body) == repr(small.body)  # nothing more to take
     assert small.description["widths"] == [64, 192, 64, 64, 64, 96, 64, 128, 64]
+    X = tokens_of(rng, (1, 7, 6))
+    expected = net.forward(X, Workspace())
+    np.testing.assert_allclose(small.forward(X, Workspace()), expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+def test_the_scheme_head_leaves_the_heads_of_largest_norm():
+    """Of four heads each block keeps two: the second and the third, whose weights are the largest."""
+    rng = np.random.default_rng(0)
+    net = build(text(1.0), 1, "float64")
+    net.theta[...] = rng.standard_normal(net.theta.shape)
+    attentions = [part.body.parts[1] for part in (net.body.parts[2], net.body.parts[4])]
+    for attention in attentions:
+        attention.parts[0].W.value.reshape(3, 4, 16, 64)[:, 1:3] *= 2
+    hard_prune(net, Budget(net, [1, 0.5, 1, 1, 1, 0.5, 1, 1, 1, 1], scheme="head"))
+    for attention in attentions:
+        kept = (attention.parts[0].W.value.reshape(3, 4, 16, 64) != 0).any(axis=(0, 2, 3))
+        assert kept.tolist() == [False, True, True, False]
+    small = shrink(net)
+    assert small.description["widths"] == [64, 96, 64, 128, 64, 96, 64, 128, 64]
     X = tokens_of(rng, (1, 7, 6))
     expected = net.forward(X, Workspace())
     np.testing.assert_allclose(small.forward(X, Workspace()), expected, rtol=0, atol=1e-9 * np.abs(expected).max())

@@ -11,7 +11,8 @@ class Parameter:
 
     shape: without the replica axis. Initial values are normal, with mean `start` and standard deviation `std`.
     prunable: True for weights, False for biases. window: (kh, C, kw) for the weights (O, kh*C*kw) of a convolution,
-    else None. depthwise: whether each row of the weights reads a separate input channel.
+    else None. depthwise: whether each row of the weights reads a separate input channel. heads: (3, heads, d, inputs)
+    for the weights (3 heads d, inputs) of the queries, keys and values of attention, else None.
     value and grad, both (R, *shape), are views into the `theta` and `grad` of the `Network`, which sets them.
     """
 
@@ -24,10 +25,11 @@ class Parameter:
         window: tuple[int, int, int] | None = None,
         start: float = 0.0,
         depthwise: bool = False,
+        heads: tuple[int, int, int, int] | None = None,
     ) -> None:
         self.name, self.shape, self.size = name, shape, math.prod(shape)
         self.std, self.start, self.prunable = std, start, prunable
-        self.window, self.depthwise = window, depthwise
+        self.window, self.depthwise, self.heads = window, depthwise, heads
         self.value: Any = None
         self.grad: Any = None
 

@@ -15,7 +15,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.nn import Parameter
 from nanoprune.prune.projection import largest
 
-SCHEMES = "unstructured, filter, channel, column, block, block:B or N:M such as 2:4"
+SCHEMES = "unstructured, filter, head, channel, column, block, block:B or N:M such as 2:4"
 WIDEST = 256  # largest B and M: a layer is padded to their multiples
 
 
@@ -30,12 +30,14 @@ class Grouping:
         scheme         padded      view              within     cells    a group
         unstructured   O, I        O, I              -          1        one weight
         filter         O, I        O, I              1          1        the weights of one output unit
+        head           O, I        3, h, d, I        0, 2, 3   1        the queries, keys and values of one head
         channel        O, I        O, kh, C, kw      0, 1, 3    1        the weights that read one input channel
         column         O, I        O, I              0          1        one column of W, all kernels at one (h, c, w)
         block:B        oB, iB      o, B, i, B        1, 3       1        an aligned block of B x B
         N:M            O, iM       O, i, M           -          O i      one weight; a cell is M inputs of one row
 
-    In a depthwise convolution the weights that read one input channel are a filter: there channel is filter.
+    In a depthwise convolution the weights that read one input channel are a filter: there channel is filter. In a layer
+    that does not project to heads, head is filter.
 
     The Euclidean projection on S_k keeps in each cell the k groups of largest l2 norm, ties to the lower index: the
     squared distance is the sum of the squares that are dropped. Groups that are partly padding count as whole ones.
@@ -171,6 +173,7 @@ def cells_of(p: Parameter, M: int) -> Grouping:
 PLAIN: dict[str, Callable[[Parameter], Grouping]] = {
     "unstructured": single,
     "filter": filters,
+    "head": lambda p: Grouping(p.shape, p.shape, p.heads, (0, 2, 3), 1) if p.heads else filters(p),
     "channel": channels,
     "column": lambda p: Grouping(p.shape, p.shape, p.shape, (0,), 1),
 }

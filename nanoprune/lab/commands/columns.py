@@ -86,6 +86,7 @@ def data_lines(dataset: Any) -> list[str]:
     """The same in words."""
     of = data_record(dataset)
     total, form = of["records"], " (height, channels, width)" if len(of["shape"]) == 3 else " features"
+    form = f" tokens, of {dataset.tokens:,}" if dataset.tokens else form
     shape = " x ".join(map(str, of["shape"])) + form
     lines = [f"{printable(of['name'])}: {total:,} records of {shape}, SHA-256 {of['sha256'][:16]}..."]
     if of["train"] < total:

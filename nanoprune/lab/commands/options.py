@@ -97,7 +97,7 @@ scheme_options = options(
     click.option(
         "--scheme",
         metavar="SCHEME",
-        help="Pruning granularity: unstructured, filter, channel, column, block[:B] or N:M such as 2:4.  "
+        help="Pruning granularity: unstructured, filter, head, channel, column, block[:B] or N:M such as 2:4.  "
         "[default: unstructured]",
     ),
     click.option(

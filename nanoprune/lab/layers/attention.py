@@ -97,4 +97,4 @@ def self_attention(width: int, heads: int, inside: int | None = None, causal: bo
     inside: the channels of all heads together (default width), a multiple of `heads`.
     """
     inside = width if inside is None else inside
-    return Sequential(TokenDense(width, 3 * inside), Attention(heads, causal), TokenDense(inside, width))
+    return Sequential(TokenDense(width, 3 * inside, heads), Attention(heads, causal), TokenDense(inside, width))

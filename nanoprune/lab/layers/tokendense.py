@@ -15,12 +15,17 @@ class TokenDense(Layer):
     X (R, T, in, N), W (R, out, in), b (R, out, 1), Y (R, T, out, N). From $dY = \partial L/\partial Y$:
     $$dW = \sum_t dY_t X_t^T, \quad db = \sum_{tn} dY_{tn}, \quad dX_t = W^T dY_t.$$
 
-    Initial weights have the variance 1/in, which keeps the scale where no rectifier follows.
+    heads: where the outputs are the queries, keys and values of so many heads, one after the other (`Attention`), which
+    the scheme head prunes as a whole. Initial weights have the variance 1/in, which keeps the scale where no rectifier
+    follows.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        self.inputs, self.outputs = positive("inputs", inputs), positive("outputs", outputs)
-        self.W = Parameter("W", (outputs, inputs), std=inputs**-0.5, prunable=True)
+    def __init__(self, inputs: int, outputs: int, heads: int = 0) -> None:
+        self.inputs, self.outputs, self.heads = positive("inputs", inputs), positive("outputs", outputs), heads
+        if heads and outputs % (3 * positive("heads", heads)):
+            raise ArgumentError(f"outputs must be a multiple of {3 * heads} for {heads} heads, got {outputs}")
+        of_heads = (3, heads, outputs // (3 * heads), inputs) if heads else None
+        self.W = Parameter("W", (outputs, inputs), std=inputs**-0.5, prunable=True, heads=of_heads)
         self.b = Parameter("b", (outputs, 1), std=0.0, prunable=False)
 
     def parameters(self) -> list[Parameter]:
@@ -50,4 +55,4 @@ class TokenDense(Layer):
         return product(self.W.value.swapaxes(-1, -2)[:, None], dY, out=dX)  # W^T dY_t  (R, T, in, N)
 
     def __repr__(self) -> str:
-        return f"TokenDense({self.inputs}, {self.outputs})"
+        return f"TokenDense({self.inputs}, {self.outputs}{f', heads={self.heads}' if self.heads else ''})"

@@ -196,4 +196,4 @@ def _(layer: BandedDepthwise, inputs: int, outputs: int) -> BandedDepthwise:
 
 @resized.register
 def _(layer: TokenDense, inputs: int, outputs: int) -> TokenDense:
-    return TokenDense(inputs, outputs)
+    return TokenDense(inputs, outputs, layer.heads * outputs // layer.outputs)  # heads keep their size
