@@ -181,7 +181,7 @@ def train_shadows(
         elif step["step"] == "rewound":
             trained = experiment.rewound("shadows", recipe.keep[0], step["early"])
         elif step["step"] == "distilled":
-            teacher = experiment.dense("teachers of shadows", teacher_of(model, step))
+            teacher = experiment.dense("teachers", teacher_of(model, step))
             trained = distilled(experiment, "shadows", model.net.description, teacher, step["temperature"])
         elif step["step"] == "past":
             trained = past(experiment, "shadows", step["strength"])
