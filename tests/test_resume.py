@@ -20,8 +20,10 @@ from nanoprune.lab.audit.shadows import train_shadows
 from nanoprune.lab.data import load
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.run_folder import Run
+from nanoprune.lab.experiment.distil import on_targets
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.fleet import train_shard
+from nanoprune.lab.experiment.past import PastRun
 from nanoprune.lab.experiment.recipes import Private, recipe_for
 from nanoprune.lab.experiment.results import write_results
 from nanoprune.lab.experiment.rewind import rewind
@@ -73,6 +75,11 @@ def a_fifth(shard):
     return shard.recipe.stages(shard.net, 0.2)
 
 
+def tuned(shard):
+    run = functools.partial(PastRun, reference=shard.reference, strength=0.01)
+    shard.train(shard.recipe.dense, run=run)
+
+
 def solved(shard, solver):
     """Pruned by another solver than ADMM; momentum has a constant rho."""
     admm = dataclasses.replace(shard.recipe.admm, adaptive=False)
@@ -90,6 +97,8 @@ METHODS = {
     "straight-through": lambda shard: solved(shard, "ste"),
     "ADMM with momentum": lambda shard: solved(shard, "admm-momentum"),
     "ADMM in the order Z, W, U": lambda shard: solved(shard, "admm-zwu"),
+    "PAST": tuned,
+    "distilled": lambda shard: on_targets(shard, [0, 1], "reference", np.full((2, 40, 10), 0.1), 2.0),
     "rewound": lambda shard: rewind(shard, a_fifth(shard)[-1], 1),
     "private": lambda shard: shard.private(1.0, "dense"),
     "private, with a public mask": lambda shard: shard.private(1.0, "mask", a_fifth(shard)),

@@ -215,7 +215,7 @@ def _after(step: dict[str, Any], before: Trained | None, model: Model, experimen
 
 
 def _distilled(step: dict[str, Any], before: Trained | None, model: Model, experiment: Experiment) -> Trained:
-    teacher = experiment.dense("teachers of shadows", teacher_of(model, step))
+    teacher = experiment.dense("teachers", teacher_of(model, step))
     return distilled(experiment, "shadows", model.net.description, teacher, step["temperature"])
 
 

@@ -77,7 +77,7 @@ def selena(experiment: Experiment, method: str, K: int, L: int) -> Trained:
     """
     if not 0 < L < K <= experiment.indices("members").shape[1]:
         raise ArgumentError(f"absent must lie in 1..models - 1, and models be at most the members, got {L} and {K}")
-    targets = split_ai(experiment, f"{method}: Split-AI", K, L)
+    targets = split_ai(experiment, f"{method}-split-ai", K, L)
     own = {"step": "selena", "models": K, "absent": L} | scratch_step(experiment.recipe)
     run = functools.partial(on_targets, part="members", targets=targets)
     steps = [[own]] * len(experiment.seeds)

@@ -32,7 +32,7 @@ class DefenceSettings:
     ppb: float = 4.0
     distil: float = 1.0
     selena: tuple[int, int] = (25, 10)
-    past: float = 1e-4
+    past: float = 3e-4
 
     def __post_init__(self) -> None:
         if not 1.0 < self.temperature < float("inf"):
