@@ -27,7 +27,16 @@ from packaging.specifiers import SpecifierSet
 ROOT = pathlib.Path(__file__).parents[1]
 ENV = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV", "NANOPRUNE_DATA")}
 ENV |= {"UV_PYTHON_DOWNLOADS": "never", "UV_ONLY_BINARY": ":all:", "COLUMNS": "200"}
-EXTRAS = ("images", "import")  # those that need no GPU
+# The extras that need no GPU and no MPI library, each with the module that is imported for it. The others: cuda12 and
+# cuda13, and mpi, whose oldest version has to be compiled and which is imported only where MPI is installed.
+EXTRAS = {
+    "images": "PIL.Image",
+    "import": "safetensors.numpy",
+    "onnx": "onnx",
+    "parquet": "pyarrow.parquet",
+    "fleet": "distributed",
+}
+NOT_LOCKED = ("fleet",)  # not in requirements.lock
 RECORDS = ["--members", "60", "--reference", "60", "--nonmembers", "60"]
 SMOKE = {  # a command: text that it must print
     "verify": "all checks passed",
@@ -145,8 +154,12 @@ def environment(place: pathlib.Path, python: str, install: Callable, tested: boo
     inside = place / ("Scripts" if os.name == "nt" else "bin")
     version = call(inside / "python", "-c", "import platform; print(platform.python_version())").strip()
     install(place.parent, inside / "python")
-    oldest = install is install_lowest
-    yield f"Python {version}, {versions(inside / 'python', oldest)}"
+    oldest, extras = install is install_lowest, {**EXTRAS}
+    for extra in NOT_LOCKED if install is install_locked else ():
+        del extras[extra]
+    yield f"Python {version}, {versions(inside / 'python', oldest, extras)}"
+    call(inside / "python", "-W", "ignore", "-c", f"import {', '.join(extras.values())}")
+    yield f"the modules of the extras {', '.join(extras)} are imported"
     with tempfile.TemporaryDirectory(prefix="outside-") as outside:
         yield from smoke(inside, pathlib.Path(outside))
     if tested:
@@ -174,10 +187,11 @@ def install_locked(folder: pathlib.Path, python: pathlib.Path) -> None:
     call(*pip, "--no-deps", ".", cwd=unpacked(folder, "source"))
 
 
-def versions(python: pathlib.Path, oldest: bool) -> str:
-    """The installed versions of direct dependencies. With `oldest`, raises Failed where one is not its lower bound."""
+def versions(python: pathlib.Path, oldest: bool, extras: Iterable[str]) -> str:
+    """The installed versions of direct dependencies, and of those of the extras. With `oldest`, raises Failed where one
+    is not its lower bound."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = project["dependencies"] + [line for extra in EXTRAS for line in project["optional-dependencies"][extra]]
+    asked = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
     found = dict(line.split("==") for line in uv("pip", "freeze", "--python", python).splitlines() if "==" in line)
     said = []
     for requirement in map(Requirement, asked):
