@@ -26,7 +26,7 @@ from nanoprune.lab.tasks.task import Task, canonical, read_task
 from nanoprune.lab.workflow.reproduce import reproduce
 
 SEEDS = [4, 5, 6]
-METHODS = "default,validation-stop,relaxloss,memguard,snip-0.3,gradual-0.3"
+METHODS = "default,validation-stop,relaxloss,memguard,snip-0.3,gradual-0.3,rewind-0.3,distil-0.3,selena,past,alps-0.3"
 
 
 @pytest.fixture(scope="module")
