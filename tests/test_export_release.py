@@ -81,3 +81,22 @@ def test_users_are_warned_that_model_files_identify_members(released):
     _, said, attacked = released
     assert re.search(r"int8 weights; [\d.]+% of 256 random records are in the same class as before", said)
     assert attacked.splitlines()[-1].startswith("int8.h5 identifies its members")
+
+
+def test_what_cannot_be_released_is_refused_before_the_work(released, tmp_path, data_dir, monkeypatch):
+    """Files that are there already, and a network that no release can have."""
+    folder, *_ = released
+    tokens = tmp_path / "tokens.h5"
+    small = ["--members", 60, "--reference", 20, "--nonmembers", 60, "--epochs", 1, "--data-dir", data_dir]
+    run("train", "names", "--out", tokens, *small)
+    monkeypatch.setattr("nanoprune.lab.workflow.single_model.prune_model", lambda *_: pytest.fail("pruned"))
+    (tmp_path / "p.card.md").write_text("mine")
+    for model, named in ((folder / "model.h5", "p.card.md is there already"), (tokens, "Embed")):
+        words = ["prune", model, "--keep", 0.5, "--out", tmp_path / "p.h5", "--release", "names"]
+        more = ["--data-dir", data_dir] if model == tokens else []
+        found = CliRunner().invoke(cli.main, [str(a) for a in [*words, *more]])
+        assert found.exit_code == 2, found.output
+        (line,) = found.stderr.splitlines()
+        assert named in line
+    assert (tmp_path / "p.card.md").read_text() == "mine"
+    assert not (tmp_path / "p.h5").exists()

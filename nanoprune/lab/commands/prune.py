@@ -144,7 +144,8 @@ def prune(
         admm=changed(recipe.admm, rho=rho, iterations=iterations, adaptive=adaptive or None),
     )
     budget = recipe.budget(dense.net, ratios)
-    check_outputs(out, outputs=[json_path], overwrite=overwrite or resume)
+    released = release_files(dense, out, release) if release else {}  # what cannot be released is refused now
+    check_outputs(out, outputs=[json_path, *released], overwrite=overwrite or resume)
     save_recipe_to(save_recipe, recipe, overwrite or resume)
 
     def solved(iteration: Iteration) -> None:
