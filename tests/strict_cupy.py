@@ -310,6 +310,11 @@ def arange(start, stop=None, step=1, dtype=None):
 
 
 @function
+def searchsorted(a, v, side="left", sorter=None):
+    return wrap(np.searchsorted(unwrap(a), unwrap(v), side, None if sorter is None else unwrap(sorter)))
+
+
+@function
 def bincount(x, weights=None, minlength=None):
     return wrap(np.bincount(unwrap(x), None if weights is None else unwrap(weights), minlength or 0))
 
