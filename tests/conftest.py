@@ -5,9 +5,10 @@ import pathlib
 import signal
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
-settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
+BUSY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # a busy machine is no failure
+settings.register_profile("no deadline", **BUSY)
 settings.register_profile(
     "mutants",  # the same verdict every time; one example that fails kills, and need not be the simplest one
     deadline=None,
@@ -17,7 +18,7 @@ settings.register_profile(
     report_multiple_bugs=False,
 )
 # CI says the same of the same commit every time; a run by hand draws new examples each time.
-settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("ci", **BUSY, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "no deadline")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
