@@ -96,10 +96,14 @@ class ADMM:
 
     def update(self, net: Network, loss: Any) -> Iteration:
         """Z-step, U-step and residuals after a W-step whose mean training loss was `loss` (R,)."""
-        W, Z_previous = net.W, self.Z
-        self.Z = self.budget.project(W + self.U)
-        self.U += W
-        self.U -= self.Z
+        Z = self.budget.project(net.W + self.U)
+        self.U += net.W
+        self.U -= Z
+        return self._end_round(net.W, Z, loss)
+
+    def _end_round(self, W: Any, Z: Any, loss: Any) -> Iteration:
+        """self.Z <- Z: residuals, statuses, rho, and the target of the next W-step."""
+        Z_previous, self.Z = self.Z, Z
         row = self._residuals(W, Z_previous, np.asarray(loss))
         self.history.append(row)
         within = (row.primal <= row.eps_primal) & (row.dual <= row.eps_dual)

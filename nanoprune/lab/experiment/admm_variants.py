@@ -11,7 +11,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.engine.states import restore, solver_history, state_of
 from nanoprune.lab.storage.checkpoint import Saved, State
 from nanoprune.nn import Network
-from nanoprune.prune import ADMM, Status
+from nanoprune.prune import ADMM
 from nanoprune.prune.admm import Iteration, norm
 
 
@@ -28,20 +28,7 @@ class OrderZWU(ADMM):
         """The U-step with the Z of this round, the next round's Z-step, and the residuals."""
         self.U += net.W
         self.U -= self.Z
-        return self._next(net, loss, self.budget.project(net.W + self.U))
-
-    def _next(self, net: Network, loss: Any, Z: Any) -> Iteration:
-        """Z (R, n) is the next round's: residuals, statuses, rho and the target of the W-step, as in `ADMM.update`."""
-        Z_previous, self.Z = self.Z, Z
-        row = self._residuals(net.W, Z_previous, np.asarray(loss))
-        self.history.append(row)
-        within = (row.primal <= row.eps_primal) & (row.dual <= row.eps_dual)
-        ended = Status.MAX_ITERATIONS if row.iteration >= self.settings.iterations else Status.RUNNING
-        self.status = [Status.CONVERGED if ok else ended for ok in within]
-        if self.settings.adaptive:
-            self._balance(row)
-        self.target = self.Z - self.U
-        return row
+        return self._end_round(net.W, self.budget.project(net.W + self.U), loss)
 
 
 class FastADMM(OrderZWU):
@@ -80,7 +67,7 @@ class FastADMM(OrderZWU):
         beta = xp.asarray(np.where(fell, (self.alpha - 1) / alpha, -1.0)[:, None], dtype=Z.dtype)  # (R, 1)
         self.alpha, self.c = alpha, np.where(fell, c, self.c / self.ETA)
         self.Z_hat, self.U_hat = Z + beta * (Z - Z_previous), self.U + beta * (self.U - U_previous)
-        row = self._next(net, loss, Z)
+        row = self._end_round(net.W, Z, loss)
         self.target = self.Z_hat - self.U_hat
         return row
 
