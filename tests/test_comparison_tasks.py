@@ -19,7 +19,9 @@ from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.recipe_file import write_recipe
 from nanoprune.lab.experiment.results import write_results
 from nanoprune.lab.experiment.shard import Shard
-from nanoprune.lab.tasks.comparison import seed_tasks
+from nanoprune.lab.storage.checkpoint import read_checkpoint, write_checkpoint
+from nanoprune.lab.storage.hdf5 import Sparse
+from nanoprune.lab.tasks.comparison import read_parts, seed_tasks
 from nanoprune.lab.tasks.fleet import Fleet
 from nanoprune.lab.tasks.perform import Machine, perform
 from nanoprune.lab.tasks.task import Task, canonical, read_task
@@ -135,6 +137,33 @@ def test_results_of_other_tasks_and_damaged_ones_are_refused(digits, recipe, sto
             fleet.gather([tasks[0], tasks[2]], Progress())
 
 
+DAMAGED = {
+    "a replica is missing": lambda shards: shards["0-1"]["replicas"].clear(),
+    "rows of more replicas": lambda shards: shards["0-1"]["net"].update(theta=np.zeros((2, 5), np.float32)),
+    "no curves": lambda shards: shards["0-1"].pop("curves"),
+    "another name": lambda shards: shards.update({"all": shards.pop("0-1")}),
+    "no record": lambda shards: shards.update({"0-1": 7}),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_parts_that_no_task_makes_are_refused(case, digits, recipe, store, tmp_path):
+    """Whole files, with their hash, of somebody who can write into the store."""
+    (task,) = seed_tasks(digits, recipe, [4], METHODS)
+    about, parts = read_checkpoint(store / f"{task.sha256}.h5")
+    DAMAGED[case](parts["baseline"])
+    write_checkpoint(tmp_path / "x.h5", about, {"baseline": dense(parts["baseline"])})
+    with pytest.raises(DataError, match=r"x\.h5: its parts are not those of a comparison"):
+        read_parts(tmp_path / "x.h5", task.text)
+
+
+def dense(state):
+    """The same with sparse arrays expanded, as they are written."""
+    if isinstance(state, dict):
+        return {name: dense(of) for name, of in state.items()}
+    return state.dense() if isinstance(state, Sparse) else state
+
+
 CHANGES = {
     "other records": ({"data_sha256": "0" * 64}, "digits has other records"),
     "an unknown field of the recipe": ({"recipe": {"colour": "red"}}, "a recipe has no colour"),
@@ -178,9 +207,10 @@ def test_the_commands(digits, recipe, tmp_path, monkeypatch):
     def run(*more):
         return CliRunner().invoke(cli.main, [*map(str, more)])
 
-    result = run(*words, "--plan", "tasks")
+    result = run(*words, "--plan", "tasks", "--save-recipe", "saved.json")
     assert result.exit_code == 0, result.output
     assert result.stdout == "tasks: task-0.json to task-1.json; one for each seed\n"
+    assert (tmp_path / "saved.json").exists()
     result = run("task", "tasks/task-0.json", "tasks/task-1.json", "--store", "parts")
     assert result.exit_code == 0, result.output
     found = {}
@@ -197,6 +227,7 @@ def test_the_commands(digits, recipe, tmp_path, monkeypatch):
         (["--executor", "local"], "--store"),
         (["--store", "s", "--attacks", "full"], "not as tasks"),
         (["--plan", "p", "--methods", "private"], "never repeated"),
+        (["--plan", "p", "--resume"], "--resume has no effect"),
     ):
         result = run(*words, *more)
         assert result.exit_code == 2, result.output

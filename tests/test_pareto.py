@@ -153,6 +153,8 @@ def test_families_are_of_the_recipe_and_an_unknown_one_is_refused():
     recipe = recipe_for(load("digits"))
     names = {of.name for of in chosen_sweeps(recipe, None, (0.1,))}
     assert {"early-stop", "prune", "prune+minmax", "magnitude", "minmax", "dp", "memguard"} <= names
+    (game,) = chosen_sweeps(recipe, ["minmax"], (0.1,), (1.0, 4.0))
+    assert game.settings == (1.0, 4.0)
     without = {of.name for of in chosen_sweeps(recipe_for(load("digits"), minmax=0.0, reference=0), None, (0.1,))}
     assert not {"minmax", "prune+minmax", "memguard", "dp+mask-0.05"} & without
     with pytest.raises(ArgumentError, match=r"^families must be of early-stop, .*, got 'nothing'$"):

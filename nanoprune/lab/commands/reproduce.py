@@ -180,16 +180,17 @@ def reproduce(
         shadows = 16 if shadows is None else shadows
     elif shadows is not None:
         raise ArgumentError("shadows are for --attacks full; give that, or leave them out")
-    check_fleet({"--plan": plan, "--store": store, "--executor": executor, "--out": out, "--attacks full": shadows})
+    given = {"--plan": plan, "--store": store, "--executor": executor, "--out": out, "--attacks full": shadows}
+    check_fleet(given | {"--resume": resume or None, "--overwrite": (overwrite and not save_recipe) or None})
     if store and shadows:
         raise ArgumentError("--attacks full trains shadow models here, not as tasks: leave it or --store out")
     numbers = range(first_seed, first_seed + recipe.seeds)
     comparison = (data, recipe, numbers, methods)
+    save_recipe_to(save_recipe, recipe, overwrite or resume)
     if plan:
         write_seeds(*comparison, plan)
         return
     out = out or pathlib.Path("results") / pathlib.Path(data.name).stem
-    save_recipe_to(save_recipe, recipe, overwrite or resume)
     with Run(out, resume, overwrite, checkpoint_every, outputs=OUTPUTS) as run:
         with ProgressBars() as progress:
             machine = (device, data_dir, None if data.name in NAMES else dataset, None)

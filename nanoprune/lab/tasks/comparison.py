@@ -22,6 +22,7 @@ from nanoprune.lab.experiment.methods import chosen, is_private, train_methods
 from nanoprune.lab.experiment.recipe_file import recipe_of_values
 from nanoprune.lab.experiment.recipes import Recipe, usual_recipe
 from nanoprune.lab.models.model import MAX_PARAMETERS
+from nanoprune.lab.storage.bounded import DAMAGE
 from nanoprune.lab.storage.checkpoint import Saved, State, read_checkpoint, write_checkpoint
 from nanoprune.lab.storage.hdf5 import Sparse
 from nanoprune.lab.tasks.task import COMPARISON, Task, new_task
@@ -70,9 +71,23 @@ def read_parts(path: pathlib.Path, text: str, locking: bool | None = None) -> St
     about, parts = read_checkpoint(path, locking)
     if about != {"task": text}:
         raise DataError(f"{path}: is the result of another task; delete it")
-    if not all(isinstance(of, dict) and all(isinstance(s, dict) for s in of.values()) for of in parts.values()):
+    try:
+        whole = all(_is_state(name, of) for m, shards in parts.items() if m != ATTACK for name, of in shards.items())
+    except DAMAGE:
+        whole = False
+    if not whole:
         raise DataError(f"{path}: its parts are not those of a comparison; delete it")
     return parts
+
+
+def _is_state(shard: str, state: State) -> bool:
+    """Whether it is the finished state of the replicas that the name of a shard says."""
+    start, stop = map(int, shard.split("-"))
+    left, dropped = state["replicas"], state["dropped"]
+    rows = [values.shape[0] for kind in KINDS for values in state[kind].values()]
+    status = state.get("status", left)
+    known = sorted([*left, *map(int, dropped)]) == list(range(start, stop)) and len(status) == len(left)
+    return known and all(n == len(left) for n in rows)
 
 
 class Recording:
