@@ -1,6 +1,7 @@
 """Texts: their readers, networks that are trained on them, and what refuses them."""
 
 import collections
+import dataclasses
 import io
 import lzma
 import os
@@ -14,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanoprune.errors import ArgumentError, DataError
+from nanoprune.lab.audit.target import attack_model
 from nanoprune.lab.data import Dataset, load
 from nanoprune.lab.data.source import SourceFile
 from nanoprune.lab.data.text import ALPHABET, CHARACTERS, LANGUAGES, TOPICS, characters, load_agnews, load_names, words
 from nanoprune.lab.experiment.columns import description_for
 from nanoprune.lab.experiment.queries import label_queries
 from nanoprune.lab.experiment.recipes import RECIPES, recipe_for
+from nanoprune.lab.workflow.single_model import train_model
 from nanoprune.lab.zoo import build
 
 DATA = pathlib.Path(os.environ.get("NANOPRUNE_DATA", "../shared/data"))
@@ -137,6 +140,18 @@ def test_the_network_of_a_text_has_its_tokens():
         description_for(toy(), recipe_for(toy(), network="mlp"))
     with pytest.raises(ArgumentError, match="transformer-text takes tokens, and toy has none; try mlp"):
         description_for(toy(None), recipe)
+
+
+def test_shadow_models_attack_a_network_of_texts():
+    """A token with noise is none: the attack that needs noisy copies is left out, and says so."""
+    x = np.random.default_rng(0).integers(0, 9, (120, 6))
+    data = Dataset.of("toy", x, np.arange(120) % 3, 3, tokens=9)
+    recipe = recipe_for(data, 40, network="transformer-text", widths=0.25, reference=0, nonmembers=40, minmax=0.0)
+    recipe = dataclasses.replace(recipe, dense=dataclasses.replace(recipe.dense, epochs=1))
+    results, _ = attack_model(train_model(data, recipe, 0, 1), data, 6, attacks="lira,samia")
+    assert "lira_online" in results["attacks"]
+    assert "samia" not in results["attacks"]
+    assert any(text.startswith("samia: needs outputs for noisy copies") for text in results["refused"])
 
 
 def test_the_label_only_attack_replaces_tokens_and_keeps_padding():

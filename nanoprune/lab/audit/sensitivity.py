@@ -17,12 +17,15 @@ TOGETHER = 1024  # records whose noise is drawn at once
 SPREAD_OF = 2000  # records from which the standard deviations of the features are taken
 
 
-def sensitivity(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> np.ndarray:
-    """s (R, n, classes) float32 of the records `index` (n,), the formula of `nanoprune/attack/shadow/samia.py`.
+def sensitivity(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> np.ndarray | None:
+    """s (R, n, classes) float32 of the records `index` (n,), the formula of `nanoprune/attack/shadow/samia.py`; None of
+    texts, since a token with noise is none.
 
     Every replica and every model sees the same noise. A value that is missing in a table stays so, and a feature that
     never changes gets no noise.
     """
+    if dataset.tokens is not None:
+        return None
     first = _rows(dataset, index[:SPREAD_OF]).astype(np.float64)
     there = np.isfinite(first)
     count = np.maximum(there.sum(axis=0), 1)

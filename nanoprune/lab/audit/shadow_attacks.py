@@ -100,7 +100,7 @@ ASIDE = tuple(a.name for a in ATTACKS if MORE.intersection(a.needs))
 MISSING = {
     Need.POPULATION: "needs records that neither the target nor a shadow saw, there are 0",
     Need.FEATURES: f"needs such records, of at most {MOST:,} features",
-    Need.NOISY: "needs outputs for noisy copies of the records, which the kept shadow models do not have; delete them",
+    Need.NOISY: "needs outputs for noisy copies; texts have none, nor older shadow models that were kept: delete those",
 }
 
 

@@ -68,8 +68,8 @@ class Pool:
 class Shadows:
     """Predictions of K shadows after each stage of the recipe: inside (K, n) bool, and by stage, "train" or "prune",
     logits (K, n, classes) of the scored records, population (K, m, classes) of the others, and for pruned networks
-    paths (K, n), the mask's statistic (`path_margins`); sensitivity (K, n, classes) after the last stage, None in files
-    of before it was kept."""
+    paths (K, n), the mask's statistic (`path_margins`); sensitivity (K, n, classes) after the last stage, None of texts
+    and in files of before it was kept."""
 
     inside: np.ndarray
     logits: dict[str, np.ndarray]
