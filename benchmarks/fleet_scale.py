@@ -1,15 +1,17 @@
-"""What many tasks cost beside their training: time and memory of the driver, size of the store.
+"""What many tasks cost beside their training: time and memory of the driver, size of the store, and gathering.
 
     python benchmarks/fleet_scale.py --tasks 100000                        2 worker processes
     python benchmarks/fleet_scale.py --tasks 100000 --executor dask://localhost:8786
 
-Nothing is trained: a task's result is made of zeros, of as many records and classes as --records and --classes say, for
-two shadow models. The driver is the real one: claims, checks of results, flushed and renamed files. Linux only.
+Nothing is trained: a result is random numbers, for two shadow models and as many records and classes as --records
+and --classes say. The rest is the real thing: texts of tasks, claims, checks of results, flushed and renamed files, and
+at the end `Fleet.train`, which reads all results and adds up what it does not keep. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import pathlib
 import sys
@@ -21,14 +23,15 @@ import numpy as np
 
 from nanoprune.lab.audit.cache import fill
 from nanoprune.lab.audit.shadows import Shadows
+from nanoprune.lab.audit.sums import log_odds_alone
+from nanoprune.lab.data import load
 from nanoprune.lab.experiment.experiment import Progress
+from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.tasks import driver
-from nanoprune.lab.tasks.engines import open_engine
+from nanoprune.lab.tasks.fleet import PER_TASK, Fleet, shadow_tasks
 from nanoprune.lab.tasks.perform import Machine
-from nanoprune.lab.tasks.store import Store
-from nanoprune.lab.tasks.task import Task, canonical
-
-TEXT = 1500  # characters of a task: those of the digits' MLP, pruned
+from nanoprune.lab.tasks.task import Task
+from nanoprune.lab.workflow.single_model import train_model
 
 
 def main() -> None:
@@ -38,27 +41,32 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--executor", default="local")
     given = parser.parse_args()
-    driver.perform = zeros
-    print("| tasks done | ms a task | driver MB | store MB |\n| ---: | ---: | ---: | ---: |")
-    with tempfile.TemporaryDirectory() as folder, open_engine(given.executor, 2) as engine:
-        tasks = (some_task(i, given.records, given.classes) for i in range(given.tasks))
-        told = Told(pathlib.Path(folder), max(1, given.tasks // 10))
-        driver.run_tasks(tasks, Store(folder), engine, Machine(), told)
+    digits = load("digits")
+    model = train_model(digits, recipe_for(digits, 400, network="mlp", minmax=0.0), 0, 1)
+    driver.perform = functools.partial(nothing, given.records, given.classes)
+    period, shadows = max(1, given.tasks // 10), PER_TASK * given.tasks
+    with tempfile.TemporaryDirectory() as folder, Fleet(folder, given.executor, 2, Machine()) as fleet:
+        print("| tasks done | ms a task | driver MB | store MB |\n| ---: | ---: | ---: | ---: |")
+        fleet.perform(shadow_tasks(model, shadows), Told(pathlib.Path(folder), period))
+        began, before = time.perf_counter(), resident()
+        found = fleet.train(model, digits, shadows, 1, Progress())
+        seconds = time.perf_counter() - began
+        print(f"\ngathered: {len(found.inside)} shadow models whole, {found.rest.shadows:,} in sums;", end=" ")
+        print(f"{1e3 * seconds / given.tasks:.1f} ms a task, {resident():.0f} MB ({before:.0f} before)")
 
 
-def some_task(i: int, records: int, classes: int) -> Task:
-    return Task(
-        canonical({"kind": "shadows", "task": i, "records": records, "classes": classes, "filling": "x" * TEXT})
-    )
-
-
-def zeros(text: str, where: str, machine: Machine) -> bytes:
-    """The result of a task in which nothing is trained."""
-    of = Task(text).content
-    logits = np.zeros((2, of["records"], of["classes"]), np.float32)
+def nothing(records: int, classes: int, text: str, where: str, machine: Machine) -> bytes:
+    """The result of a task in which nothing is trained: of its form, with random numbers."""
+    of, rng = Task(text).content, np.random.default_rng(0)
+    half = rng.permutation(records) < records // 2
+    outputs = rng.standard_normal((PER_TASK, records, classes), np.float32)
+    shadows = Shadows(np.stack([half, ~half]), {"train": outputs}, {"train": outputs}, None)
+    if of["block"]:
+        y = rng.integers(0, classes, records)
+        shadows = log_odds_alone(shadows, y, y)
     whole = io.BytesIO()
     with h5py.File(whole, "w") as file:
-        fill(file, text, Shadows(np.zeros((2, of["records"]), bool), {"train": logits}, {"train": logits}, None))
+        fill(file, text, shadows)
     return whole.getvalue()
 
 

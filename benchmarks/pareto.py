@@ -4,6 +4,8 @@
     python benchmarks/pareto.py digits --seeds 8
     python benchmarks/pareto.py cifar10 --network lenet-5 --epochs 20 20 8 --seeds 3 --families early-stop,prune,minmax
     python benchmarks/pareto.py location30 --draw                 the table and the figure again, nothing is trained
+    python benchmarks/pareto.py location30 --plan tasks           a task for each family and seed, for `nanoprune task`
+    python benchmarks/pareto.py location30 --store parts          gathers their results, performs what is missing
 
 NANOPRUNE_DATA names the folder above the data. The program writes OUT/pareto-DATASET.json after each setting and
 resumes from it when it is run again: every setting seed by seed, the fronts, and the differences of all pairs of
@@ -26,16 +28,20 @@ from typing import Any
 import numpy as np
 
 from nanoprune.errors import DivergenceError, NanopruneError
-from nanoprune.lab.data import Dataset, load
+from nanoprune.lab.data import load
 from nanoprune.lab.engine.passes import default_threads
-from nanoprune.lab.experiment.experiment import Experiment
+from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.pareto import Family, differences, front
-from nanoprune.lab.experiment.recipes import Recipe, recipe_for
+from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.experiment.sweep import KEEPS, LAMBDAS, Sweep, chosen_sweeps, measured
 from nanoprune.lab.report.pareto import SHOWN, difference_table, pareto_plot, pareto_table
 from nanoprune.lab.report.plots import save
 from nanoprune.lab.storage.bounded import read_json
 from nanoprune.lab.storage.files import write_json
+from nanoprune.lab.tasks.comparison import Gathered
+from nanoprune.lab.tasks.fleet import Fleet, write_plan
+from nanoprune.lab.tasks.perform import machine_of
+from nanoprune.lab.tasks.sweep import BASELINE, GatheredFamilies, family_tasks
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -56,6 +62,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"))
     parser.add_argument("--show", help=f"families of the figure [default: {','.join(SHOWN)}]")
+    parser.add_argument("--plan", type=pathlib.Path, help="write the training as tasks to this folder, and end")
+    parser.add_argument("--store", help="a folder, or a URL, of results of tasks")
+    parser.add_argument("--executor", default="local", help="of the tasks that are missing in the store")
     parser.add_argument("--draw", action="store_true", help="only draw and print what was measured before")
     return parser.parse_args(words)
 
@@ -77,6 +86,19 @@ def main(words: list[str]) -> None:
         recipe = dataclasses.replace(recipe, **changed)
     seeds = list(range(given.first_seed, given.first_seed + given.seeds))
     wanted = chosen_sweeps(recipe, given.families.split(",") if given.families else None, given.keep, given.lambdas)
+    names = [sweep.name for sweep in wanted]
+    if given.plan or given.store:
+        names = [name for name in names if given.families or not name.startswith("dp")]
+        wanted = [sweep for sweep in wanted if sweep.name in names]
+        tasks = family_tasks(data, recipe, seeds, names, given.keep, given.lambdas)
+    if given.plan:
+        write_plan(tasks, given.plan)
+        print(f"{given.plan}: task-0.json to task-{len(tasks) - 1}.json")
+        return
+    stored = None
+    if given.store:
+        with Fleet(given.store, given.executor, given.threads, machine_of("cpu", folder)) as fleet:
+            stored = GatheredFamilies(tasks, fleet.results(tasks, Progress()))
     about = {
         "dataset": data.title,
         "network": recipe.network,
@@ -87,7 +109,8 @@ def main(words: list[str]) -> None:
     }
     given.out.mkdir(parents=True, exist_ok=True)
     found = earlier(path, about)
-    measure(data, recipe, seeds, given.threads, wanted, found, lambda: write_json(summary_line(about, found), path))
+    run = (data, recipe, seeds, given.threads)
+    measure(run, wanted, found, lambda: write_json(summary_line(about, found), path), stored)
     show(summary_line(about, found), path, given.show)
 
 
@@ -109,12 +132,14 @@ def earlier(path: pathlib.Path, about: dict[str, Any]) -> dict[str, dict[str, An
     return {family["name"]: family for family in content["families"]}
 
 
-def measure(
-    data: Dataset, recipe: Recipe, seeds: list[int], threads: int, wanted: list[Sweep], found: dict, write: Any
-) -> None:
-    """Train and attack every setting of `wanted` that is not in `found`, and add it; write() after each."""
-    start, first = time.monotonic(), Experiment(data, recipe, seeds, threads)
-    baseline = None
+def measure(run: tuple, wanted: list[Sweep], found: dict, write: Any, stored: GatheredFamilies | None = None) -> None:
+    """Train and attack every setting of `wanted` that is not in `found`, and add it; write() after each. run: the
+    arguments of `Experiment`; stored: what was trained by tasks."""
+
+    def trained_before(sweep: Sweep, setting: Any) -> Gathered | None:
+        return stored and stored.checkpoints(sweep, setting)
+
+    start, baseline = time.monotonic(), None
     for sweep in wanted:
         family = found.setdefault(
             sweep.name, {"name": sweep.name, "hyperparameter": sweep.hyperparameter, "points": [], "left_out": {}}
@@ -124,15 +149,20 @@ def measure(
             if name in family["left_out"] or any(point["setting"] == name for point in family["points"]):
                 continue
             if baseline is None:
-                baseline = first.dense("baseline")
-                if first.dropped:
-                    raise SystemExit(f"the baseline diverged: {first.dropped[0]['reason']}")
-            experiment = Experiment(data, recipe, seeds, threads, splits=first.splits)
-            try:
-                trained = sweep.train(experiment, baseline, setting)
-                reason = experiment.dropped[0]["reason"] if experiment.dropped else None
-            except DivergenceError as error:
-                reason = str(error)
+                reason = stored and stored.left_out(sweep, BASELINE)
+                first = Experiment(*run, checkpoints=None if reason else trained_before(sweep, BASELINE))
+                baseline = None if reason else first.dense("baseline")
+                if reason or first.dropped:
+                    raise SystemExit(f"the baseline diverged: {reason or first.dropped[0]['reason']}")
+            reason = stored and stored.left_out(sweep, setting)
+            if not reason:
+                before = trained_before(sweep, setting)
+                experiment = Experiment(*run, checkpoints=before, splits=first.splits)
+                try:
+                    trained = sweep.train(experiment, baseline, setting)
+                    reason = experiment.dropped[0]["reason"] if experiment.dropped else None
+                except DivergenceError as error:
+                    reason = str(error)
             if reason:
                 family["left_out"][name] = reason
             else:

@@ -7,6 +7,17 @@ import pathlib
 
 import numpy as np
 import pytest
+from by_arrays import (
+    base_offline,
+    base_online,
+    bavaria_offline,
+    bavaria_online,
+    both_scores,
+    lira_offline,
+    lira_online,
+    prior_offline,
+    prior_online,
+)
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,13 +28,11 @@ from scipy.stats import t as student
 
 import cli
 from nanoprune.attack.metrics import auc
-from nanoprune.attack.shadow.base import base_offline, base_online
-from nanoprune.attack.shadow.bavaria import Prior, bavaria_offline, bavaria_online, predictive, prior_of
-from nanoprune.attack.shadow.lira import lira_offline, lira_online
+from nanoprune.attack.shadow.bavaria import Prior, predictive, prior_of
 from nanoprune.attack.shadow.population import population_attack
 from nanoprune.attack.shadow.quantile import fit_quantiles, pinball
-from nanoprune.attack.shadow.rapid import both_scores, fit_rapid
-from nanoprune.attack.shadow.rmia import prior_offline, prior_online, rmia
+from nanoprune.attack.shadow.rapid import fit_rapid
+from nanoprune.attack.shadow.rmia import rmia
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.audit.features import MOST, Features

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from by_arrays import lira_online, lira_versions
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,8 @@ from scipy.stats import multivariate_normal, norm
 import cli
 from nanoprune.attack import network
 from nanoprune.attack.metrics import auc
-from nanoprune.attack.shadow.lira import lira_online, margin
-from nanoprune.attack.shadow.versions import lira_versions, shrunk
+from nanoprune.attack.shadow.lira import margin
+from nanoprune.attack.shadow.versions import shrunk
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.audit import attack_model
 from nanoprune.lab.audit import target as targets

@@ -16,12 +16,13 @@ import numpy as np
 from scipy.special import logsumexp
 
 
-def base_online(target: np.ndarray, log_p: np.ndarray) -> np.ndarray:
-    """Scores (n,) from log p_y of the target (n,) and of K shadow models (K, n), whichever records these saw."""
-    return target - (logsumexp(log_p, axis=0) - np.log(len(log_p)))
+def log_sum(log_p: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """log of the sum of p_y (n,) over the models that are chosen: log_p, chosen (K, n); -inf of none. Those of two
+    groups of models are added by `numpy.logaddexp`."""
+    return logsumexp(np.where(chosen, log_p, -np.inf), axis=0)
 
 
-def base_offline(target: np.ndarray, log_p: np.ndarray, inside: np.ndarray, a: float = 1.0) -> np.ndarray:
-    """Scores (n,) from the OUT models alone: target (n,), log_p and inside (K, n). a = 0: the target's log p_y."""
-    mean = logsumexp(np.where(inside, -np.inf, log_p), axis=0) - np.log((~inside).sum(axis=0))  # log mean p_y, (n,)
-    return target - a * mean
+def base_score(target: np.ndarray, log_mean: np.ndarray, a: float = 1.0) -> np.ndarray:
+    """Scores (n,) from log p_y of the target (n,) and the log of the mean p_y (n,): over all shadow models online,
+    over a record's OUT models offline. a = 0: the target's log p_y."""
+    return target - a * log_mean

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nanoprune.attack.shadow.lira import FLOOR, moments
+from nanoprune.attack.shadow.lira import FLOOR
+from nanoprune.attack.shadow.moments import Moments
 
 STRONGEST = 1e6  # a_0 where records' variances differ by no more than chance
 
@@ -56,21 +57,20 @@ def predictive(prior: Prior, mean: np.ndarray, scatter: np.ndarray, count: np.nd
     return 2 * a, location, np.sqrt(b * (kappa + 1) / (a * kappa))
 
 
-def fitted(phi: np.ndarray, chosen: np.ndarray) -> tuple:
-    """`predictive` for the models chosen (K, n) of phi (K, n). Raises ArgumentError where a record has none."""
-    mean, scatter = moments(phi[..., None], chosen)
-    of = mean[:, 0], scatter[:, 0, 0], chosen.sum(axis=0)
-    return predictive(prior_of(*of), *of)
+def fitted(of: Moments) -> tuple:
+    """`predictive` for moments of phi. Raises ArgumentError where a record has no model."""
+    moments = of.checked().mean[:, 0], of.scatter[:, 0, 0], of.count
+    return predictive(prior_of(*moments), *moments)
 
 
-def bavaria_online(target: np.ndarray, phi: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The log ratio (n,) of the predictive densities of IN and OUT: target (n,), phi and inside (K, n)."""
-    inner, outer = (stats.t.logpdf(target, *fitted(phi, chosen)) for chosen in (inside, ~inside))
-    return inner - outer
+def bavaria_online(target: np.ndarray, inner: Moments, outer: Moments) -> np.ndarray:
+    """The log ratio (n,) of the predictive densities of IN and OUT: target (n,), moments of phi."""
+    densities = [stats.t.logpdf(target, *fitted(of)) for of in (inner, outer)]
+    return densities[0] - densities[1]
 
 
-def bavaria_offline(target: np.ndarray, phi: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def bavaria_offline(target: np.ndarray, outer: Moments) -> np.ndarray:
     """The target's phi (n,) in units of the predictive scale of its OUT models: the order of their one-sided p-values
     where every record has as many OUT models."""
-    _, location, scale = fitted(phi, ~inside)
+    _, location, scale = fitted(outer)
     return (target - location) / scale

@@ -3,7 +3,6 @@
 import numpy as np
 
 
-def calibrated(target: np.ndarray, scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """s(x) - mean of s(x) over models not trained on x (their equation 1): target (n,), scores, inside (K, n)."""
-    outside = ~inside
-    return target - np.where(outside, scores, 0).sum(axis=0) / outside.sum(axis=0)
+def calibrated(target: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """s(x) - mean of s(x) over models not trained on x (their equation 1): both (n,)."""
+    return target - mean

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import logsumexp
 
+from nanoprune.attack.shadow.moments import Moments
 from nanoprune.errors import ArgumentError
 
 FLOOR = 1e-6  # added to variances: all shadow models may agree on a record
@@ -29,29 +30,15 @@ def margin(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
     return of_label - logsumexp(z, axis=-1)
 
 
-def moments(phi: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scatter matrix of each record's phi over the models that are chosen for it.
-
-    phi (K, n, d); chosen (K, n) bool. Returns mu (n, d) and scatter (n, d, d).
-    """
-    count = chosen.sum(axis=0)
-    if (count == 0).any():
-        raise ArgumentError(f"shadows: record {np.argmin(count)} has none that saw it, or none that did not; use more")
-    weights = chosen[..., None].astype(np.float64)  # (K, n, 1)
-    mu = (weights * phi).sum(axis=0) / count[:, None]  # (n, d)
-    centred = weights * (phi - mu)  # (K, n, d)
-    return mu, np.einsum("kni,knj->nij", centred, centred)
-
-
-def covariance(scatter: np.ndarray, chosen: np.ndarray, variance: str) -> np.ndarray:
+def covariance(of: Moments, variance: str) -> np.ndarray:
     """(n, d, d) where `variance` is "record", (1, d, d) where it is "fixed"."""
     if variance not in ("record", "fixed"):
         raise ArgumentError(f"variance must be record or fixed, got {variance!r}")
-    freedom = chosen.sum(axis=0) - 1  # (n,)
-    floor = FLOOR * np.eye(scatter.shape[-1])
+    freedom = of.count - 1  # (n,)
+    floor = FLOOR * np.eye(of.scatter.shape[-1])
     if variance == "fixed":
-        return (scatter.sum(axis=0) / max(freedom.sum(), 1) + floor)[None]
-    return scatter / np.maximum(freedom, 1)[:, None, None] + floor
+        return (of.scatter.sum(axis=0) / max(freedom.sum(), 1) + floor)[None]
+    return of.scatter / np.maximum(freedom, 1)[:, None, None] + floor
 
 
 def log_normal(phi: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> np.ndarray:
@@ -61,21 +48,17 @@ def log_normal(phi: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> np.ndarray
     return -0.5 * ((off * solved).sum(axis=1) + np.linalg.slogdet(sigma)[1])
 
 
-def lira_online(target: np.ndarray, phi: np.ndarray, inside: np.ndarray, variance: str = "fixed") -> np.ndarray:
-    """The log likelihood ratio (n,) of IN to OUT: target (n,) or (n, d), phi (K, n) or (K, n, d), inside (K, n) bool.
+def lira_online(target: np.ndarray, inner: Moments, outer: Moments, variance: str = "fixed") -> np.ndarray:
+    """The log likelihood ratio (n,) of IN to OUT: target (n,) or (n, d), moments of phi over IN and over OUT models.
 
     Raises ArgumentError where a record has no IN or no OUT model.
     """
-    target, phi = (a.reshape(*shape, -1) for a, shape in ((target, inside.shape[1:]), (phi, inside.shape)))
-    terms = []
-    for chosen in (inside, ~inside):
-        mu, scatter = moments(phi, chosen)
-        terms.append(log_normal(target, mu, covariance(scatter, chosen, variance)))
+    target = target.reshape(len(target), -1)  # (n, d)
+    terms = [log_normal(target, of.checked().mean, covariance(of, variance)) for of in (inner, outer)]
     return terms[0] - terms[1]
 
 
-def lira_offline(target: np.ndarray, phi: np.ndarray, inside: np.ndarray, variance: str = "fixed") -> np.ndarray:
-    """The standard score (n,) of the target's phi (n,) under the record's OUT models; phi (K, n)."""
-    mu, scatter = moments(phi[..., None], ~inside)
-    sigma = covariance(scatter, ~inside, variance)
-    return (target - mu[:, 0]) / np.sqrt(sigma[:, 0, 0])
+def lira_offline(target: np.ndarray, outer: Moments, variance: str = "fixed") -> np.ndarray:
+    """The standard score (n,) of the target's phi (n,) under the record's OUT models."""
+    sigma = covariance(outer.checked(), variance)
+    return (target - outer.mean[:, 0]) / np.sqrt(sigma[:, 0, 0])

@@ -27,6 +27,6 @@ def fit_rapid(pairs: np.ndarray, member: np.ndarray, seed: int = 0) -> MemberNet
     return fit_member_network(pairs, member, HIDDEN, BATCH, STEPS, RATE, MOST, seed)
 
 
-def both_scores(target: np.ndarray, scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """s(x) and the calibrated s(x), (n, 2): target (n,), scores and inside (K, n)."""
-    return np.stack([target, calibrated(target, scores, inside)], axis=1)
+def both_scores(target: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """s(x) and the calibrated s(x), (n, 2), from s(x) of the target and its mean over OUT models, (n,) each."""
+    return np.stack([target, calibrated(target, mean)], axis=1)

@@ -20,15 +20,13 @@ A_GRID = np.linspace(0.0, 1.0, 11)
 TINY = 1e-12
 
 
-def prior_online(p: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """p(x) (n,): the average of the means over IN and over OUT models; p, inside (K, n)."""
-    means = [np.where(chosen, p, 0).sum(axis=0) / chosen.sum(axis=0) for chosen in (inside, ~inside)]
-    return (means[0] + means[1]) / 2
+def prior_online(p_in: np.ndarray, p_out: np.ndarray) -> np.ndarray:
+    """p(x) (n,) from the mean of p_y over IN models and that over OUT models, (n,) each."""
+    return (p_in + p_out) / 2
 
 
-def prior_offline(p: np.ndarray, inside: np.ndarray, a: float) -> np.ndarray:
-    """p(x) (n,) from the OUT models; p, inside (K, n)."""
-    p_out = np.where(inside, 0, p).sum(axis=0) / (~inside).sum(axis=0)
+def prior_offline(p_out: np.ndarray, a: float) -> np.ndarray:
+    """p(x) (n,) from the mean of p_y over OUT models (n,)."""
     return ((1 + a) * p_out + 1 - a) / 2
 
 

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nanoprune.attack.shadow.lira import covariance, log_normal, moments
+from nanoprune.attack.shadow.lira import covariance, log_normal
+from nanoprune.attack.shadow.moments import Moments
 
 
 def shrunk(sigma: np.ndarray, freedom: np.ndarray) -> np.ndarray:
@@ -35,16 +36,14 @@ def shrunk(sigma: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     return np.where(off, kept[:, None, None] * sigma, sigma)
 
 
-def lira_versions(target: np.ndarray, phi: np.ndarray, inside: np.ndarray, variance: str = "fixed") -> np.ndarray:
-    """The log likelihood ratio (n,) of IN to OUT: target (n, d), phi (K, n, d) of d versions, inside (K, n) bool.
+def lira_versions(target: np.ndarray, inner: Moments, outer: Moments, variance: str = "fixed") -> np.ndarray:
+    """The log likelihood ratio (n,) of IN to OUT: target (n, d) of d versions, moments of their phi.
 
     variance: as of LiRA. Raises ArgumentError where a record has no IN or no OUT model.
     """
     terms = []
-    for chosen in (inside, ~inside):
-        mu, scatter = moments(phi, chosen)
-        freedom = chosen.sum(axis=0) - 1  # (n,)
-        sigma = covariance(scatter, chosen, variance)
+    for of in (inner, outer):
+        sigma, freedom = covariance(of.checked(), variance), of.count - 1  # (n,)
         freedom = freedom.sum(keepdims=True) if variance == "fixed" else freedom
-        terms.append(log_normal(target, mu, shrunk(sigma, freedom)))
+        terms.append(log_normal(target, of.mean, shrunk(sigma, freedom)))
     return terms[0] - terms[1]

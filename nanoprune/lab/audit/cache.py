@@ -16,7 +16,7 @@ import nanoprune
 from nanoprune.errors import DataError
 from nanoprune.lab.audit.shadows import STAGES, Shadows
 from nanoprune.lab.engine.run_folder import Run
-from nanoprune.lab.storage.bounded import DAMAGE, first_line, open_hdf5, stored_array, stored_text
+from nanoprune.lab.storage.bounded import DAMAGE, first_line, open_hdf5, own_item, stored_array, stored_text
 from nanoprune.lab.storage.checkpoint import Checkpoints
 from nanoprune.lab.storage.hdf5 import new_file, write_text
 
@@ -72,8 +72,11 @@ def read_shadows(path: pathlib.Path, recipe: str, locking: bool | None = None) -
         with open_hdf5(path, REMEDY, locking) as file:
             if stored_text(file, "made_by", path, REMEDY) != recipe:
                 raise DataError(f"{path}: stale, made by another recipe or data set; {REMEDY}")
+            groups = {kind: own_item(file, kind, path, REMEDY) for kind in KINDS if kind in file}
+            there = {f"{kind}/{name}" for kind, of in groups.items() if isinstance(of, h5py.Group) for name in of}
+            there |= set(file)
             names = ["inside", *(f"{kind}/{stage}" for kind in KINDS for stage in STAGES), *BY_SHADOW]
-            arrays = {name: stored_array(file, name, path, REMEDY)[()] for name in names if name in file}
+            arrays = {name: stored_array(file, name, path, REMEDY)[()] for name in names if name in there}
             if stored_text(file, "content", path, REMEDY) != _content(arrays):
                 raise DataError(f"{path}: changed since it was written; {REMEDY}")
     except DAMAGE as error:

@@ -22,7 +22,8 @@ import numpy as np
 from scipy import stats
 
 from nanoprune.attack.metrics import balanced_accuracy
-from nanoprune.attack.shadow.lira import covariance, lira_online, margin, moments
+from nanoprune.attack.shadow.lira import covariance, lira_online, margin
+from nanoprune.attack.shadow.moments import Moments, in_and_out
 from nanoprune.lab.audit.views import others
 from nanoprune.lab.statistics import positive_share
 from nanoprune.lab.statistics.units import Units, units_of
@@ -36,9 +37,8 @@ def exposure(logits: np.ndarray, y: np.ndarray, inside: np.ndarray) -> np.ndarra
     logits (K, n, classes) of K shadows, y (n,), inside (K, n) bool, in which rows 2j and 2j + 1 are complements.
     """
     phi = margin(logits, y)  # (K, n)
-    (_, scatter_in), (_, scatter_out) = (moments(phi[..., None], chosen) for chosen in (inside, ~inside))
-    both = np.concatenate([inside, ~inside], axis=1)
-    variance = covariance(np.concatenate([scatter_in, scatter_out]), both, "fixed")[0, 0, 0]
+    both = Moments.of(np.tile(phi, 2), np.concatenate([inside, ~inside], axis=1))  # IN and OUT, of 2 n
+    variance = covariance(both, "fixed")[0, 0, 0]
     difference = phi[::2] - phi[1::2]  # (K/2, n)
     difference -= difference.mean(axis=1, keepdims=True)
     return np.where(inside[::2], 1, -1) * difference / np.sqrt(variance)
@@ -91,11 +91,12 @@ def fleet_change(
     units, measured = units or units_of(y, np.zeros(len(y), bool), dense.shape[2]), []
     for logits in (dense, pruned):
         phi, K = margin(logits, y), len(inside)
-        scores = [lira_online(phi[k], phi[others(k, K)], inside[others(k, K)]) for k in range(K)]  # K of (n,)
+        of = [others(k, K) for k in range(K)]
+        scores = [lira_online(phi[k], *in_and_out(phi[of[k]], inside[of[k]])) for k in range(K)]  # K of (n,)
         said = [units.mean(score) > 0 for score in scores]  # K of (U,)
         trained = inside[:, units.first]
         sorted_rightly = [balanced_accuracy(s[row], s[~row]) for s, row in zip(said, trained, strict=True)]
-        right = [(of.argmax(axis=1) == y)[~row].mean() for of, row in zip(logits, inside, strict=True)]
+        right = [(z.argmax(axis=1) == y)[~row].mean() for z, row in zip(logits, inside, strict=True)]
         measured.append(np.array([sorted_rightly, right]).reshape(2, -1, 2).mean(axis=2))  # (2, K/2)
     attack, test = measured[1] - measured[0]
     return {"attack_accuracy_change": _interval(attack, alpha), "test_accuracy_change": _interval(test, alpha)}

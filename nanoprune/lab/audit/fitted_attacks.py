@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nanoprune.attack.metrics import auc
-from nanoprune.attack.shadow.base import base_offline
+from nanoprune.attack.shadow.base import base_score
 from nanoprune.attack.shadow.fit import MemberNetwork
 from nanoprune.attack.shadow.quantile import fit_quantiles
 from nanoprune.attack.shadow.rapid import both_scores, fit_rapid
@@ -38,24 +38,25 @@ def tuned(formula: Tuned) -> Callable[[Views], Formula]:
 
 def rmia_online(of: Compared, a: float) -> np.ndarray:
     """No shadow was trained on a population record, so its p(z) is the offline one here too."""
-    target, p = of.beside(of.views.p)
-    return _rmia(of, target, prior_online(p, of.inside), a)
+    target, inner, outer = of.moments("p")
+    return _rmia(of, target, prior_online(inner.mean[:, 0], outer.mean[:, 0]), a)
 
 
 def rmia_offline(of: Compared, a: float) -> np.ndarray:
     """RMIA by OUT models alone."""
-    target, p = of.beside(of.views.p)
-    return _rmia(of, target, prior_offline(p, of.inside, a), a)
+    target, _, outer = of.moments("p")
+    return _rmia(of, target, prior_offline(outer.mean[:, 0], a), a)
 
 
 def _rmia(of: Compared, target: np.ndarray, prior: np.ndarray, a: float) -> np.ndarray:
-    z, z_of = of.beside(of.views.population_p)
-    return rmia(target, prior, z, prior_offline(z_of, np.zeros(z_of.shape, bool), a))
+    z, _, every = of.moments("population_p")
+    return rmia(target, prior, z, prior_offline(every.mean[:, 0], a))
 
 
 def scaled_base(of: Compared, a: float) -> np.ndarray:
     """BASE by OUT models alone."""
-    return base_offline(*of.log_p, of.inside, a)
+    target, _, outer = of.log_means
+    return base_score(target, outer, a)
 
 
 def learned(features: Formula, fit: Callable[[np.ndarray, np.ndarray], MemberNetwork]) -> Callable[[Views], Formula]:
@@ -77,7 +78,7 @@ def learned(features: Formula, fit: Callable[[np.ndarray, np.ndarray], MemberNet
     return prepared
 
 
-rapid = learned(lambda of: both_scores(*of.phi, of.inside), lambda *known: fit_rapid(*known))
+rapid = learned(lambda of: both_scores(*of.mean_outside("phi")), lambda *known: fit_rapid(*known))
 samia = learned(lambda of: of.views.samia_features[of.k], lambda *known: fit_samia(*known))
 
 

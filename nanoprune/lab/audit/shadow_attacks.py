@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from nanoprune.attack.shadow.base import base_online
+from nanoprune.attack.shadow.base import base_score
 from nanoprune.attack.shadow.bavaria import bavaria_offline, bavaria_online
 from nanoprune.attack.shadow.difficulty import calibrated
 from nanoprune.attack.shadow.lira import lira_offline, lira_online
@@ -57,42 +57,44 @@ def plain(formula: Formula) -> Callable[[Views], Formula]:
 
 ONLINE, OFFLINE = (Need.IN, Need.OUT), (Need.OUT,)
 ATTACKS = (
-    RecordAttack("lira_online", ONLINE, plain(lambda of: lira_online(*of.phi, of.inside, "fixed"))),
-    RecordAttack("lira_online_record", ONLINE, plain(lambda of: lira_online(*of.phi, of.inside, "record"))),
-    RecordAttack("lira_offline", OFFLINE, plain(lambda of: lira_offline(*of.phi, of.inside, "fixed"))),
-    RecordAttack("lira_offline_record", OFFLINE, plain(lambda of: lira_offline(*of.phi, of.inside, "record"))),
-    RecordAttack("bavaria_online", ONLINE, plain(lambda of: bavaria_online(*of.phi, of.inside))),
-    RecordAttack("bavaria_offline", OFFLINE, plain(lambda of: bavaria_offline(*of.phi, of.inside))),
-    RecordAttack("base_online", ONLINE, plain(lambda of: base_online(*of.log_p))),
+    RecordAttack("lira_online", ONLINE, plain(lambda of: lira_online(*of.moments("phi"), "fixed"))),
+    RecordAttack("lira_online_record", ONLINE, plain(lambda of: lira_online(*of.moments("phi"), "record"))),
+    RecordAttack("lira_offline", OFFLINE, plain(lambda of: lira_offline(*of.outside("phi"), "fixed"))),
+    RecordAttack("lira_offline_record", OFFLINE, plain(lambda of: lira_offline(*of.outside("phi"), "record"))),
+    RecordAttack("bavaria_online", ONLINE, plain(lambda of: bavaria_online(*of.moments("phi")))),
+    RecordAttack("bavaria_offline", OFFLINE, plain(lambda of: bavaria_offline(*of.outside("phi")))),
+    RecordAttack("base_online", ONLINE, plain(lambda of: base_score(*of.log_means[:2]))),
     RecordAttack("base_offline", OFFLINE, fitted.tuned(fitted.scaled_base)),
     RecordAttack("rmia_online", (*ONLINE, Need.POPULATION), fitted.tuned(fitted.rmia_online)),
     RecordAttack("rmia_offline", (*OFFLINE, Need.POPULATION), fitted.tuned(fitted.rmia_offline)),
-    RecordAttack("difficulty", OFFLINE, plain(lambda of: calibrated(*of.log_p, of.inside))),
+    RecordAttack("difficulty", OFFLINE, plain(lambda of: calibrated(*of.mean_outside("log_p")))),
     RecordAttack("rapid", OFFLINE, fitted.rapid),
     RecordAttack("samia", (Need.NOISY,), fitted.samia),
     RecordAttack(
-        "population", (Need.POPULATION,), plain(lambda of: population_attack(of.phi[0], of.views.population_phi[of.k]))
+        "population",
+        (Need.POPULATION,),
+        plain(lambda of: population_attack(of.views.phi[of.k], of.views.population_phi[of.k])),
     ),
     RecordAttack("quantile", (Need.POPULATION, Need.FEATURES), fitted.quantile),
     RecordAttack(
         "lira_dense_and_pruned",
         (*ONLINE, Need.DENSE),
-        plain(lambda of: lira_online(*of.beside(of.views.phi_by_stage), of.inside, "fixed")),
+        plain(lambda of: lira_online(*of.moments("phi_by_stage"), "fixed")),
     ),
     RecordAttack(
         "lira_versions",
         (*ONLINE, Need.VERSIONS),
-        plain(lambda of: lira_versions(*of.beside(of.views.versions), of.inside, "fixed")),
+        plain(lambda of: lira_versions(*of.moments("versions"), "fixed")),
     ),
     RecordAttack(
         "lira_versions_record",
         (*ONLINE, Need.VERSIONS),
-        plain(lambda of: lira_versions(*of.beside(of.views.versions), of.inside, "record")),
+        plain(lambda of: lira_versions(*of.moments("versions"), "record")),
     ),
     RecordAttack(
         "mask_alone",
         (*ONLINE, Need.MASKS),
-        plain(lambda of: lira_online(*of.beside(of.views.paths), of.inside, "fixed")),
+        plain(lambda of: lira_online(*of.moments("paths"), "fixed")),
     ),
 )
 MORE = {Need.DENSE, Need.VERSIONS}  # than the model and models made like it

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import reprlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,10 +43,14 @@ from nanoprune.prune import ADMMSettings
 from nanoprune.records import Records
 from nanoprune.schedule import Schedule
 
+if TYPE_CHECKING:
+    from nanoprune.lab.audit.sums import Sums
+
 STREAM = int.from_bytes(b"shadow", "big")
 FIRST_SEED = 1 << 32  # far from the seeds of targets: no shadow starts from a target's initial weights
 ALONE = ("private", "masked", "rewound", "distilled", "selena", "past")  # steps that begin with initial weights
 STAGES = ("train", "prune", *ALONE)  # in the order of a recipe
+BLOCK = 256  # shadows that are drawn together, and whose outputs are kept whole; of later blocks, sums alone (`sums`)
 FEWEST = 6  # shadows: with one pair left out, two that saw a record and two that did not, so that both have a variance
 POPULATION = 2000  # records for RMIA, at most
 
@@ -69,13 +73,14 @@ class Shadows:
     """Predictions of K shadows after each stage of the recipe: inside (K, n) bool, and by stage, "train" or "prune",
     logits (K, n, classes) of the scored records, population (K, m, classes) of the others, and for pruned networks
     paths (K, n), the mask's statistic (`path_margins`); sensitivity (K, n, classes) after the last stage, None of texts
-    and in files of before it was kept."""
+    and in files of before it was kept; rest: sums over more shadows, whose outputs are not kept, or None."""
 
     inside: np.ndarray
     logits: dict[str, np.ndarray]
     population: dict[str, np.ndarray]
     paths: np.ndarray | None
     sensitivity: np.ndarray | None = None
+    rest: Sums | None = None
 
 
 def make_pool(model: Model, dataset: Dataset) -> Pool:
@@ -118,10 +123,21 @@ def pool_units(pool: Pool, dataset: Dataset) -> Units:
     return units_of(dataset.y[pool.scored], pool.member, dataset.classes, pool.group)
 
 
-def check_shadows(shadows: int) -> None:
-    """ArgumentError unless they can be paired, and one pair be left out."""
+def check_shadows(shadows: int, most: int | None = None) -> None:
+    """ArgumentError unless they can be paired, and one pair be left out; and where there are more than `most`."""
     if shadows < FEWEST or shadows % 2:
         raise ArgumentError(f"shadows must be an even number of at least {FEWEST}, got {shadows}")
+    if most is not None and shadows > most:
+        raise ArgumentError(
+            f"shadows must be at most {most} without --store DIR, which trains any number, got {shadows}"
+        )
+
+
+def seeds_of(seed: int, shadows: int, block: int) -> list[int]:
+    """The seeds of the shadows of a block: for blocks after the first drawn from 2^61, so that no two will be equal."""
+    if block == 0:
+        return [FIRST_SEED + (seed << 8) + k for k in range(shadows)]
+    return np.random.default_rng([seed, STREAM, 2, block]).integers(1 << 61, 1 << 62, shadows).tolist()
 
 
 def as_trained(model: Model, dataset: Dataset) -> tuple[Model, str | None]:
@@ -170,18 +186,19 @@ def train_shadows(
     checkpoints: Checkpoints | None = None,
     rows: slice = slice(None),
     kept: dict[str, Trained] | None = None,
+    block: int = 0,
 ) -> Shadows:
-    """K shadows by the recipe of `model`, every step of it.
+    """K shadows by the recipe of `model`, every step of it; at most BLOCK, of the block of that number.
 
     checkpoints: where their training is kept and taken up again. rows: of the K shadows, those to train; each has the
     same bits whichever others are trained beside it. kept: networks after each step of other versions of the model, of
     the same rows: what is there is not trained again, what is trained is added. Raises DivergenceError where one of
     them diverges.
     """
-    pool, rng = make_pool(model, dataset), np.random.default_rng([model.seed, STREAM, 1])
+    pool, rng = make_pool(model, dataset), np.random.default_rng([model.seed, STREAM, 1, *([block] if block else [])])
     units = pool_units(pool, dataset)
     inside = design(len(units.y), shadows, rng, units.sizes)[:, units.of]
-    seeds = [FIRST_SEED + (model.seed << 8) + k for k in range(shadows)][rows]
+    seeds = seeds_of(model.seed, shadows, block)[rows]
     splits = _of_one_size([_split(pool, row) for row in inside], rng)[rows]
     logits, population, paths = {}, {}, None
     trained: Trained | None = None

@@ -35,9 +35,11 @@ from nanoprune.lab.audit.shadow_attacks import (
     shadow_attacks,
 )
 from nanoprune.lab.audit.shadows import (
+    BLOCK,
     Pool,
     Shadows,
     as_trained,
+    check_shadows,
     make_pool,
     outputs,
     path_margins,
@@ -86,12 +88,15 @@ def attack_model(
     with commas between them, as of `chosen_attacks`; the threshold attacks are always made. train: what trains the
     shadows, with the arguments and the result of `train_shadows`, the default. versions: other released versions of the
     model, for the attacker who has them all. seeds: how many attackers the shadows are shared out to, for `stability`
-    (`stability.py`; not with 1). Raises DataError where the data set, `dense` or a version is not the
-    model's own, ArgumentError on unknown attacks and numbers that cannot be used.
+    (`stability.py`; not with 1). More than BLOCK shadows take a `train` that has tasks: thresholds and what learns are
+    fitted on the first BLOCK, the attacks on single records compare with all. Raises DataError where the data set,
+    `dense` or a version is not the model's own, ArgumentError on unknown attacks and numbers that cannot be used.
     """
     check_alpha(alpha)
     check_prior(prior)
-    parts = shared_out(shadows, seeds) if seeds != 1 else []
+    check_shadows(shadows, None if train else BLOCK)
+    whole = min(shadows, BLOCK)  # whose outputs are kept
+    parts = shared_out(whole, seeds) if seeds != 1 else []
     chosen = chosen_attacks(attacks)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)
@@ -114,16 +119,13 @@ def attack_model(
     if train is None:
         train = functools.partial(train_shadows, kept={}) if versions else train_shadows
 
-    def shadows_of(of: Model) -> Shadows:
-        return cached(
-            cache,
-            _made_by(of, dataset, pool, shadows),
-            functools.partial(train, of, dataset, shadows, threads, progress),
-        )
+    def shadows_of(of: Model, count: int = whole) -> Shadows:
+        made_by = _made_by(of, dataset, pool, count)
+        return cached(cache, made_by, functools.partial(train, of, dataset, count, threads, progress))
 
     for suffix, of in attackers(model).items():
-        found = shadows_of(of)
-        expected = (shadows, len(pool.scored), target.classes)
+        found = shadows_of(of, shadows)
+        expected = (whole, len(pool.scored), target.classes)
         if any(values.shape != expected for values in found.logits.values()):
             raise DataError(f"{cache}: its shadows are of other records than the model's; delete them")
         views, of_model = _views(model, dense, dataset, pool, found, threads), suffix == ""
@@ -148,10 +150,11 @@ def attack_model(
             results["epsilon_of_runs"] = runs_bound(last, y, found.inside, alpha, delta, units)
             results["shadows"] = {
                 "count": shadows,
+                "whole": whole,
                 "train_accuracy": float(train_accuracy.mean()),
                 "test_accuracy": float(test_accuracy.mean()),
             }
-    results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{shadows} shadow models"} | results
+    results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{whole} shadow models"} | results
     drawn, aside = model.members is not None, [attack_name(*of) for of in product(ASIDE, units.aggregations)]
     aside = [name for name in aside if name in attacked]
     results |= summarise(target, attacked, alpha, [np.arange(len(units.y))], aside, drawn, delta)
@@ -244,7 +247,7 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
     changed = found.sensitivity
     if changed is not None:
         changed = np.concatenate([changed, sensitivity(model.net, dataset, pool.scored, threads)])
-    return Views(found.inside, logits, population, paths, *of, features, sensitivity=changed)
+    return Views(found.inside, logits, population, paths, *of, features, sensitivity=changed, rest=found.rest)
 
 
 def attackers(model: Model) -> dict[str, Model]:

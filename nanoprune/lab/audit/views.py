@@ -5,13 +5,19 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+from collections.abc import Callable
+from operator import add
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
+from nanoprune.attack.shadow.base import log_sum
 from nanoprune.attack.shadow.lira import margin
+from nanoprune.attack.shadow.moments import Moments, in_and_out
 from nanoprune.attack.shadow.samia import samia_features
 from nanoprune.lab.audit.features import Features
+from nanoprune.lab.audit.sums import Sums
 
 
 class Need(enum.Enum):
@@ -34,7 +40,7 @@ class Views:
     population_y (m,); group (n,), of records of which all or none are inside, or None; features: of the n records and
     the m of the population, or None where they cannot be had; versions (K + 1, n, d): the log odds of the label under
     the model itself and d - 1 other versions of it, or None; sensitivity (K + 1, n, classes) of the last stage's
-    outputs, or None."""
+    outputs, or None; rest: sums over shadows whose outputs are not here, or None."""
 
     inside: np.ndarray
     logits: dict[str, np.ndarray]
@@ -46,6 +52,8 @@ class Views:
     features: Features | None = None
     versions: np.ndarray | None = None
     sensitivity: np.ndarray | None = None
+    rest: Sums | None = None
+    known: dict[tuple[str, bytes], Any] = dataclasses.field(default_factory=dict, init=False)  # sums, by whose
 
     @functools.cached_property
     def phi(self) -> np.ndarray:
@@ -85,12 +93,12 @@ class Views:
         return samia_features(self.logits[list(self.logits)[-1]], self.sensitivity, self.y)
 
     def part(self, of: np.ndarray) -> Views:
-        """The views of an attacker who has the shadows `of` alone, and the same target."""
+        """The views of an attacker who has the shadows `of` alone of those that are here, and the same target."""
         rows = np.append(of, len(self.inside))
         names = ("population", "paths", "versions", "sensitivity")
         arrays = {name: None if (a := getattr(self, name)) is None else a[rows] for name in names}
         logits = {stage: values[rows] for stage, values in self.logits.items()}
-        return dataclasses.replace(self, inside=self.inside[of], logits=logits, **arrays)
+        return dataclasses.replace(self, inside=self.inside[of], logits=logits, rest=None, **arrays)
 
     @property
     def available(self) -> set[Need]:
@@ -108,30 +116,58 @@ class Views:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Compared:
-    """Model k of some views beside the models `of` (K',), all of them shadows."""
+    """Model k of some views beside the models `of` (K',), all of them shadows, and those of whom only sums are kept."""
 
     views: Views
     k: int
     of: np.ndarray
 
-    @property
-    def inside(self) -> np.ndarray:
-        """Which records the models `of` were trained on, (K', n) bool."""
-        return self.views.inside[self.of]
+    def moments(self, name: str) -> tuple[np.ndarray, Moments, Moments]:
+        """A value of the model's records (n,) or (n, d), and its moments over the IN and the OUT models. name: an
+        array (K + 1, ...) of the views; no shadow was trained on a record of the population, so all are OUT."""
+        values, rest = getattr(self.views, name), self.views.rest
+
+        def found() -> tuple[Moments, Moments]:
+            own = values[self.of]
+            inside = self.views.inside[self.of] if name != "population_p" else np.zeros(own.shape, bool)
+            sums = in_and_out(own, inside)
+            return sums if rest is None or name == "versions" else tuple(map(add, sums, rest.moments(name)))
+
+        return values[self.k], *self._kept(name, found)
+
+    def outside(self, name: str) -> tuple[np.ndarray, Moments]:
+        """The same without the moments over the IN models."""
+        value, _, outer = self.moments(name)
+        return value, outer
+
+    def mean_outside(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A value of the model's records and its mean over the OUT models, (n,) each."""
+        value, outer = self.outside(name)
+        return value, outer.mean[:, 0]
 
     @property
-    def phi(self) -> tuple[np.ndarray, np.ndarray]:
-        """phi of the model (n,), and of the others (K', n)."""
-        return self.beside(self.views.phi)
+    def log_means(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """log p_y of the model, and the log of the mean p_y over all other models and over the OUT models, (n,)."""
+        log_p, inside, rest = self.views.log_p, self.views.inside[self.of], self.views.rest
 
-    @property
-    def log_p(self) -> tuple[np.ndarray, np.ndarray]:
-        """log p_y of the model (n,), and of the others (K', n)."""
-        return self.beside(self.views.log_p)
+        def found() -> tuple[np.ndarray, np.ndarray]:
+            every, outer = (log_sum(log_p[self.of], chosen) for chosen in (np.ones_like(inside), ~inside))
+            counts = [np.full(inside.shape[1], len(self.of)), (~inside).sum(axis=0)]
+            if rest is not None:
+                every, outer = np.logaddexp(every, rest.log_sums[0]), np.logaddexp(outer, rest.log_sums[1])
+                counts = [counts[0] + rest.shadows, counts[1] + rest.outer.count]
+            return every - np.log(counts[0]), outer - np.log(counts[1])
 
-    def beside(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The model's row of values (K + 1, ...), and the others'."""
-        return values[self.k], values[self.of]
+        return log_p[self.k], *self._kept("log_means", found)
+
+    def _kept(self, name: str, found: Callable[[], tuple]) -> tuple:
+        """What `found` returns, which several attacks want of the same models: of all, or all but a pair."""
+        if len(self.of) < len(self.views.inside) - 2:
+            return found()
+        key = (name, self.of.tobytes())
+        if key not in self.views.known:
+            self.views.known[key] = found()
+        return self.views.known[key]
 
 
 def others(k: int, shadows: int) -> np.ndarray:

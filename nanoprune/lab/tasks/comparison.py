@@ -47,10 +47,7 @@ def train_seed(task: Task, dataset: Dataset) -> bytes:
 
     Raises DataError where the data set or the recipe are not what they should be. A seed that diverges is a result.
     """
-    of = task.content
-    if dataset.sha256 != of["data_sha256"]:
-        raise DataError(f"{task.name}: {dataset.name} has other records than those it is for; name those with --data")
-    recipe = recipe_of_values(of["recipe"], usual_recipe(dataset), f"{task.name}: recipe: ")
+    of, recipe = task.content, recipe_of_task(task, dataset)
     recording = Recording()
     experiment = Experiment(dataset, recipe, [of["seed"]], 1, checkpoints=recording)
     try:
@@ -65,19 +62,31 @@ def train_seed(task: Task, dataset: Dataset) -> bytes:
         return path.read_bytes()
 
 
+def recipe_of_task(task: Task, dataset: Dataset) -> Recipe:
+    """The recipe of a task on its data set. Raises DataError where one of the two is not what it should be."""
+    if dataset.sha256 != task.content["data_sha256"]:
+        raise DataError(f"{task.name}: {dataset.name} has other records than those it is for; name those with --data")
+    return recipe_of_values(task.content["recipe"], usual_recipe(dataset), f"{task.name}: recipe: ")
+
+
 def read_parts(path: pathlib.Path, text: str, locking: bool | None = None) -> State:
     """The result of a task with this text: {method: {shard: state}}. Raises DataError, naming the file, where it is
     damaged or another's."""
     about, parts = read_checkpoint(path, locking)
     if about != {"task": text}:
         raise DataError(f"{path}: is the result of another task; delete it")
+    check_parts(path, parts)
+    return parts
+
+
+def check_parts(path: pathlib.Path, parts: State) -> None:
+    """DataError, naming the file, unless the parts are {method: {shard: the state of finished training}}."""
     try:
         whole = all(_is_state(name, of) for m, shards in parts.items() if m != ATTACK for name, of in shards.items())
     except DAMAGE:
         whole = False
     if not whole:
         raise DataError(f"{path}: its parts are not those of a comparison; delete it")
-    return parts
 
 
 def _is_state(shard: str, state: State) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from nanoprune.errors import ArgumentError, DataError, Stopped
 from nanoprune.lab.audit.cache import BY_SHADOW
-from nanoprune.lab.audit.shadows import Shadows, as_trained, check_shadows, make_pool, recipe_steps
+from nanoprune.lab.audit.shadows import BLOCK, FEWEST, Shadows, as_trained, check_shadows, make_pool, recipe_steps
+from nanoprune.lab.audit.sums import Sums
 from nanoprune.lab.audit.target import attackers
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.engine import interrupt
@@ -23,14 +26,28 @@ from nanoprune.lab.tasks.driver import run_tasks
 from nanoprune.lab.tasks.engines import Engine, check_engine, open_engine
 from nanoprune.lab.tasks.perform import Machine
 from nanoprune.lab.tasks.remote import open_store
-from nanoprune.lab.tasks.task import Task, task_of
+from nanoprune.lab.tasks.task import Task, canonical, task_of, which
 
 PER_TASK = 2  # shadow models
 
 
-def shadow_tasks(model: Model, shadows: int, per_task: int = PER_TASK) -> list[Task]:
-    """The tasks that train K shadow models of `model`, `per_task` in each and perhaps fewer in the last.
+class ShadowTasks(Sequence[Task]):
+    """The tasks of a fleet, whose texts are made when they are asked for: a list of 50,000 would take 100 MB."""
 
+    def __init__(self, model: Model, places: list[dict[str, Any]]) -> None:
+        self.places, self.common = places, task_of(model, FEWEST, slice(0, 1)).content
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, i: int) -> Task:
+        return Task(canonical(self.common | self.places[i]))
+
+
+def shadow_tasks(model: Model, shadows: int, per_task: int = PER_TASK) -> ShadowTasks:
+    """The tasks that train K shadow models of `model`, `per_task` in each and perhaps fewer in the last of a block.
+
+    More than BLOCK shadow models are those of several blocks, so that with more of them later all that are done count.
     Raises ArgumentError on numbers that cannot be used, and where the model was trained with DP-SGD: its noise is
     never drawn twice, so that no text could give the same bytes again.
     """
@@ -42,32 +59,37 @@ def shadow_tasks(model: Model, shadows: int, per_task: int = PER_TASK) -> list[T
             "the model was trained with DP-SGD, whose noise is never repeated: its shadow models are no tasks; attack "
             "it with --cache"
         )
-    starts = range(0, shadows, per_task)
-    return [task_of(model, shadows, slice(start, min(start + per_task, shadows))) for start in starts]
+    places = []
+    for block, first in enumerate(range(0, shadows, BLOCK)):
+        here = min(BLOCK, shadows - first)
+        drawn = BLOCK if block else here  # of a later block all are drawn, whichever are trained
+        starts = range(0, here, per_task)
+        places += [which(block, drawn, slice(start, min(start + per_task, here))) for start in starts]
+    return ShadowTasks(model, places)
 
 
-def plan(model: Model, dataset: Dataset, shadows: int, per_task: int = PER_TASK) -> list[Task]:
+def plan(model: Model, dataset: Dataset, shadows: int, per_task: int = PER_TASK) -> Sequence[Task]:
     """The tasks of all shadow models with which `attack_model` attacks `model`: by its own recipe, and where it was
     defended by the recipe without defence too. Raises as `attack_model` does, before any training."""
     check_records(model, dataset)
     model, _ = as_trained(model, dataset)
     recipe_steps(model, dataset)
     make_pool(model, dataset)
-    return [task for of in attackers(model).values() for task in shadow_tasks(of, shadows, per_task)]
+    found = [shadow_tasks(of, shadows, per_task) for of in attackers(model).values()]
+    return found[0] if len(found) == 1 else [task for tasks in found for task in tasks]
 
 
 def write_plan(tasks: Sequence[Task], folder: pathlib.Path) -> None:
     """Write the tasks as task-0.json, task-1.json, ... Raises ArgumentError where the folder has other tasks: a file is
     left alone, or written anew with the same content."""
     check_writable(folder)
-    paths = [folder / f"task-{i}.json" for i in range(len(tasks))]
-    texts = dict(zip(paths, (task.text + "\n" for task in tasks), strict=True))
+    place = {folder / f"task-{i}.json": i for i in range(len(tasks))}
     for path in folder.glob("task-*.json"):
-        if path.read_text("utf-8", "replace") != texts.get(path):
+        if path not in place or path.read_text("utf-8", "replace") != tasks[place[path]].text + "\n":
             raise ArgumentError(f"{path}: is of another plan; name another folder")
-    for path, text in texts.items():
+    for path, i in place.items():
         with atomic_path(path) as temporary:
-            temporary.write_text(text, "utf-8")
+            temporary.write_text(tasks[i].text + "\n", "utf-8")
 
 
 class Fleet:
@@ -96,10 +118,10 @@ class Fleet:
         progress.start("tasks", len(tasks))
         try:
             with interrupt.graceful():
-                missing = [task for task in tasks if not self.store.has(task)]
-                progress.advance(len(tasks) - len(missing))
-                if missing:
-                    run_tasks(missing, self.store, self._engine(), self.machine, progress)
+                if all(self.store.has(task) for task in tasks):  # no engine is started for nothing
+                    progress.advance(len(tasks))
+                else:
+                    run_tasks(tasks, self.store, self._engine(), self.machine, progress)
         except Stopped as stopped:
             text = str(stopped).partition(";")[0]
             error = Stopped(f"{text}; finished tasks are in {self.store.folder}: the same command does the others")
@@ -120,19 +142,30 @@ class Fleet:
         progress: Progress,
         checkpoints: Checkpoints | None = None,
     ) -> Shadows:
-        """As `train_shadows`, to the same bits: from the store, where it has them."""
+        """As `train_shadows`, to the same bits: from the store, where it has them. Of more than BLOCK shadows the rest
+        is added up as it is read."""
         tasks = shadow_tasks(model, shadows, self.per_task)
         self.perform(tasks, progress)
-        parts = [self.store.read(task) for task in tasks]
-        for task, part in zip(tasks, parts, strict=True):
-            if len(part.inside) != task.rows.stop - task.rows.start or _form(part) != _form(parts[0]):
+        whole, rest, forms = [], None, {}
+        for task in tasks:
+            part, later = self.store.read(task), task.content["block"] > 0
+            form = forms.setdefault(later, _form(part))
+            if len(part.inside) != task.rows.stop - task.rows.start or _form(part) != form:
                 raise DataError(f"{self.store.path(task)}: has other arrays than its task makes; delete it")
-        return joined(parts)
+            if later:
+                rest = Sums.of(part) if rest is None else rest + Sums.of(part)
+            else:
+                whole.append(part)
+        return dataclasses.replace(joined(whole), rest=rest)
 
     def gather(self, tasks: Sequence[Task], progress: Progress) -> Gathered:
         """The training of a comparison, from the store and, what is missing there, performed. Raises as `run_tasks`."""
+        return Gathered(self.results(tasks, progress))
+
+    def results(self, tasks: Sequence[Task], progress: Progress) -> list[tuple[pathlib.Path, Any]]:
+        """The file and the content of each result, of which those that are missing are made. Raises as `run_tasks`."""
         self.perform(tasks, progress)
-        return Gathered([(self.store.path(task), self.store.read(task)) for task in tasks])
+        return [(self.store.path(task), self.store.read(task)) for task in tasks]
 
 
 def _form(of: Shadows) -> dict[str, tuple[int, ...]]:

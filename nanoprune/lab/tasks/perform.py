@@ -15,7 +15,8 @@ import h5py
 from nanoprune.backend import use_device
 from nanoprune.errors import DataError
 from nanoprune.lab.audit.cache import fill
-from nanoprune.lab.audit.shadows import train_shadows
+from nanoprune.lab.audit.shadows import make_pool, train_shadows
+from nanoprune.lab.audit.sums import log_odds_alone
 from nanoprune.lab.data import Dataset, load
 from nanoprune.lab.data.catalogue import NAMES
 from nanoprune.lab.data.members import read_members, with_members
@@ -25,7 +26,8 @@ from nanoprune.lab.experiment.experiment import Progress
 from nanoprune.lab.models.model import check_records
 from nanoprune.lab.storage.text import printable
 from nanoprune.lab.tasks.comparison import train_seed
-from nanoprune.lab.tasks.task import COMPARISON, SHADOWS, Task, canonical
+from nanoprune.lab.tasks.sweep import train_family
+from nanoprune.lab.tasks.task import COMPARISON, SHADOWS, SWEEP, Task, canonical
 
 _one_at_a_time = threading.Lock()  # the number of BLAS threads, which a task sets, is the process's
 
@@ -62,14 +64,18 @@ def perform(text: str, where: str = "task", machine: Machine = Machine()) -> byt
         use_device(machine.device)
         task = Task(text, where)
         task.check_environment()
-        return {SHADOWS: _shadows, COMPARISON: _seed}[task.kind](task, machine)
+        return {SHADOWS: _shadows, COMPARISON: _seed, SWEEP: _seed}[task.kind](task, machine)
 
 
 def _shadows(task: Task, machine: Machine) -> bytes:
     model = task.model()
     dataset = _records(machine, model.dataset, canonical(model.table), task.name)
     check_records(model, dataset)
-    shadows = train_shadows(model, dataset, task.content["shadows"], 1, Progress(), rows=task.rows)
+    block = task.content["block"]
+    shadows = train_shadows(model, dataset, task.content["shadows"], 1, Progress(), rows=task.rows, block=block)
+    if block:
+        pool = make_pool(model, dataset)
+        shadows = log_odds_alone(shadows, dataset.y[pool.scored], dataset.y[pool.population])
     whole = io.BytesIO()
     with h5py.File(whole, "w") as file:
         fill(file, task.text, shadows)
@@ -78,7 +84,8 @@ def _shadows(task: Task, machine: Machine) -> bytes:
 
 def _seed(task: Task, machine: Machine) -> bytes:
     of = task.content
-    return train_seed(task, _records(machine, of["dataset"], canonical(of["table"]), task.name))
+    train = train_seed if task.kind == COMPARISON else train_family
+    return train(task, _records(machine, of["dataset"], canonical(of["table"]), task.name))
 
 
 @functools.lru_cache(1)

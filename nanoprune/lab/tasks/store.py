@@ -17,10 +17,11 @@ from nanoprune.errors import DataError
 from nanoprune.lab.audit.cache import read_shadows
 from nanoprune.lab.storage.files import atomic_path, check_writable, lock
 from nanoprune.lab.tasks.comparison import read_parts
-from nanoprune.lab.tasks.task import COMPARISON, SHADOWS, Task
+from nanoprune.lab.tasks.sweep import read_family
+from nanoprune.lab.tasks.task import COMPARISON, SHADOWS, SWEEP, Task
 
 Release = Callable[[], None]
-READERS = {SHADOWS: read_shadows, COMPARISON: read_parts}
+READERS = {SHADOWS: read_shadows, COMPARISON: read_parts, SWEEP: read_family}
 
 
 def read_result(task: Task, path: pathlib.Path) -> Any:
@@ -54,8 +55,8 @@ class Store:
         return self.path(task).exists()
 
     def read(self, task: Task) -> Any:
-        """The result of a task that is done: `Shadows`, or the parts of a comparison. Raises DataError, naming the
-        file, where it is damaged or another's."""
+        """The result of a task that is done: `Shadows`, or the parts of a comparison or a sweep. Raises DataError,
+        naming the file, where it is damaged or another's."""
         return read_result(task, self.path(task))
 
     def put(self, task: Task, result: bytes) -> None:

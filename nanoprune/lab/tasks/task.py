@@ -18,7 +18,7 @@ import scipy.linalg  # noqa: F401  loads its BLAS, so that `blas` says the same 
 
 from nanoprune.backend import device_name, precision
 from nanoprune.errors import ArgumentError, DataError, VersionError
-from nanoprune.lab.audit.shadows import FEWEST, repeated
+from nanoprune.lab.audit.shadows import BLOCK, FEWEST, repeated
 from nanoprune.lab.engine.identity import blas, code_sha256, kernels, versions
 from nanoprune.lab.models.model import Model
 from nanoprune.lab.models.steps import SPLIT, check_about
@@ -28,15 +28,17 @@ from nanoprune.lab.storage.text import printable
 from nanoprune.lab.zoo import build, checked
 
 FORMAT = 1
-SHADOWS, COMPARISON = "shadows", "comparison"  # kinds
+SHADOWS, COMPARISON, SWEEP = "shadows", "comparison", "sweep"  # kinds
 OF_TASK = ("format", "kind", "environment")
 OF_KIND = {
-    SHADOWS: ("network", "model", "shadows", "rows"),
+    SHADOWS: ("network", "model", "block", "shadows", "rows"),
     COMPARISON: ("dataset", "data_sha256", "table", "recipe", "methods", "seed"),
+    SWEEP: ("dataset", "data_sha256", "table", "recipe", "family", "keeps", "lambdas", "seed"),
 }
 OF_MODEL = (*SPLIT, "steps", "table")
-OF_COMPARISON = {"dataset": str, "data_sha256": str, "table": dict | None, "recipe": dict, "methods": str, "seed": int}
-MOST_SHADOWS = 100_000
+TYPES = {"dataset": str, "data_sha256": str, "table": dict | None, "recipe": dict, "seed": int}  # of fields
+TYPES |= {"methods": str, "family": str, "keeps": list, "lambdas": list}
+MOST_BLOCKS = 2**32
 REMEDY = "write it again with --plan"
 
 
@@ -59,8 +61,8 @@ def environment() -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A piece of work: some of the shadow models of a model, or one seed of a comparison. text: canonical JSON. where:
-    its file, for messages."""
+    """A piece of work: some of the shadow models of a model, or one seed of a comparison or of a family of a sweep.
+    text: canonical JSON. where: its file, for messages."""
 
     text: str
     where: str = "task"
@@ -76,12 +78,12 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """SHADOWS or COMPARISON."""
+        """SHADOWS, COMPARISON or SWEEP."""
         return self.content["kind"]
 
     @property
     def rows(self) -> slice:
-        """Of the shadow models, those that the task trains."""
+        """Of the shadow models of its block, those that the task trains."""
         return slice(*self.content["rows"])
 
     @property
@@ -103,12 +105,17 @@ class Task:
             )
 
 
-def task_of(model: Model, shadows: int, rows: slice) -> Task:
-    """The task of the shadow models `rows` of K shadows of `model`."""
+def task_of(model: Model, shadows: int, rows: slice, block: int = 0) -> Task:
+    """The task of the shadow models `rows` of K shadows of `model`, those of a block; of the first block they keep
+    their outputs, of the others log odds alone."""
     recipe = repeated(model)  # without the outcome of a training: models by the same recipe have the same tasks
     about = {name: getattr(model, name) for name in OF_MODEL} | {"steps": recipe["steps"]}
-    own = {"network": recipe["network"], "model": about, "shadows": shadows, "rows": [rows.start, rows.stop]}
-    return new_task(SHADOWS, own)
+    return new_task(SHADOWS, {"network": recipe["network"], "model": about} | which(block, shadows, rows))
+
+
+def which(block: int, shadows: int, rows: slice) -> dict[str, Any]:
+    """The fields that tell the tasks of one fleet apart."""
+    return {"block": block, "shadows": shadows, "rows": [rows.start, rows.stop]}
 
 
 def new_task(kind: str, own: dict[str, Any]) -> Task:
@@ -140,19 +147,21 @@ def check_task(content: Any, where: str) -> None:
     if not isinstance(content["environment"], dict):
         raise DataError(f"{where}: environment is not a record; {REMEDY}")
     try:
-        (_check_shadows if kind == SHADOWS else _check_comparison)(content, where)
+        (_check_shadows if kind == SHADOWS else _check_training)(content, where)
         canonical(content)
     except ArgumentError as error:
         raise DataError(f"{where}: {error}") from error
 
 
 def _check_shadows(content: dict[str, Any], where: str) -> None:
-    model, shadows, rows = content["model"], content["shadows"], content["rows"]
+    model, block, shadows, rows = (content[name] for name in ("model", "block", "shadows", "rows"))
     check_about(model, where)
     _check_names(model, OF_MODEL, f"{where}: model")
-    if type(shadows) is not int or not FEWEST <= shadows <= MOST_SHADOWS or shadows % 2:
+    if type(block) is not int or not 0 <= block < MOST_BLOCKS:
+        raise DataError(f"{where}: block is {printable(block, 40)}, expected an integer from 0 to 2^32 - 1")
+    if type(shadows) is not int or not FEWEST <= shadows <= BLOCK or shadows % 2:
         raise DataError(
-            f"{where}: shadows is {printable(shadows, 40)}, expected an even number from {FEWEST} to {MOST_SHADOWS:,}"
+            f"{where}: shadows is {printable(shadows, 40)}, expected an even number from {FEWEST} to {BLOCK}"
         )
     integers = isinstance(rows, list) and len(rows) == 2 and all(type(row) is int for row in rows)
     if not integers or not 0 <= rows[0] < rows[1] <= shadows:
@@ -163,11 +172,13 @@ def _check_shadows(content: dict[str, Any], where: str) -> None:
         raise DataError(f"{where}: network is not a description of one ({first_line(error)}); {REMEDY}") from error
 
 
-def _check_comparison(content: dict[str, Any], where: str) -> None:
-    """The recipe is checked when it is performed, beside the data set."""
-    for name, kind in OF_COMPARISON.items():
-        if not isinstance(content[name], kind) or isinstance(content[name], bool):
-            raise DataError(f"{where}: {name} is {printable(content[name], 40)}, not as --plan writes it; {REMEDY}")
+def _check_training(content: dict[str, Any], where: str) -> None:
+    """Of a comparison or a sweep. The recipe is checked when it is performed, beside the data set."""
+    for name in OF_KIND[content["kind"]]:
+        value = content[name]
+        numbers = all(type(of) in (int, float) for of in value) if isinstance(value, list) else True
+        if not isinstance(value, TYPES[name]) or isinstance(value, bool) or not numbers:
+            raise DataError(f"{where}: {name} is {printable(value, 40)}, not as --plan writes it; {REMEDY}")
     if not 0 <= content["seed"] < 2**64:
         raise DataError(f"{where}: seed is {printable(content['seed'], 40)}, expected 0 to 2^64 - 1; {REMEDY}")
 

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.integrate import dblquad
 from scipy.stats import rankdata
 
-from nanoprune.attack.shadow.base import base_offline, base_online
+from nanoprune.attack.shadow.base import base_score, log_sum
 from nanoprune.attack.shadow.bavaria import Prior, predictive
+from nanoprune.attack.shadow.moments import in_and_out
 from nanoprune.attack.shadow.population import population_attack
 from nanoprune.attack.shadow.quantile import pinball
 from nanoprune.attack.shadow.rmia import prior_online, rmia
@@ -30,7 +31,10 @@ def probabilities() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def base() -> Pair:
     """Online and offline, mean by mean."""
     p, of, inside = probabilities()
-    ours = [base_online(np.log(p), np.log(of)), base_offline(np.log(p), np.log(of), inside, 0.4)]
+    ours = [
+        base_score(np.log(p), _log_mean(of, np.ones_like(inside))),
+        base_score(np.log(p), _log_mean(of, ~inside), 0.4),
+    ]
     rows = range(RECORDS)
     online = [math.log(p[i]) - math.log(math.fsum(of[:, i]) / SHADOWS) for i in rows]
     outside = [[of[k, i] for k in range(SHADOWS) if not inside[k, i]] for i in rows]
@@ -38,13 +42,18 @@ def base() -> Pair:
     return ours, [online, offline]
 
 
+def _log_mean(p: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    return log_sum(np.log(p), chosen) - np.log(chosen.sum(axis=0))
+
+
 def base_as_rmia() -> Pair:
     """The ranks of BASE, and of RMIA by a population whose ratios lie between those of any two records."""
     p, of, inside = probabilities()
-    prior = prior_online(of, inside)
+    prior = prior_online(*(moments.mean[:, 0] for moments in in_and_out(of, inside)))
     ratios = np.sort(p / prior)
     between = np.concatenate([[ratios[0] / 2], (ratios[1:] + ratios[:-1]) / 2])
-    return rankdata(base_online(np.log(p), np.log(of))), rankdata(rmia(p, prior, between, np.ones(RECORDS), 1.0))
+    ours = base_score(np.log(p), _log_mean(of, np.ones_like(inside)))
+    return rankdata(ours), rankdata(rmia(p, prior, between, np.ones(RECORDS), 1.0))
 
 
 def bavaria_predictive() -> Pair:
