@@ -7,22 +7,23 @@ size is stored 200 times by the real driver, without training. With N models, p 
 nothing else,
 
     time = N s / c, at least N / p d        s: seconds a model, d: seconds that the driver needs for a task
-    store = N b                             b: bytes a model
+    store = 256 b + (N - 256) l             b: bytes a model whose outputs are kept, l: one with log odds alone
 
 CIFAR-10 is ResNet18 with an eighth of its channels and 2,500 members; its task takes about six minutes.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import sys
 import tempfile
 import time
 
-from fleet_scale import zeros
+from fleet_scale import nothing
 
-from nanoprune.lab.audit.shadows import make_pool
+from nanoprune.lab.audit.shadows import BLOCK, make_pool
 from nanoprune.lab.data import Dataset, load
 from nanoprune.lab.experiment.columns import description_for
 from nanoprune.lab.experiment.experiment import Progress
@@ -33,7 +34,6 @@ from nanoprune.lab.tasks.engines import open_engine
 from nanoprune.lab.tasks.fleet import PER_TASK, shadow_tasks
 from nanoprune.lab.tasks.perform import machine_of, perform
 from nanoprune.lab.tasks.store import Store
-from nanoprune.lab.tasks.task import Task, canonical
 from nanoprune.lab.zoo import build
 
 CASES = {
@@ -51,20 +51,21 @@ def main() -> None:
         changes = dict(CASES[name])
         recipe = recipe_for(data, changes.pop("members", None), **changes)
         model = untrained(data, recipe)
-        task = shadow_tasks(model, 6)[0]
+        tasks = shadow_tasks(model, 2 * BLOCK)
         began = time.perf_counter()
-        result = perform(task.text, name, machine_of("cpu", folder))
-        seconds, size = (time.perf_counter() - began) / PER_TASK, len(result) / PER_TASK
-        per_task = stored(len(make_pool(model, data).scored), data.classes)
-        print(
-            f"\n{name}, {recipe.network}, {recipe.members:,} members: {seconds:.1f} s and {size / 1e3:.0f} kB a model, "
-        )
+        result = perform(tasks[-1].text, name, machine_of("cpu", folder))
+        seconds, small = (time.perf_counter() - began) / PER_TASK, len(result) / PER_TASK
+        pool = make_pool(model, data)
+        size, per_task = stored(model, len(pool.scored), len(pool.population), data.classes)
+        print(f"\n{name}, {recipe.network}, {recipe.members:,} members: {seconds:.1f} s a model,", end=" ")
+        print(f"{size / 1e3:.0f} kB or, with log odds alone, {small / 1e3:.0f} kB;", end=" ")
         print(f"the driver {1e3 * per_task:.1f} ms a task")
         print("| models | store GB |" + "".join(f" hours, {c:,} processes |" for c in PROCESSES))
         print("| ---: | ---: |" + " ---: |" * len(PROCESSES))
         for count in COUNTS:
             hours = [max(count * seconds / c, count / PER_TASK * per_task) / 3600 for c in PROCESSES]
-            print(f"| {count:,} | {count * size / 1e9:.1f} |" + "".join(f" {h:.2g} |" for h in hours), flush=True)
+            whole = BLOCK * size + (count - BLOCK) * small
+            print(f"| {count:,} | {whole / 1e9:.1f} |" + "".join(f" {h:.2g} |" for h in hours), flush=True)
 
 
 def untrained(data: Dataset, recipe: Recipe) -> Model:
@@ -74,16 +75,18 @@ def untrained(data: Dataset, recipe: Recipe) -> Model:
     return Model(net, data.name, data.sha256, *sizes, 0, [recipe.train_step(0.0)], None, data.table)
 
 
-def stored(records: int, classes: int) -> float:
-    """Seconds that the driver needs for a task with such a result."""
-    usual, driver.perform = driver.perform, zeros
+def stored(model: Model, records: int, population: int, classes: int) -> tuple[float, float]:
+    """Bytes a model of a result with outputs of this form, and the seconds that the driver needs for a task that has
+    log odds alone."""
+    usual, driver.perform = driver.perform, functools.partial(nothing, records, population, classes)
     try:
         with tempfile.TemporaryDirectory() as folder, open_engine("local", 1) as engine:
-            about = {"kind": "shadows", "records": records, "classes": classes}
-            tasks = [Task(canonical({"task": i} | about)) for i in range(TASKS)]
+            tasks = shadow_tasks(model, BLOCK + PER_TASK * TASKS)
+            size = len(driver.perform(tasks[0].text, "task", machine_of("cpu")))
             began = time.perf_counter()
-            driver.run_tasks(tasks, Store(folder), engine, machine_of("cpu"), Progress())
-            return (time.perf_counter() - began) / TASKS
+            later = (tasks[len(tasks) - 1 - i] for i in range(TASKS))
+            driver.run_tasks(later, Store(folder), engine, machine_of("cpu"), Progress())
+            return size / PER_TASK, (time.perf_counter() - began) / TASKS
     finally:
         driver.perform = usual
 

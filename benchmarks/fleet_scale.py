@@ -43,7 +43,7 @@ def main() -> None:
     given = parser.parse_args()
     digits = load("digits")
     model = train_model(digits, recipe_for(digits, 400, network="mlp", minmax=0.0), 0, 1)
-    driver.perform = functools.partial(nothing, given.records, given.classes)
+    driver.perform = functools.partial(nothing, given.records, given.records, given.classes)
     period, shadows = max(1, given.tasks // 10), PER_TASK * given.tasks
     with tempfile.TemporaryDirectory() as folder, Fleet(folder, given.executor, 2, Machine()) as fleet:
         print("| tasks done | ms a task | driver MB | store MB |\n| ---: | ---: | ---: | ---: |")
@@ -55,15 +55,14 @@ def main() -> None:
         print(f"{1e3 * seconds / given.tasks:.1f} ms a task, {resident():.0f} MB ({before:.0f} before)")
 
 
-def nothing(records: int, classes: int, text: str, where: str, machine: Machine) -> bytes:
+def nothing(records: int, population: int, classes: int, text: str, where: str, machine: Machine) -> bytes:
     """The result of a task in which nothing is trained: of its form, with random numbers."""
     of, rng = Task(text).content, np.random.default_rng(0)
     half = rng.permutation(records) < records // 2
-    outputs = rng.standard_normal((PER_TASK, records, classes), np.float32)
-    shadows = Shadows(np.stack([half, ~half]), {"train": outputs}, {"train": outputs}, None)
+    outputs, others = (rng.standard_normal((PER_TASK, n, classes), np.float32) for n in (records, population))
+    shadows = Shadows(np.stack([half, ~half]), {"train": outputs}, {"train": others}, None, np.abs(outputs))
     if of["block"]:
-        y = rng.integers(0, classes, records)
-        shadows = log_odds_alone(shadows, y, y)
+        shadows = log_odds_alone(shadows, *(rng.integers(0, classes, n) for n in (records, population)))
     whole = io.BytesIO()
     with h5py.File(whole, "w") as file:
         fill(file, text, shadows)
