@@ -73,10 +73,15 @@ def test_shadows_are_shared_out_in_pairs(seeds, data):
     assert max(map(len, parts)) - min(map(len, parts)) <= 2
 
 
-@pytest.mark.parametrize(("shadows", "seeds", "most"), [(16, 3, 2), (6, 2, 1), (64, 11, 10), (16, 0, 2)])
-def test_too_many_seeds_are_refused(shadows, seeds, most):
-    with pytest.raises(ArgumentError, match=f"seeds must be 1 to {most}, got {seeds}"):
+@pytest.mark.parametrize(("shadows", "seeds", "most"), [(16, 3, 2), (6, 2, 1), (64, 11, 10)])
+def test_too_many_seeds_are_refused_with_the_number_of_shadow_models_that_would_do(shadows, seeds, most):
+    with pytest.raises(ArgumentError, match=f"seeds must be at most {most} with {shadows}.*got {seeds}") as error:
         shared_out(shadows, seeds)
+    enough = int(str(error.value).partition("train ")[2].partition(",")[0])
+    assert len(shared_out(enough, seeds)) == seeds
+    assert len(shared_out(shadows, most)) == most
+    with pytest.raises(ArgumentError, match="seeds must be at least 1, got 0"):
+        shared_out(shadows, 0)
 
 
 def attacked(rng: np.random.Generator, n: int) -> Attacked:
@@ -194,4 +199,4 @@ def test_the_command(model, tmp_path):
     assert json.loads((tmp_path / "a.json").read_text())["stability"]["seeds"] == 2
     few = CliRunner().invoke(cli.main, ["attack", str(tmp_path / "model.h5"), "--shadows", "12", "--seeds", "3"])
     assert few.exit_code == 2
-    assert few.stderr.startswith("error: seeds must be 1 to 2, got 3")
+    assert few.stderr.startswith("error: seeds must be at most 2 with 12 shadow models, got 3")

@@ -27,10 +27,12 @@ def shared_out(shadows: int, seeds: int) -> list[np.ndarray]:
 
     Raises ArgumentError where an attacker would have fewer than FEWEST.
     """
-    if seeds < 1 or shadows // 2 // seeds * 2 < FEWEST:
+    if seeds < 1:
+        raise ArgumentError(f"seeds must be at least 1, got {seeds}")
+    if shadows // 2 // seeds * 2 < FEWEST:
         raise ArgumentError(
-            f"seeds must be 1 to {shadows // FEWEST}, got {seeds}: each attacker needs at least {FEWEST} of the "
-            f"{shadows} shadow models; train more of them, or ask for fewer seeds"
+            f"seeds must be at most {shadows // FEWEST} with {shadows} shadow models, got {seeds}: each attacker needs "
+            f"{FEWEST} of them; train {FEWEST * seeds}, or ask for fewer seeds"
         )
     pairs = np.arange(shadows).reshape(-1, 2)
     return [part.ravel() for part in np.array_split(pairs, seeds)]
