@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python cli.py reproduce digits --out results/digits --overwrite
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -n auto --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(VENV)/bin/python -m pytest -n auto --durations=25 --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -14,7 +14,7 @@ from nanoprune.lab.data import load
 from nanoprune.lab.experiment.experiment import Experiment
 from nanoprune.lab.experiment.methods import chosen, train_methods
 from nanoprune.lab.kernels.winograd import WinogradConv2D
-from nanoprune.lab.layers import DepthwiseConv2D, Pointwise, Tanh
+from nanoprune.lab.layers import DepthwiseConv2D, Embedding, Pointwise, Tanh, TokenDense, TokenMean
 from nanoprune.lab.layerwise import ALGORITHMS, check_prunable, prune_layers, supports
 from nanoprune.lab.layerwise.alps import alps
 from nanoprune.lab.layerwise.inputs import gram
@@ -195,6 +195,16 @@ def test_the_gram_matrix_of_a_convolution_predicts_the_change_of_its_outputs(lay
         np.testing.assert_allclose(error(W[r], inner.value[r], H[r]), expected, rtol=1e-9)
 
 
+def test_the_gram_matrix_of_a_token_layer_is_that_of_all_positions():
+    x = np.random.default_rng(4).standard_normal((6, 4, 3))  # records, positions, channels
+    net = Network(Sequential(TokenDense(3, 2), TokenMean(), Dense(2, 2)), (4, 3), 2, "float64")
+    index = np.array([[0, 2, 5], [1, 1, 4]])
+    H = gram(net, net.body.parts[0], Records(x, np.zeros(6, int)), index)
+    for r in range(2):
+        every = x[index[r]].reshape(-1, 3)
+        np.testing.assert_allclose(H[r], every.T @ every, rtol=1e-12)
+
+
 @pytest.mark.parametrize("scope", ["layer", "global"])
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_each_layer_is_pruned_for_the_inputs_that_the_pruned_layers_before_it_give(name, scope):
@@ -229,7 +239,11 @@ def test_what_cannot_be_pruned_layer_by_layer_is_refused_in_one_line():
     with pytest.raises(ArgumentError, match=r"^reference must be at least 1 for layer-wise pruning"):
         check_prunable(dense, "unstructured", 0)
     check_prunable(dense, "unstructured", 1)
-    assert [supports(name) for name in ("mlp", "lenet-5", "resnet18", "vgg16", "mobilenetv2")] == [True] * 4 + [False]
+    text = Network(Sequential(Embedding(9, 4), TokenMean(), Dense(4, 3)), (5,), 1)
+    with pytest.raises(ArgumentError, match=r"^Embedding\(9, 4\) has an input for each word"):
+        check_prunable(text, "unstructured", 4)
+    assert [supports(name) for name in ("mlp", "lenet-5", "resnet18", "vgg16", "vit")] == [True] * 5
+    assert [supports(name) for name in ("mobilenetv2", "transformer-text")] == [False] * 2
 
 
 # In the comparison

@@ -108,7 +108,7 @@ def comment(about: dict[str, Any]) -> str:
 @functools.singledispatch
 def emit(operation: steps.Operation, source: Source, inputs: list[Buffer], shape: Shape) -> Buffer:
     """Add the lines of one operation; return the buffer of its output. Raises ArgumentError on an unknown type."""
-    raise ArgumentError(f"{type(operation).__name__} has no C rule; register it with nanoprune.lab.export.c.emit")
+    raise ArgumentError(f"the operation {type(operation).__name__} of the network has no form in C; take --to onnx")
 
 
 @emit.register

@@ -11,7 +11,7 @@ import numpy as np
 from nanoprune.backend import to_device, to_host
 from nanoprune.lab.engine.evaluation import evaluation_batch
 from nanoprune.lab.kernels.winograd import WinogradConv2D
-from nanoprune.lab.layers import DepthwiseConv2D, Pointwise
+from nanoprune.lab.layers import DepthwiseConv2D, Embedding, Pointwise, TokenDense
 from nanoprune.nn import Conv2D, Dense, Layer, Network, Workspace
 from nanoprune.nn.registry import refuse
 from nanoprune.records import Records
@@ -45,6 +45,12 @@ def _(layer: Pointwise, A: Any, X_shape: tuple[int, ...]) -> Any:
     return A  # (R, OH, C, OW*N)
 
 
+@input_matrices.register
+def _(layer: TokenDense, X: Any) -> Any:
+    return X  # (R, T, in, N)
+
+
+input_matrices.register(Embedding, refuse("has an input for each word, of which most are rare: prune it otherwise"))
 input_matrices.register(DepthwiseConv2D, refuse("has other inputs for each row of its weights: prune it otherwise"))
 
 
