@@ -9,7 +9,7 @@ from rich.text import Text
 
 from nanoprune.lab.report.table import change_cell
 
-COLUMNS = ("method", "control", "they differ in, or share", "attack, points", "test, points")
+COLUMNS = ("method", "control", "difference, or what is matched", "attack, points", "test, points")
 
 
 def control_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
