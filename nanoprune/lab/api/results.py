@@ -1,4 +1,4 @@
-"""What the Python interface gives back: small objects with fields, that save themselves and show themselves."""
+"""The results of the Python interface: small objects with fields, which can save and display themselves."""
 
 from __future__ import annotations
 

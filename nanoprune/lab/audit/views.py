@@ -1,4 +1,4 @@
-"""What the attacks on single records see: outputs of shadow models and of the target, and a model beside others."""
+"""The data of attacks on single records: outputs of the target and of shadow models, and one model against others."""
 
 from __future__ import annotations
 

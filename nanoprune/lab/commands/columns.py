@@ -1,4 +1,4 @@
-"""What a user says of a table's columns, and what was understood of it."""
+"""Options for the columns of a table, and lines that say how they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model file as a file for others."""
+"""Export of a model file."""
 
 from __future__ import annotations
 

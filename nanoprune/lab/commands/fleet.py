@@ -1,4 +1,4 @@
-"""The options with which `attack` and `reproduce` have their networks trained as tasks."""
+"""The options of `attack` and `reproduce` for training as tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of others."""
+"""Import of networks that were trained elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model file predicts, in a file that `audit` takes."""
+"""The predictions of a model file, in a file for `audit`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model file pruned."""
+"""Pruning of a model file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plots, the page and the table again."""
+"""The plots, the page and the tables of finished results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model file without the units that it does not need."""
+"""Removal of units that do not affect a model file's outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks from files, performed here or by an engine."""
+"""Tasks from files, run here or by an engine."""
 
 from __future__ import annotations
 

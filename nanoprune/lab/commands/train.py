@@ -1,4 +1,4 @@
-"""One dense network."""
+"""Training of one dense network."""
 
 from __future__ import annotations
 

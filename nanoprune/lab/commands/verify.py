@@ -1,4 +1,4 @@
-"""The certificate."""
+"""The certificate: checks of every formula."""
 
 from __future__ import annotations
 

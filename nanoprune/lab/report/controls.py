@@ -1,4 +1,4 @@
-"""Each method beside its controls: what the pair differs in, and how much less it leaks."""
+"""Each method compared with its controls: what the pair differs in, and the difference in leakage."""
 
 from collections.abc import Mapping
 from typing import Any

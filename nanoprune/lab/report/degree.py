@@ -1,4 +1,4 @@
-"""The verdict in sentences for who must decide about a model: how much it leaks, what an attacker gains, what to do."""
+"""The verdict in sentences for whoever decides about a model: how much it leaks, what an attacker gains, what to do."""
 
 from __future__ import annotations
 
