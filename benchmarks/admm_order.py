@@ -11,7 +11,7 @@ NANOPRUNE_DATA names the folder above the data. For each order and rho, means ov
     agreement   share of the final support that is also in that of one-shot magnitude pruning of the same dense network
                 ("dense"), and of the network after the same epochs without a penalty ("schedule", which is magnitude-K)
     test        accuracy after the masked retraining; "less magnitude" is the paired difference from magnitude-K, in
-                points, marked n.s. where its interval holds zero
+                points, marked n.s. where its interval contains zero
 
 Order W, Z, U is Boyd et al.'s and the package's: each round of epochs (W) is followed by the Z- and the U-step. Order
 Z, W, U updates U with the Z that W was pulled to, before the next Z: for that order and an exact W-step the augmented

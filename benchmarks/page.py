@@ -17,10 +17,22 @@ HEAD = """# Benchmarks
 `reproduce-location30`, `make bench ONLY=lenet5-step` the rows of one program. `make bench ONLY=reproduce-location30`
 takes many minutes and is measured once on each side.
 
-The two sides are interleaved (A B A B ...), each in a separate process: medians, and in brackets the 10th to 90th
-percentile. Ratios are nanoprune / peer: smaller is better. The limit is the time of the arithmetic at the machine's
-sgemm rate, or of the memory traffic at its copy rate; Winograd's convolution needs less arithmetic than is counted.
-Nothing was measured on a GPU, since none was available. That path is tested against a strict stand-in for CuPy 14.
+The two sides are interleaved (A B A B ...), each in a separate process. Times are medians, with the 10th to 90th
+percentile in brackets. Ratios are nanoprune / peer: smaller is better. The limit is the time of the arithmetic at the
+machine's sgemm rate, or of the memory traffic at its copy rate. Winograd's convolution needs less arithmetic than that.
+Nothing was measured on a GPU, because none was available; the GPU code is tested against a strict stand-in for CuPy 14.
+
+| rows | measured |
+|---|---|
+| `lenet5-step-N`, `resnet18-step-N`, `mobilenetv2-step-N` | a training step with batch N |
+| `dp-lenet5-step-N` | a step of DP-SGD |
+| `lenet5-apart-N` | two processes, half of the batch each, no communication: a lower bound for data parallelism |
+| `fleet-mlp-16`, `fleet-growth-R` | a step of 16 networks; nanoprune's step per network in a fleet of R networks |
+| `conv3x3-HxC` | forward and backward pass of a 3 x 3 convolution, 32 images H x H, C channels |
+| `projection-138m` | the projection of 138 million weights to the largest 5% |
+| `memory-...` | peak memory of training |
+| `dp-over-plain-N` | a step of DP-SGD against one of plain SGD |
+| `threads-...`, `spin-...` | data-parallel processes against one process; against processes that sleep to wait |
 
 """
 COLUMNS = ("measure", "nanoprune", "peer", "", "ratio", "target", "share of the limit")

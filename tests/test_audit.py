@@ -1567,13 +1567,13 @@ def test_bounds_on_epsilon_need_members_that_chance_drew(monkeypatch, tmp_path):
     assert {entry["epsilon_lower_bound"] for entry in fixed["attacks"].values()} == {None}
     assert {entry["epsilon_with_delta"] for entry in fixed["attacks"].values()} == {None}
     assert (drawn["looks"], fixed["looks"]) == (4, 3)
-    assert any("chance did not decide" in reason for reason in fixed["refused"])
-    assert any("number of members is taken as public" in " ".join(note.split()) for note in drawn["notes"])
+    assert any("not drawn at random" in reason for reason in fixed["refused"])
+    assert any("take the number of members as public" in " ".join(note.split()) for note in drawn["notes"])
     write_audit(fixed, tmp_path / "a.json")
     path = save(tmp_path / "scores.npz", arrays(target))
     result = run(path, "--split", "fixed")
     assert result.exit_code == 0, result.output
-    assert "chance did not decide which records were trained on" in " ".join(result.stdout.split())
+    assert "membership was not drawn at random" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0, -1e-5, math.nan])

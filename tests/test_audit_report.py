@@ -159,11 +159,11 @@ def test_without_a_random_split_there_is_no_word_of_epsilon_but_the_reason():
     results = with_accuracy(0.48, 0.55)
     for attack in results["attacks"].values():
         attack["epsilon_lower_bound"], attack["epsilon_with_delta"] = None, None
-    results["refused"] = ["bounds on epsilon: chance did not decide which records were trained on"]
+    results["refused"] = ["bounds on epsilon: membership was not drawn at random"]
     *text, refused = audit_verdict(results)
     assert "epsilon" not in " ".join(text)
     assert "private" not in " ".join(text)
-    assert "chance did not decide" in refused
+    assert "not drawn at random" in refused
     assert text[0].startswith("No leak is detected.")
     assert terminal(results)
 

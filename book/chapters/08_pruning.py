@@ -130,8 +130,8 @@ answer = {
 say(f"A defence must leak less than a network of the same accuracy. Pruning {answer[found['ADMM', 'early stop']]}.")
 
 # %% [markdown]
-# Read the table with care. **A difference whose interval holds zero has not been shown to be an effect**; there may be
-# one that five networks are too few to show. Where the interval excludes zero the change is probably real: of
+# Read the table with care. **A difference whose interval contains zero has not been shown to be an effect**; there may
+# be one that five networks are too few to show. Where the interval excludes zero the change is probably real: of
 # intervals without any effect, one in twenty does so by chance, and this table has four.
 #
 # ## How much is pruned

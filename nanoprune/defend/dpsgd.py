@@ -66,8 +66,8 @@ class DPSGD(MiniBatch):
         could reveal who is in a batch."""
         if game:
             raise ArgumentError(
-                "private training plays no Min-Max game: the adversary is trained on members, and the gain's gradient "
-                "carries what it learned past the clipping; leave out the game or DP"
+                "DP-SGD cannot be combined with the Min-Max game, whose adversary sees members without clipping; "
+                "leave out one"
             )
         if plan.loss != CROSS_ENTROPY:
             raise ArgumentError(f"loss must be {CROSS_ENTROPY} with DP-SGD, got {plan.loss}")

@@ -19,8 +19,8 @@ def loss_function(name: str) -> Loss:
     """The loss of a name: "cross-entropy", "label-smoothing:E" with E in [0, 1], "relaxloss:ALPHA" with ALPHA >= 0,
     "relaxloss-code:ALPHA:UPPER" with UPPER in (0, 1], as in the authors' code, or "ppb:LAMBDA" with LAMBDA >= 0.
 
-    As a function of the logits (R, classes, N), the labels y (R, N), the number of records of the batch, the workspace
-    and the epoch, from 0, it gives L (R,) and dL/dlogits (R, classes, N). Raises ArgumentError on another name.
+    Its arguments are the logits (R, classes, N), the labels y (R, N), the number of records of the batch, the workspace
+    and the epoch, from 0; it returns L (R,) and dL/dlogits (R, classes, N). Raises ArgumentError on another name.
     """
     kind, _, text = name.partition(":")
     text, _, bound = text.partition(":") if kind == "relaxloss-code" else (text, "", "nan")

@@ -1,6 +1,6 @@
 """Pair-based posterior balancing, PPB (Yuan & Zhang 2022, arXiv 2202.03335, section 6).
 
-A defence in the training of a pruned network: the outputs for all members shall look alike, whatever their classes.
+A defence in the training of a pruned network: it makes the sorted outputs similar for all members, of all classes.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 r"""The squared norms of per-record gradients, by the type of the layer, for clipping in DP-SGD.
 
 With $dW = \sum_n dW_n$ over the records n, `record_norms(layer, dY, ws, saved, support)` is $\sum \|dW_n\|^2$ over the
-layer's parameters, (R, N) in float64, since rounding errors could let a gradient past the clipping.
+layer's parameters, (R, N) in float64, since rounding errors could let a gradient exceed the clipping norm.
 saved: what the layer's forward pass saved. support: for a Parameter the mask (R, *shape) of entries that are trained.
 """
 

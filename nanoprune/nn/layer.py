@@ -1,4 +1,4 @@
-"""A layer is its two passes: a map, and the derivative of it written out by hand."""
+"""A layer is a forward and a backward pass: a map, and its derivative written out by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Layer:
     With $dY = \partial L/\partial Y$, the chain rule gives $dX = (\partial f/\partial X)^T dY$ and
     $dW = (\partial f/\partial W)^T dY$. Shapes in arguments are those of one sample, without R and N.
 
-    What else is wanted of a layer is a function registered by its type, where it is used: CONTRIBUTING.md lists them.
+    Everything else about a layer is a function registered by its type, where it is used: CONTRIBUTING.md lists them.
     """
 
     def layers(self) -> list[Layer]:

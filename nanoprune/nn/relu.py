@@ -1,4 +1,4 @@
-"""The rectifier."""
+"""The rectified linear unit."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One layer after another."""
+"""A sequence of layers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Projections onto sparsity sets, the ADMM solver and the masks of pruned networks."""
+"""Projections onto sparsity constraints, the ADMM solver, and the masks of pruned networks."""
 
 from nanoprune.prune.admm import ADMM as ADMM
 from nanoprune.prune.admm import ADMMSettings as ADMMSettings

@@ -10,9 +10,9 @@ and the predictive density of the target's phi is Student's t, of 2a degrees of 
 scale $b (\kappa + 1) / (a \kappa)$. A weak prior has each record's own variance, as LiRA's "record", a strong one the
 pooled variance, as "fixed"; between them it weighs the two by how many models there are.
 
-The paper's values of the prior were not at hand. Ours come from the shadow models by the method of moments, for IN and
-OUT apart: $m_0$ the mean over records, $\kappa_0$ the ratio of the variance within records to that between them, $a_0$
-and $b_0$ from the mean and the spread of the records' variances.
+The paper's values of the prior were not available. Ours come from the shadow models by the method of moments, for IN
+and OUT apart: $m_0$ the mean over records, $\kappa_0$ the ratio of the variance within records to that between them,
+$a_0$ and $b_0$ from the mean and the spread of the records' variances.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""What shadow models say of each record in moments, which can be added up: no output of a model need be kept.
+r"""Moments of shadow models' outputs for each record, which can be added up: no output of a model need be kept.
 
     $\mu = \frac1K \sum_k v_k, \quad S = \sum_k (v_k - \mu)(v_k - \mu)^T$
 
@@ -48,7 +48,7 @@ class Moments:
         """These; ArgumentError where a record has no model."""
         if (self.count == 0).any():
             record = np.argmin(self.count)
-            raise ArgumentError(f"shadows: record {record} has none that saw it, or none that did not; use more")
+            raise ArgumentError(f"shadows: record {record} has no IN or no OUT model; use more shadows")
         return self
 
 

@@ -6,8 +6,8 @@ conditional quantile $q_\tau(x)$ of level tau is learned by the pinball loss (Ko
     $\rho_\tau(s, q) = (s - q)(\tau - [s < q]), \quad \partial \rho_\tau / \partial q = [s < q] - \tau,$
 
 whose mean is least at the quantile, and a record scores $s(x) - q_\tau(x)$: above 0 it is a member, at a
-false-positive rate of 1 - tau for each kind of record, not on average only. No shadow model takes part. We differ in
-this: one level, and a small network of the label as well as of the features (theirs: many levels, deep networks of x);
+false-positive rate of 1 - tau for each kind of record, not only on average. It needs no shadow models. Deviations from
+the paper: one level, and a small network of the label and the features (theirs: many levels, deep networks of x);
 s is the log odds of the label (theirs: its logit less the largest other one); networks for several models are replicas
 of one fleet.
 """

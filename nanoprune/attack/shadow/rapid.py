@@ -1,14 +1,14 @@
 r"""RAPID (He et al. 2024, arXiv 2409.00426): a score and its calibrated value together, weighed by a network.
 
-A score minus its mean over models without the record (`difficulty.py`) mistakes non-members that these models happen
-to judge badly for members. A network is given both,
+A score minus its mean over models without the record (`difficulty.py`) takes non-members on which these models happen
+to have a large loss for members. A network gets both,
 
     $h(s(x),\; s(x) - \frac1{|OUT|} \sum_{k \in OUT} s_k(x)),$
 
-and learns from shadow models, whose members are known, what the pair says of membership. We differ in this: s is the
+and learns to predict membership on shadow models, whose members are known. Deviations from the paper: s is the
 log odds $\phi$ of the label, not the loss, which is 0 in floating point for certain predictions; the network has two
 hidden layers of 32 (theirs 512, 256 and 128, with dropout); it learns from all shadow models, each compared with the
-others, and not from one; a record is seen once, and not in 8 augmentations.
+others, and not from one; there is one query per record, not 8 augmentations.
 """
 
 from __future__ import annotations

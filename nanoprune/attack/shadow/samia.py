@@ -1,12 +1,12 @@
 r"""SAMIA (Yuan & Zhang 2022, USENIX Security, arXiv 2202.03335), made for pruned networks: outputs and sensitivity.
 
-Pruning changes the confidences of members and of others unlike, and so how much they change with the input. A network
-is given, for each class c of a record (x, y),
+Pruning changes the confidences of members differently from those of non-members, and so their sensitivity to the input.
+A network gets, for each class c of a record (x, y),
 
     $h(\log p_c(x), \; \log s_c(x), \; [c = y]), \quad s_c(x) = \sum_j |p_c(x + \epsilon u_j) - p_c(x)| / (m \epsilon)$
 
 with m = 10 normal $u_j$ and $\epsilon = 10^{-3}$ (their code), and learns from shadow models, whose members are known,
-pruned as the target was. The classes keep their places: nothing is sorted. We differ in this: a dense network, not
+pruned as the target was. The classes are not sorted. Deviations from the paper: a dense network, not
 self-attention over the classes; Adam, not SGD; logarithms, since confidences near 0 and 1 differ by orders of
 magnitude; noise in units of each feature's standard deviation, so that the columns of a table are treated alike.
 """

@@ -1,8 +1,8 @@
 r"""LiRA on all released versions of a model: dense, pruned to several ratios, quantised.
 
-Who holds several versions sees a vector $\phi = (\phi_1, ..., \phi_d)$ for a record, the log odds of its label under
-each. Versions are made one from another, so that the $\phi$ are correlated: what tells members apart may be their
-differences. With normal vectors of covariance $\Sigma$, IN and OUT apart, the optimal test is the likelihood ratio
+An attacker with several versions sees a vector $\phi = (\phi_1, ..., \phi_d)$ for a record, the log odds of its label
+under each. Versions are derived from one another, so the $\phi$ are correlated: their differences may reveal
+membership. With normal vectors of covariance $\Sigma$, IN and OUT apart, the optimal test is the likelihood ratio
 
     $\log N(\phi; \mu_{in}, \Sigma_{in}) - \log N(\phi; \mu_{out}, \Sigma_{out}),$
 
@@ -13,8 +13,8 @@ variances are kept (the target D of Schäfer & Strimmer 2005, doi 10.2202/1544-6
     $\lambda = \min(1, \sum_{a \ne b} Var(r_{ab}) / \sum_{a \ne b} r_{ab}^2), \quad Var(r) = (1 - r^2)^2 / f$
 
 with f degrees of freedom. They estimate Var(r) from products of the data; ours is that of normal data, which LiRA
-assumes anyway. With one version there is nothing to shrink, and the score is LiRA's. That versions leak together was
-shown by CompLeak (2025), with networks as attackers; the likelihood ratio in its place is ours.
+assumes anyway. With one version there is nothing to shrink, and the score is LiRA's. CompLeak (2025) showed that
+versions leak jointly, with networks as attackers; the likelihood ratio in their place is ours.
 """
 
 from __future__ import annotations

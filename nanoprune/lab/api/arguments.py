@@ -1,4 +1,4 @@
-"""What an argument may be, by its type; values are the concern of who uses them."""
+"""Checks of the types of arguments. Their values are checked where they are used."""
 
 from __future__ import annotations
 

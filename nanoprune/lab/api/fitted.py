@@ -1,4 +1,4 @@
-"""What `fit` leaves: a model, and the records that it was made of."""
+"""The result of `fit`: a model, and the records that it was trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user hands over, as arrays of the shapes and types that networks take; checked, with errors of one line.
+"""A user's arrays in the shapes and types that networks take; checked, with errors of one line.
 
 The wording follows scikit-learn's where there is a wording: its tools, and people who use them, look for it.
 """

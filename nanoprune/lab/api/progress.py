@@ -1,4 +1,4 @@
-"""Progress and workers, as a script or a notebook wants them."""
+"""Progress bars and numbers of workers, in scripts and in notebooks."""
 
 from __future__ import annotations
 

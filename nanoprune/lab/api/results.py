@@ -1,4 +1,4 @@
-"""What the Python interface gives back: small objects with fields, that save themselves and show themselves."""
+"""The results of the Python interface: small objects with fields, which can save and display themselves."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Audit(Result):
 
     @property
     def epsilon(self) -> float | None:
-        """The largest lower bound on the training's epsilon, at delta 0; None where chance did not draw the members."""
+        """The largest lower bound on epsilon, at delta 0; None where membership was not drawn at random."""
         bounds = [attack["epsilon_lower_bound"] for attack in self.results["attacks"].values()]
         return max((bound for bound in bounds if bound is not None), default=None)
 

@@ -1,4 +1,4 @@
-"""From the parameters of a classifier to the recipe that it is trained and pruned by."""
+"""The recipe that follows from the parameters of a classifier."""
 
 from __future__ import annotations
 

@@ -31,16 +31,16 @@ UNSEEN = (
     "something"
 )
 CONDITIONS = (
-    "bounds on epsilon hold where chance decided, for each {unit} on its own, whether it was trained on; the number of "
-    "members is taken as public. An official training set was not drawn by chance: no bound holds for it (audit "
-    "--split fixed gives none)"
+    "bounds on epsilon assume that the membership of each {unit} was drawn at random, and take the number of members "
+    "as public. They do not hold for an official training set, which was not drawn at random (audit --split fixed "
+    "gives none)"
 )
 OF_GROUPS = (
-    "bounds on epsilon are of groups, of training with all records of one or with none: they exclude no claim for "
-    "single records, as DP-SGD's is"
+    "bounds on epsilon are for groups, with all records of a group added or removed: they refute no claim for single "
+    "records, such as DP-SGD's"
 )
-FIXED = "bounds on epsilon: chance did not decide which records were trained on"
-QUICK = "a quick audit: the attack network was left out, which now and then is the strongest attack"
+FIXED = "bounds on epsilon: membership was not drawn at random"
+QUICK = "a quick audit: without the attack network, which is sometimes the strongest attack"
 DELTA = 1e-5
 
 
@@ -78,7 +78,7 @@ def audit_predictions(
 
     The results are plain data, as docs/formats.md describes them; intervals have confidence 1 - alpha. With `shadow`
     the attacks are fitted on it, else by two-fold cross-fitting. start(stage, total) and advance(steps) tell progress.
-    random_split: whether chance decided which records were members; if not, there are no bounds on epsilon. delta: of
+    random_split: whether membership was drawn at random; if not, there are no bounds on epsilon. delta: of
     the bounds for (epsilon, delta)-differential privacy. prior: the share of members that the verdict's precision is
     for. quick: without the attack network. The results do not depend on `threads`.
     Raises ArgumentError on an alpha, delta or prior outside of (0, 1).

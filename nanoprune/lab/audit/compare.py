@@ -1,4 +1,4 @@
-"""Audits of several models on the same records, and what they differ by.
+"""Comparison of audits of several models on the same records.
 
 The first model is what the others are compared with. Each model's strongest attack is chosen on the attacker's records,
 as in an audit of its own, so that no choice rests on what is compared; the differences are paired record by record, or

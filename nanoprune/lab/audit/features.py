@@ -1,4 +1,4 @@
-"""The features of records as a small network takes them: flat, standardised, the label beside them."""
+"""The features of records for small networks: flat, standardised, with the label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attacks of which something is fitted on the shadow models, or on known non-members, before they score records."""
+"""Attacks with parameters that are fitted on shadow models or known non-members before they score records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much the outputs of networks change with their input: what SAMIA is given beside them."""
+"""The sensitivity of networks' outputs to small noise in the input, for SAMIA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which members do attackers find again, whose shadow models have other seeds?
+"""Stability: which members several attackers find, whose shadow models have different seeds.
 
 The shadow models are shared out among S attackers, pairs of twins together. Each attacks the same target, with all of
 the attacks; the decisions, and the members above all but a share of the non-members, are counted attack by attack and

@@ -1,4 +1,4 @@
-"""What is kept of many shadow models in place of their outputs: sums over them, record by record.
+"""Sums over many shadow models, record by record, which are stored in place of the outputs.
 
 The attacks on single records need of a shadow model the log odds phi of each record's label alone, and of all shadow
 models the moments. So the outputs of the first ones are kept, for thresholds and for attacks that learn from them, and

@@ -82,8 +82,8 @@ def attack_model(
     who does not know of the defence). Returns the results, as `audit` does, and each attack's ROC.
 
     The strongest attack is chosen among the adaptive ones, by its accuracy on the shadows. There is no bound on epsilon
-    where the members are an official training set, which chance did not draw; delta is the model's own, where it was
-    trained with differential privacy.
+    where the members are an official training set; delta is the model's own, where it was trained with differential
+    privacy.
     dense: the network that `model` was pruned from, for the attacker who has both. prior: as of `audit`. attacks: names
     with commas between them, as of `chosen_attacks`; the threshold attacks are always made. train: what trains the
     shadows, with the arguments and the result of `train_shadows`, the default. versions: other released versions of the

@@ -98,7 +98,7 @@ def comparison_checks(experiment: Experiment, trained: dict[str, Trained]) -> li
 def privacy_checks(methods: dict[str, dict[str, Any]]) -> list[Check]:
     """For each method with DP-SGD, from its entry of results.json: does an attack exclude the epsilon that is claimed?
 
-    Both are of the same delta. The bound is None where chance did not decide who is a member. One that counts groups
+    Both are of the same delta. The bound is None where membership was not drawn at random. One that counts groups
     says how well all records of a group together are hidden: the claim, which is for one record, does not say that.
     """
     checks = []
@@ -107,7 +107,7 @@ def privacy_checks(methods: dict[str, dict[str, Any]]) -> list[Check]:
             bound, claimed = privacy["lower_bound"], privacy["epsilon"]
             claim = "no" if claimed is None else f"{claimed:.3f}"
             if bound is None:
-                found = f"{method}: no bound, chance did not decide who is a member; {claim} is claimed"
+                found = f"{method}: no bound, membership was not drawn at random; {claim} is claimed"
                 checks.append(Check("epsilon", "passed", found))
                 continue
             if privacy.get("lower_bound_of") == "groups":

@@ -1,4 +1,4 @@
-"""The verdict of an audit: a degree by a rule that is stated, the evidence, and what an accusation is worth.
+"""The verdict of an audit: the degree of the leak by fixed rules, the evidence, and the precision of an accusation.
 
 Each kind of evidence has a lower limit, and all limits hold together at confidence 1 - alpha. It has the highest degree
 whose bound in LIMITS its lower limit reaches, and exceeds the first; the verdict has the highest degree of all kinds.

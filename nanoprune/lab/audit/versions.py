@@ -1,4 +1,4 @@
-"""Several released versions of one model: what they and the shadows of each say of the records.
+"""Several released versions of one model: their outputs for the records, and those of the shadow models of each.
 
 Versions have their members and their first training in common: the dense network, what was pruned from it, int8 copies.
 The shadows of every version are those of one design, and begin from the same initial weights: shadow k of one version

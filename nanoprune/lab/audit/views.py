@@ -1,4 +1,4 @@
-"""What the attacks on single records see: outputs of shadow models and of the target, and a model beside others."""
+"""The data of attacks on single records: outputs of the target and of shadow models, and one model against others."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from nanoprune.lab.audit.sums import Sums
 class Need(enum.Enum):
     """What an attack needs of the attacker."""
 
-    IN = "shadows with the record"
-    OUT = "shadows without it"
+    IN = "IN"  # shadow models trained on the record
+    OUT = "OUT"  # shadow models not trained on it
     POPULATION = "known non-members"
-    FEATURES = "the records' features"
+    FEATURES = "features of the records"
     DENSE = "the dense network"
     MASKS = "the masks of pruned networks"
     VERSIONS = "other released versions"

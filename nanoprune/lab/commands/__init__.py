@@ -30,27 +30,40 @@ from nanoprune.lab.commands.verify import verify
 __all__ = ["main"]
 
 
-HELP = """Weight pruning as a defence against membership inference, on NumPy or CuPy, with hand-written passes.
+HELP = """Weight pruning as a defence against membership inference, in NumPy or CuPy, with no framework.
 
 \b
-python cli.py reproduce digits              the comparison on the embedded data
-python cli.py data fetch mnist              download and check a data set
-python cli.py train mnist --out model.h5    one network
-python cli.py prune model.h5 --keep 0.05 --out pruned.h5
-python cli.py shrink filters.h5 --out small.h5  without pruned filters and channels: smaller, the same outputs
-python cli.py attack pruned.h5              with shadow models trained as it was
-python cli.py task tasks/*.json --store DIR  shadow models of an attack, on any number of machines
-python cli.py canaries model.h5             a bound on epsilon from mislabelled records of `train --canaries`
-python cli.py predict model.h5 --out scores.npz  its predictions, as audit takes them
-python cli.py audit scores.npz              predictions of any model, from any framework
-python cli.py report results/digits         the plots, the page and the table again
-python cli.py import FILE --network resnet18 --out model.h5
-python cli.py export pruned.h5 --to onnx --out pruned.onnx  or C, safetensors, a web page
-python cli.py info resnet18                 the layers of a network or a model file
-python cli.py epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15  what DP-SGD spends
-python cli.py verify                        every formula against an independent calculation
-python cli.py learn check 3                 the exercises of the book, graded
-python cli.py completion bash               what makes bash complete commands, options and names
+The paper's comparison:
+python cli.py reproduce digits              all default methods on the embedded data set
+python cli.py report results/digits         write its plots and page again
+python cli.py data fetch mnist              download a data set and check it
+
+\b
+One model:
+python cli.py train mnist --out model.h5
+python cli.py import mine.onnx --data mine.npz --out model.h5       instead: a network from PyTorch
+python cli.py prune model.h5 --keep 0.05 --out pruned.h5            MIA-Pruning
+python cli.py attack pruned.h5 --dense model.h5                     attacks with shadow models
+python cli.py export pruned.h5 --to onnx --out pruned.onnx          also C, safetensors, a web page
+python cli.py shrink filters.h5 --out small.h5                      remove pruned filters and channels
+python cli.py info resnet18                                         layers of a network or model file
+
+\b
+Predictions of any model, from any framework:
+python cli.py audit scores.npz              attacks without shadow models
+python cli.py predict model.h5 --out scores.npz                     the predictions of a model file
+
+\b
+Differential privacy:
+python cli.py epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15    the epsilon of DP-SGD
+python cli.py canaries model.h5             a lower bound on epsilon, after `train --canaries`
+
+\b
+Others:
+python cli.py verify                        check every formula against an independent calculation
+python cli.py learn check 3                 grade the exercises of chapter 3 of the book
+python cli.py task tasks/*.json --store DIR    run tasks of `attack --plan` or `reproduce --plan`
+python cli.py completion bash               completion for bash
 """
 
 

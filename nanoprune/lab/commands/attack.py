@@ -22,15 +22,19 @@ from nanoprune.lab.commands.options import (
 )
 from nanoprune.lab.commands.types import Attacks
 
-HELP = """Attack the model file MODEL with shadow models that are trained as it was, pruning, game and all.
+HELP = """Attack the model file MODEL with shadow models that are trained as MODEL was, pruning and game included.
 
-The attacks are the threshold attacks, the attack network and those listed below, of which --attacks chooses by name, or
-by the word that a name begins with. A defended model is also attacked with undefended (non-adaptive) shadow models, a
-pruned one by what its mask alone reveals and, with --dense, by an attacker who holds both networks; with --versions by
-one who holds MODEL and every other version that was released. With --cache the shadow models are trained once.
+The attacks are the threshold attacks, the attack network and those listed below. --attacks chooses some of them, by
+name or by family, the first word of the name. Further attackers:
 
---plan writes the training of the shadow models as tasks, for `task` on any machines, and ends; --store gathers their
-results and performs what is missing.
+\b
+a defended MODEL   one whose shadow models are undefended (non-adaptive)
+a pruned MODEL     one who sees the pruning mask alone
+--dense            one who has the dense network too
+--versions         one who has other released versions of MODEL too
+
+--cache keeps the shadow models' predictions, so that they are trained once. --plan writes their training as tasks,
+which `task` runs on any number of machines; --store reads the results and runs missing tasks.
 
 \b
 python cli.py attack model.h5
@@ -43,7 +47,7 @@ python cli.py attack model.h5 --shadows 64 --store results/shadows
 python cli.py attack model.h5 --attacks lira_online,base,bavaria --shadows 32
 
 \b
-What each attack needs:
+What each attack needs (IN: shadow models trained on the record, OUT: shadow models not trained on it):
 {attacks}
 """
 
@@ -52,15 +56,15 @@ What each attack needs:
 @click.argument("model", type=FILE)
 @own_data_option
 @column_options
-@click.option("--shadows", type=int, default=16, help="How many shadow models: even, at least 6.")
+@click.option("--shadows", type=int, default=16, help="Number of shadow models: even, at least 6.")
 @click.option(
     "--attacks",
     type=Attacks(),
     default="all",
     metavar="NAME,...|all",
-    help="Which attacks, beside those by threshold: names of the list above, or network.",
+    help="Attacks to run besides the threshold attacks: names or families listed above, or network.",
 )
-@click.option("--dense", type=FILE, help="The model that MODEL was pruned from.  [default: none]")
+@click.option("--dense", type=FILE, help="Dense model file that MODEL was pruned from.  [default: none]")
 @click.option(
     "--versions", type=FILE, multiple=True, help="Another released version of MODEL; may be repeated.  [default: none]"
 )
@@ -68,7 +72,7 @@ What each attack needs:
     "--seeds",
     type=click.IntRange(1),
     default=1,
-    help="Share out the shadow models to so many attackers: which members do all of them find?",
+    help="Divide the shadow models among this many attackers, and compare the members that they find.",
 )
 @results_options
 @click.option("--cache", type=FILE, help="Keep the shadow models' predictions in this folder.  [default: none]")

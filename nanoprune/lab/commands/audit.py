@@ -22,13 +22,14 @@ from nanoprune.lab.storage.text import printable
 
 HELP = """Audit the predictions in SCORES (.npz, .h5, .csv or .csv.gz) of a model from any framework.
 
-Several files are compared: predictions of several models for the same records, the first being the one that the others
-are compared with.
+Several files must be the predictions of several models for the same records: each model is then compared with the
+first, record by record.
 
-.npz and .h5 hold target_probs (n, classes) or target_logits, target_labels (n,) and target_member (n,), and optionally
-the same three as shadow_..., of a model of your own trained alike: the attacks are then fitted on it. A .csv has the
-columns label, member and p0, p1, ... (or logits z0, z1, ...) in any order. Without a shadow model the attacks on each
-half of the records are fitted on the other half. Nothing is unpickled.
+An .npz or .h5 file has the arrays target_probs (n, classes) or target_logits, target_labels (n,) and target_member
+(n,). A .csv file has the columns label, member and p0, p1, ... (or logits z0, z1, ...) in any order.
+
+The same arrays with the prefix shadow_ may hold the predictions of a shadow model: the attacks are then fitted on it.
+Otherwise they are cross-fitted: the attacks on each half of the records are fitted on the other half.
 
 \b
 python cli.py audit scores.npz
@@ -43,21 +44,21 @@ python cli.py audit scores.npz --quick --fail-above clear
 @results_options
 @alpha_option
 @verdict_options
-@click.option("--quick", is_flag=True, help="Without the attack network, which takes most of the time.")
+@click.option("--quick", is_flag=True, help="Skip the attack network, which takes most of the time.")
 @click.option(
-    "--seed", type=click.IntRange(0, LARGEST_SEED), default=0, help="Of the two halves and the attack network."
+    "--seed", type=click.IntRange(0, LARGEST_SEED), default=0, help="Seed of cross-fitting and the attack network."
 )
 @click.option(
     "--split",
     type=click.Choice(["random", "fixed"]),
     default="random",
-    help="fixed: members were not drawn by chance, as of an official training set; no bound on epsilon.",
+    help="fixed: membership was not random, as with an official training set; no bound on epsilon is computed.",
 )
 @click.option(
     "--delta",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=1e-5,
-    help="Of the bounds on (epsilon, delta).",
+    help="delta of the bounds on (epsilon, delta).",
 )
 @threads_option
 def audit(

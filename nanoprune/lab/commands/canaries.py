@@ -21,12 +21,12 @@ from nanoprune.lab.commands.options import (
 )
 from nanoprune.lab.storage.text import printable
 
-HELP = """Bound the epsilon of the training of MODEL from below, by its canaries alone.
+HELP = """Compute a lower bound on the epsilon of the training of MODEL from its canaries.
 
-`train --canaries M` draws M records with a wrong label, and tosses a coin for each: heads, and the model is trained on
-it. What the model says of those labels, and the coins, bound the epsilon of its training, from this one training
-(Steinke et al. 2023). No shadow models are trained. `prune` trains on the same canaries, so that a model that was
-pruned from MODEL is audited alike.
+`train --canaries M` draws M records, gives each a wrong label, and adds each to the training set with probability 1/2.
+How well the model's outputs tell the added canaries from the others bounds epsilon from below (Steinke et al. 2023).
+One training is enough, and no shadow models are trained. `prune` trains on the same canaries: audit the pruned model
+in the same way.
 
 \b
 python cli.py train digits --members 400 --nonmembers 400 --reference 0 --canaries 500 --out model.h5
@@ -38,7 +38,7 @@ python cli.py canaries model.h5
 @click.argument("model", type=FILE)
 @own_data_option
 @column_options
-@click.option("--delta", type=float, help="Of the bounds with delta.  [default: the model's own, or 1e-5]")
+@click.option("--delta", type=float, help="delta of the bounds.  [default: that of the model's DP-SGD, else 1e-5]")
 @json_option
 @overwrite_option
 @alpha_option

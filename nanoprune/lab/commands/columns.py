@@ -1,4 +1,4 @@
-"""What a user says of a table's columns, and what was understood of it."""
+"""Options for the columns of a table, and lines that say how they are read."""
 
 from __future__ import annotations
 
@@ -37,12 +37,16 @@ def column_options(command: Callable) -> Callable:
 
 
 OPTIONS = (
-    click.option("--label", metavar="COLUMN", help="Of a table: the column of the classes.  [default: none]"),
-    click.option("--group", metavar="COLUMN", help="Of a table: whose a record is.  [default: every record its own]"),
+    click.option("--label", metavar="COLUMN", help="Table: the column with the class labels.  [default: none]"),
     click.option(
-        "--categorical", type=Names(), default=(), help="Columns of numbers that are categories.  [default: none]"
+        "--group",
+        metavar="COLUMN",
+        help="Table: the column that says which person a record belongs to.  [default: each record is independent]",
     ),
-    click.option("--drop", type=Names(), default=(), help="Columns of a table to leave out.  [default: none]"),
+    click.option(
+        "--categorical", type=Names(), default=(), help="Table: numeric columns that are categories.  [default: none]"
+    ),
+    click.option("--drop", type=Names(), default=(), help="Table: columns to leave out.  [default: none]"),
 )
 
 

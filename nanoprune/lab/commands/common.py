@@ -1,4 +1,4 @@
-"""What several commands do: read the data, check the outputs, hand over an audit."""
+"""Shared by commands: reading the data, checking the outputs, writing an audit."""
 
 from __future__ import annotations
 

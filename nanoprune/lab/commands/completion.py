@@ -9,7 +9,7 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.console import Command
 from nanoprune.lab.commands.options import EPILOG
 
-HELP = """Print what makes SHELL (bash, zsh or fish) complete the commands, options and names of `nanoprune`.
+HELP = """Print a script with which SHELL (bash, zsh or fish) completes commands, options and names of `nanoprune`.
 
 \b
 eval "$(nanoprune completion bash)"             in ~/.bashrc

@@ -1,4 +1,4 @@
-"""How the command line looks and fails: help, tables, one-line errors."""
+"""The look of the command line: help, tables, one-line errors."""
 
 from __future__ import annotations
 

@@ -14,16 +14,16 @@ from nanoprune.lab.commands.console import Commands, ProgressBars
 from nanoprune.lab.commands.options import EPILOG, data_option, dataset_argument, threads_option
 from nanoprune.lab.commands.types import DataSet
 
-DESCRIBE_HELP = """Show what is understood of DATASET: records, classes, groups, and of a table the kind of each column.
+DESCRIBE_HELP = """Show how DATASET is read: records, classes, groups, and for a table the kind of each column.
 
 \b
 python cli.py data describe mine.npz
 python cli.py data describe patients.csv --label readmitted --group patient_nbr
 """
 
-FETCH_HELP = """Download data set NAME, check its SHA-256, or all of its records where that is not known.
+FETCH_HELP = """Download data set NAME and check it.
 
-What is right is put in place.
+The SHA-256 is checked, or every record where no SHA-256 is known. Only files that pass appear in the data folder.
 
 \b
 python cli.py data fetch mnist
@@ -31,11 +31,11 @@ python cli.py data fetch cifar10 --data-dir ~/data
 """
 
 
-PACK_HELP = """Pack the JPEG files of data set NAME (imagenet) into one file that is read a chunk at a time.
+PACK_HELP = """Pack the JPEG files of data set NAME (imagenet) into one file that is read in chunks.
 
-DIR holds CLASS/*.JPEG, or train/CLASS/*.JPEG and val/CLASS/*.JPEG. The shorter side is resized to 256 pixels, the
-middle 224 x 224 are kept. Files that are not JPEG data, whatever their name, are skipped and named. Interrupted or
-killed, it resumes when it is run again. Needs the extra `images`.
+DIR holds CLASS/*.JPEG, or train/CLASS/*.JPEG and val/CLASS/*.JPEG. The shorter side is resized to 256 pixels, and the
+central 224 x 224 are kept. Files that are not JPEG data are skipped and listed. The same command resumes an interrupted
+packing. Needs the extra `images`.
 
 \b
 python cli.py data pack imagenet --src DIR --out data/imagenet/imagenet.h5
@@ -67,7 +67,10 @@ def describe(dataset: str, data_dir: pathlib.Path | None, as_json: bool, columns
 @click.argument("name", type=DataSet())
 @data_option
 @click.option(
-    "--mirror", multiple=True, metavar="URL", help="Download from here; may be repeated.  [default: where it is]"
+    "--mirror",
+    multiple=True,
+    metavar="URL",
+    help="Download from this address; may be repeated.  [default: the known sources]",
 )
 def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> None:
     from nanoprune.lab.data import fetch as download
@@ -84,7 +87,9 @@ def fetch(name: str, data_dir: pathlib.Path | None, mirror: tuple[str, ...]) -> 
 
 @data.command("pack", help=PACK_HELP, epilog=EPILOG)
 @click.argument("name")
-@click.option("--src", required=True, type=click.Path(path_type=pathlib.Path), help="The folder of the class folders.")
+@click.option(
+    "--src", required=True, type=click.Path(path_type=pathlib.Path), help="Folder that holds the class folders."
+)
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The HDF5 file to write.")
 @threads_option
 def pack_images(name: str, src: pathlib.Path, out: pathlib.Path, threads: int | None) -> None:

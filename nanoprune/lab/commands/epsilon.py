@@ -8,7 +8,9 @@ from nanoprune.errors import ArgumentError
 from nanoprune.lab.commands.console import Command
 from nanoprune.lab.commands.options import EPILOG
 
-HELP = """Print the epsilon that DP-SGD spends, or the noise for an --epsilon; on the last line the number alone.
+HELP = """Print the epsilon of a training with DP-SGD, or the noise that an --epsilon needs.
+
+The last line is the number alone.
 
 \b
 python cli.py epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15
@@ -17,12 +19,14 @@ python cli.py epsilon --records 1000 --batch 100 --epochs 30 --epsilon 8
 
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
-@click.option("--records", type=click.IntRange(1), required=True, help="Members: the records that are trained on.")
-@click.option("--batch", type=click.IntRange(1), required=True, help="Expected size of a sample.")
-@click.option("--epochs", type=click.IntRange(1), required=True, help="Of round(records / batch) steps each.")
-@click.option("--noise", type=float, help="Standard deviation of the noise, in units of the clip.  [this or --epsilon]")
+@click.option("--records", type=click.IntRange(1), required=True, help="Number of training records.")
+@click.option("--batch", type=click.IntRange(1), required=True, help="Expected batch size of Poisson sampling.")
+@click.option(
+    "--epochs", type=click.IntRange(1), required=True, help="Number of epochs, of round(records / batch) steps each."
+)
+@click.option("--noise", type=float, help="Noise multiplier: standard deviation / clipping norm.  [this or --epsilon]")
 @click.option("--epsilon", "target", type=float, help="Find the noise for this epsilon.  [this or --noise]")
-@click.option("--delta", type=float, default=1e-5, help="Of the budget; below 1 / records.")
+@click.option("--delta", type=float, default=1e-5, help="delta of the budget, below 1 / records.")
 def epsilon(records: int, batch: int, epochs: int, noise: float | None, target: float | None, delta: float) -> None:
     from nanoprune.lab.privacy.accounting import delta_warning, noise_for, phase, statement
 

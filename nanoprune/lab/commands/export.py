@@ -1,4 +1,4 @@
-"""A model file as a file for others."""
+"""Export of a model file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from nanoprune.lab.commands.console import Command
 from nanoprune.lab.commands.options import EPILOG, FILE, overwrite_option
 from nanoprune.lab.commands.types import ExportTarget, Form
 
-HELP = """Write the network of the model file MODEL in a format that needs no nanoprune.
+HELP = """Export the network of the model file MODEL to a format that does not need nanoprune.
 
-What is written says nothing of the members: no data set, hash, seed or size of the split. onnx needs the extra
-onnx, and is compared with the network before the file appears where onnxruntime is installed. --weights packed
-stores only weights that are not zero; int8 rounds them to 8 bits with a scale for each output channel. An audit
-goes with the weights that it was made of: for int8, `quantise` MODEL and `attack` the result first.
+An export identifies no member: it has no data set, hash, seed or split size. --to onnx needs the extra onnx; where
+onnxruntime is installed, its outputs are compared with the network's before the file is written.
+
+--weights packed stores only nonzero weights; int8 rounds them to 8 bits with one scale per output channel. An audit is
+valid only for the audited weights: for int8, `quantise` MODEL first and `attack` the result.
 
 \b
 python cli.py export pruned.h5 --to onnx --weights packed --out pruned.onnx
@@ -30,21 +31,33 @@ python cli.py export pruned.h5 --to onnx --audit audit.json --licence MIT --out 
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("model", type=FILE)
-@click.option("--to", "target", required=True, type=ExportTarget(), help="onnx, c, safetensors, torch-code or web.")
-@click.option("--weights", "form", type=Form(), default="dense", help="dense, packed (no zeros) or int8.")
+@click.option(
+    "--to", "target", required=True, type=ExportTarget(), help="Format: onnx, c, safetensors, torch-code or web."
+)
+@click.option(
+    "--weights",
+    "form",
+    type=Form(),
+    default="dense",
+    help="How weights are stored: dense, packed (without zeros) or int8.",
+)
 @click.option("--out", required=True, type=FILE, help="The file to write.")
-@click.option("--audit", type=FILE, help="What `attack MODEL --json` wrote: goes with it.  [default: none]")
+@click.option(
+    "--audit", type=FILE, help="Audit to include: the file that `attack MODEL --json` wrote.  [default: none]"
+)
 @click.option(
     "--labels",
     type=FILE,
-    help="Text file with a name for each class, one a line.  [default: numbers]",
+    help="Text file with the class names, one per line.  [default: those of the model, else numbers]",
 )
-@click.option("--audited", type=FILE, help="The audited file that MODEL was shrunk from.  [default: MODEL]")
-@click.option("--licence", default="not stated", help="Of the weights, such as MIT.")
-@click.option("--beside", type=FILE, help="web: a model file to show beside it.  [default: none]")
-@click.option("--beside-audit", type=FILE, help="web: the audit of that one.  [default: none]")
+@click.option("--audited", type=FILE, help="The audited model file that MODEL was shrunk from.  [default: MODEL]")
+@click.option("--licence", default="not stated", help="Licence of the weights, such as MIT.")
+@click.option("--beside", type=FILE, help="web: second model file to show for comparison.  [default: none]")
+@click.option("--beside-audit", type=FILE, help="web: audit of the second model.  [default: none]")
 @click.option(
-    "--card", metavar="DATA", help="Write OUT.card.md and .json too; DATA: the training data in words.  [default: not]"
+    "--card",
+    metavar="DATA",
+    help="Also write a model card, OUT.card.md and OUT.card.json; DATA describes the training data.  [default: none]",
 )
 @overwrite_option
 def export(

@@ -1,4 +1,4 @@
-"""The options with which `attack` and `reproduce` have their networks trained as tasks."""
+"""The options of `attack` and `reproduce` for training as tasks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from nanoprune.lab.commands.options import FILE, executor_option, options
 from nanoprune.lab.commands.types import StorePath
 
 task_options = options(
-    click.option("--plan", type=FILE, help="Write the training as tasks to this folder, and end.  [default: no]"),
+    click.option(
+        "--plan", type=FILE, help="Write the training as task files to this folder, and exit.  [default: none]"
+    ),
     click.option(
         "--store",
         type=StorePath(),
         metavar="FOLDER|URL",
-        help="Gather the training from this folder of results.  [default: none]",
+        help="Read the trained results of tasks from this folder; run missing tasks.  [default: none]",
     ),
     executor_option,
 )
@@ -28,7 +30,7 @@ fleet_options = options(
     click.option(
         "--per-task",
         type=click.IntRange(1),
-        help="Shadow models in a task: the same number with --plan and --store.  [default: 2]",
+        help="Shadow models per task; give the same number with --plan and --store.  [default: 2]",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Networks of others."""
+"""Import of networks that were trained elsewhere."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nanoprune.lab.commands.console import Command
 from nanoprune.lab.commands.options import EPILOG, FILE, data_option, members_file_option, out_option, overwrite_option
 from nanoprune.lab.commands.types import DataSet, ImportedNetwork, Numbers
 
-HELP = """Make a model file of FILE, a network that was trained elsewhere. Its outputs are the same up to rounding.
+HELP = """Import FILE, a network that was trained elsewhere, into a model file. Its outputs are the same up to rounding.
 
-FILE is ONNX: a sequence of dense layers, convolutions, BatchNorm, ReLU, ReLU6, Tanh, max and average pooling, flatten
-and dropout, with residual blocks, as PyTorch's exporters and `export` write it (extra onnx). Or weights in the
-safetensors format (extra import): of torchvision's vgg16_bn, mobilenet_v2 or resnet18 by their names, of an MLP or a
-LeNet-5 by their shapes, or what `export` wrote.
+FILE is ONNX, as PyTorch's exporters and `export` write it (extra onnx): a sequence of dense layers, convolutions,
+BatchNorm, ReLU, ReLU6, Tanh, max and average pooling, flatten and dropout, with residual blocks. Or FILE has weights in
+the safetensors format (extra import): of torchvision's vgg16_bn, mobilenet_v2 or resnet18, recognised by their names;
+of an MLP or a LeNet-5, recognised by their shapes; or what `export` wrote.
 
 \b
 python cli.py import mine.onnx --data mine.npz --members-file ids.txt --out mine.h5
@@ -34,26 +34,36 @@ python cli.py import vgg.safetensors --network vgg16 --input 32 --data cifar10 -
 @click.option(
     "--network",
     type=ImportedNetwork(),
-    help="Of safetensors: vgg16, mobilenetv2, resnet18, mlp or lenet-5.  [default: what `export` wrote into FILE]",
+    help="safetensors: vgg16, mobilenetv2, resnet18, mlp or lenet-5.  [default: as `export` wrote it into FILE]",
 )
 @out_option
 @overwrite_option
 @click.option(
-    "--input", "side", type=click.IntRange(1, 100_000), help="Side of the images.  [default: what FILE says, else 224]"
+    "--input",
+    "side",
+    type=click.IntRange(1, 100_000),
+    help="Height and width of the images.  [default: that in FILE, else 224]",
 )
-@click.option("--width", type=float, help="Width multiplier.  [default: what the weights say]")
-@click.option("--mean", type=Numbers(), help="Of each channel of images in [0, 1], if standardised.  [default: not]")
-@click.option("--std", type=Numbers(), help="Their standard deviations.  [default: not]")
+@click.option("--width", type=float, help="Width multiplier.  [default: that of the weights]")
+@click.option(
+    "--mean", type=Numbers(), help="Channel means by which images in [0, 1] are standardised.  [default: none]"
+)
+@click.option("--std", type=Numbers(), help="Channel standard deviations, with --mean.  [default: none]")
 @click.option(
     "--data",
     "dataset",
     type=DataSet(),
-    help="What it was trained on: the official training set, or the members of a file.  [default: unknown]",
+    help="Data it was trained on: all of the official training set, or the members that a file names.  "
+    "[default: unknown]",
 )
 @members_file_option
-@click.option("--epochs", type=click.IntRange(1), help="How it was trained, for `attack`.  [default: unknown]")
-@click.option("--batch", type=click.IntRange(1), help="... the size of its batches.  [default: unknown]")
-@click.option("--lr", type=float, help="... the learning rate.  [default: unknown]")
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Epochs it was trained for, for shadow models.  [default: unknown]"
+)
+@click.option(
+    "--batch", type=click.IntRange(1), help="Batch size it was trained with, for shadow models.  [default: unknown]"
+)
+@click.option("--lr", type=float, help="Learning rate it was trained with, for shadow models.  [default: unknown]")
 @data_option
 def import_(
     weights: pathlib.Path,

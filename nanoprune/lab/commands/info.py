@@ -12,8 +12,8 @@ from nanoprune.lab.commands.types import NetworkName
 
 HELP = """Print the layers of NETWORK, a name or a model file: shapes, weights, multiply-accumulates.
 
-Of a model file also how many weights, and multiply-accumulates with them, are not zero, the data that it was trained
-on, and each step that made it. NAME is what --keep-file and --exempt call a layer.
+For a model file it also prints the nonzero weights and their multiply-accumulates, the training data, and the steps
+that made the model. The column NAME has the layer names that --keep-file and --exempt take.
 
 \b
 python cli.py info resnet18
@@ -24,11 +24,13 @@ python cli.py info pruned.h5
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("network", type=NetworkName(), metavar="NETWORK")
-@click.option("--input", "side", type=click.IntRange(1), help="Side of the images.  [default: what it was made for]")
+@click.option(
+    "--input", "side", type=click.IntRange(1), help="Height and width of the images.  [default: the network's usual]"
+)
 @click.option(
     "--width", type=float, help="Width multiplier of vgg16, mobilenetv2, resnet18, vit, transformer-text.  [default: 1]"
 )
-@click.option("--classes", type=click.IntRange(1), help="[default: 1000 for large images, else 10]")
+@click.option("--classes", type=click.IntRange(1), help="Number of classes.  [default: 1000 for large images, else 10]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(network: str, side: int | None, width: float | None, classes: int | None, as_json: bool) -> None:
     from nanoprune.lab.models.inventory import inventory_of

@@ -33,39 +33,46 @@ device_option = click.option(
     "--device",
     default="auto",
     metavar="[cpu|gpu|gpu-tf32|auto]",
-    help="Where to compute; gpu-tf32: products with factors rounded to TF32.",
+    help="Device to compute on; gpu-tf32 rounds the factors of matrix products to TF32.",
 )
 threads_option = click.option(
-    "--threads", type=Threads(), help="Workers at once.  [default: as many as there are processors]"
+    "--threads", type=Threads(), help="Number of parallel workers.  [default: the number of processors]"
 )
 data_option = click.option(
-    "--data-dir", type=FILE, help="Folder with one folder for each data set.  [default: $NANOPRUNE_DATA, else data/]"
+    "--data-dir", type=FILE, help="Folder with a subfolder for each data set.  [default: $NANOPRUNE_DATA, else data/]"
 )
 members_file_option = click.option(
     "--members-file",
     type=FILE,
-    help="The records that it was trained on, one place a line, counted from 0.  [default: what the data say]",
+    help="Text file with the indices of the training records, one per line, from 0.  [default: taken from the data]",
 )
 own_data_option = options(
     click.option(
-        "--data", type=DataSet(), help="The data set MODEL was trained on.  [default: what the model file says, here]"
+        "--data",
+        type=DataSet(),
+        help="Data set that MODEL was trained on.  [default: the one that the model file names]",
     ),
     members_file_option,
 )
 machine_options = options(device_option, threads_option, data_option)
 split_options = options(
-    click.option("--members", type=Members(), help="Size of the training set, or all.  [default: the recipe's]"),
-    click.option("--reference", type=int, help="Size of the reference set, which is public.  [default: the recipe's]"),
-    click.option("--nonmembers", type=int, help="How many held-out records.  [default: the recipe's]"),
+    click.option(
+        "--members", type=Members(), help="Number of members (training records), or all.  [default: the recipe's]"
+    ),
+    click.option("--reference", type=int, help="Size of the public reference set.  [default: the recipe's]"),
+    click.option("--nonmembers", type=int, help="Number of held-out non-members.  [default: the recipe's]"),
 )
 game_option = click.option(
     "--minmax",
     type=float,
     metavar="LAMBDA",
-    help="Weight of the Min-Max game, 0 for none.  [default: the recipe's in reproduce, else 0]",
+    help="Weight lambda of the Min-Max game; 0 turns it off.  "
+    "[default: the recipe's in reproduce and with --recipe, else 0]",
 )
 network_options = options(
-    click.option("--network", type=NetworkName(), help="The network's name, see `info`.  [default: the recipe's]"),
+    click.option(
+        "--network", type=NetworkName(), help="Name of the network; `info NAME` describes it.  [default: the recipe's]"
+    ),
     click.option(
         "--width",
         type=float,
@@ -73,26 +80,30 @@ network_options = options(
     ),
 )
 privacy_options = options(
-    click.option("--delta", type=float, help="Of DP-SGD's budget; below 1 / members.  [default: the recipe's]"),
-    click.option("--clip", type=float, help="Norm that DP-SGD clips gradients to.  [default: the recipe's]"),
+    click.option("--delta", type=float, help="delta of DP-SGD's budget, below 1 / members.  [default: the recipe's]"),
+    click.option("--clip", type=float, help="Clipping norm of DP-SGD.  [default: the recipe's]"),
 )
 recipe_options = options(
     click.option(
-        "--recipe", "recipe_path", type=FILE, help="JSON of a recipe, or some fields.  [default: the data set's]"
+        "--recipe",
+        "recipe_path",
+        type=FILE,
+        help="JSON file with a recipe, or with some of its fields.  [default: the data set's]",
     ),
-    click.option("--save-recipe", type=FILE, help="Write the recipe to this .json file.  [default: none]"),
+    click.option("--save-recipe", type=FILE, help="Write the recipe that is used to this .json file.  [default: none]"),
 )
 scope_option = click.option(
     "--scope",
     type=click.Choice(["layer", "erk", "global"]),
-    help="What a ratio is a share of: each layer's weights or (erk, global) all weights together. erk allocates them "
-    "across layers by fan-in and fan-out, so that small layers keep more.  [default: the recipe's]",
+    help="Whether the keep ratio applies to each layer or to all weights together (erk, global). erk allocates them "
+    "across layers by fan-in and fan-out, so that small layers keep a larger share.  [default: the recipe's]",
 )
 scheme_options = options(
     click.option(
         "--keep-file",
         type=FILE,
-        help='JSON with a ratio for each layer, {"conv2": 0.1, "dense1": 0.05}; the others keep all.  [default: none]',
+        help='JSON file with keep ratios by layer, {"conv2": 0.1, "dense1": 0.05}; other layers are not pruned.  '
+        "[default: none]",
     ),
     click.option(
         "--scheme",
@@ -103,7 +114,7 @@ scheme_options = options(
     click.option(
         "--exempt",
         type=Exempt(),
-        help="Layers that a single ratio does not prune, with --scope layer.  "
+        help="Layers that a single keep ratio does not prune, with --scope layer.  "
         "[default: first,last; unstructured: none]",
     ),
 )
@@ -111,20 +122,20 @@ alpha_option = click.option(
     "--alpha",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.05,
-    help="Intervals have confidence 1 - alpha.",
+    help="Intervals and bounds have confidence 1 - alpha.",
 )
-overwrite_option = click.option("--overwrite", is_flag=True, help="Write over files that are there already.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Overwrite existing files.")
 json_option = click.option(
-    "--json", "json_path", type=FILE, help="Write the results to this file; - is standard output.  [default: none]"
+    "--json", "json_path", type=FILE, help="Write the results as JSON; - is standard output.  [default: none]"
 )
 executor_option = click.option(
     "--executor",
     metavar="[local|mpi|dask://HOST:PORT|dask+tls://HOST:PORT]",
-    help="What performs tasks: processes of this machine, an MPI job or a dask cluster.  [default: local]",
+    help="Where tasks run: in processes of this machine, an MPI job or a dask cluster.  [default: local]",
 )
 results_options = options(
     json_option,
-    click.option("--report", "page", type=FILE, help="Write a self-contained HTML page.  [default: none]"),
+    click.option("--report", "page", type=FILE, help="Write the results as one HTML page.  [default: none]"),
     overwrite_option,
 )
 verdict_options = options(
@@ -132,18 +143,22 @@ verdict_options = options(
         "--prior",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         default=0.1,
-        help="Share of members among those whom an attacker may accuse, for the verdict's precision.",
+        help="Prior probability that a record is a member, for the precision of the attack.",
     ),
     click.option(
         "--fail-above",
         type=click.Choice(["slight", "clear", "severe"]),
-        help="End with exit status 3 where the leak is of this degree or worse, or the audit void.  [default: never]",
+        help="Exit with status 3 if the leak is of this degree or worse, or the audit is void.  [default: never]",
     ),
 )
 resume_options = options(
-    click.option("--resume", is_flag=True, help="Resume an interrupted run where it stands; the bits are the same."),
-    click.option("--overwrite", is_flag=True, help="Begin again where a run or a file is there already."),
+    click.option("--resume", is_flag=True, help="Resume an interrupted run; the results are the same, bit for bit."),
+    click.option("--overwrite", is_flag=True, help="Replace an existing run or file."),
     click.option(
-        "--checkpoint-every", type=click.FloatRange(0), default=30.0, metavar="SECONDS", help="Between two checkpoints."
+        "--checkpoint-every",
+        type=click.FloatRange(0),
+        default=30.0,
+        metavar="SECONDS",
+        help="Least time between two checkpoints.",
     ),
 )

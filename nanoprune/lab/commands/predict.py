@@ -1,4 +1,4 @@
-"""What a model file predicts, in a file that `audit` takes."""
+"""The predictions of a model file, in a file for `audit`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from nanoprune.lab.commands.common import check_outputs, model_and_records
 from nanoprune.lab.commands.console import Command
 from nanoprune.lab.commands.options import EPILOG, FILE, machine_options, overwrite_option, own_data_option
 
-HELP = """Write what the model file MODEL predicts for its members and for as many records that are none.
+HELP = """Write the predictions of the model file MODEL for its members and as many non-members, for `audit`.
 
-The file has logits, labels and membership, as `audit` takes them: two models that were trained on the same records,
-such as a network before and after pruning, are compared record by record. The file names the members.
+The file has logits, labels and membership, so it identifies the members. The records are the same for all models with
+the same split, such as a network before and after pruning: `audit` compares these record by record.
 
 \b
 python cli.py predict model.h5 --out dense.npz

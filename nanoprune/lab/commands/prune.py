@@ -1,4 +1,4 @@
-"""A model file pruned."""
+"""Pruning of a model file."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from nanoprune.lab.commands.types import Keep
 if TYPE_CHECKING:
     from nanoprune.lab.audit import Comparison
 
-HELP = """Prune the model file MODEL by ADMM, retrain the weights that are left, and write the result.
+HELP = """Prune the model file MODEL by ADMM, retrain the remaining weights, and write the pruned model.
 
-Prints one line for each ADMM iteration; then for each layer the share of the weights that was asked for and that is
-left, with parameters, multiplications and bytes; last the accuracies, the compression, and what pruning did to the
-strongest threshold attack on the model's own members (`audit` and `attack` try more). A pruned model can be pruned
-further: a ratio that would give back pruned weights is refused. An interrupted run is resumed with --resume.
+Prints one line per ADMM iteration; then, for each layer, the requested and the actual keep ratio, with parameters,
+multiply-accumulates and bytes; then the accuracies, the compression, and the strongest threshold attack before and
+after pruning, on the model's own members (`audit` and `attack` try more attacks). A pruned model can be pruned further;
+a ratio that would restore pruned weights is refused. --resume resumes an interrupted run.
 
 \b
 python cli.py prune model.h5 --keep 0.05 --out pruned.h5
@@ -58,27 +58,29 @@ python cli.py prune imported.h5 --data mine.npz --members-file ids.txt --keep 0.
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("model", type=FILE)
-@click.option("--keep", type=Keep(), help="Share of the weights to keep, or one ratio a layer.  [this or --keep-file]")
+@click.option(
+    "--keep", type=Keep(), help="Keep ratio, the share of weights to keep, or one per layer.  [this or --keep-file]"
+)
 @out_option
-@click.option("--rho", type=float, help="Penalty of ADMM." + OF_RECIPE)
-@click.option("--iterations", type=click.IntRange(1), help="ADMM iterations." + OF_RECIPE)
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the members in all ADMM iterations." + OF_RECIPE)
+@click.option("--rho", type=float, help="Penalty parameter rho of ADMM." + OF_RECIPE)
+@click.option("--iterations", type=click.IntRange(1), help="Number of ADMM iterations." + OF_RECIPE)
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of ADMM, all iterations together." + OF_RECIPE)
 @click.option(
     "--retrain-epochs",
     type=click.IntRange(1),
-    help="Passes over the members after the hard prune." + OF_RECIPE,
+    help="Epochs of masked retraining after the hard prune." + OF_RECIPE,
 )
 @click.option("--lr", type=float, help="Learning rate of the W-steps." + OF_RECIPE)
-@click.option("--adaptive", is_flag=True, help="Adapt rho to balance the residuals.")
+@click.option("--adaptive", is_flag=True, help="Adapt rho to balance the primal and dual residuals.")
 @scope_option
 @scheme_options
 @json_option
 @click.option(
     "--release",
     metavar="DATA",
-    help="Write OUT.safetensors and a model card too; DATA: the data in words.  [default: not]",
+    help="Also write OUT.safetensors and a model card; DATA describes the training data.  [default: none]",
 )
-@click.option("--via", type=float, multiple=True, help="A ratio to prune to on the way; repeatable.  [default: none]")
+@click.option("--via", type=float, multiple=True, help="Intermediate keep ratio; may be repeated.  [default: none]")
 @game_option
 @own_data_option
 @column_options

@@ -12,10 +12,10 @@ from nanoprune.lab.commands.common import check_outputs
 from nanoprune.lab.commands.console import Command
 from nanoprune.lab.commands.options import EPILOG
 
-HELP = """Round the weights of the model file MODEL to 8 bits, with a scale for each output channel.
+HELP = """Round the weights of the model file MODEL to 8 bits, with one scale per output channel.
 
-No data is used: a scale is the channel's largest magnitude / 127. The result is a model file like any other:
-`attack` it, and `export --weights int8` ships exactly these weights together with that audit.
+A scale is the channel's largest magnitude / 127, so no data is used. The result is a model file: `attack` audits it,
+and `export --weights int8` exports exactly these weights with that audit.
 
 \b
 python cli.py quantise pruned.h5 --out int8.h5
@@ -27,7 +27,7 @@ python cli.py export int8.h5 --to onnx --weights int8 --audit audit.json --out i
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("model", type=click.Path(path_type=pathlib.Path))
 @click.option("--out", required=True, type=click.Path(path_type=pathlib.Path), help="The model file to write.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@click.option("--overwrite", is_flag=True, help="Overwrite existing files.")
 def quantise(model: pathlib.Path, out: pathlib.Path, overwrite: bool) -> None:
     from nanoprune.lab.export.check import compare_classes, logits, probes_of
     from nanoprune.lab.export.quantise import quantised_model

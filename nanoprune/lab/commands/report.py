@@ -1,4 +1,4 @@
-"""The plots, the page and the table again."""
+"""The plots, the page and the tables of finished results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from nanoprune.lab.commands.console import Command, show, shown
 from nanoprune.lab.commands.options import EPILOG, FILE
 
-HELP = """Make the plots and report.html in FOLDER again from its results.json and curves.h5, and print the table.
+HELP = """Write the plots and report.html in FOLDER again, from its results.json and curves.h5, and print the tables.
 
 \b
 python cli.py report results/digits
@@ -19,7 +19,7 @@ python cli.py report results/digits --markdown
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("folder", type=FILE)
-@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 def report(folder: pathlib.Path, markdown: bool) -> None:
     from nanoprune.lab.experiment.results import read_results
     from nanoprune.lab.report import controls_table, markdown_controls, markdown_table, results_table, write_report

@@ -38,22 +38,27 @@ HELP = """Run the paper's comparison on DATASET.
 DATASET is one of {datasets}; an .npz or HDF5 file with arrays x and y; a table (.csv, .csv.gz, .csv.xz, .parquet) with
 --label; or a folder of class folders of images.
 
-Trains and attacks the unprotected network, the Min-Max game, MIA-Pruning without and with the game for each --keep,
-and their controls: the dense network stopped early at the pruned one's accuracy, a dense one of its size, the same
-schedule with nothing pruned (prune-1), and one-shot magnitude pruning in place of ADMM. Writes results.json,
-curves.h5, plots and report.html to the folder --out and prints tables. --methods chooses the methods; there are also
-the simple defences (validation-stop, which is early stopping on the reference set, l2, dropout, label-smoothing,
-relaxloss, memguard, temperature) and those with DP-SGD; the names simple and private stand for all of either.
-gradual-K prunes in steps, ppb-K adds pair-based posterior balancing, ste-K, admm-zwu-K and admm-momentum-K are other
-algorithms in place of ADMM, rewind-K rewinds the survivors to an early epoch again and again, alps-K, sparsegpt-K and
-wanda-K prune layer by layer without training, random-K, synflow-K, snip-K and grasp-K choose a mask before it. distil-K
-trains a small network on the outputs for the reference set, selena on those of networks that have not seen the record;
-past has an L1 penalty by the gap of the losses. An unknown name lists all. Interrupted, by Ctrl-C or a power cut, the
-run is resumed by the same command and --resume, and ends with the same results. A finished run is final: --resume
-prints its table.
+Trains and attacks the unprotected network, the Min-Max game, MIA-Pruning with and without the game for each --keep, and
+their controls: the dense network stopped early at the accuracy of the pruned one, a small dense network of the same
+size, the same schedule with nothing pruned (prune-1), and one-shot magnitude pruning. Writes results.json, curves.h5,
+plots and report.html to the folder --out, and prints tables.
 
---plan writes the seeds as tasks, for `task` on any machines, and ends; --store gathers their results and performs what
-is missing.
+--methods chooses the methods, K being a keep ratio (docs/methods.md describes them; an unknown name lists all):
+
+\b
+default             the above; all: every method
+simple              validation-stop, l2, dropout, label-smoothing, relaxloss, memguard, temperature
+private             the methods with DP-SGD, within --epsilon
+gradual-K, ppb-K    gradual magnitude pruning, without and with pair-based posterior balancing
+ste-K, admm-zwu-K, admm-momentum-K       the straight-through estimator, and variants of ADMM
+rewind-K            iterative magnitude pruning with weight rewinding
+alps-K, sparsegpt-K, wanda-K             layer-wise pruning, not retrained
+random-K, synflow-K, snip-K, grasp-K     pruning at initialisation
+distil-K, selena, past                   distillation, self-distillation, adaptive L1 regularisation
+
+The same command with --resume resumes an interrupted run, and ends with the same results; it never repeats a finished
+run. --plan writes one task per seed, which `task` runs on any number of machines; --store reads the results and runs
+missing tasks.
 
 \b
 python cli.py reproduce digits
@@ -73,20 +78,23 @@ python cli.py reproduce mnist --seeds 20 --store results/parts
 @dataset_argument
 @column_options
 @recipe_options
-@click.option("--out", type=FILE, help="Folder of the results.  [default: results/DATASET]")
+@click.option("--out", type=FILE, help="Folder to write the results to.  [default: results/DATASET]")
 @click.option(
     "--seeds",
     type=click.IntRange(1, MOST_SEEDS),
-    help="How many seeds, each with its own split and initial weights.  [default: the recipe's]",
+    help="Number of seeds, each with its own split and initial weights.  [default: the recipe's]",
 )
 @click.option(
     "--first-seed",
     type=click.IntRange(0, LARGEST_SEED - MOST_SEEDS),
     default=0,
-    help="The seeds count up from here.",
+    help="First seed; the others follow it.",
 )
 @click.option(
-    "--keep", type=Keep(), multiple=True, help="Share of the weights to keep; may be repeated.  [default: the recipe's]"
+    "--keep",
+    type=Keep(),
+    multiple=True,
+    help="Keep ratio, the share of weights to keep; may be repeated.  [default: the recipe's]",
 )
 @scope_option
 @scheme_options
@@ -97,23 +105,23 @@ python cli.py reproduce mnist --seeds 20 --store results/parts
     "--attacks",
     type=click.Choice(["standard", "full"]),
     default="standard",
-    help="full: attack every network with shadow models too, which takes long.",
+    help="full: also attack every network with shadow models, which takes long.",
 )
 @click.option("--shadows", type=int, help="Shadow models for each network, with --attacks full.  [default: 16]")
 @click.option(
     "--methods",
     default="default",
     metavar="NAME,...|default|all",
-    help="The methods to compare; those that they need run too.",
+    help="Methods to compare; the methods that they need are added.",
 )
 @click.option(
     "--epsilon",
     type=float,
     multiple=True,
-    help="Budget of the methods with DP-SGD, which then run; may be repeated.  [default: the recipe's]",
+    help="Epsilon of the methods with DP-SGD, which it adds; may be repeated.  [default: the recipe's]",
 )
 @privacy_options
-@click.option("--weight-decay", type=float, help="Of the dense networks: L2 as a control.  [default: the recipe's]")
+@click.option("--weight-decay", type=float, help="Weight decay (L2) of the dense networks.  [default: the recipe's]")
 @resume_options
 @task_options
 @machine_options

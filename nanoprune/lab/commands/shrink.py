@@ -1,4 +1,4 @@
-"""A model file without the units that it does not need."""
+"""Removal of units that do not affect a model file's outputs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from nanoprune.lab.commands.common import check_model_file, check_outputs
 from nanoprune.lab.commands.console import Command, show, shown
 from nanoprune.lab.commands.options import EPILOG, FILE, device_option, out_option, overwrite_option
 
-HELP = """Write the network of the model file MODEL without units that do not change its outputs.
+HELP = """Remove units from the network of the model file MODEL that do not affect its outputs.
 
-Those are the units that no weight reads (`prune --scheme channel`) and those without a weight (`--scheme filter`),
-whose constant outputs are added to the biases of the next layer. Prints what is left of each layer.
+These are units whose outgoing weights are all pruned (`prune --scheme channel`), and units whose incoming weights are
+all pruned (`--scheme filter`): their constant outputs are added to the biases of the next layer. Prints the remaining
+weights and multiply-accumulates of each layer.
 
 \b
 python cli.py prune lenet5.h5 --scheme filter --keep 0.5 --out filters.h5

@@ -1,4 +1,4 @@
-"""Tasks from files, performed here or by an engine."""
+"""Tasks from files, run here or by an engine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from nanoprune.lab.commands.console import Command, ProgressBars
 from nanoprune.lab.commands.options import EPILOG, FILE, data_option, device_option, executor_option, own_data_option
 from nanoprune.lab.commands.types import StorePath, Threads
 
-HELP = """Perform the tasks in FILE..., and keep the results in a folder.
+HELP = """Run the tasks in FILE..., and keep their results in a folder.
 
-`attack --plan` and `reproduce --plan` write tasks. A task that is done is not done again. Several processes, on any
-machines that share the folder, may perform the same files: each takes what no other has taken, and ends when all are
-done. A task for other versions, another processor's kernels or other data is refused.
+`attack --plan` and `reproduce --plan` write task files. Finished tasks are not run again. Several processes, on any
+machines that share the folder, may be given the same files: each runs tasks that no other process has claimed, and
+exits when all are finished. A task that was written for other software versions, another type of processor or other
+data is refused.
 
 \b
 python cli.py attack model.h5 --shadows 64 --plan tasks
@@ -25,11 +26,13 @@ python cli.py attack model.h5 --shadows 64 --store results/shadows
 
 @click.command(cls=Command, help=HELP, epilog=EPILOG)
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
-@click.option("--store", required=True, type=StorePath(), metavar="FOLDER|URL", help="Where the results are kept.")
+@click.option("--store", required=True, type=StorePath(), metavar="FOLDER|URL", help="Folder of the results.")
 @executor_option
 @own_data_option
 @device_option
-@click.option("--threads", type=Threads(), default=1, help="Worker processes of local and mpi; 1: this process.")
+@click.option(
+    "--threads", type=Threads(), default=1, help="Number of worker processes, for local and mpi; 1: no extra process."
+)
 @data_option
 def task(
     files: tuple[pathlib.Path, ...],

@@ -1,4 +1,4 @@
-"""One dense network."""
+"""Training of one dense network."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ HELP = """Train one dense network on DATASET and write it to a model file.
 DATASET is one of {datasets}; an .npz or HDF5 file with arrays x and y; a table (.csv, .csv.gz, .csv.xz, .parquet) with
 --label; or a folder of class folders of images.
 
-An interrupted run is resumed with --resume. A finished model is final: with --epsilon its noise is gone, and --resume
-never trains it again.
+--resume resumes an interrupted run. It never trains a finished model again: with --epsilon this would spend the budget
+twice.
 
 \b
 python cli.py train location30 --out model.h5
@@ -50,17 +50,19 @@ python cli.py train cifar10 --network mobilenetv2 --width 0.25 --out model.h5
 @recipe_options
 @out_option
 @network_options
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the members.  [default: the recipe's]")
+@click.option("--epochs", type=click.IntRange(1), help="Number of epochs.  [default: the recipe's]")
 @click.option("--lr", type=float, help="Learning rate.  [default: the recipe's]")
-@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, help="Of the split and the initial weights.")
+@click.option(
+    "--seed", type=click.IntRange(0, LARGEST_SEED), default=0, help="Seed of the split and the initial weights."
+)
 @split_options
 @game_option
-@click.option("--epsilon", type=float, help="Train with DP-SGD within this budget.  [default: without]")
+@click.option("--epsilon", type=float, help="Train with DP-SGD within this epsilon.  [default: no DP-SGD]")
 @privacy_options
 @click.option(
     "--canaries",
     type=click.IntRange(16, 40_000),
-    help="So many mislabelled records, each inserted by a fair coin, for `canaries`.  [default: none]",
+    help="Number of canaries: mislabelled records, each trained on with probability 1/2.  [default: none]",
 )
 @resume_options
 @machine_options

@@ -1,4 +1,4 @@
-"""The certificate."""
+"""The certificate: checks of every formula."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import click
 from nanoprune.lab.commands.console import Command
 from nanoprune.lab.commands.options import EPILOG
 
-HELP = """Check every formula against an independent calculation: the certificate for an auditor.
+HELP = """Check every formula against an independent calculation, and print both numbers.
 
-Gradients against central differences in float64, the fast convolution against nested loops, the projection against all
-supports enumerated, ADMM against known solutions, the metrics against counting. One line each: the name, our number,
-the other one.
+Gradients are compared with central differences in float64, the fast convolution with nested loops, the projection with
+an enumeration of all supports, ADMM with known solutions, the metrics with counting. Each check prints one line: its
+name, nanoprune's number, the independent number.
 """
 
 

@@ -1,4 +1,4 @@
-"""What the chapters of book/ share: how they show code, sentences, tables and figures, and their data.
+"""Shared by the chapters of book/: how they show code, sentences, tables and figures, and their data.
 
 Importing it holds BLAS to one thread: on products as small as a chapter's, more threads take longer.
 """

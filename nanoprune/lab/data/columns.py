@@ -1,4 +1,4 @@
-"""The columns of a table as a file has them, and what each of them is taken for."""
+"""The columns of a table file, and the kind that each is read as."""
 
 from __future__ import annotations
 

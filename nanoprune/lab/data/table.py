@@ -1,4 +1,4 @@
-"""A table as the networks take it: numbers as they are, and a column of 0 and 1 for each category.
+"""A table in the form that networks take: numbers unchanged, and one-hot features for each category.
 
 Nothing here is fitted on any record: means and deviations are those of a network's members (`ColumnScaling`). The
 categories are those that the file has; one that no member has counts as not seen there.

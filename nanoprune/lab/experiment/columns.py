@@ -1,4 +1,4 @@
-"""The networks of a data set, and what they know of their members before training: the scale of a table's columns."""
+"""Networks for a data set, with the scale of a table's columns fitted on their members before training."""
 
 from __future__ import annotations
 

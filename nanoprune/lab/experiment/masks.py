@@ -1,4 +1,4 @@
-"""Masks that are chosen before training, from the initial weights; two of them see no record.
+"""Pruning at initialisation: masks from the initial weights; two of the methods use no record.
 
 Each takes a shard (`Shard`) and ratios as `Budget` takes them, and gives the support (R, n), bool.
 """

@@ -1,4 +1,4 @@
-"""The memory that a run needs against the memory that is free, checked before the run starts."""
+"""The memory that a run needs, compared with the free memory before the run starts."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ from nanoprune.lab.zoo import build, mixes_records, narrowed
 BASELINE = "baseline"  # changes are measured against it, so it always runs
 PRIVATE = "dp-"  # prefix of the methods with DP-SGD
 SCHEDULE, GAME, PRUNING = "the longer schedule and its weight decay", "the game", "pruning"
-ACCURACY, SIZE = "share: about the same test accuracy", "share: the number of weights"
-ADMM, STEPS = "ADMM against one-shot magnitudes", "pruning in steps"
+ACCURACY, SIZE = "matched: test accuracy, approximately", "matched: number of weights"
+ADMM, STEPS = "ADMM against one-shot magnitude pruning", "pruning in steps"
 SUPPORT = "which weights are kept"
-RIVALS = {  # other solvers (`solvers`), and what they are compared in with ADMM and with one-shot magnitudes
+RIVALS = {  # other solvers (`solvers`), and what they are compared in with ADMM and with one-shot magnitude pruning
     "gradual": STEPS,
     "ste": "the straight-through estimator",
     "admm-zwu": "the order of ADMM's steps",
@@ -111,7 +111,7 @@ def _rival_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) ->
     magnitude, found, layerwise = f"magnitude-{of}", [], []
     found.append(Method(magnitude, SOLVED["magnitude"], keep, (BASELINE,), controls=(("prune-1", PRUNING),)))
     for solver, differ in RIVALS.items():
-        others = (("prune-1", PRUNING), (name, differ), (magnitude, f"{differ} against one-shot magnitudes"))
+        others = (("prune-1", PRUNING), (name, differ), (magnitude, f"{differ} against one-shot magnitude pruning"))
         found.append(Method(f"{solver}-{of}", SOLVED[solver], keep, (BASELINE,), False, controls=others))
     if recipe.reference and recipe.scheme == "unstructured" and supports(recipe.network):
         layerwise = list(WITHOUT_TRAINING)
@@ -123,7 +123,7 @@ def _rival_methods(recipe: Recipe, keep: Keep, name: str, suffix: str | None) ->
     if recipe.reference:
         others = ((BASELINE, "distillation to a small network"), (f"small-dense{suffix}", "outputs for public records"))
         found.append(Method(f"distil-{of}", _distil, (f"distil-{of}", keep), (BASELINE,), False, controls=others))
-    others = ((f"gradual-{of}", "the defence"), (name, "PPB and gradual magnitudes against ADMM"))
+    others = ((f"gradual-{of}", "the defence"), (name, "PPB and gradual magnitude pruning against ADMM"))
     found.append(Method(f"ppb-{of}", _ppb, keep, (BASELINE,), False, controls=others))
     for variant in MASKS:
         random = () if variant == "random" else ((f"random-{of}", SUPPORT),)

@@ -1,4 +1,4 @@
-"""Accuracy against leakage over a sweep of each method's hyperparameter, and methods compared at equal accuracy.
+"""Accuracy against leakage over a sweep of each method's hyperparameter; comparison of methods at equal accuracy.
 
 A family is a method at several settings of one hyperparameter: for each setting and seed a test accuracy and the
 accuracy of the strongest attack. Its front is the set of settings that no other setting of the family beats in both

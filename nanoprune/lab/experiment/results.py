@@ -54,7 +54,7 @@ def method_entry(experiment: Experiment, trained: Trained, outcomes: dict[str, O
 
 def _bound(experiment: Experiment, outcomes: dict[str, Outcome], delta: float) -> dict[str, Any]:
     """ "lower_bound": the largest epsilon at `delta` that any attack on any seed excludes, at 95% confidence for all of
-    them together; None where the members are an official training set: chance did not decide who is a member.
+    them together; None where the members are an official training set: membership was not drawn at random.
     "lower_bound_of": "groups" where it counts these."""
     of = {} if experiment.dataset.groups is None else {"lower_bound_of": "groups"}
     if experiment.recipe.members is None:

@@ -1,4 +1,4 @@
-"""What the initial weights are worth, for masks that are chosen before training.
+"""Saliency scores of initial weights, for pruning at initialisation.
 
 SynFlow (Tanaka, Kunin, Yamins & Ganguli 2020, arXiv 2006.05467) and random supports depend on the network's initial
 weights and on random numbers alone. A network that is trained with differential privacy may have such a mask at no cost

@@ -1,4 +1,4 @@
-"""From a dense network to a pruned one: ADMM, and the ways of pruning that it is compared with.
+"""From a dense network to a pruned one: ADMM, and the pruning algorithms that it is compared with.
 
 Each takes a shard (`Shard`), the ratios of one stage after another as `Budget` takes them, and the game or None. It
 trains for the epochs of `recipe.prune`, leaves the shard's network within the budget of the last stage, and returns the

@@ -1,4 +1,4 @@
-"""How good thresholds are on the attacker's own records, by cross-validation: what attacks are ranked by."""
+"""The cross-validated accuracy of thresholds on the attacker's records, by which attacks are ranked."""
 
 from __future__ import annotations
 

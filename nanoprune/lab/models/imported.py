@@ -1,4 +1,4 @@
-"""A model that was trained elsewhere: what it was trained on is what its user says."""
+"""A model that was trained elsewhere, with the training records that its user names."""
 
 from __future__ import annotations
 

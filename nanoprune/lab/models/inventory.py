@@ -1,4 +1,4 @@
-"""What a network consists of: its layers one by one, with shapes, weights and multiply-accumulates."""
+"""The layers of a network one by one, with shapes, weights and multiply-accumulates."""
 
 from __future__ import annotations
 

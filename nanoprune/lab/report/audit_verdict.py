@@ -132,7 +132,7 @@ def signs(results: Results) -> list[tuple[bool, str]]:
 
 
 def bounded(results: Results) -> bool:
-    """Whether there are bounds on epsilon: chance decided who is a member."""
+    """Whether there are bounds on epsilon: membership was drawn at random."""
     return any(known(attack["epsilon_lower_bound"]) for attack in results["attacks"].values())
 
 
@@ -232,9 +232,9 @@ def epsilon_text(results: Results) -> str:
         return " ".join(filter(None, text))
     together = f" for all {count} bounds together" if count > 1 else ""
     first = (
-        f"The largest lower bound on epsilon is {bounds[name]:.2f} ({attack_title(name)}): if chance decided which "
-        f"{unit(results)}s were trained on, and their number is public, training was not (epsilon, 0)-differentially "
-        f"private{' for groups' * (unit(results) == 'group')} for any "
+        f"The largest lower bound on epsilon is {bounds[name]:.2f} ({attack_title(name)}): if the membership of "
+        f"{unit(results)}s was drawn at random, and their number is public, training was not (epsilon, 0)-"
+        f"differentially private{' for groups' * (unit(results) == 'group')} for any "
         f"epsilon below {bounds[name]:.2f}. The confidence of this is {confidence(results)}{together}."
     )
     return " ".join(filter(None, [first, *text]))

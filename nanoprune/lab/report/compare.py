@@ -1,4 +1,4 @@
-"""The report of a comparison of audits: what the models differ by, in words, a table and a page."""
+"""The report of a comparison of audits: the differences between models in words, as a table and as a page."""
 
 from __future__ import annotations
 

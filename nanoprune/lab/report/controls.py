@@ -1,4 +1,4 @@
-"""Each method beside its controls: what the pair differs in, and how much less it leaks."""
+"""Each method compared with its controls: what the pair differs in, and the difference in leakage."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from rich.text import Text
 
 from nanoprune.lab.report.table import change_cell
 
-COLUMNS = ("method", "control", "they differ in, or share", "attack, points", "test, points")
+COLUMNS = ("method", "control", "difference, or what is matched", "attack, points", "test, points")
 
 
 def control_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:

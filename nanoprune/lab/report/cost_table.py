@@ -1,4 +1,4 @@
-"""The table of what pruning left of each layer: asked against achieved, parameters, multiplications, bytes."""
+"""The table of layers after pruning: requested and achieved keep ratio, parameters, multiplications, bytes."""
 
 from collections.abc import Mapping
 from typing import Any

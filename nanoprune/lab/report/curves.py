@@ -1,4 +1,4 @@
-"""The curves of curves.h5, read one by one, each looked at before it is read."""
+"""The curves of curves.h5, read one by one, each checked before it is read."""
 
 import contextlib
 import os

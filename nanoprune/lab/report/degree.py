@@ -1,4 +1,4 @@
-"""The verdict in sentences for who must decide about a model: how much it leaks, what an attacker gains, what to do."""
+"""The verdict in sentences for whoever decides about a model: how much it leaks, what an attacker gains, what to do."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Results = Mapping[str, Any]
 WORDS = {
     "void": "This audit is void: it says nothing about the model.",
     "no leak detected": "Degree: no leak detected. These attacks, on these records, do no better than chance allows.",
-    "slight": "Degree: slight leak. Membership can be told from chance, but little is gained by it.",
+    "slight": "Degree: slight leak. The attacks do better than chance, but an attacker gains little.",
     "clear": "Degree: clear leak. Who was in the training data can be inferred, for some records or for many.",
-    "severe": "Degree: severe leak. For some of the records at least, membership is nearly an open fact.",
+    "severe": "Degree: severe leak. For at least some records an attacker can be nearly certain of membership.",
 }
 KINDS = {
     "advantage": "the strongest attack's advantage over guessing (TPR less FPR) is at least {low:.1f} points",
-    "odds": "accusing {rate} of the non-members wrongly multiplies the odds of membership by at least {low:.1f}",
+    "odds": "at {rate} false positives an accusation multiplies the odds of membership by at least {low:.1f}",
     "epsilon": "training was not differentially private for any epsilon below {low:.2f}",
     "class": "within class {of} the AUC is at least {low:.3f}",
 }
 DIGITS = {"advantage": 1, "odds": 1, "epsilon": 2, "class": 3}
 NEXT = {
-    "void": ["repair what the validity checks name, and audit again"],
+    "void": ["fix the problems that the validity checks found, and audit again"],
     "no leak detected": [
         "audit with shadow models before you rely on it (`attack`, or shadow_... arrays): they find more",
         "audit again after each training",
@@ -35,14 +35,14 @@ NEXT = {
         "look at the records and classes below",
     ],
     "clear": [
-        "do not give the model or its probabilities to strangers as it is",
-        "train for fewer epochs, prune (`prune`) or train with DP-SGD (`reproduce --epsilon`), and compare: "
+        "do not release the model or its probabilities as it is",
+        "train for fewer epochs, prune (`prune`) or train with DP-SGD (`train --epsilon`), and compare: "
         "`audit before.npz after.npz`",
         "look at the records and classes below",
     ],
     "severe": [
         "treat the model as personal data: release neither it nor its outputs",
-        "train again with less overfitting, pruning (`prune`) or DP-SGD (`reproduce --epsilon`), and compare: "
+        "train again with less overfitting, pruning (`prune`) or DP-SGD (`train --epsilon`), and compare: "
         "`audit before.npz after.npz`",
         "look at the records and classes below",
     ],
@@ -85,10 +85,7 @@ def gain_text(results: Results, verdict: Mapping[str, Any]) -> str:
         f"the population are ({confidence} interval {_range(accused)})"
     )
     if few and few[1] is not None:
-        text += (
-            f"; of 100 that one accuses who takes {100 * float(few[0]):g}% of the non-members for members, "
-            f"{number(100 * few[1]['value'], 0)} ({_range(few[1])})"
-        )
+        text += f"; at {100 * float(few[0]):g}% false positives, {number(100 * few[1]['value'], 0)} ({_range(few[1])})"
     return f"{text}."
 
 
@@ -100,7 +97,7 @@ def dense_text(results: Results) -> str:
     """Whether the dense network gives away what the model alone does not."""
     if not any(held["low"] > 0.5 for held in results.get("aside", {}).values()):
         return ""
-    return "Who has the dense network too infers more: keep it as safe as the training data."
+    return "An attacker who has the dense network too infers more: keep it as safe as the training data."
 
 
 def records_text(results: Results) -> str:
@@ -123,9 +120,9 @@ def unknown_text(results: Results) -> str:
     high = number(100 * (2 * strongest["accuracy"]["high"] - 1))
     unknown = [f"the advantage may be up to {high} points, and stronger attacks may find more"]
     if "shadows" not in results:
-        unknown.append("an attacker who trains models of their own knows what is usual for each record; none did here")
+        unknown.append("attacks with shadow models may find more; this audit used none")
     if not strongest["tail"]:
-        unknown.append("there are too few non-members to see whether a few members are exposed")
+        unknown.append("there are too few non-members to measure attacks at few false positives")
     if all(attack["epsilon_lower_bound"] is None for attack in results["attacks"].values()):
-        unknown.append("there is no bound on epsilon, since chance did not decide who is a member")
+        unknown.append("there is no bound on epsilon, because membership was not drawn at random")
     return f"Not known: {'; '.join(unknown)}."

@@ -1,4 +1,4 @@
-"""matplotlib as it comes, whatever the folder and the environment say: equal results make equal plots everywhere.
+"""matplotlib with its defaults, whatever the folder and the environment: equal results make equal plots everywhere.
 
 A `matplotlibrc` in the current folder may be a stranger's, and text.usetex in it runs LaTeX on what it says. An unknown
 MPLBACKEND is an error of the import, and a home that cannot be written to makes it print lines. Where matplotlib is

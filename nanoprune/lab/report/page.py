@@ -1,4 +1,4 @@
-"""What every page has in common: templates, plots inline, nothing fetched, written whole or not at all."""
+"""Shared by all pages: templates, inline plots, nothing fetched, written completely or not at all."""
 
 import html
 import os

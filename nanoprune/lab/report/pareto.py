@@ -139,7 +139,7 @@ def pareto_table(sweep: Mapping[str, Any]) -> str:
 def difference_table(sweep: Mapping[str, Any], least: int = 2) -> str:
     """How much more one method leaks than another at equal accuracy, in percentage points, as a Markdown table.
 
-    A difference whose interval holds zero is marked "n.s.", not significant. Pairs without accuracies in common, or
+    A difference whose interval contains zero is marked "n.s.", not significant. Pairs without accuracies in common, or
     with a family of fewer than `least` settings on its front, are left out.
     """
     fronts = {family["name"]: len(family["front"]) for family in sweep["families"]}

@@ -1,4 +1,4 @@
-"""What results.json must be like, as docs/formats.md has it: looked at whole before anything is drawn from it."""
+"""The schema of results.json, see docs/formats.md: it is checked before anything is plotted."""
 
 import math
 import re

@@ -47,7 +47,7 @@ def holds_zero(change: Mapping[str, Any]) -> bool:
 
 
 def change_cell(change: Mapping[str, Any] | None) -> str:
-    """A change in percentage points; one whose interval holds zero is marked as not significant."""
+    """A change in percentage points; one whose interval contains zero is marked as not significant."""
     return summary_text(change, sign=True) + (f" {NOT_SIGNIFICANT}" if change and holds_zero(change) else "")
 
 
@@ -121,7 +121,7 @@ def legend(results: Mapping[str, Any]) -> str:
     seeds = len(results["seeds"])
     text = ""
     if any(map(holds_zero, changes)):
-        text += f" {NOT_SIGNIFICANT}: not significant, the interval holds zero, so no effect is claimed."
+        text += f" {NOT_SIGNIFICANT}: not significant, the interval contains zero, so no effect is claimed."
     if 1 < seeds < FEW_SEEDS:
         quantile = number(float(stats.t.ppf(0.975, seeds - 1)))
         text += (

@@ -14,8 +14,8 @@ DEFENCES = {
     "dropout": "dropout",
     "label-smoothing": "label smoothing",
     "relaxloss": "RelaxLoss",
-    "memguard": "MemGuard's noise on the answers",
-    "temperature": "a temperature on the answers",
+    "memguard": "MemGuard's noise on the predictions",
+    "temperature": "temperature scaling of the predictions",
     "prune-1": "the schedule of pruning, with nothing pruned",
     "prune-1+minmax": "the schedule of pruning with the Min-Max game, with nothing pruned",
 }
@@ -49,14 +49,14 @@ def in_words(method: str) -> str:
 
 
 def direction(change: Summary) -> str:
-    """`fewer`, `more`, `none` (the interval holds zero) or `unknown` (there is no interval)."""
+    """`fewer`, `more`, `none` (the interval contains zero) or `unknown` (there is no interval)."""
     if not has_interval(change):
         return "unknown"
     return "fewer" if change["high"] < 0 else "more" if change["low"] > 0 else "none"
 
 
 def change_text(change: Summary, nothing: str = "no detectable effect", than: str = "") -> str:
-    """A change in words, in percentage points and with its interval; `nothing` where the interval holds zero."""
+    """A change in words, in percentage points and with its interval; `nothing` where the interval contains zero."""
     mean = number(100 * change["mean"], sign=True)
     match direction(change):
         case "unknown":

@@ -1,4 +1,4 @@
-"""What no attack exceeds: bounds on the advantage TPR - FPR. The balanced accuracy is (1 + advantage) / 2."""
+"""Bounds on the advantage TPR - FPR that no attack exceeds. The balanced accuracy is (1 + advantage) / 2."""
 
 from __future__ import annotations
 

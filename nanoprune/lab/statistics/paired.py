@@ -1,4 +1,4 @@
-"""What two attacks differ by on the same records: paired intervals of second less first.
+"""Differences between two attacks on the same records: paired intervals of second less first.
 
 What both attacks owe to the records cancels, so that a paired interval is shorter than two that overlap suggest.
 

@@ -1,4 +1,4 @@
-"""What is counted: records one by one or, where several belong to one person, groups of them.
+"""The unit of counting: records or, where several belong to one person, groups of records.
 
 Records of one group are not independent, so that intervals which count them are too narrow: benchmarks/null_audits.py
 has by how much. A group is one observation. Its score is the mean or the largest of its records' scores.

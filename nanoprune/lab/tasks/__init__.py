@@ -1,1 +1,1 @@
-"""Work as texts that any process performs to the same bytes: tasks, where they run, and the store of their results."""
+"""Tasks: work described in canonical JSON, with the same bytes from any process; where they run, and their store."""

@@ -1,4 +1,4 @@
-"""A task: a piece of work as a text, canonical JSON.
+"""A task: a piece of work, described in canonical JSON.
 
 It says what to train, on which data (name and hash) and in which environment (versions, BLAS kernels, device). The same
 text gives the same bytes in any process, or is refused. The text names no file: a data set is looked up by its name

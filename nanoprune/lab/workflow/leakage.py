@@ -1,4 +1,4 @@
-"""What pruning did to leakage: quick audits of the network before and after, on its own members and others, paired."""
+"""The change of leakage by pruning: paired quick audits of the network before and after, on members and non-members."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model predicts for the records that an attack scores: its members, and as many records that are none."""
+"""A model's predictions for the records that an attack scores: its members, and equally many non-members."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network without a name: a list of records, one a layer, each checked against a table by its name.
+"""A network without a name: a list of records, one per layer, each checked against a table.
 
     [{"layer": "conv", "size": 3, "stride": 1, "padding": 1, "bias": true}, {"layer": "relu"}, {"layer": "flatten"},
      {"layer": "dense"}]
