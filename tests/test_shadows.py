@@ -374,6 +374,18 @@ def test_what_pruning_changes_in_a_fleet():
     assert all(change == {"value": 0, "low": 0, "high": 0} for change in same.values())
 
 
+def test_attacks_on_recipes_that_leak_alike_are_told_apart_no_more_often_than_alpha():
+    """Each shadow is compared with nearly the same others: what these happen to be, all attacks have in common."""
+    missed, draws, K, n = 0, 300, 6, 80
+    for seed in range(draws):
+        rng = np.random.default_rng([1, seed])
+        y, inside, d = rng.integers(0, 2, n), design(n, K, rng), rng.uniform(0.5, 1.5, n)
+        stages = [d * inside * (1 + 0.3 * rng.standard_normal((K, 1))) + rng.standard_normal((K, n)) for _ in range(2)]
+        found = fleet_change(*(logits_of(phi, y) for phi in stages), y, inside)["attack_accuracy_change"]
+        missed += not found["low"] <= 0 <= found["high"]
+    assert missed <= 0.05 * draws + 4 * math.sqrt(0.05 * 0.95 * draws)
+
+
 @pytest.mark.parametrize("off", [0.0, 3.0])
 def test_a_model_that_is_surer_of_all_records_exposes_none(off):
     """One model of one pair has margins that are higher by `off` standard deviations for all records, trained on or

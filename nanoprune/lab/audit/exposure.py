@@ -36,6 +36,7 @@ from nanoprune.lab.statistics import positive_share
 from nanoprune.lab.statistics.units import Units, units_of
 
 NAMED = 20  # records that are named
+PARTS = 8  # of the pairs, at most: an attack on all shadows is repeated without each
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,20 +113,35 @@ def fleet_change(
     inside (K, n) bool. The accuracy of online LiRA on each shadow, fitted on the others except its twin ("member" where
     the likelihood ratio is above 1; of a group, its mean logarithm above 0), and the shadow's test accuracy.
 
-    Intervals are Student's over the K/2 pairs: twins share the pool between them, and count as one.
+    Twins share the pool between them, and count as one. The interval of the test accuracy is Student's over the K/2
+    pairs. That of the attack leaves out one of PARTS parts of the pairs at a time, as attacked and as what the others
+    are compared with: an attack on any of them rests on nearly the same shadows.
     """
-    units, measured = units or units_of(y, np.zeros(len(y), bool), dense.shape[2]), []
-    for logits in (dense, pruned):
-        phi, K = margin(logits, y), len(inside)
-        of = [others(k, K) for k in range(K)]
-        scores = [lira_online(phi[k], *in_and_out(phi[of[k]], inside[of[k]])) for k in range(K)]  # K of (n,)
-        said = [units.mean(score) > 0 for score in scores]  # K of (U,)
-        trained = inside[:, units.first]
-        sorted_rightly = [balanced_accuracy(s[row], s[~row]) for s, row in zip(said, trained, strict=True)]
-        right = [(z.argmax(axis=1) == y)[~row].mean() for z, row in zip(logits, inside, strict=True)]
-        measured.append(np.array([sorted_rightly, right]).reshape(2, -1, 2).mean(axis=2))  # (2, K/2)
-    attack, test = measured[1] - measured[0]
-    return {"attack_accuracy_change": _interval(attack, alpha), "test_accuracy_change": _interval(test, alpha)}
+    units = units or units_of(y, np.zeros(len(y), bool), dense.shape[2])
+    phi = [margin(logits, y) for logits in (dense, pruned)]  # (K, n) each
+
+    def change(rows: np.ndarray) -> float:
+        before, after = (_attack_accuracy(of[rows], inside[rows], units) for of in phi)
+        return after - before
+
+    every = np.arange(len(inside))
+    parts = np.array_split(every.reshape(-1, 2), min(PARTS, len(every) // 2))
+    without = np.array([[change(np.setdiff1d(every, part))] for part in parts])  # (parts, 1)
+    attack = _jackknife(np.array([change(every)]), without, alpha)
+    right = [
+        [(z.argmax(axis=1) == y)[~row].mean() for z, row in zip(logits, inside, strict=True)]
+        for logits in (dense, pruned)
+    ]
+    test = np.subtract(right[1], right[0]).reshape(-1, 2).mean(axis=1)  # (K/2,)
+    return {"attack_accuracy_change": attack, "test_accuracy_change": _interval(test, alpha)}
+
+
+def _attack_accuracy(phi: np.ndarray, inside: np.ndarray, units: Units) -> float:
+    """The mean accuracy of online LiRA on shadows with phi (K, n), each compared with the others but its twin."""
+    K, trained = len(phi), inside[:, units.first]  # (K, U)
+    of = [others(k, K) for k in range(K)]
+    said = [units.mean(lira_online(phi[k], *in_and_out(phi[of[k]], inside[of[k]]))) > 0 for k in range(K)]
+    return float(np.mean([balanced_accuracy(s[row], s[~row]) for s, row in zip(said, trained, strict=True)]))
 
 
 def _interval(values: np.ndarray, alpha: float) -> dict[str, float]:
