@@ -409,8 +409,9 @@ def test_copies_in_a_group_change_no_figure_of_the_shadow_models():
     assert together[1] == pytest.approx(alone[1])
     for key, interval in alone[0].items():
         assert together[0][key] == pytest.approx(interval)
-    found = units.mean(exposure(twice[0], y[group], inside[:, group]))
-    np.testing.assert_allclose(found, exposure(dense, y, inside), rtol=1e-9)
+    found, expected = exposure(twice[0], y[group], inside[:, group]).of(units), exposure(dense, y, inside)
+    np.testing.assert_allclose(found.pairs, expected.pairs, rtol=1e-9)
+    np.testing.assert_allclose(found.without, expected.without, rtol=1e-9)
 
 
 # The comparison over seeds

@@ -118,6 +118,23 @@ def test_the_variance_of_an_auc_difference_is_that_of_delongs_covariances():
     assert half < 0.85 * apart  # pairing is worth it
 
 
+@pytest.mark.parametrize("p", [0.02, 0.08, 0.13])
+def test_attacks_that_order_all_pairs_at_hand_alike_may_differ(p):
+    """Exactly: the first attack is always right, the second puts a member below all others with probability p, so that
+    the AUCs differ by p. Of 20 members it misses none with probability (1 - p)^20, which at p = 0.02 is 2 in 3."""
+    N, alpha, missed = 20, 0.05, 0.0
+    member, rng = np.arange(2 * N) < N, np.random.default_rng(4)
+    first = rng.permutation(2 * N) + 100.0 * member
+    for low in range(N + 1):
+        second = rng.permutation(2 * N) + 100.0 * member
+        second[:low] -= 1000
+        found = auc_difference(first, second, member, alpha)
+        assert found["value"] == pytest.approx(-low / N)
+        if not found["low"] - 1e-9 <= -p <= found["high"] + 1e-9:
+            missed += stats.binom.pmf(low, N, p)
+    assert missed <= alpha
+
+
 def draw(rng, n, m, shifts, common=0.7):
     member = np.arange(n + m) < n
     base = math.sqrt(common) * rng.normal(size=n + m)

@@ -44,7 +44,7 @@ from nanoprune.lab.audit import target as targets
 from nanoprune.lab.audit import validity as checks
 from nanoprune.lab.audit.cache import cached
 from nanoprune.lab.audit.epsilon_of_runs import runs_bound
-from nanoprune.lab.audit.exposure import exposure, exposure_change, fleet_change
+from nanoprune.lab.audit.exposure import Exposure, exposure, exposure_change, fleet_change
 from nanoprune.lab.audit.features import Features
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.audit.shadow_attacks import ATTACKS, attack_target
@@ -344,7 +344,7 @@ def test_exposure_is_the_distance_of_the_two_normals():
     rng, shadows, n, sigma = np.random.default_rng(9), 400, 800, 2.5
     d, y, inside = rng.uniform(-1, 8, n), rng.integers(0, 2, n), design(n, shadows, rng)
     phi = rng.normal(0, 5, n) + sigma * (d * inside + rng.standard_normal((shadows, n)))
-    pairs = exposure(logits_of(phi, y), y, inside)
+    pairs = exposure(logits_of(phi, y), y, inside).pairs
     assert pairs.shape == (shadows // 2, n)
     error = pairs.mean(axis=0) - d
     deviation = np.sqrt(4 / shadows)
@@ -374,6 +374,18 @@ def test_what_pruning_changes_in_a_fleet():
     assert all(change == {"value": 0, "low": 0, "high": 0} for change in same.values())
 
 
+def test_attacks_on_recipes_that_leak_alike_are_told_apart_no_more_often_than_alpha():
+    """Each shadow is compared with nearly the same others: what these happen to be, all attacks have in common."""
+    missed, draws, K, n = 0, 300, 6, 80
+    for seed in range(draws):
+        rng = np.random.default_rng([1, seed])
+        y, inside, d = rng.integers(0, 2, n), design(n, K, rng), rng.uniform(0.5, 1.5, n)
+        stages = [d * inside * (1 + 0.3 * rng.standard_normal((K, 1))) + rng.standard_normal((K, n)) for _ in range(2)]
+        found = fleet_change(*(logits_of(phi, y) for phi in stages), y, inside)["attack_accuracy_change"]
+        missed += not found["low"] <= 0 <= found["high"]
+    assert missed <= 0.05 * draws + 4 * math.sqrt(0.05 * 0.95 * draws)
+
+
 @pytest.mark.parametrize("off", [0.0, 3.0])
 def test_a_model_that_is_surer_of_all_records_exposes_none(off):
     """One model of one pair has margins that are higher by `off` standard deviations for all records, trained on or
@@ -388,7 +400,7 @@ def test_a_model_that_is_surer_of_all_records_exposes_none(off):
         found = exposure_change(before, after, y, classes=2)["more_exposed"]
         missed += found["low"] > 0 or found["high"] < 1
         side = np.where(inside[0], 1, -1)
-        assert abs((side * after[0]).mean()) < 1e-9  # nothing of the shift is left
+        assert abs((side * after.pairs[0]).mean()) < 1e-9  # nothing of the shift is left
     assert missed <= 0.05 * draws + 4 * math.sqrt(0.05 * 0.95 * draws)
 
 
@@ -416,22 +428,60 @@ def test_exposure_change_by_hand():
     y, dense = np.array([0, 0, 1, 1, 1, 2]), np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     change = np.array([0.1, 0.3, -1.0, 0.0, 0.4, 5.0])
     pairs = np.array([[-0.25], [0.125], [0.125]])  # three measurements whose mean is the exposure
-    found = exposure_change(dense + 3 * pairs, dense + change + pairs, y, classes=4)
+    luck = np.array([[1.0], [-1.5], [0.5]]) * (y == 1)  # and of class 1 the pairs differ more
+    measured = [dense + 3 * pairs, dense + change + pairs + luck]
+    without = [(of.sum(axis=0) - of) / 2 for of in measured]  # with the same sigma
+    found = exposure_change(*map(Exposure, measured, without), y, classes=4)
     assert found["more_exposed"]["value"] == 4 / 6  # no change is not more
-    assert found["more_exposed"] == positive_share(change - 2 * pairs, 0.05)
-    assert found["dense"]["value"] == pytest.approx(3.5)
-    assert found["pruned"]["value"] == pytest.approx(3.5 + 0.8)
+    assert found["more_exposed"] == positive_share(measured[1] - measured[0], 0.05)
     assert found["change"]["value"] == pytest.approx(0.8)
     assert set(found["per_class"]) == {"0", "1"}  # one record of class 2 has no interval, class 3 has no record
     assert found["worst_class"] == "0"
     assert [entry["row"] for entry in found["most_risen"]] == [5, 4, 1, 0, 3, 2]
     assert found["most_risen"][1] == pytest.approx({"row": 4, "label": 1, "dense": 5.0, "pruned": 5.4})
 
-    p = 1 - 0.05 / 2 / 2  # two classes share alpha; Student's quantiles for 1 and 2 degrees of freedom are known
-    t = {"0": math.tan(math.pi * (p - 0.5)), "1": (2 * p - 1) / math.sqrt(2 * p * (1 - p))}
-    for c, (mean, error) in {"0": (0.2, 0.1), "1": (-0.2, math.sqrt(0.52 / 3))}.items():
-        expected = {"value": mean, "low": mean - t[c] * error, "high": mean + t[c] * error}
-        assert found["per_class"][c] == pytest.approx(expected)
+    of_pairs = {"dense": measured[0], "pruned": measured[1], "change": measured[1] - measured[0]}
+    for name, values in of_pairs.items():  # Student's interval over the means of the pairs
+        interval = ttest_1samp(values.mean(axis=1), 0).confidence_interval()
+        assert list(found[name].values()) == pytest.approx([values.mean(), *interval])
+    for c in (0, 1):  # two classes share alpha
+        values = of_pairs["change"][:, y == c].mean(axis=1)
+        interval = ttest_1samp(values, 0).confidence_interval(1 - 0.05 / 2)
+        assert list(found["per_class"][str(c)].values()) == pytest.approx([values.mean(), *interval])
+
+
+def test_exposure_without_a_pair_is_that_of_the_other_shadows():
+    rng, K, n = np.random.default_rng(36), 10, 30
+    y, inside = rng.integers(0, 2, n), design(n, K, rng)
+    logits = logits_of(3 * inside + rng.normal(0, 2, (K, n)), y)
+    found = exposure(logits, y, inside)
+    for j in range(K // 2):
+        rest = np.arange(K) // 2 != j
+        expected = exposure(logits[rest], y, inside[rest]).pairs.mean(axis=0)
+        np.testing.assert_allclose(found.without[j], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("d", "luck"), [(1.0, 0.0), (1.0, 0.3), (5.0, 0.0)])
+def test_recipes_that_expose_alike_are_told_apart_no_more_often_than_alpha(d, luck):
+    """Both expose records by d to 2 d standard deviations, and each network exposes all of its members by more or less
+    than that: the records of a pair are not independent. Nor are they with a large d, since sigma is one for all."""
+    missed, draws, K, n = np.zeros(2), 100, 12, 150
+    for seed in range(draws):
+        rng = np.random.default_rng([35, seed])
+        y, inside, distances = rng.integers(0, 2, n), design(n, K, rng), d * rng.uniform(1, 2, n)
+        stages = [
+            distances * inside * (1 + luck * rng.standard_normal((K, 1))) + rng.standard_normal((K, n))
+            for _ in range(2)
+        ]
+        found = exposure_change(*(exposure(logits_of(phi, y), y, inside) for phi in stages), y, classes=2)
+        of_classes = found["per_class"].values()
+        missed += [not of["low"] <= 0 <= of["high"] for of in (found["change"], min(of_classes, key=_from_zero))]
+    assert (missed <= 0.05 * draws + 4 * math.sqrt(0.05 * 0.95 * draws)).all()
+
+
+def _from_zero(interval: dict) -> float:
+    """How far 0 lies inside of an interval; negative where it lies outside."""
+    return min(-interval["low"], interval["high"])
 
 
 # --- the pool and who sees it ----------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_one_version_is_lira_to_the_bit(seed, variance):
 
 
 @quick
-@given(seeds, st.integers(2, 5), st.integers(1, 200))
+@given(seeds, st.integers(2, 5), st.integers(2, 200))
 def test_correlations_are_shrunk_by_their_noise_and_variances_are_kept(seed, d, freedom):
     sigma = a_covariance(np.random.default_rng(seed), d)
     found = shrunk(sigma[None], np.array([freedom]))[0]
@@ -98,6 +98,17 @@ def test_the_shrunk_covariance_of_fewer_shadows_than_versions_has_an_inverse(see
     x = rng.standard_normal((3, d))  # a covariance of rank 2
     found = shrunk(np.cov(x, rowvar=False)[None], np.array([2]))[0]
     assert np.linalg.eigvalsh(found).min() > 1e-9 * np.trace(found)
+
+
+@quick
+@given(seeds)
+def test_two_shadows_of_a_kind_say_nothing_of_correlations(seed):
+    """All sample correlations of two are 1 or -1: the versions are then taken as independent, and their scores add."""
+    rng, d, n = np.random.default_rng(seed), 3, 5
+    phi, target, inside = rng.normal(0, 2, (4, n, d)), rng.normal(0, 2, (n, d)), halves(rng, 4, n)
+    found = lira_versions(target, phi, inside, "record")
+    alone = [lira_online(target[:, i], phi[..., i], inside, "record") for i in range(d)]
+    np.testing.assert_allclose(found, sum(alone), rtol=1e-6, atol=1e-6)
 
 
 def test_scores_are_differences_of_normal_log_densities():

@@ -13,8 +13,9 @@ variances are kept (the target D of Schäfer & Strimmer 2005, doi 10.2202/1544-6
     $\lambda = \min(1, \sum_{a \ne b} Var(r_{ab}) / \sum_{a \ne b} r_{ab}^2), \quad Var(r) = (1 - r^2)^2 / f$
 
 with f degrees of freedom. They estimate Var(r) from products of the data; ours is that of normal data, which LiRA
-assumes anyway. With one version there is nothing to shrink, and the score is LiRA's. CompLeak (2025) showed that
-versions leak jointly, with networks as attackers; the likelihood ratio in their place is ours.
+assumes anyway. Two models (f = 1) put every r at 1 or -1, whatever the truth is: there lambda is 1. With one version
+there is nothing to shrink, and the score is LiRA's. CompLeak (2025) showed that versions leak jointly, with networks as
+attackers; the likelihood ratio in their place is ours.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def shrunk(sigma: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     off = ~np.eye(sigma.shape[-1], dtype=bool)
     noise = (np.maximum(1 - r**2, 0) ** 2 * off).sum(axis=(1, 2)) / np.maximum(freedom, 1)  # (m,)
     signal = (r**2 * off).sum(axis=(1, 2))  # (m,)
-    kept = 1 - np.minimum(1, noise / np.maximum(signal, 1e-300))  # 1 - lambda
+    kept = np.where(freedom > 1, 1 - np.minimum(1, noise / np.maximum(signal, 1e-300)), 0)  # 1 - lambda
     return np.where(off, kept[:, None, None] * sigma, sigma)
 
 

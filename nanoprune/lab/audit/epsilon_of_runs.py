@@ -1,12 +1,12 @@
-"""A bound on the epsilon of the recipe, from many models: the shadows, each trained on a record or not.
+r"""A bound on the epsilon of the recipe, from many models: the shadows, each trained on a record or not.
 
 One record and one threshold are chosen on half of the pairs of shadows, and the rates at which models that trained on
 the record, and models that did not, exceed the threshold are counted on the other half
 (`nanoprune/lab/statistics/epsilon_bounds.py`: epsilon_of_runs). Each pair has one model of either kind, so that
 the trials of a kind are independent. Training sets have one size: the two kinds differ in one member that is replaced
-by another, so epsilon is that of replacing a record. For adding or removing one it is at least half of that, since a
-replacement is one removal and one addition. Of data with groups all of this is about groups: phi is the mean of a
-group's records, and epsilon that of replacing all records of one.
+by another, so epsilon is that of replacing a record. For adding or removing one it is at least half of that, at a delta
+of $\delta / (1 + e^{\epsilon / 2})$, since a replacement is one removal and one addition. Of data with groups all of
+this is about groups: phi is the mean of a group's records, and epsilon that of replacing all records of one.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def attack_model(
             results["stability"] = stability_of(units, each)
             notes.append(stability_note(results["stability"]))
         if of is model and len(found.logits) > 1:
-            before, after = (units.mean(exposure(found.logits[stage], y, found.inside)) for stage in found.logits)
+            before, after = (exposure(found.logits[stage], y, found.inside).of(units) for stage in found.logits)
             results["exposure"] = exposure_change(before, after, units.y, target.classes, alpha)
             results["exposure"] |= fleet_change(*found.logits.values(), y, found.inside, alpha, units)
         if of is model:

@@ -1,4 +1,4 @@
-"""Differences between two attacks on the same records: paired intervals of second less first.
+r"""Differences between two attacks on the same records: paired intervals of second less first.
 
 What both attacks owe to the records cancels, so that a paired interval is shorter than two that overlap suggest.
 
@@ -22,7 +22,10 @@ on 200 records (tests/test_compare.py).
 **AUC.** With the placements V of `delong.py`, the differences $V10_second - V10_first$ of the members and of the
 non-members have DeLong, DeLong & Clarke-Pearson's (1988) covariance in their variances; Student's quantile with
 Satterthwaite's degrees of freedom takes the place of the normal one, and half a record with the largest change that is
-seen is added to each side, since where few change the variance is too small as often as not.
+seen is added to each side, since where few change the variance is too small as often as not. Where no placement changes
+(two attacks may both be right about every pair) a share q of pairs may still be ordered otherwise: of k = min(n, m)
+pairs without a record in common none was, with a probability of $(1 - q)^k$, so that the interval is
+$\pm (1 - alpha^{1/k})$. It is 0 alone where both order all records alike, and so are one attack.
 
 **TPR at fixed FPR.** The two thresholds are those of the non-members at hand, of whom a binomial number lies above the
 threshold of that FPR. What that number's limits do to each TPR is combined with the members' limits, by MOVER again.
@@ -34,7 +37,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import gammaincinv, ndtri, stdtrit
-from scipy.stats import binom
+from scipy.stats import binom, rankdata
 
 from nanoprune.attack import metrics
 from nanoprune.errors import ArgumentError
@@ -103,7 +106,9 @@ def auc_difference(first: np.ndarray, second: np.ndarray, member: np.ndarray, al
         raise ArgumentError("member must have at least 2 members and 2 non-members")
     value = float(sides[0].mean())
     if not any(side.any() for side in sides):
-        return {"value": 0.0, "low": 0.0, "high": 0.0}  # every record has its place: the attacks order them alike
+        alike = np.array_equal(rankdata(first), rankdata(second))
+        unseen = 0.0 if alike else 1 - alpha ** (1 / min(map(len, sides)))
+        return {"value": 0.0, "low": -unseen, "high": unseen}
     sizes, largest = np.array(list(map(len, sides))), max(float(np.abs(side).max()) for side in sides)
     variances = (np.array([side.var(ddof=1) for side in sides]) + ADDED * largest**2 / sizes) / sizes
     freedom = variances.sum() ** 2 / (variances**2 / (sizes - 1)).sum()
