@@ -129,6 +129,24 @@ def test_the_odds_of_a_few_are_too_high_no_more_often_than_alpha():
     assert errors <= draws * alpha + 4 * math.sqrt(draws * alpha * (1 - alpha))
 
 
+def test_scores_that_tie_accuse_fewer_non_members_than_asked_for():
+    """Normal scores, rounded to a half: the true FPR of the threshold that was used is known, and often far below."""
+    rng, alpha, draws, errors = np.random.default_rng(2), 0.2, 300, np.zeros(2)
+    member = np.arange(700) < 200
+    target = Predictions(np.full((700, 2), 0.5), np.zeros(700, int), member)
+    for _ in range(draws):
+        scores = np.round(2 * rng.normal(size=700)) / 2
+        fpr = measure.accused_few(target, scores, 0.02, alpha)["fpr"]
+        t = np.sort(scores[~member])[::-1][10]
+        true = stats.norm.sf(t + 0.25)
+        assert fpr["value"] == np.mean(scores[~member] > t)
+        errors += [fpr["low"] > true, fpr["high"] < true]
+    assert (errors <= draws * alpha / 2 + 4 * math.sqrt(draws * alpha / 2 * (1 - alpha / 2))).all()
+    found = measure.accused_few(target, np.ones(700), 0.02, alpha)
+    assert found["fpr"]["value"] == found["fpr"]["low"] == 0
+    assert precision(found, 0.5) is None  # nobody is accused
+
+
 def test_the_sentences_of_an_audit_say_what_its_figures_say():
     rng, n = np.random.default_rng(1), 600
     y, member = rng.integers(0, 3, n), np.arange(n) % 2 == 0

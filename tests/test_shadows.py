@@ -292,6 +292,14 @@ def test_gamma_is_2_unless_another_is_asked_for():
     assert rmia(*args) == [2 / 3]  # ratios of 2, 2.04 and 1.96
 
 
+def test_rmia_compares_ratios_however_small_the_probabilities_are():
+    """A record that all models find improbable, and the target 10,000 times less so; and the other way round."""
+    half, target, prior = np.array([0.5]), np.array([1e-14, 1e-18]), np.array([1e-18, 1e-14])
+    assert list(rmia(target, prior, half, half)) == [1, 0]
+    assert list(rmia(half, half, target, prior)) == [0.5]  # the second record of the population alone
+    assert list(rmia(np.zeros(1), np.zeros(1), half, half)) == [0]
+
+
 def test_with_equal_priors_rmia_is_the_distribution_function_of_the_population():
     rng = np.random.default_rng(8)
     p, z = rng.uniform(0, 1, 50), rng.uniform(0, 1, 80)

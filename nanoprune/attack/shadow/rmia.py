@@ -17,7 +17,7 @@ import numpy as np
 
 GAMMA = 2.0
 A_GRID = np.linspace(0.0, 1.0, 11)
-TINY = 1e-12
+TINY = 1e-300  # stands in for a p(x) of 0: ratios stay finite, and no other p(x) is raised
 
 
 def prior_online(p_in: np.ndarray, p_out: np.ndarray) -> np.ndarray:

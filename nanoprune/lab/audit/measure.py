@@ -130,14 +130,15 @@ def accused_few(units: Units, scores: np.ndarray, fpr: float, alpha: float) -> d
     """What an attacker finds who accuses a share `fpr` of the non-members: {"tpr": I, "fpr": I, "odds": low}.
 
     The threshold is the non-members' score of rank k + 1, k = fpr m: the share of all non-members above it has the beta
-    distribution of Clopper-Pearson's upper limit for k of m. So "fpr" is what that threshold may truly have, and "odds"
-    is at least by how much an accusation multiplies the odds that the record is a member, at confidence 1 - alpha.
+    distribution of Clopper-Pearson's upper limit for k of m. Where scores tie only c < k lie above it, and the lower
+    limit is that for c of m. So "fpr" is what that threshold may truly have, and "odds" is at least by how much an
+    accusation multiplies the odds that the record is a member, at confidence 1 - alpha.
     """
     inside, outside = scores[units.member], np.sort(scores[~units.member])[::-1]
     k, m = int(fpr * len(outside) + 1e-9), len(outside)
-    tpr = _share(inside > outside[k], alpha)
-    low, high = clopper_pearson(k, m, alpha)
-    return {"tpr": tpr, "fpr": {"value": k / m, "low": low, "high": high}, "odds": tpr["low"] / high}
+    tpr, c = _share(inside > outside[k], alpha), int((outside > outside[k]).sum())
+    low, high = clopper_pearson(c, m, alpha)[0], clopper_pearson(k, m, alpha)[1]
+    return {"tpr": tpr, "fpr": {"value": c / m, "low": low, "high": high}, "odds": tpr["low"] / high}
 
 
 def _share(said: np.ndarray, alpha: float) -> dict[str, float]:

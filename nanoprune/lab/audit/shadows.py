@@ -264,10 +264,11 @@ def outputs(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> 
 def path_margins(net: Network, dataset: Dataset, index: np.ndarray, threads: int) -> np.ndarray:
     """What the pruning mask alone says of each record, (R, n).
 
-    The network of the masks: every surviving weight becomes 1, every bias 0, every normalisation the identity. Its
-    output for class c is then the number of surviving paths from the input to c, each weighed by its input; that does
-    not depend on how hidden units are numbered, so that masks of different networks can be compared. The statistic is
-    the log of that number for the record's class, less the log of the mean over all classes; one path is added to both.
+    The network of the masks: every surviving weight becomes 1, every bias 0, every BatchNorm the identity. Its output
+    for class c is then the number of surviving paths from the input to c, each weighed by its input; that does not
+    depend on how hidden units are numbered, so that masks of different networks can be compared. The statistic is the
+    log of that number for the record's class, less the log of the mean over all classes; one path is added to both.
+    GroupNorm, LayerNorm and attention go on normalising: with these it is a statistic of the masks, and counts nothing.
     """
     masks = net.copy()
     masks.theta[:, : net.weight_count] = net.W != 0
