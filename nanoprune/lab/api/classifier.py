@@ -210,7 +210,7 @@ class Classifier(Estimator):
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write a model file, as the command line reads it. It names the members of a data set: keep it to yourself.
 
-        Raises ArgumentError where something is there already and not `overwrite`.
+        Raises ArgumentError where something already exists and not `overwrite`.
         """
         check_free(path, overwrite)
         save_model(self.model_, path)
@@ -251,7 +251,7 @@ class Classifier(Estimator):
         """Write the network for others, without a word on its members; returns in words how it was compared with it.
 
         to: "onnx", "c", "safetensors", "web" or "torch-code"; by default what the suffix of `path` says. weights:
-        "dense", "packed" (without zeros) or "int8". Raises ArgumentError on others, or where something is there already
+        "dense", "packed" (without zeros) or "int8". Raises ArgumentError on others, or where something already exists
         and not `overwrite`.
         """
         from nanoprune.lab.export import export_model, write_files

@@ -317,7 +317,7 @@ def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], R
     try:
         names = [step["step"] for step in model.steps]
         if "shrink" in names:
-            raise DataError("the model was shrunk, which changes no output; attack the one that `shrink` read")
+            raise DataError("the model was shrunk, which changes no output; attack the model before `shrink`")
         if tuple(names) not in [(name,) for name in ALONE] and (names[:1] != ["train"] or set(names[1:]) - {"prune"}):
             found = reprlib.repr(names)
             raise DataError(f"the model's steps are {found}, expected train and then prune; train it again")

@@ -127,7 +127,7 @@ def _check_prunable(model: Model, dataset: Dataset) -> None:
     check_records(model, dataset)
     if any(step["step"] == "private" for step in model.steps):
         raise DataError(
-            "the model was trained with DP-SGD, and pruning it on its members would spend a budget that nobody counts; "
+            "the model was trained with DP-SGD, and pruning it on its members would spend budget that is not counted; "
             "`reproduce --methods private` prunes within one"
         )
 
@@ -247,7 +247,7 @@ def _finished(run: Run, wanted: Model, steps: list[dict[str, Any]]) -> Model:
     different = differences(was | {"steps": done}, is_ | {"steps": planned})
     if different or len(found.steps) != len(planned):
         raise ArgumentError(
-            f"{run.product} is there already, and was made in another way: {different or 'another number of steps'}; "
-            "--overwrite makes it again, another --out leaves it alone"
+            f"{run.product} already exists, and was made in another way: {different or 'another number of steps'}; "
+            "--overwrite makes it again, another --out keeps it"
         )
     return found
