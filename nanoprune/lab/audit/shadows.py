@@ -190,7 +190,7 @@ def train_shadows(
 ) -> Shadows:
     """K shadows by the recipe of `model`, every step of it; at most BLOCK, of the block of that number.
 
-    checkpoints: where their training is kept and taken up again. rows: of the K shadows, those to train; each has the
+    checkpoints: where their training is saved and resumed. rows: of the K shadows, those to train; each has the
     same bits whichever others are trained beside it. kept: networks after each step of other versions of the model, of
     the same rows: what is there is not trained again, what is trained is added. Raises DivergenceError where one of
     them diverges.

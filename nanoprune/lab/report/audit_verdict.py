@@ -100,12 +100,12 @@ def signs(results: Results) -> list[tuple[bool, str]]:
     what is found at few false positives and the bounds on epsilon where there are any, and last the attackers who have
     more than the model."""
     accuracy = results["strongest"]["accuracy"]
-    value, told = number(100 * accuracy["value"]), accuracy["low"] > 0.5
+    value, leaks = number(100 * accuracy["value"]), accuracy["low"] > 0.5
     found = [
         (
-            told,
+            leaks,
             f"over all {unit(results)}s an attacker classifies {value}% correctly, guessing 50.0%"
-            if told
+            if leaks
             else f"all {unit(results)}s together (an attacker classifies {value}% correctly, guessing 50.0%)",
         )
     ]
@@ -114,20 +114,20 @@ def signs(results: Results) -> list[tuple[bool, str]]:
         classes = results["per_class"].values()
         hit = sum(entry["auc"]["low"] > 0.5 for entry in classes)
         auc = f"AUC {number(results['per_class'][worst]['auc']['value'], 3)}, guessing 0.500"
-        told = f"members are distinguished within {hit} of {len(classes)} classes, best in class {worst} ({auc})"
-        found.append((hit > 0, told if hit else f"any single class (the highest is class {worst}: {auc})"))
+        text = f"members are distinguished within {hit} of {len(classes)} classes, best in class {worst} ({auc})"
+        found.append((hit > 0, text if hit else f"any single class (the highest is class {worst}: {auc})"))
     if tails := results["strongest"]["tail"]:
         rate, tail = max(tails.items(), key=lambda item: item[1]["odds"])
         share, value = f"{100 * float(rate):g}% false positives", number(100 * tail["tpr"]["value"])
         found.append((tail["odds"] > 1, f"at {share} {value}% of the members are found"))
     if bounded(results):
         epsilon = max(bound(attack["epsilon_lower_bound"]) for attack in on_the_model(results).values())
-        told = f"training was not differentially private for any epsilon below {epsilon:.2f}"
-        found.append((epsilon > 0, told if epsilon else "a bound on epsilon above 0"))
+        text = f"training was not differentially private for any epsilon below {epsilon:.2f}"
+        found.append((epsilon > 0, text if epsilon else "a bound on epsilon above 0"))
     for held in results.get("aside", {}).values():
-        value, told = number(100 * held["value"]), held["low"] > 0.5
+        value, leaks = number(100 * held["value"]), held["low"] > 0.5
         who = "an attacker who also has the dense network"
-        found.append((told, f"{who} classifies {value}% correctly" if told else f"{who} ({value}%)"))
+        found.append((leaks, f"{who} classifies {value}% correctly" if leaks else f"{who} ({value}%)"))
     return found
 
 
@@ -139,8 +139,8 @@ def bounded(results: Results) -> bool:
 def leak_text(results: Results) -> str:
     """Whether any evidence excludes chance, and which; "no leak is detected" is not "no leak"."""
     found = signs(results)
-    seen, unseen = ("; ".join(text for told, text in found if told is of) for of in (True, False))
-    if any(told for told, _ in found[: len(found) - len(results.get("aside", ()))]):
+    seen, unseen = ("; ".join(text for leaks, text in found if leaks is of) for of in (True, False))
+    if any(leaks for leaks, _ in found[: len(found) - len(results.get("aside", ()))]):
         text = f"This model gives away who was in its training data: {seen}."
     elif seen:
         text = f"This model alone shows no leak, but together with the dense network it does: {seen}."

@@ -122,7 +122,7 @@ def baseline_text(results: Mapping[str, Any]) -> str:
         f"from non-members of the unprotected {results['network']} with {number(100 * accuracy['mean'])}% accuracy"
     )
     if not has_interval(accuracy):
-        return f"{text}; guessing scores 50.0%. One seed gives no interval: nothing here can be told from chance."
+        return f"{text}; guessing scores 50.0%. One seed gives no interval and allows no conclusion."
     low, high = (number(100 * accuracy[end]) for end in ("low", "high"))
     leak = "" if accuracy["low"] > 0.5 else ": no leak is detected"
     return f"{text} (95% interval {low} to {high}); guessing scores 50.0%{leak}."
