@@ -377,7 +377,7 @@ def test_the_page_has_the_verdict_first_and_every_attack_and_class(page):
         assert f"{c} (the most exposed)" if c == 9 else str(c) in cells
     assert "5000, 5001, " in parsed.text
     assert "5199 and 1,001 more, which are in the JSON" in parsed.text
-    assert "at most 5% of the records named so" in parsed.text
+    assert "at most 5% of them are there by chance" in parsed.text
     for word in ("4321", "scores.npz", "cd" * 32, results["command"], "no record is both", "0.2.0", "shadow", REFUSAL):
         assert word in parsed.text
     order = (
@@ -394,12 +394,12 @@ def test_the_page_has_the_verdict_first_and_every_attack_and_class(page):
 
 
 def test_the_page_explains_its_words_and_those_of_shadows_where_there_are_any(page, tmp_path):
-    words = Page(page).text.split("The words")[1]
+    words = Page(page).text.split("Glossary")[1]
     for word in ("AUC", "TPR at 1% FPR", "epsilon", "accuracy (balanced)", "interval", "threshold attacks"):
         assert word in words
     assert "RMIA" not in words
     results = make_results() | {"shadows": {"count": 16, "train_accuracy": 1.0, "test_accuracy": 0.5}}
-    words = Page(write(results, tmp_path / "a.html")).text.split("The words")[1]
+    words = Page(write(results, tmp_path / "a.html")).text.split("Glossary")[1]
     for word in ("LiRA", "RMIA", "adaptive", "shadow models", "difficulty", "mask alone"):
         assert word in words
 

@@ -84,11 +84,11 @@ def audit_caption(results: Results) -> str:
     """How to read the table."""
     return (
         f"The strongest attack in bold. Accuracies are balanced: guessing scores 50.0, and 0.500 in AUC. Intervals are "
-        f"of {confidence(results)} confidence for each figure on its own. TPR at FPR: members found while that share "
-        f'of the non-members is taken for members; "{REFUSED}": too few non-members. "{UNKNOWN}": not defined. '
+        f"of {confidence(results)} confidence for each figure individually. TPR at FPR: the share of members found "
+        f'at that rate of false positives; "{REFUSED}": too few non-members. "{UNKNOWN}": not defined. '
         f"epsilon >=: a lower bound; 0 excludes nothing."
         + (f" {groups_text(results)}" if unit(results) == "group" else "")
-        + (" (plain): the attacker does not know of the defence." if _plain(results) else "")
+        + (" (plain): the non-adaptive attacker, with undefended shadow models." if _plain(results) else "")
     )
 
 
