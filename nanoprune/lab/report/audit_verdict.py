@@ -187,7 +187,7 @@ def fault_text(results: Results) -> str:
 
 
 def strongest_text(results: Results) -> str:
-    """How well the strongest attack distinguishes members from non-members, beside guessing."""
+    """How well the strongest attack distinguishes members from non-members, compared with guessing."""
     best = results["strongest"]
     accuracy, candidates = best["accuracy"], best["candidates"]
     chosen = f"; the best of {candidates} rules on the attacker's own records" if candidates > 1 else ""
@@ -200,7 +200,7 @@ def strongest_text(results: Results) -> str:
 
 
 def found_text(results: Results) -> str:
-    """How many members an attacker finds who takes few non-members for members: the attack that finds the most."""
+    """How many members an attacker finds at few false positives: the attack that finds the most."""
     attacks = on_the_model(results)
     rate = next(iter(false_positive_rates(attacks.values())), None)
     if rate is None:
@@ -213,7 +213,7 @@ def found_text(results: Results) -> str:
     name = max(found, key=lambda attack: (found[attack]["value"], attack == best))
     chosen = f", not adjusted for choosing the best of {len(found)} attacks" if len(found) > 1 else ""
     return (
-        f"An attacker who takes no more than {share} of these non-members for members finds "
+        f"At {share} false positives, an attacker finds "
         f"{number(100 * found[name]['value'])}% of the members ({attack_title(name)}; {confidence(results)} interval "
         f"{ends(found[name])}{chosen}); guessing finds {share}."
     )
@@ -322,7 +322,9 @@ def _more(name: str) -> str:
 
 
 def _advice(name: str) -> str:
-    return "what one version hides another may tell" if "versions" in name else "keep it as safe as the training data"
+    return (
+        "one version may reveal what another does not" if "versions" in name else "keep it as safe as the training data"
+    )
 
 
 def of_epsilon(attack: Mapping[str, Any]) -> str:
