@@ -48,7 +48,7 @@ from nanoprune.lab.audit.shadows import (
     train_shadows,
     undefended,
 )
-from nanoprune.lab.audit.stability import shared_out, stability_note, stability_of
+from nanoprune.lab.audit.stability import divide_shadows, stability_note, stability_of
 from nanoprune.lab.audit.validity import model_checks, shadow_accuracy
 from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
 from nanoprune.lab.audit.versions import checked_versions, log_odds
@@ -96,7 +96,7 @@ def attack_model(
     check_prior(prior)
     check_shadows(shadows, None if train else BLOCK)
     whole = min(shadows, BLOCK)  # whose outputs are kept
-    parts = shared_out(whole, seeds) if seeds != 1 else []
+    parts = divide_shadows(whole, seeds) if seeds != 1 else []
     chosen = chosen_attacks(attacks)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)

@@ -33,7 +33,7 @@ from nanoprune.lab.report.page import (
     tpr_column,
     write_page,
 )
-from nanoprune.lab.report.plots import DASHES, GREY, STYLE, literal, settle
+from nanoprune.lab.report.plots import DASHES, GREY, STYLE, freeze_layout, literal
 from nanoprune.lab.report.table import UNKNOWN, attack_title, known, number
 
 COLOURS = ("#D55E00", "#009E73", "#AA5C88", "#C98500", "#555555")  # of the attacks that are not the strongest
@@ -156,7 +156,7 @@ def finish_roc(figure: Figure, axes: Axes, left: float, bottom: float) -> Figure
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    return settle(figure)
+    return freeze_layout(figure)
 
 
 def drawable(curve: Mapping[str, Any]) -> dict[str, np.ndarray] | None:

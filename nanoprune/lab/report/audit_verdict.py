@@ -95,7 +95,7 @@ def audit_verdict(results: Results) -> list[str]:
     return list(filter(None, paragraphs))
 
 
-def signs(results: Results) -> list[tuple[bool, str]]:
+def evidence_texts(results: Results) -> list[tuple[bool, str]]:
     """The evidence in plain words, each with whether its interval excludes chance: all records together, the classes,
     what is found at few false positives and the bounds on epsilon where there are any, and last the attackers who have
     more than the model."""
@@ -138,7 +138,7 @@ def bounded(results: Results) -> bool:
 
 def leak_text(results: Results) -> str:
     """Whether any evidence excludes chance, and which; "no leak is detected" is not "no leak"."""
-    found = signs(results)
+    found = evidence_texts(results)
     seen, unseen = ("; ".join(text for leaks, text in found if leaks is of) for of in (True, False))
     if any(leaks for leaks, _ in found[: len(found) - len(results.get("aside", ()))]):
         text = f"This model gives away who was in its training data: {seen}."

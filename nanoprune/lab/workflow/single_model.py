@@ -21,7 +21,7 @@ from nanoprune.lab.engine.run_folder import Run, identity
 from nanoprune.lab.engine.shards import sample_threads
 from nanoprune.lab.experiment.columns import description_for, fit_columns
 from nanoprune.lab.experiment.experiment import Progress
-from nanoprune.lab.experiment.fleet import Ended, train_shard
+from nanoprune.lab.experiment.fleet import TrainedShard, train_shard
 from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
@@ -182,7 +182,7 @@ def summary_line(model: Model, dataset: Dataset) -> str:
     )
 
 
-def _adversary(ended: Ended) -> dict[str, Any]:
+def _adversary(ended: TrainedShard) -> dict[str, Any]:
     """For auditors: how often the game's adversary was updated, and its loss and accuracy in the last epoch."""
     if "adversary_loss" not in ended.curves:
         return {}
