@@ -27,7 +27,7 @@ from nanoprune.lab.audit.audit import summarise
 from nanoprune.lab.audit.log_space import log_odds
 from nanoprune.lab.audit.prediction_attacks import ATTACKS, SCORES, Fold, folds, run_attacks
 from nanoprune.lab.audit.verdict import conclude
-from nanoprune.lab.report.audit_verdict import signs
+from nanoprune.lab.report.audit_verdict import evidence_texts
 
 
 def predictions(seed, members=20, nonmembers=20, classes=4, leak=0.5):
@@ -1075,7 +1075,7 @@ def null_audits(monkeypatch, members, nonmembers, audits, alpha, seed, with_shad
         target, shadow = null(members, nonmembers), null(100, 100) if with_shadow else None
         parts = folds(target, shadow, rng)
         results = summarise(target, run_attacks(target, parts, 0, 1), alpha, scored_rows(parts))
-        found = [told for told, _ in signs(results)]
+        found = [leaks for leaks, _ in evidence_texts(results)]
         assert results["looks"] == len(found)
         degree = conclude(results | {"validity": [], "alpha": alpha})["degree"]
         assert (degree != "no leak detected") == any(found)

@@ -256,10 +256,7 @@ def test_the_members_found_are_those_of_the_attack_that_finds_the_most():
     results = make_results()
     results["attacks"]["network"]["tpr_at_fpr"]["0.01"] = around(0.25, 0.01)
     second = audit_verdict(results)[2]
-    assert (
-        "no more than 1% of these non-members for members finds 25.0% of the members (network; 95% interval 24.0 to"
-        in second
-    )
+    assert "At 1% false positives, an attacker finds 25.0% of the members (network; 95% interval 24.0 to" in second
     assert "not adjusted for choosing the best of 4 attacks); guessing finds 1%." in second
 
 
@@ -377,7 +374,7 @@ def test_the_page_has_the_verdict_first_and_every_attack_and_class(page):
         assert f"{c} (the most exposed)" if c == 9 else str(c) in cells
     assert "5000, 5001, " in parsed.text
     assert "5199 and 1,001 more, which are in the JSON" in parsed.text
-    assert "at most 5% of the records named so" in parsed.text
+    assert "at most 5% of them are there by chance" in parsed.text
     for word in ("4321", "scores.npz", "cd" * 32, results["command"], "no record is both", "0.2.0", "shadow", REFUSAL):
         assert word in parsed.text
     order = (
@@ -394,12 +391,12 @@ def test_the_page_has_the_verdict_first_and_every_attack_and_class(page):
 
 
 def test_the_page_explains_its_words_and_those_of_shadows_where_there_are_any(page, tmp_path):
-    words = Page(page).text.split("The words")[1]
+    words = Page(page).text.split("Glossary")[1]
     for word in ("AUC", "TPR at 1% FPR", "epsilon", "accuracy (balanced)", "interval", "threshold attacks"):
         assert word in words
     assert "RMIA" not in words
     results = make_results() | {"shadows": {"count": 16, "train_accuracy": 1.0, "test_accuracy": 0.5}}
-    words = Page(write(results, tmp_path / "a.html")).text.split("The words")[1]
+    words = Page(write(results, tmp_path / "a.html")).text.split("Glossary")[1]
     for word in ("LiRA", "RMIA", "adaptive", "shadow models", "difficulty", "mask alone"):
         assert word in words
 

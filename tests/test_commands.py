@@ -81,7 +81,7 @@ def scores(tmp_path):
 
 def kept(path, *arguments):
     path.write_text("PRECIOUS")
-    assert refused(run(*arguments), path.name, "is there already; --overwrite")
+    assert refused(run(*arguments), path.name, "already exists; --overwrite")
     assert path.read_text() == "PRECIOUS"
 
 

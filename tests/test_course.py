@@ -95,7 +95,7 @@ def test_the_methods_prune_what_they_say(room, path):
 def test_an_interval_of_nothing_holds_zero_in_95_of_100_cases():
     rng = np.random.default_rng(0)
     draws = rng.standard_normal((2000, 5))
-    held = sum(verdict(row) == "not told apart" for row in draws)
+    held = sum(verdict(row) == "no difference detected" for row in draws)
     assert 0.93 < held / 2000 < 0.97
     assert {verdict(row + 9) for row in draws[:50]} == {"more leak"}
     assert {verdict(row - 9) for row in draws[:50]} == {"less leak"}

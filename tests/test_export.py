@@ -148,7 +148,7 @@ def test_export_writes_c_and_header_without_overwriting(lenet, tmp_path):
     before = out.read_bytes()
     again = invoke("export", lenet, "--to", "c", "--weights", "packed", "--out", out)
     assert (again.exit_code, out.read_bytes()) == (2, before)
-    assert "is there already" in again.output
+    assert "already exists" in again.output
     assert invoke("export", lenet, "--to", "c", "--weights", "packed", "--out", out, "--overwrite").exit_code == 0
     assert len(out.read_bytes()) < len(before)
 

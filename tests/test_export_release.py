@@ -91,7 +91,7 @@ def test_what_cannot_be_released_is_refused_before_the_work(released, tmp_path, 
     run("train", "names", "--out", tokens, *small)
     monkeypatch.setattr("nanoprune.lab.workflow.single_model.prune_model", lambda *_: pytest.fail("pruned"))
     (tmp_path / "p.card.md").write_text("mine")
-    for model, named in ((folder / "model.h5", "p.card.md is there already"), (tokens, "Embed")):
+    for model, named in ((folder / "model.h5", "p.card.md already exists"), (tokens, "Embed")):
         words = ["prune", model, "--keep", 0.5, "--out", tmp_path / "p.h5", "--release", "names"]
         more = ["--data-dir", data_dir] if model == tokens else []
         found = CliRunner().invoke(cli.main, [str(a) for a in [*words, *more]])

@@ -82,7 +82,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     assert names(tmp_path / "made") == []
 
 
-# What is there already
+# What already exists
 
 
 @pytest.mark.parametrize("before", [0o600, 0o640, 0o664])

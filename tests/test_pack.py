@@ -191,7 +191,7 @@ def test_what_cannot_be_packed_is_refused(folder, packed, tmp_path, monkeypatch)
     (tmp_path / "uneven" / "val" / "fox").mkdir()
     with pytest.raises(ArgumentError, match="train and val hold folders of different classes"):
         find_images(tmp_path / "uneven")
-    with pytest.raises(DataError, match=r"imagenet\.h5 is there already"):
+    with pytest.raises(DataError, match=r"imagenet\.h5 already exists"):
         pack(find_images(folder), packed)
     (tmp_path / "other.h5.part").write_bytes(b"no HDF5")
     with pytest.raises(DataError, match=r"other\.h5\.part: not begun by 'data pack'"):
@@ -339,7 +339,7 @@ def test_a_second_run_at_once_is_refused_and_the_first_ends_well(few, tmp_path):
 def test_what_appears_under_the_final_name_meanwhile_is_not_overwritten(few, tmp_path):
     src, _ = few
     out = tmp_path / "out.h5"
-    with pytest.raises(DataError, match=r"out\.h5 is there already"):
+    with pytest.raises(DataError, match=r"out\.h5 already exists"):
         pack(find_images(src), out, checked=lambda done, total: out.write_text("another's"))
     assert out.read_text() == "another's"
 
@@ -356,7 +356,7 @@ def test_a_part_that_was_removed_meanwhile_is_told(few, tmp_path):
 def test_a_name_that_cannot_be_is_refused_before_the_work(few, tmp_path, name):
     os.mkfifo(tmp_path / "pipe.h5")
     (tmp_path / "link.h5").symlink_to("nowhere")
-    with pytest.raises((ArgumentError, DataError), match=r"at most 255 bytes|is there already"):
+    with pytest.raises((ArgumentError, DataError), match=r"at most 255 bytes|already exists"):
         pack(find_images(few[0]), tmp_path / name, progress=lambda done, total: pytest.fail("it began"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.h5", "pipe.h5"]
 
@@ -423,7 +423,7 @@ def test_the_command(folder, packed, tmp_path):
     for words, error in (
         (("imagenet", "--src", tmp_path / "no", "--out", tmp_path / "x.h5"), "not a folder"),
         (("mnist", "--src", folder, "--out", tmp_path / "x.h5"), "data set must be imagenet, got 'mnist'"),
-        (("imagenet", "--src", folder, "--out", out), "is there already"),
+        (("imagenet", "--src", folder, "--out", out), "already exists"),
     ):
         result = run(*words)
         assert error in result.output

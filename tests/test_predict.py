@@ -74,7 +74,7 @@ def test_models_before_and_after_pruning_are_paired_by_audit(model, tmp_path):
 def test_no_file_is_replaced_unasked_and_no_name_taken_that_audit_would_not_read(model, tmp_path):
     there = tmp_path / "scores.npz"
     there.write_text("mine")
-    for out, words in ((there, "is there already"), (tmp_path / "scores.h5", ".npz or .csv")):
+    for out, words in ((there, "already exists"), (tmp_path / "scores.h5", ".npz or .csv")):
         done = run("predict", model, "--out", out)
         assert done.exit_code == 2
         assert words in done.output

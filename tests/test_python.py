@@ -341,7 +341,7 @@ def test_results_save_themselves_and_overwrite_nothing_unasked(audited, tmp_path
         assert json.loads(figures.read_text("utf-8")) == json.loads(json.dumps(result.to_dict()))
         assert words in result._repr_html_()
         assert "<svg" in result._repr_html_()
-        with pytest.raises(ArgumentError, match=f"{name}.html is there already; overwrite=True writes over it"):
+        with pytest.raises(ArgumentError, match=f"{name}.html already exists; overwrite=True replaces it"):
             result.save(page)
         result.save(page, overwrite=True)
         with pytest.raises(ArgumentError, match=r"path must end with \.html or \.json, got 'a\.txt'"):

@@ -61,7 +61,7 @@ def test_refused_in_one_line_that_names_the_file(values, said, tmp_path):
 
 def test_a_recipe_is_not_written_over_another_file(tmp_path):
     (tmp_path / "r.json").write_text("mine")
-    with pytest.raises(ArgumentError, match="is there already; --overwrite"):
+    with pytest.raises(ArgumentError, match="already exists; --overwrite"):
         write_recipe(RECIPES["digits"], tmp_path / "r.json")
     with pytest.raises(ArgumentError, match=r"name it \.json"):
         write_recipe(RECIPES["digits"], tmp_path / "r.toml")

@@ -331,6 +331,7 @@ def test_one_seed_allows_no_conclusion():
 def test_every_plot_and_the_page_are_written_and_nothing_else(written):
     names = {"accuracy.svg", "accuracy.png", "roc.svg", "residuals.svg", "adversary.svg", "report.html", "curves.h5"}
     assert {path.name for path in written.iterdir()} == names
+    assert 'id="training"' in (written / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_same_results_make_the_same_bytes(written, results, tmp_path):
@@ -355,9 +356,9 @@ def test_without_pruning_or_a_game_there_is_no_plot_of_them(results, tmp_path):
     make_curves(tmp_path / "curves.h5", kept)
     write_report({**results, "methods": kept, "notes": []}, tmp_path)
     assert {path.stem for path in tmp_path.glob("*.svg")} == {"accuracy", "roc"}
-    text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "How the training went" not in text
-    assert "Notes and refusals" not in text
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'id="training"' not in html
+    assert "Notes and refusals" not in Page(html).text
 
 
 def test_a_report_without_curves_still_has_its_tables(results, tmp_path):

@@ -313,7 +313,7 @@ def test_resume_of_a_finished_model_reads_it_and_of_another_is_refused(tmp_path)
     for other in (["--epsilon", "7"], ["--epsilon", "8", "--seed", "1"], []):
         refused = run(*options, *other, "--resume")
         assert refused.exit_code == 2
-        assert "is there already, and was made in another way" in refused.stderr
+        assert "already exists, and was made in another way" in refused.stderr
         assert refused.stderr.count("\n") == 1
     assert out.read_bytes() == model
     assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]
@@ -379,7 +379,7 @@ def test_a_waiting_run_finds_the_results_of_the_one_that_ended(tmp_path):
                     second.begin({})
                     assert second.finished
             else:
-                with pytest.raises(ArgumentError, match="is there already"), model_run(out):
+                with pytest.raises(ArgumentError, match="already exists"), model_run(out):
                     pass
         assert first.returncode == 0
         assert out.read_text() == "of the first"
@@ -458,7 +458,7 @@ def test_a_signal_stops_at_the_end_of_an_epoch_and_prints_how_to_resume(number, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.h5", "whole.h5"]
     refused = run(*TRAIN, "--out", out)
     assert refused.exit_code == 2
-    assert "is there already; --overwrite" in refused.stderr
+    assert "already exists; --overwrite" in refused.stderr
     assert run(*TRAIN, "--out", out, "--overwrite").exit_code == 0
 
 

@@ -76,7 +76,7 @@ def test_shrink_writes_an_ordinary_smaller_model_with_the_same_outputs(scheme, w
     assert again.exit_code == 0, again.output
     refused = run("attack", small)
     assert refused.exit_code == 2
-    assert "shrunk, which changes no output; attack the one that `shrink` read" in refused.stderr
+    assert "shrunk, which changes no output; attack the model before `shrink`" in refused.stderr
 
 
 def test_n_m_fixes_its_ratio(dense, tmp_path):

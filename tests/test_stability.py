@@ -19,7 +19,7 @@ from nanoprune.lab.audit import attack_model
 from nanoprune.lab.audit import target as targets
 from nanoprune.lab.audit.prediction_attacks import Attacked
 from nanoprune.lab.audit.shadow_attacks import attack_target, shadow_attacks
-from nanoprune.lab.audit.stability import shared_out, stability_note, stability_of
+from nanoprune.lab.audit.stability import divide_shadows, stability_note, stability_of
 from nanoprune.lab.audit.views import Views
 from nanoprune.lab.data import load
 from nanoprune.lab.engine.passes import single_threaded_blas
@@ -65,7 +65,7 @@ def test_members_over_seeds_are_counted(found):
 @given(st.integers(1, 12), st.data())
 def test_shadows_are_shared_out_in_pairs(seeds, data):
     pairs = data.draw(st.integers(3 * seeds, 60))
-    parts = shared_out(2 * pairs, seeds)
+    parts = divide_shadows(2 * pairs, seeds)
     assert sorted(k for part in parts for k in part) == list(range(2 * pairs))
     for part in parts:
         assert len(part) >= 6
@@ -76,12 +76,12 @@ def test_shadows_are_shared_out_in_pairs(seeds, data):
 @pytest.mark.parametrize(("shadows", "seeds", "most"), [(16, 3, 2), (6, 2, 1), (64, 11, 10)])
 def test_too_many_seeds_are_refused_with_the_number_of_shadow_models_that_would_do(shadows, seeds, most):
     with pytest.raises(ArgumentError, match=f"seeds must be at most {most} with {shadows}.*got {seeds}") as error:
-        shared_out(shadows, seeds)
+        divide_shadows(shadows, seeds)
     enough = int(str(error.value).partition("train ")[2].partition(",")[0])
-    assert len(shared_out(enough, seeds)) == seeds
-    assert len(shared_out(shadows, most)) == most
+    assert len(divide_shadows(enough, seeds)) == seeds
+    assert len(divide_shadows(shadows, most)) == most
     with pytest.raises(ArgumentError, match="seeds must be at least 1, got 0"):
-        shared_out(shadows, 0)
+        divide_shadows(shadows, 0)
 
 
 def attacked(rng: np.random.Generator, n: int) -> Attacked:

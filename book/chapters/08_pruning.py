@@ -124,7 +124,7 @@ say(
 )
 answer = {
     "less leak": "passes that test here",
-    "not told apart": "does not pass that test here: its protection cannot be told from that of stopping early",
+    "no difference detected": "does not pass that test here: no difference to stopping early is detected",
     "more leak": "does not pass that test here: it leaks more than stopping early",
 }
 say(f"A defence must leak less than a network of the same accuracy. Pruning {answer[found['ADMM', 'early stop']]}.")

@@ -181,8 +181,8 @@ assert found > 0.55
 #
 # ## What this does not show
 #
-# - Four networks are few. Where the verdict is "not told apart", these networks do not say whether the game helps.
-#   [The results](../../docs/results.md) have the game with the full adversary and more seeds, with its controls.
+# - Four networks are few. Where the verdict is "no difference detected", these networks do not say whether the game
+#   helps. [The results](../../docs/results.md) have the game with the full adversary and more seeds, with its controls.
 # - The attack reads the predictions on *single* records. A game against predictions protects predictions: someone who
 #   has the weights can look further.
 # - The theorem is about the best $h$ of all. Networks trained by gradient steps are not that.

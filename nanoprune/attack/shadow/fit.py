@@ -53,7 +53,7 @@ def fit(
 
 @dataclass(frozen=True, eq=False)
 class MemberNetwork:
-    """A network h that tells members by F features, and what these are standardised by: mean, std (F,)."""
+    """A network h that predicts membership from F features, standardised by mean and std (F,)."""
 
     h: Network
     mean: np.ndarray

@@ -201,16 +201,16 @@ class Classifier(Estimator):
         x, places, member = self.records(X, y)
         chance = X is None and not fitted.given and fitted.model.members is not None
         split = split or ("random" if chance else "fixed")
-        told: dict[str, Any] = {"quick": quick, "alpha": alpha, "prior": prior, "seed": seed, "delta": delta}
-        told |= {"n_jobs": self.n_jobs, "verbose": self.verbose}
+        settings: dict[str, Any] = {"quick": quick, "alpha": alpha, "prior": prior, "seed": seed, "delta": delta}
+        settings |= {"n_jobs": self.n_jobs, "verbose": self.verbose}
         group = self._groups(X, len(x))
-        done = audit_arrays(fitted.logits(x), places, member, group=group, split=split, **told)
+        done = audit_arrays(fitted.logits(x), places, member, group=group, split=split, **settings)
         return of_rows(done, fitted.records("audit")[1].members, "X" if fitted.given else "data set")
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write a model file, as the command line reads it. It names the members of a data set: keep it to yourself.
 
-        Raises ArgumentError where something is there already and not `overwrite`.
+        Raises ArgumentError where something already exists and not `overwrite`.
         """
         check_free(path, overwrite)
         save_model(self.model_, path)
@@ -251,7 +251,7 @@ class Classifier(Estimator):
         """Write the network for others, without a word on its members; returns in words how it was compared with it.
 
         to: "onnx", "c", "safetensors", "web" or "torch-code"; by default what the suffix of `path` says. weights:
-        "dense", "packed" (without zeros) or "int8". Raises ArgumentError on others, or where something is there already
+        "dense", "packed" (without zeros) or "int8". Raises ArgumentError on others, or where something already exists
         and not `overwrite`.
         """
         from nanoprune.lab.export import export_model, write_files
@@ -264,8 +264,8 @@ class Classifier(Estimator):
         if target is None:
             raise ArgumentError(f"path must end with {', '.join(TARGETS)}, got {path.name!r}; or say `to`")
         check_free(path, overwrite)
-        told = about(self.model_, weights, labels=[str(label) for label in self.classes_])
-        files, compared = export_model(self.model_.net, target, weights, told, path)
+        metadata = about(self.model_, weights, labels=[str(label) for label in self.classes_])
+        files, compared = export_model(self.model_.net, target, weights, metadata, path)
         write_files(files, overwrite)
         return compared
 
@@ -349,6 +349,6 @@ class Classifier(Estimator):
         if x.shape[1:] != shape:
             found, expected = (math.prod(of) for of in (x.shape[1:], shape))
             what = f"{found} features" if x.ndim == 2 else f"shape {x.shape[1:]}"
-            told = f"{expected} features" if len(shape) == 1 else f"images {shape}"
-            raise ArgumentError(f"X has {what}, but {type(self).__name__} is expecting {told} as input")
+            wanted = f"{expected} features" if len(shape) == 1 else f"images {shape}"
+            raise ArgumentError(f"X has {what}, but {type(self).__name__} is expecting {wanted} as input")
         return x

@@ -73,8 +73,8 @@ def check_names(estimator: Estimator, known: np.ndarray | None, names: np.ndarra
     if known is None and names is not None:
         warnings.warn(f"X has feature names, but {name} was fitted without feature names", stacklevel=6)
     elif known is not None and names is None:
-        told = f"X does not have valid feature names, but {name} was fitted with feature names"
-        warnings.warn(told, stacklevel=6)
+        message = f"X does not have valid feature names, but {name} was fitted with feature names"
+        warnings.warn(message, stacklevel=6)
     elif known is not None and names is not None and list(known) != list(names):
         raise ArgumentError(names_differ(list(known), list(names)))
 
@@ -83,7 +83,7 @@ def names_differ(known: list[str], names: list[str]) -> str:
     """What scikit-learn says where the columns of X are not those of `fit`."""
     text = "The feature names should match those that were passed during fit.\n"
     unseen, missing = sorted(set(names) - set(known)), sorted(set(known) - set(names))
-    for told, those in (("unseen at fit time", unseen), ("seen at fit time, yet now missing", missing)):
+    for problem, those in (("unseen at fit time", unseen), ("seen at fit time, yet now missing", missing)):
         if those:
-            text += f"Feature names {told}:\n" + "".join(f"- {printable(name)}\n" for name in those[:5])
+            text += f"Feature names {problem}:\n" + "".join(f"- {printable(name)}\n" for name in those[:5])
     return text if unseen or missing else text + "Feature names must be in the same order as they were in fit.\n"

@@ -114,8 +114,8 @@ def labels(y: Any, count: int, name: str = "y") -> np.ndarray:
         )
     array = plain(y, name)
     if array.ndim == 2 and array.shape[1] == 1:
-        told = f"A column-vector {name} was passed when a 1d array was expected; give {name}.ravel()"
-        warnings.warn(told, sklearn_class("exceptions", "DataConversionWarning", UserWarning), stacklevel=4)
+        message = f"A column-vector {name} was passed when a 1d array was expected; give {name}.ravel()"
+        warnings.warn(message, sklearn_class("exceptions", "DataConversionWarning", UserWarning), stacklevel=4)
         array = array[:, 0]
     if array.ndim != 1:
         hint = f"; of one-hot labels give {name}.argmax(axis=1)" if array.ndim == 2 else ""
@@ -152,8 +152,8 @@ def places_of(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     found = [known.get(label, -1) for label in y.tolist()]
     if -1 in found:
         strange = printable(repr(y.tolist()[found.index(-1)]), 60)
-        told = printable(", ".join(map(repr, classes.tolist()[:10])), 200) + (", ..." if len(classes) > 10 else "")
-        raise ArgumentError(f"y holds {strange}, which is none of the {len(classes):,} classes: {told}")
+        listed = printable(", ".join(map(repr, classes.tolist()[:10])), 200) + (", ..." if len(classes) > 10 else "")
+        raise ArgumentError(f"y holds {strange}, which is none of the {len(classes):,} classes: {listed}")
     return np.array(found, np.int64)
 
 

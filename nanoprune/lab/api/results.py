@@ -44,7 +44,7 @@ class Result(ABC):
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write a page (.html, one file that needs no other) or the figures (.json); whole or not at all.
 
-        Raises ArgumentError on another suffix, or where something is there already and not `overwrite`; DataError where
+        Raises ArgumentError on another suffix, or where something already exists and not `overwrite`; DataError where
         it cannot be written.
         """
         suffix = pathlib.Path(expect("path", path, "a path")).suffix.lower()
@@ -71,7 +71,7 @@ def check_free(path: str | os.PathLike[str], overwrite: bool) -> None:
     """Raises ArgumentError where something is at `path` and not `overwrite`; else as `check_output`."""
     check_output(expect("path", path, "a path"))
     if not overwrite and occupied(path):
-        raise ArgumentError(f"{printable(path)} is there already; overwrite=True writes over it")
+        raise ArgumentError(f"{printable(path)} already exists; overwrite=True replaces it")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

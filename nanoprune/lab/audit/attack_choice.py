@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from nanoprune.lab.audit.prediction_attacks import Attacked, Fold
-from nanoprune.lab.experiment.validation import QUARTERS
+from nanoprune.lab.experiment.validation import FOLDS
 
 Rule = tuple[str, bool]  # the name of an attack, and whether it has one threshold per class
 
@@ -47,7 +47,7 @@ def choose(attacked: dict[str, Attacked], scored: list[np.ndarray]) -> Chosen:
     rules = [(name, per_class) for name, of in candidates for per_class in (False, True) if _exists(of, per_class)]
     chosen = [max(rules, key=lambda rule: attacked[rule[0]].own[i, int(rule[1])]) for i in range(len(scored))]
     n = sum(map(len, scored))
-    scores, said, refitted = np.empty(n), np.empty(n, bool), np.empty((QUARTERS, n), bool)
+    scores, said, refitted = np.empty(n), np.empty(n, bool), np.empty((FOLDS, n), bool)
     fitted_apart = len({name for name, _ in chosen}) > 1 or len(attacked[chosen[0][0]].parts) > 1
     ranked = len(scored) > 1 and fitted_apart
     for (name, per_class), rows in zip(chosen, scored, strict=True):

@@ -32,7 +32,7 @@ def cached(
     """The shadows that `made_by` describes: from their file in `folder`, else trained by `train` and kept there.
 
     made_by: plain data that says everything the predictions depend on. train is given a place for its checkpoints, so
-    that it goes on where an earlier one was interrupted. Without a folder nothing is kept. Raises DataError, naming the
+    that it resumes where an earlier one was interrupted. Without a folder nothing is kept. Raises DataError, naming the
     file, where it is damaged or was made by something else: it is never used then.
     """
     if folder is None:
@@ -42,7 +42,7 @@ def cached(
     path = pathlib.Path(folder) / f"shadows-{digest[:16]}.h5"
     if path.exists():
         return read_shadows(path, recipe)
-    with Run(path.with_suffix(".run"), resume=True, product=path, again="the same command goes on") as run:
+    with Run(path.with_suffix(".run"), resume=True, product=path, again="the same command resumes it") as run:
         run.begin(json.loads(recipe))
         if run.finished:  # by another process, while this one waited for it
             return read_shadows(path, recipe)

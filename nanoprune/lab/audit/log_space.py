@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 LOG_ZERO = -746.0  # stands for log 0: the least positive float64 has the logarithm -744.4
-LARGEST = 1e300  # log odds beyond it are not told apart
+LARGEST = 1e300  # log odds beyond it are not distinguished
 
 
 def log_odds(p: np.ndarray, logits: np.ndarray | None = None) -> np.ndarray:

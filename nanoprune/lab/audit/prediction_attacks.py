@@ -30,7 +30,7 @@ from nanoprune.lab.audit import log_space
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.shards import Advance, train_shards
-from nanoprune.lab.experiment.validation import QUARTERS, cross_validated
+from nanoprune.lab.experiment.validation import FOLDS, cross_validated
 from nanoprune.lab.statistics.units import Units, attack_name
 from nanoprune.nn import Network, Passes
 from nanoprune.nn.passes import Objective
@@ -57,7 +57,7 @@ class Attacked:
     own: for each fold the accuracy on the attacker's records by one threshold and by one per class, (folds, 2);
     None for an attack that is no candidate for the strongest.
     refitted: the decisions, by one threshold and by one per class, where each quarter of the attacker's records is left
-    out, (2, QUARTERS, n); None where that is not known. They tell how much decisions owe to the fit.
+    out, (2, FOLDS, n); None where that is not known. They tell how much decisions owe to the fit.
     """
 
     scores: np.ndarray
@@ -157,7 +157,7 @@ def _threshold_attack(
 ) -> Attacked:
     """Scores (n,) of the units, decided by the thresholds that are best for the scores `fitted` of each fold."""
     said = [np.zeros(len(scores), bool) for _ in range(2)]
-    refitted = np.zeros((2, QUARTERS, len(scores)), bool)
+    refitted = np.zeros((2, FOLDS, len(scores)), bool)
     own = np.full((len(parts), 2), NO_RANK)
     for i, (fold, known_scores) in enumerate(zip(parts, fitted, strict=True)):
         known, rows = fold.known.units, fold.scored

@@ -190,7 +190,7 @@ def train_shadows(
 ) -> Shadows:
     """K shadows by the recipe of `model`, every step of it; at most BLOCK, of the block of that number.
 
-    checkpoints: where their training is kept and taken up again. rows: of the K shadows, those to train; each has the
+    checkpoints: where their training is saved and resumed. rows: of the K shadows, those to train; each has the
     same bits whichever others are trained beside it. kept: networks after each step of other versions of the model, of
     the same rows: what is there is not trained again, what is trained is added. Raises DivergenceError where one of
     them diverges.
@@ -318,7 +318,7 @@ def recipe_steps(model: Model, dataset: Dataset) -> list[tuple[dict[str, Any], R
     try:
         names = [step["step"] for step in model.steps]
         if "shrink" in names:
-            raise DataError("the model was shrunk, which changes no output; attack the one that `shrink` read")
+            raise DataError("the model was shrunk, which changes no output; attack the model before `shrink`")
         if tuple(names) not in [(name,) for name in ALONE] and (names[:1] != ["train"] or set(names[1:]) - {"prune"}):
             found = reprlib.repr(names)
             raise DataError(f"the model's steps are {found}, expected train and then prune; train it again")

@@ -22,7 +22,7 @@ from nanoprune.lab.statistics import members_in_common, members_over_seeds
 from nanoprune.lab.statistics.units import Units
 
 
-def shared_out(shadows: int, seeds: int) -> list[np.ndarray]:
+def divide_shadows(shadows: int, seeds: int) -> list[np.ndarray]:
     """The shadows of each of S attackers: all K of them, pairs together, in parts that differ by a pair at most.
 
     Raises ArgumentError where an attacker would have fewer than FEWEST.

@@ -48,7 +48,7 @@ from nanoprune.lab.audit.shadows import (
     train_shadows,
     undefended,
 )
-from nanoprune.lab.audit.stability import shared_out, stability_note, stability_of
+from nanoprune.lab.audit.stability import divide_shadows, stability_note, stability_of
 from nanoprune.lab.audit.validity import model_checks, shadow_accuracy
 from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
 from nanoprune.lab.audit.versions import checked_versions, log_odds
@@ -60,7 +60,7 @@ from nanoprune.lab.models.model import Model, check_records
 from nanoprune.lab.statistics.proportion import check_alpha
 from nanoprune.lab.statistics.units import attack_name
 
-PLAIN = " (plain)"  # ends the names of the attacks of an attacker who does not know of the defence
+PLAIN = " (plain)"  # ends the names of the attacks of the non-adaptive attacker
 
 
 def attack_model(
@@ -78,8 +78,8 @@ def attack_model(
     versions: Sequence[Model] = (),
     seeds: int = 1,
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
-    """Attack `model` with shadows by its own recipe (the adaptive attacker) and by undefended training (the attacker
-    who does not know of the defence). Returns the results, as `audit` does, and each attack's ROC.
+    """Attack `model` with shadows by its own recipe (the adaptive attacker) and by undefended training (the
+    non-adaptive attacker). Returns the results, as `audit` does, and each attack's ROC.
 
     The strongest attack is chosen among the adaptive ones, by its accuracy on the shadows. There is no bound on epsilon
     where the members are an official training set; delta is the model's own, where it was trained with differential
@@ -96,7 +96,7 @@ def attack_model(
     check_prior(prior)
     check_shadows(shadows, None if train else BLOCK)
     whole = min(shadows, BLOCK)  # whose outputs are kept
-    parts = shared_out(whole, seeds) if seeds != 1 else []
+    parts = divide_shadows(whole, seeds) if seeds != 1 else []
     chosen = chosen_attacks(attacks)
     began, progress = time.perf_counter(), progress or Progress()
     _check(model, dataset, dense)

@@ -160,7 +160,7 @@ def check_outputs(*sources: pathlib.Path, outputs: Iterable[pathlib.Path | None]
         taken.add(path.resolve())
         check_output(path)
         if not overwrite and occupied(path):
-            raise ArgumentError(f"{path} is there already; --overwrite writes over it, another name leaves it alone")
+            raise ArgumentError(f"{path} already exists; --overwrite replaces it, another name keeps it")
 
 
 def write_results(value: dict[str, Any], path: pathlib.Path) -> None:

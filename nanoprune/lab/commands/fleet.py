@@ -21,7 +21,7 @@ task_options = options(
         "--store",
         type=StorePath(),
         metavar="FOLDER|URL",
-        help="Read the trained results of tasks from this folder; run missing tasks.  [default: none]",
+        help="Read the results of tasks from this folder, and run missing tasks.  [default: none]",
     ),
     executor_option,
 )

@@ -178,5 +178,5 @@ def _tell(found: dict[str, Any], summary: str, leaks: Comparison | None, json_pa
     for name in (of["layer"] for of in found["layers"] if of["kept"] == 0):
         click.echo(f"warning: {name} has no weight left: what comes before it cannot reach the outputs", err=True)
     click.echo(summary, err=on_stderr)
-    told = leakage_line(leaks.to_dict()) if leaks else "leakage: not measured, there are too few members or others"
-    click.echo(told, err=on_stderr)
+    line = leakage_line(leaks.to_dict()) if leaks else "leakage: not measured, there are too few members or non-members"
+    click.echo(line, err=on_stderr)

@@ -37,7 +37,7 @@ def quantise(model: pathlib.Path, out: pathlib.Path, overwrite: bool) -> None:
     before = load_model(model)
     check_outputs(model, outputs=[out], overwrite=overwrite)
     if out.exists() and not overwrite:
-        raise ArgumentError(f"{out} is there already; --overwrite replaces it, another --out leaves it alone")
+        raise ArgumentError(f"{out} already exists; --overwrite replaces it, another --out keeps it")
     after = quantised_model(before)
     save_model(after, out)
     x = probes_of(before.net)

@@ -82,4 +82,4 @@ def points(values: np.ndarray) -> str:
 def verdict(change: np.ndarray) -> str:
     """What paired changes (R,) of a leak say."""
     mean, half = interval(change)
-    return "not told apart" if abs(mean) <= half else "less leak" if mean < 0 else "more leak"
+    return "no difference detected" if abs(mean) <= half else "less leak" if mean < 0 else "more leak"

@@ -83,14 +83,14 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
-class Understood:
+class ColumnKind:
     """What a column is taken for: kind, "number", "category" or "left out", and why it is left out."""
 
     kind: str
     why: str = ""
 
 
-def understand(column: Column, asked: bool, source: str) -> Understood:
+def classify_column(column: Column, asked: bool, source: str) -> ColumnKind:
     """What a feature column is. asked: whether the user said that it is a category.
 
     Left out are columns without a value or with a single one, those in which every record has another whole number
@@ -98,29 +98,29 @@ def understand(column: Column, asked: bool, source: str) -> Understood:
     `source` and the column, on numbers beyond float32, and where a category that was asked for cannot be one.
     """
     if column.unusable:
-        return Understood(LEFT_OUT, column.unusable)
+        return ColumnKind(LEFT_OUT, column.unusable)
     count, missing, total = column.distinct(), column.missing(), len(_values(column))
     if count == 0:
-        return Understood(LEFT_OUT, "no values")
+        return ColumnKind(LEFT_OUT, "no values")
     if count == 1 and not missing:
-        return Understood(LEFT_OUT, "the same value in all records")
+        return ColumnKind(LEFT_OUT, "the same value in all records")
     numbers = None if asked else column.as_numbers()
     if numbers is not None:
         if not np.nanmax(np.abs(numbers[0])) <= LARGEST:
             raise DataError(f"{source}: column {printable(column.name)} holds a number beyond float32; scale it")
         if numbers[1] and count == total >= FEWEST_IDENTIFIED:
-            return Understood(LEFT_OUT, "another whole number in every record: it numbers them")
-        return Understood(NUMBER_KIND)
+            return ColumnKind(LEFT_OUT, "another whole number in every record: it numbers them")
+        return ColumnKind(NUMBER_KIND)
     longest = max(map(len, column.texts), default=0)
     most = MOST_ASKED if asked else min(MOST_CATEGORIES, max(2, total // 2))
     if count <= most and longest <= LONGEST:
-        return Understood(CATEGORY)
+        return ColumnKind(CATEGORY)
     if not asked:
         why = f"texts of up to {longest:,} characters" if longest > LONGEST else f"{count:,} different texts"
         others = [text for text in column.texts if not NUMBER.fullmatch(text)]
         if 0 < len(others) <= count // 10:  # a slip, or a word of its own for no value
             why = f"numbers, but also {printable_list(others, 3)}"
-        return Understood(LEFT_OUT, why)
+        return ColumnKind(LEFT_OUT, why)
     raise DataError(
         f"{source}: column {printable(column.name)} has {count:,} different values of up to {longest:,} characters, "
         f"categories are at most {MOST_ASKED:,} of {LONGEST}; drop it"

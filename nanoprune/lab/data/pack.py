@@ -121,7 +121,7 @@ def pack(
 
 def _refuse_existing(out: pathlib.Path) -> None:
     if os.path.lexists(out):
-        raise DataError(f"{printable(out)} is there already; remove it, or name another file")
+        raise DataError(f"{printable(out)} already exists; remove it, or name another file")
 
 
 def crop(path: str | os.PathLike, shorter: int = SHORTER, side: int = SIDE) -> np.ndarray | None:

@@ -196,7 +196,7 @@ class Part:
             with open_hdf5(path, AGAIN, locking=False) as file:
                 version = number_attribute(file, "format", path, AGAIN)
                 if version != FORMAT:
-                    raise DataError(f"{path}: format {version}, this version goes on with {FORMAT}; {AGAIN}")
+                    raise DataError(f"{path}: format {version}, this version resumes {FORMAT}; {AGAIN}")
                 if stored_text(file, "source", path, AGAIN) != source:
                     raise DataError(f"{path}: begun from other images; {AGAIN}")
                 expected = [("images", (files, side, 3, side), "u1"), ("counts", (2,), "<i8"), *_index(files)]

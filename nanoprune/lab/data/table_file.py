@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nanoprune.errors import DataError
-from nanoprune.lab.data.columns import CATEGORY, LEFT_OUT, NUMBER_KIND, Column, understand
+from nanoprune.lab.data.columns import CATEGORY, LEFT_OUT, NUMBER_KIND, Column, classify_column
 from nanoprune.lab.data.csv_file import read_csv
 from nanoprune.lab.data.dataset import Dataset
 from nanoprune.lab.data.parquet import read_parquet
@@ -62,7 +62,7 @@ def dataset_of(
     """The data set of a table's columns: x a `Table`, y the classes of the label column, groups those of the group
     column.
 
-    Which columns are numbers, categories or left out: `columns.understand`. train: records of the official training
+    Which columns are numbers, categories or left out: see `classify_column`. train: records of the official training
     set, the first ones. classes: the labels in their order, where it is not that of the texts. Raises DataError, naming
     `source` and the column, on a column that there is not, a label or group that is missing, labels that are no
     classes, and a table without features.
@@ -132,7 +132,7 @@ def _features(columns: Sequence[Column], reading: Reading, source: str) -> Table
         if column.name in reading.drop:
             described.append({"name": column.name, "kind": LEFT_OUT, "why": DROPPED})
             continue
-        found = understand(column, column.name in reading.categorical, source)
+        found = classify_column(column, column.name in reading.categorical, source)
         entry: dict[str, Any] = {"name": column.name, "kind": found.kind}
         if found.kind == NUMBER_KIND:
             if entry.setdefault("missing", bool(column.missing())):

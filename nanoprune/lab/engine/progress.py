@@ -49,7 +49,7 @@ class ProgressBars:
         )
         self.task: Any = None
         self.stage, self.total, self.done = "", 0, 0
-        self.began = self.told = time.monotonic()
+        self.began = self.reported = time.monotonic()
         self.before: Any = None  # the handler of the timer's signal
 
     def __enter__(self) -> ProgressBars:
@@ -88,9 +88,9 @@ class ProgressBars:
     def _tell(self) -> None:
         """Where there are no bars, a line now and then: what is done, how long it took, how long the rest will take."""
         now = time.monotonic()
-        if not self.bars.disable or not self.stage or now - self.told < 0.9 * PERIOD:
+        if not self.bars.disable or not self.stage or now - self.reported < 0.9 * PERIOD:
             return
-        self.told, spent = now, now - self.began
+        self.reported, spent = now, now - self.began
         share = f"{self.done:,} of {self.total:,}" if self.total else f"{self.done:,}"
         left = f", about {_minutes(spent * (self.total / self.done - 1))} left" if self.done and self.total else ""
         with contextlib.suppress(RuntimeError):  # the timer came while another line was being written

@@ -92,7 +92,7 @@ class Run:
             return  # the files are removed only when the run begins, after all arguments were accepted
         there = self.product is not None and occupied(self.product)
         if there and not self.resume:
-            raise ArgumentError(f"{self.product} is there already; --overwrite makes it again, another --out keeps it")
+            raise ArgumentError(f"{self.product} already exists; --overwrite makes it again, another --out keeps it")
         found = [name for name in TRACES if os.path.lexists(self.folder / name)]
         self.finished = there and "run.json" not in found  # the run's folder was removed, at least in part
         if found and not self.resume:

@@ -81,7 +81,7 @@ def _in_threads(function: Callable, shards: list[slice], workers: int, advance: 
 
 def _in_processes(function: Callable, shards: list[slice], workers: int, advance: Advance) -> list:
     """A forked process inherits `function` and its data; it receives indices of shards and sends back results."""
-    told = 0
+    reported = 0
     # shared with the workers: the steps of each shard, and whether one has failed. Each entry has one writer and no
     # lock, since a killed worker would never release it
     board = shared_zeros((len(shards) + 1,), np.int64)
@@ -97,11 +97,11 @@ def _in_processes(function: Callable, shards: list[slice], workers: int, advance
             return function(shards[place], count)
 
     def pulse() -> None:
-        nonlocal told
+        nonlocal reported
         made = int(board[:-1].sum())
         with ended.on_error():
-            advance(made - told)
-        told = made
+            advance(made - reported)
+        reported = made
 
     return map_processes(work, range(len(shards)), workers, pulse, PULSE)
 

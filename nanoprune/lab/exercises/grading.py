@@ -58,7 +58,7 @@ def grade(chapter: int, path: pathlib.Path) -> list[Result]:
     try:
         answers = load(path)
     except Exception as error:  # a reader's file may do anything; what it raises is the finding
-        return [Result(exercise.name, "wrong", told(error, path)) for exercise in exercises]
+        return [Result(exercise.name, "wrong", error_text(error, path)) for exercise in exercises]
     return [graded(exercise, answers, path) for exercise in exercises]
 
 
@@ -73,11 +73,11 @@ def graded(exercise: Exercise, answers: ModuleType, path: pathlib.Path) -> Resul
     except Wrong as wrong:
         return Result(exercise.name, "wrong", str(wrong))
     except Exception as error:  # as above
-        return Result(exercise.name, "wrong", told(error, path))
+        return Result(exercise.name, "wrong", error_text(error, path))
     return Result(exercise.name, "right")
 
 
-def told(error: Exception, path: pathlib.Path) -> str:
+def error_text(error: Exception, path: pathlib.Path) -> str:
     """An error in one line, with the last line of the reader's file that it came from."""
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())]
     line = own[-1].lineno if own else getattr(error, "lineno", None)

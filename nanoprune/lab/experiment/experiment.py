@@ -22,7 +22,7 @@ from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.engine.shards import Advance, map_shards, sample_threads, shard_size, train_shards
 from nanoprune.lab.experiment.columns import description_for, fit_columns
 from nanoprune.lab.experiment.evaluate import Outcome, Outputs, evaluate
-from nanoprune.lab.experiment.fleet import Ended, train_shard
+from nanoprune.lab.experiment.fleet import TrainedShard, train_shard
 from nanoprune.lab.experiment.masks import masked_step
 from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.queries import label_queries, queried
@@ -349,7 +349,7 @@ class Experiment:
         parts = [self.indices(part) for part in ("members", "reference", "nonmembers")]
         lost = self._lost()
 
-        def train(rows: slice, advance: Advance) -> Ended | None:
+        def train(rows: slice, advance: Advance) -> TrainedShard | None:
             def make(replicas: list[int], saved: Saved | None) -> Shard:
                 of = np.array(replicas) % S  # replica -> the position of its seed
                 seeds, records = [self.seeds[i] for i in of], (self.records, *(part[of] for part in parts))
@@ -367,7 +367,7 @@ class Experiment:
             ended = train_shards(train, net.replicas, self.threads, size, self.progress.advance)
         return self._together(method, net, steps, [shard for shard in ended if shard])
 
-    def _together(self, method: str, net: Network, steps: list, shards: list[Ended]) -> Trained:
+    def _together(self, method: str, net: Network, steps: list, shards: list[TrainedShard]) -> Trained:
         """The fleet of the shards. Replicas that were dropped are zero in it, and their curves NaN or 0."""
         left = [r for shard in shards for r in shard.left]
         for r, reason in (item for shard in shards for item in shard.dropped.items()):

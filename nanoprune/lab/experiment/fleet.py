@@ -16,7 +16,7 @@ from nanoprune.nn import Network
 
 
 @dataclasses.dataclass
-class Ended:
+class TrainedShard:
     """The result of a shard: the replicas of the fleet that are `left`, their theta, state, curves and statuses, and
     why the others were dropped, replica -> reason."""
 
@@ -34,7 +34,7 @@ def train_shard(
     make: Callable[[list[int], Saved | None], Shard],
     run: Callable[[Shard, list[int]], list[str] | None],
     slot: Slot | None = None,
-) -> Ended:
+) -> TrainedShard:
     """run(shard, replicas) on the shard of make(replicas of the fleet, their checkpoint or None).
 
     With a slot it resumes from the checkpoint there, and writes one with the result at the end. Where replicas diverge,
@@ -64,7 +64,7 @@ def train_shard(
     if slot:
         slot.beside = _beside(left, dropped)
         slot.save({"finished": True, "net": net, "curves": curves} | ({"status": status} if status else {}))
-    return Ended(left, dropped, net["theta"], net["state"], curves, status)
+    return TrainedShard(left, dropped, net["theta"], net["state"], curves, status)
 
 
 def _beside(left: list[int], dropped: dict[int, str]) -> State:
@@ -82,9 +82,9 @@ def _left(saved: Saved, replicas: list[int]) -> tuple[list[int], dict[int, str]]
     return left, dropped
 
 
-def _read(saved: Saved, fleet: Network, left: list[int], dropped: dict[int, str]) -> Ended:
+def _read(saved: Saved, fleet: Network, left: list[int], dropped: dict[int, str]) -> TrainedShard:
     """The result of a shard that an earlier run finished."""
     net = saved.part("net")
     arrays = [net.array(n, (len(left), getattr(fleet, n).shape[1]), fleet.theta.dtype) for n in ("theta", "state")]
     status = saved.each("status", str) if "status" in saved else None
-    return Ended(left, dropped, *arrays, curves_of(saved), status)
+    return TrainedShard(left, dropped, *arrays, curves_of(saved), status)

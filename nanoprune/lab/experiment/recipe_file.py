@@ -27,7 +27,7 @@ def write_recipe(recipe: Recipe, path: str | os.PathLike, overwrite: bool = Fals
     if path.suffix.lower() != ".json":
         raise ArgumentError(f"{path}: a recipe is written as JSON; name it .json")
     if path.exists() and not overwrite:
-        raise ArgumentError(f"{path} is there already; --overwrite writes over it, another name leaves it alone")
+        raise ArgumentError(f"{path} already exists; --overwrite replaces it, another name keeps it")
     check_output(path)
     write_json(dataclasses.asdict(recipe), path)
 

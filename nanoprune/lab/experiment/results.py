@@ -169,7 +169,7 @@ def _notes(experiment: Experiment, methods: Collection[str]) -> list[str]:
     notes.append(
         f"dense networks train for {recipe.dense.epochs} epochs, pruned ones for {pruning} + "
         f"{recipe.retrain.epochs} more, with weight decay {decays[0]:g}, {decays[1]:g}, {decays[2]:g}; prune-1 has the "
-        "same training and prunes nothing, so it is the control for the schedule"
+        "same training without pruning, so it is the control for the schedule"
     )
     if any(method.startswith("magnitude-") for method in methods):
         notes.append(
@@ -177,16 +177,12 @@ def _notes(experiment: Experiment, methods: Collection[str]) -> list[str]:
             "pruning and the same retraining"
         )
     if any(method.startswith("early-stop") for method in methods):
-        notes.append(
-            "early stopping picks its epoch on the non-members that the attacker knows, none of which is scored"
-        )
+        notes.append("the epoch of early stopping is chosen on the attacker's non-members, none of which is scored")
     if recipe.scheme != "unstructured":
         whole = f"; {' and '.join(recipe.exempt)} exempt" if recipe.exempt else ""
-        notes.append(f"scheme {recipe.scheme}: the ratio is one of groups of weights in each layer{whole}")
+        notes.append(f"scheme {recipe.scheme}: the keep ratio is the share of groups of weights in each layer{whole}")
     if recipe.members is None:
-        notes.append(
-            "the non-members are the official test set: what distinguishes it from the training set counts as leakage"
-        )
+        notes.append("the non-members are the official test set: any difference to the training set counts as leakage")
     if any(method.startswith(PRIVATE) for method in methods):
         notes.append(f"no epsilon covers {NOT_COVERED}")
     if any(method.startswith(f"early-stop-{PRIVATE}") for method in methods):

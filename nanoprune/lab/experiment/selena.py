@@ -44,7 +44,7 @@ def training_sets(absent: np.ndarray, members: np.ndarray, rng: np.random.Genera
 
 
 def split_ai(experiment: Experiment, method: str, K: int, L: int) -> np.ndarray:
-    r"""Split-AI's answers to its own members, (seeds, n, classes) float64: for each record x the mean of the outputs of
+    r"""Split-AI's outputs for its own members, (seeds, n, classes) float64: for each record x the mean of those of
     the L sub-models that were not trained on it, $\tfrac1L \sum_{k: x \notin D_k} f_k(x)$."""
     S, members = len(experiment.seeds), experiment.indices("members")  # (S, n)
     draws = generators(experiment.seeds, "split-ai")
@@ -69,8 +69,8 @@ def split_ai(experiment: Experiment, method: str, K: int, L: int) -> np.ndarray:
 
 
 def selena(experiment: Experiment, method: str, K: int, L: int) -> Trained:
-    """Networks that are trained on their members with Split-AI's answers in place of the labels: no answer was learnt
-    from the record that it is for. Raises ArgumentError unless 0 < L < K and there are K members.
+    """Networks that are trained on their members with Split-AI's outputs in place of the labels: no output comes
+    from a network that was trained on the record. Raises ArgumentError unless 0 < L < K and there are K members.
 
     The networks and schedules of the sub-models and of the distilled network are the baseline's, so that K + 1 times as
     many epochs are computed.

@@ -103,10 +103,10 @@ def export_model(net: Network, target: str, form: str, about: dict[str, Any], ou
 
 
 def write_files(files: Files, overwrite: bool) -> None:
-    """Write each file whole or not at all. Raises ArgumentError, before any is written, where one is there already."""
+    """Write each file whole or not at all. Raises ArgumentError, before any is written, where one already exists."""
     for path in files:
         if path.exists() and not overwrite:
-            raise ArgumentError(f"{path} is there already; --overwrite replaces it, another --out leaves it alone")
+            raise ArgumentError(f"{path} already exists; --overwrite replaces it, another --out keeps it")
     for path, data in files.items():
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)

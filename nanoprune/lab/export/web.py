@@ -108,9 +108,7 @@ def to_html(networks: list[tuple[str, Program, str, dict[str, Any]]]) -> str:
     _, first, _, about = networks[0]
     if any((of.input_shape, of.classes) != (first.input_shape, first.classes) for _, of, _, _ in networks):
         raise ArgumentError("the networks of a page must have the same inputs and classes; name another --beside")
-    shown = [
-        {"name": name, "data": b64(packed(of, form, told)), "audit": leak(told)} for name, of, form, told in networks
-    ]
+    shown = [{"name": name, "data": b64(packed(of, form, its)), "audit": leak(its)} for name, of, form, its in networks]
     page = {"input": list(first.input_shape), "labels": about["labels"], "kernel": b64(kernel()), "networks": shown}
     here = importlib.resources.files(__package__)
     sources = "".join(here.joinpath(name).read_text(encoding="utf-8") for name in ("runtime.js", "page.js"))

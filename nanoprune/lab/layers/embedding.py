@@ -25,7 +25,7 @@ class Embedding(Layer):
     that are one pixel wide, (R, H, C, W, N) without the axis W: a map of each position's channels is a matrix product
     with T as a batch axis, and the samples stay contiguous.
 
-    Token 0 is padding. Where the padding is goes into `ws.padding` (R, T, N), for the layers in which positions meet
+    Token 0 is padding. Where the padding is goes into `ws.padding` (R, T, N), for the layers that combine positions
     (`Attention`, `TokenMean`, `LastToken`): they leave it out, so that it has no influence on the result.
     """
 

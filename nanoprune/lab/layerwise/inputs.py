@@ -54,7 +54,7 @@ input_matrices.register(Embedding, refuse("has an input for each word, of which 
 input_matrices.register(DepthwiseConv2D, refuse("has other inputs for each row of its weights: prune it otherwise"))
 
 
-class Watching(Workspace):
+class InputRecorder(Workspace):
     """Shows `see` what one layer saves in a forward pass in evaluation mode, and keeps nothing."""
 
     def __init__(self, layer: Layer, see: Callable[..., None]) -> None:
@@ -75,7 +75,7 @@ def gram(net: Network, layer: Layer, records: Records, index: np.ndarray) -> np.
         X = input_matrices(layer, *saved)  # (R, parts, I, n)
         total = total + to_host((X @ X.swapaxes(-1, -2)).sum(axis=1)).astype(np.float64)
 
-    ws, size = Watching(layer, see), evaluation_batch(net)
+    ws, size = InputRecorder(layer, see), evaluation_batch(net)
     for start in range(0, index.shape[1], size):
         X, _ = records.batch(to_device(index[:, start : start + size]), ws)
         net.forward(X, ws)

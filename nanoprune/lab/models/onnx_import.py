@@ -16,7 +16,7 @@ from nanoprune.lab.models.model import MAX_PARAMETERS, Model
 from nanoprune.lab.models.onnx_constants import BATCH, OPERATIONS, Folding
 from nanoprune.lab.models.onnx_file import Graph, Node, read_graph
 from nanoprune.lab.models.onnx_layers import RULES, Reading, Shape
-from nanoprune.lab.models.onnx_plan import Chains, Link, Plan, parting, plan
+from nanoprune.lab.models.onnx_plan import Chains, Link, Plan, branching_point, plan
 from nanoprune.lab.models.state_dict import finite
 from nanoprune.lab.models.torchvision import check_standardise
 from nanoprune.lab.storage.text import printable, printable_list
@@ -121,7 +121,7 @@ def linked(graph: Graph, shape: Shape) -> dict[str, Link]:
 def _sum(links: dict[str, Link], reading: Reading, a: str, b: str) -> Link:
     if links[a].shape != links[b].shape:
         raise reading.refused(f"adds values of shapes {links[a].shape} and {links[b].shape}")
-    before = parting(links, a, b)
+    before = branching_point(links, a, b)
     return Link(before, [], links[a].shape, links[before].depth + 1, (a, b))
 
 

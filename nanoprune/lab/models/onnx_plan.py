@@ -51,7 +51,7 @@ class Plan:
     has_softmax: bool
 
 
-def parting(links: dict[str, Link], a: str, b: str) -> str:
+def branching_point(links: dict[str, Link], a: str, b: str) -> str:
     """The last value that both `a` and `b` are made from."""
     while a != b:
         if links[a].depth < links[b].depth:

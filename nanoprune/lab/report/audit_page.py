@@ -33,7 +33,7 @@ from nanoprune.lab.report.page import (
     tpr_column,
     write_page,
 )
-from nanoprune.lab.report.plots import DASHES, GREY, STYLE, literal, settle
+from nanoprune.lab.report.plots import DASHES, GREY, STYLE, freeze_layout, literal
 from nanoprune.lab.report.table import UNKNOWN, attack_title, known, number
 
 COLOURS = ("#D55E00", "#009E73", "#AA5C88", "#C98500", "#555555")  # of the attacks that are not the strongest
@@ -84,11 +84,11 @@ def audit_caption(results: Results) -> str:
     """How to read the table."""
     return (
         f"The strongest attack in bold. Accuracies are balanced: guessing scores 50.0, and 0.500 in AUC. Intervals are "
-        f"of {confidence(results)} confidence for each figure on its own. TPR at FPR: members found while that share "
-        f'of the non-members is taken for members; "{REFUSED}": too few non-members. "{UNKNOWN}": not defined. '
+        f"of {confidence(results)} confidence for each figure individually. TPR at FPR: the share of members found "
+        f'at that rate of false positives; "{REFUSED}": too few non-members. "{UNKNOWN}": not defined. '
         f"epsilon >=: a lower bound; 0 excludes nothing."
         + (f" {groups_text(results)}" if unit(results) == "group" else "")
-        + (" (plain): the attacker does not know of the defence." if _plain(results) else "")
+        + (" (plain): the non-adaptive attacker, with undefended shadow models." if _plain(results) else "")
     )
 
 
@@ -156,7 +156,7 @@ def finish_roc(figure: Figure, axes: Axes, left: float, bottom: float) -> Figure
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    return settle(figure)
+    return freeze_layout(figure)
 
 
 def drawable(curve: Mapping[str, Any]) -> dict[str, np.ndarray] | None:

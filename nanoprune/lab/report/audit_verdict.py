@@ -95,17 +95,17 @@ def audit_verdict(results: Results) -> list[str]:
     return list(filter(None, paragraphs))
 
 
-def signs(results: Results) -> list[tuple[bool, str]]:
+def evidence_texts(results: Results) -> list[tuple[bool, str]]:
     """The evidence in plain words, each with whether its interval excludes chance: all records together, the classes,
     what is found at few false positives and the bounds on epsilon where there are any, and last the attackers who have
     more than the model."""
     accuracy = results["strongest"]["accuracy"]
-    value, told = number(100 * accuracy["value"]), accuracy["low"] > 0.5
+    value, leaks = number(100 * accuracy["value"]), accuracy["low"] > 0.5
     found = [
         (
-            told,
+            leaks,
             f"over all {unit(results)}s an attacker classifies {value}% correctly, guessing 50.0%"
-            if told
+            if leaks
             else f"all {unit(results)}s together (an attacker classifies {value}% correctly, guessing 50.0%)",
         )
     ]
@@ -114,20 +114,20 @@ def signs(results: Results) -> list[tuple[bool, str]]:
         classes = results["per_class"].values()
         hit = sum(entry["auc"]["low"] > 0.5 for entry in classes)
         auc = f"AUC {number(results['per_class'][worst]['auc']['value'], 3)}, guessing 0.500"
-        told = f"members are distinguished within {hit} of {len(classes)} classes, best in class {worst} ({auc})"
-        found.append((hit > 0, told if hit else f"any single class (the highest is class {worst}: {auc})"))
+        text = f"members are distinguished within {hit} of {len(classes)} classes, best in class {worst} ({auc})"
+        found.append((hit > 0, text if hit else f"any single class (the highest is class {worst}: {auc})"))
     if tails := results["strongest"]["tail"]:
         rate, tail = max(tails.items(), key=lambda item: item[1]["odds"])
         share, value = f"{100 * float(rate):g}% false positives", number(100 * tail["tpr"]["value"])
         found.append((tail["odds"] > 1, f"at {share} {value}% of the members are found"))
     if bounded(results):
         epsilon = max(bound(attack["epsilon_lower_bound"]) for attack in on_the_model(results).values())
-        told = f"training was not differentially private for any epsilon below {epsilon:.2f}"
-        found.append((epsilon > 0, told if epsilon else "a bound on epsilon above 0"))
+        text = f"training was not differentially private for any epsilon below {epsilon:.2f}"
+        found.append((epsilon > 0, text if epsilon else "a bound on epsilon above 0"))
     for held in results.get("aside", {}).values():
-        value, told = number(100 * held["value"]), held["low"] > 0.5
+        value, leaks = number(100 * held["value"]), held["low"] > 0.5
         who = "an attacker who also has the dense network"
-        found.append((told, f"{who} classifies {value}% correctly" if told else f"{who} ({value}%)"))
+        found.append((leaks, f"{who} classifies {value}% correctly" if leaks else f"{who} ({value}%)"))
     return found
 
 
@@ -138,9 +138,9 @@ def bounded(results: Results) -> bool:
 
 def leak_text(results: Results) -> str:
     """Whether any evidence excludes chance, and which; "no leak is detected" is not "no leak"."""
-    found = signs(results)
-    seen, unseen = ("; ".join(text for told, text in found if told is of) for of in (True, False))
-    if any(told for told, _ in found[: len(found) - len(results.get("aside", ()))]):
+    found = evidence_texts(results)
+    seen, unseen = ("; ".join(text for leaks, text in found if leaks is of) for of in (True, False))
+    if any(leaks for leaks, _ in found[: len(found) - len(results.get("aside", ()))]):
         text = f"This model gives away who was in its training data: {seen}."
     elif seen:
         text = f"This model alone shows no leak, but together with the dense network it does: {seen}."
@@ -187,7 +187,7 @@ def fault_text(results: Results) -> str:
 
 
 def strongest_text(results: Results) -> str:
-    """How well the strongest attack distinguishes members from non-members, beside guessing."""
+    """How well the strongest attack distinguishes members from non-members, compared with guessing."""
     best = results["strongest"]
     accuracy, candidates = best["accuracy"], best["candidates"]
     chosen = f"; the best of {candidates} rules on the attacker's own records" if candidates > 1 else ""
@@ -200,7 +200,7 @@ def strongest_text(results: Results) -> str:
 
 
 def found_text(results: Results) -> str:
-    """How many members an attacker finds who takes few non-members for members: the attack that finds the most."""
+    """How many members an attacker finds at few false positives: the attack that finds the most."""
     attacks = on_the_model(results)
     rate = next(iter(false_positive_rates(attacks.values())), None)
     if rate is None:
@@ -213,7 +213,7 @@ def found_text(results: Results) -> str:
     name = max(found, key=lambda attack: (found[attack]["value"], attack == best))
     chosen = f", not adjusted for choosing the best of {len(found)} attacks" if len(found) > 1 else ""
     return (
-        f"An attacker who takes no more than {share} of these non-members for members finds "
+        f"At {share} false positives, an attacker finds "
         f"{number(100 * found[name]['value'])}% of the members ({attack_title(name)}; {confidence(results)} interval "
         f"{ends(found[name])}{chosen}); guessing finds {share}."
     )
@@ -322,7 +322,9 @@ def _more(name: str) -> str:
 
 
 def _advice(name: str) -> str:
-    return "what one version hides another may tell" if "versions" in name else "keep it as safe as the training data"
+    return (
+        "one version may reveal what another does not" if "versions" in name else "keep it as safe as the training data"
+    )
 
 
 def of_epsilon(attack: Mapping[str, Any]) -> str:

@@ -39,14 +39,14 @@ def _difference_text(compared: Compared, name: str) -> str:
     base, other = (compared["audits"][of] for of in (first, name))
     void = [of for of in (first, name) if found_by(compared["audits"][of], "void")]
     if void:
-        return f"{name} beside {first}: the audit of {' and that of '.join(void)} is void, and nothing follows."
+        return f"{name} against {first}: the audit of {' and that of '.join(void)} is void, so they cannot be compared."
     change = found["accuracy"]
     if change["high"] < 0:
         start = f"{name} leaks less than {first}"
     elif change["low"] > 0:
         start = f"{name} leaks more than {first}"
     else:
-        start = f"{name} cannot be told from {first}"
+        start = f"{name} shows no detectable difference from {first}"
     before, after = (number(100 * of["strongest"]["accuracy"]["value"]) for of in (base, other))
     count = len(compared["differences"])
     together = f", for all {count} models together" if count > 1 else ""
@@ -64,7 +64,7 @@ def _difference_text(compared: Compared, name: str) -> str:
 
 
 def leakage_line(compared: Compared) -> str:
-    """What pruning did to leakage, in one line: the first model is the one before."""
+    """The change of leakage by pruning, in one line; the first model is the one before."""
     before, after = compared["audits"].values()
     (found,) = compared["differences"].values()
     change = found["accuracy"]

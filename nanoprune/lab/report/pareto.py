@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nanoprune.lab.report.plots import GREY, STYLE, interval_ends, literal, settle
+from nanoprune.lab.report.plots import GREY, STYLE, freeze_layout, interval_ends, literal
 from nanoprune.lab.report.table import number, summary_text
 from nanoprune.lab.statistics import summary
 
@@ -86,7 +86,7 @@ def pareto_plot(sweep: Mapping[str, Any], shown: Sequence[str] = SHOWN) -> Figur
         seeds = len(sweep["seeds"])
         axes.set_title(literal(f"{sweep['dataset']}, {sweep['network']}, {seeds} seed{'s' if seeds > 1 else ''}"))
         figure.legend(loc="outside lower center", ncols=2, fontsize=11, handlelength=2.6, columnspacing=1.4)
-        return settle(figure)
+        return freeze_layout(figure)
 
 
 def _limit(axes: Axes, families: Sequence[Mapping[str, Any]]) -> None:

@@ -100,7 +100,7 @@ def panel_grid(names: list[str]) -> tuple[Figure, list[Axes]]:
     return figure, panels[: len(names)]
 
 
-def settle(figure: Figure) -> Figure:
+def freeze_layout(figure: Figure) -> Figure:
     """Lay the figure out once and keep that layout, so that it looks the same however often it is drawn."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -177,7 +177,7 @@ def accuracy_plot(results: Mapping[str, Any]) -> Figure | None:
     axes.set_ylabel("strongest attack's accuracy, %  (down is better)")
     axes.annotate("guessing", (1, 50), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
                   ha="right", color=GREY, fontsize=9)  # fmt: skip
-    settle(figure)
+    freeze_layout(figure)
     place_labels(axes, labels, bars)
     return figure
 
@@ -202,7 +202,7 @@ def residual_plot(curves: Mapping[str, Any], methods: list[str]) -> Figure | Non
         axes.set_yscale("log")
     figure.supxlabel("ADMM iteration", fontsize=10)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
-    return settle(figure)
+    return freeze_layout(figure)
 
 
 @rc_context(STYLE)
@@ -232,7 +232,7 @@ def roc_plot(results: Mapping[str, Any], curves: Mapping[str, Any]) -> Figure | 
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    return settle(figure)
+    return freeze_layout(figure)
 
 
 @rc_context(STYLE)
@@ -246,10 +246,10 @@ def adversary_plot(curves: Mapping[str, Any], methods: list[str]) -> Figure | No
         step, middle, low, high = over_seeds(np.asarray(curves[name]["adversary_loss"], dtype=float))
         axes.plot(step, middle, color="#D55E00", linewidth=1.4, label="adversary's loss")
         axes.fill_between(step, low, high, color="#D55E00", alpha=0.18, linewidth=0)
-        axes.axhline(math.log(2), color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="log 2: a dead adversary")
+        axes.axhline(math.log(2), color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="log 2: an adversary at chance")
     figure.supxlabel("epoch", fontsize=10)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=9)
-    return settle(figure)
+    return freeze_layout(figure)
 
 
 def all_plots(results: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Figure]:

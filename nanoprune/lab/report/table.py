@@ -41,14 +41,14 @@ def summary_text(summary: Mapping[str, Any] | None, scale: float = 100.0, digits
     return f"{mean} ± {number(scale * (summary['high'] - summary['low']) / 2, digits)}"
 
 
-def holds_zero(change: Mapping[str, Any]) -> bool:
+def contains_zero(change: Mapping[str, Any]) -> bool:
     """Whether the interval of a change holds zero: then no effect can be claimed."""
     return has_interval(change) and change["low"] <= 0 <= change["high"]
 
 
 def change_cell(change: Mapping[str, Any] | None) -> str:
     """A change in percentage points; one whose interval contains zero is marked as not significant."""
-    return summary_text(change, sign=True) + (f" {NOT_SIGNIFICANT}" if change and holds_zero(change) else "")
+    return summary_text(change, sign=True) + (f" {NOT_SIGNIFICANT}" if change and contains_zero(change) else "")
 
 
 def attack_title(name: str) -> str:
@@ -120,7 +120,7 @@ def legend(results: Mapping[str, Any]) -> str:
     changes += [of[f"{kind}_accuracy_change"] for of in controls for kind in ("attack", "test")]
     seeds = len(results["seeds"])
     text = ""
-    if any(map(holds_zero, changes)):
+    if any(map(contains_zero, changes)):
         text += f" {NOT_SIGNIFICANT}: not significant, the interval contains zero, so no effect is claimed."
     if 1 < seeds < FEW_SEEDS:
         quantile = number(float(stats.t.ppf(0.975, seeds - 1)))

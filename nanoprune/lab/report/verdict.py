@@ -118,11 +118,12 @@ def baseline_text(results: Mapping[str, Any]) -> str:
     method = results["methods"]["baseline"]
     accuracy = method["strongest_attack_accuracy"]
     text = (
-        f"On {results['dataset']}, the strongest attack ({attack_title(method['strongest_attack'])}) tells members "
-        f"from non-members of the unprotected {results['network']} with {number(100 * accuracy['mean'])}% accuracy"
+        f"On {results['dataset']}, the strongest attack ({attack_title(method['strongest_attack'])}) distinguishes "
+        f"members of the unprotected {results['network']} from non-members with {number(100 * accuracy['mean'])}% "
+        "accuracy"
     )
     if not has_interval(accuracy):
-        return f"{text}; guessing scores 50.0%. One seed gives no interval: nothing here can be told from chance."
+        return f"{text}; guessing scores 50.0%. One seed gives no interval and allows no conclusion."
     low, high = (number(100 * accuracy[end]) for end in ("low", "high"))
     leak = "" if accuracy["low"] > 0.5 else ": no leak is detected"
     return f"{text} (95% interval {low} to {high}); guessing scores 50.0%{leak}."

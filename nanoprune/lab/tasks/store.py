@@ -76,7 +76,7 @@ class Store:
         except BlockingIOError:
             os.close(handle)
             return None
-        except OSError:  # a file system without locks: the others cannot be told
+        except OSError:  # a file system without locks: the others cannot be recognised
             pass
 
         def release() -> None:

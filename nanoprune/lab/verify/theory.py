@@ -110,10 +110,10 @@ def dp_randomised_response() -> Pair:
     oracle = []
     for epsilon in epsilons:
         truth = math.exp(epsilon) / (1 + math.exp(epsilon))
-        told = {True: (truth, 1 - truth), False: (1 - truth, truth)}  # P(answer | member or not)
+        given = {True: (truth, 1 - truth), False: (1 - truth, truth)}  # P(answer | member or not)
         rules = itertools.product((0, 1), repeat=2)
         oracle.append(
-            max(sum(says * (told[True][a] - told[False][a]) for a, says in enumerate(rule)) for rule in rules)
+            max(sum(says * (given[True][a] - given[False][a]) for a, says in enumerate(rule)) for rule in rules)
         )
     return [dp_advantage(epsilon) for epsilon in epsilons], oracle
 

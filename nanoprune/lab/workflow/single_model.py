@@ -21,7 +21,7 @@ from nanoprune.lab.engine.run_folder import Run, identity
 from nanoprune.lab.engine.shards import sample_threads
 from nanoprune.lab.experiment.columns import description_for, fit_columns
 from nanoprune.lab.experiment.experiment import Progress
-from nanoprune.lab.experiment.fleet import Ended, train_shard
+from nanoprune.lab.experiment.fleet import TrainedShard, train_shard
 from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.recipes import Keep, Recipe
 from nanoprune.lab.experiment.shard import Shard, generators
@@ -127,7 +127,7 @@ def _check_prunable(model: Model, dataset: Dataset) -> None:
     check_records(model, dataset)
     if any(step["step"] == "private" for step in model.steps):
         raise DataError(
-            "the model was trained with DP-SGD, and pruning it on its members would spend a budget that nobody counts; "
+            "the model was trained with DP-SGD, and pruning it on its members would spend budget that is not counted; "
             "`reproduce --methods private` prunes within one"
         )
 
@@ -182,7 +182,7 @@ def summary_line(model: Model, dataset: Dataset) -> str:
     )
 
 
-def _adversary(ended: Ended) -> dict[str, Any]:
+def _adversary(ended: TrainedShard) -> dict[str, Any]:
     """For auditors: how often the game's adversary was updated, and its loss and accuracy in the last epoch."""
     if "adversary_loss" not in ended.curves:
         return {}
@@ -247,7 +247,7 @@ def _finished(run: Run, wanted: Model, steps: list[dict[str, Any]]) -> Model:
     different = differences(was | {"steps": done}, is_ | {"steps": planned})
     if different or len(found.steps) != len(planned):
         raise ArgumentError(
-            f"{run.product} is there already, and was made in another way: {different or 'another number of steps'}; "
-            "--overwrite makes it again, another --out leaves it alone"
+            f"{run.product} already exists, and was made in another way: {different or 'another number of steps'}; "
+            "--overwrite makes it again, another --out keeps it"
         )
     return found
