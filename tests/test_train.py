@@ -16,6 +16,7 @@ from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune
 from nanoprune.records import Records
 from nanoprune.schedule import Schedule, update_epochs
+from nanoprune.train import train as core_train
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -369,6 +370,7 @@ def test_a_loss_that_is_nan_names_method_replica_and_iteration():
     first = next(i for i, index in enumerate(records.seen) if 33 in index[1]) + 1
     assert f"MIA-Pruning: the loss of replica 1 is nan at iteration {first} (epoch 1)" in str(error.value)
     assert len(records.seen) == 5  # at the end of the epoch, not later
+    assert error.value.replicas == (1,)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -388,6 +390,13 @@ def test_the_iteration_counts_the_epochs_before():
 
     with np.errstate(invalid="ignore"), pytest.raises(DivergenceError, match=r"at iteration 4 \(epoch 2\)"):
         train(mlp(1), records, np.arange(12)[None], Schedule(3, batch=5), seeded(1), on_epoch=break_the_second_epoch)
+
+
+def test_the_core_trains_without_augmentation():
+    (x, y), plan = blobs(8), Schedule(1, batch=4, augment="flip-crop")
+    with pytest.raises(ArgumentError) as error:
+        core_train(mlp(1), Records(x, y), np.arange(8)[None], plan, seeded(1))
+    assert str(error.value) == "augment must be none in the core, got 'flip-crop'; train with lab.engine.LabRun"
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
