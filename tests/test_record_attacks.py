@@ -295,7 +295,7 @@ def test_features_of_members_are_standardised_by_those_that_were_learned_from():
     features, member = rng.normal(3, [1, 5, 0.2], (90, 3)), np.arange(90) % 4 == 0
     scale, shift = np.array([1e3, 1e-3, 7]), np.array([-2.0, 5, 0])
     once, moved = (
-        fit_member_network(of, member, (4,), 16, 20, 1e-2, 90) for of in (features, features * scale + shift)
+        fit_member_network(of, member, (4,), 16, 20, 1e-2, 90, 0) for of in (features, features * scale + shift)
     )
     records = once.records(features, member)
     np.testing.assert_allclose(records.x.mean(axis=0), 0, atol=1e-5)
@@ -305,7 +305,7 @@ def test_features_of_members_are_standardised_by_those_that_were_learned_from():
     np.testing.assert_allclose(moved.scores(features * scale + shift), once.scores(features), atol=1e-3)
     assert once.scores(features).dtype == np.float64
     features[:, 1] = 3
-    of = fit_member_network(features, member, (4,), 16, 20, 1e-2, 90)
+    of = fit_member_network(features, member, (4,), 16, 20, 1e-2, 90, 0)
     np.testing.assert_allclose(of.std, [features[:, 0].std(), 1e-9, features[:, 2].std()])
     assert np.isfinite(of.scores(features)).all()
 
