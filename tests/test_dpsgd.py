@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_training import train
 from scipy import stats
-from test_layers import conv_cases, depthwise_cases, group_cases, pointwise_cases
+from test_layers import Counting, conv_cases, depthwise_cases, group_cases, pointwise_cases
 
 from nanoprune.defend import DPSGD, MinMax
 from nanoprune.defend import place_norms as place_norms_module
@@ -282,6 +282,17 @@ def test_one_record_moves_the_sum_by_at_most_the_clip(kind, scale, clipping, see
     begin(private, net, np.zeros((2, 50), int), L)
     whole, without = (clipped_sum(net, X[..., :n], y[:, :n], private) for n in (N, N - 1))
     assert (np.linalg.norm(whole - without, axis=1) <= C / L * (1 + 1e-9)).all()
+
+
+def test_clipping_a_float32_network_takes_no_memory_of_twice_the_size():
+    """But for the norms of layers with many places, which are computed in float64."""
+    body, shape = feature_network()
+    net, ws, private = Network(body, shape), Counting(defer=True), DPSGD(1.0, 0.0)
+    begin(private, net, np.zeros((1, 9), int), 3)
+    logits = net.forward(np.ones((1, *shape, 3), np.float32), ws)
+    net.backward(np.ones_like(logits), ws)
+    private.clip(net, ws)
+    assert ws.dtypes == {np.dtype(np.float32), np.dtype(bool)}
 
 
 def test_padding_without_a_record_has_no_gradient():
