@@ -352,6 +352,23 @@ def test_an_invalid_schedule_is_refused(bad, message):
         Schedule(**{"epochs": 3} | bad)
 
 
+@pytest.mark.parametrize(
+    ("momentum", "decay"),
+    [(1.0, 0.0), (1.5, 0.0), (-0.1, 0.0), (0.5, -1e-3), (0.5, np.inf), (0.5, np.nan), (2.0, -1.0)],
+)
+def test_momentum_and_decay_out_of_range_are_refused_and_zero_is_in_it(momentum, decay):
+    with pytest.raises(ArgumentError) as error:
+        Schedule(3, momentum=momentum, weight_decay=decay)
+    found = f"{momentum} and {decay}"
+    assert str(error.value) == f"momentum must lie in [0, 1) and weight_decay be at least 0, got {found}"
+    assert Schedule(3, momentum=0.0, weight_decay=0.0).batch == 64
+
+
+def test_rates_of_replicas_decay_alike():
+    rates = Schedule(8, lr=(0.1, 0.2), decay="step").rate(2)
+    np.testing.assert_allclose([rates(epoch) for epoch in (3, 4, 6)], [[0.1, 0.2], [0.01, 0.02], [0.001, 0.002]])
+
+
 def test_one_rate_per_replica():
     x, y = blobs(12)
     with pytest.raises(ArgumentError, match="lr must be one number or one for each of 2 replicas, got 3"):
