@@ -26,6 +26,12 @@ from nanoprune.lab.privacy.accounting import (
 DELTA = 1e-5
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_cached():
+    """Each test computes what it asserts: bounds that an earlier one left in the cache would hide wrong code."""
+    accounting._epsilon.cache_clear()
+
+
 def analytic_epsilon(sigma: float, delta: float) -> float:
     """Of one Gaussian mechanism of sensitivity 1, exactly: Balle & Wang 2018 (arXiv 1805.06530), theorem 8."""
 
@@ -80,7 +86,6 @@ def accounted(monkeypatch):
         return (0.8 if interval else 1.0) * sum(of.steps / of.noise**2 for of in phases)
 
     monkeypatch.setattr(accounting, "_accounted", of_formula)
-    accounting._epsilon.cache_clear()
     yield calls
     accounting._epsilon.cache_clear()
 
