@@ -36,7 +36,7 @@ class Schedule:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
             positive(name, getattr(self, name))
-        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < float("inf")):
+        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
             found = f"{self.momentum} and {self.weight_decay}"
             raise ArgumentError(f"momentum must lie in [0, 1) and weight_decay be at least 0, got {found}")
         self.rate(len(self.lr) if isinstance(self.lr, tuple) else 1)

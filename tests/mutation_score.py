@@ -14,7 +14,7 @@ import fnmatch
 import subprocess
 import sys
 
-LEAST = 0.9
+LEAST = 0.95
 SURVIVED = ("survived", "no tests")
 COLUMNS = ("file", "mutants", "killed", "survived", "timeouts", "other", "score")
 

@@ -1,5 +1,6 @@
 """Privacy accounting of DP-SGD against closed forms, published figures and each other."""
 
+import itertools
 import json
 import math
 
@@ -10,9 +11,25 @@ from scipy.stats import norm
 
 import cli
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.privacy.accounting import Phase, epsilon, epsilon_rdp, noise_for, phase, statement, summary_line
+from nanoprune.lab.privacy import accounting
+from nanoprune.lab.privacy.accounting import (
+    Phase,
+    delta_warning,
+    epsilon,
+    epsilon_rdp,
+    noise_for,
+    phase,
+    statement,
+    summary_line,
+)
 
 DELTA = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_cached():
+    """Each test computes what it asserts: bounds that an earlier one left in the cache would hide wrong code."""
+    accounting._epsilon.cache_clear()
 
 
 def analytic_epsilon(sigma: float, delta: float) -> float:
@@ -45,6 +62,75 @@ def test_the_figures_of_the_mnist_example():
     assert epsilon_rdp([second], DELTA) == pytest.approx(6.094, abs=5e-4)
 
 
+def renyi_epsilon(sigma: float, steps: int, delta: float) -> float:
+    """Of `steps` Gaussian mechanisms by RDP, alpha / (2 sigma^2) each (Mironov 2017, corollary 3), converted at the
+    best alpha by Canonne, Kamath & Steinke 2020 (arXiv 2004.00010, proposition 12)."""
+    return min(
+        steps * a / (2 * sigma**2) + math.log(1 - 1 / a) - math.log(delta * a) / (a - 1)
+        for a in (1 + k / 100 for k in range(1, 10_000))
+    )
+
+
+@pytest.mark.parametrize(("noise", "steps"), [(1.0, 1), (4.0, 9), (20.0, 100)])
+def test_the_bound_by_rdp_is_its_closed_form(noise, steps):
+    assert epsilon_rdp([Phase(1.0, noise, steps)], DELTA) == pytest.approx(renyi_epsilon(noise, steps, DELTA), rel=0.01)
+
+
+@pytest.fixture
+def accounted(monkeypatch):
+    """The calls of the library's accountants, replaced by a formula: RDP steps / noise^2, PLD 0.8 of it."""
+    calls = []
+
+    def of_formula(phases, delta, interval=None, orders=None):
+        calls.append("pld" if interval else "rdp of chosen orders" if orders else "rdp")
+        return (0.8 if interval else 1.0) * sum(of.steps / of.noise**2 for of in phases)
+
+    monkeypatch.setattr(accounting, "_accounted", of_formula)
+    yield calls
+    accounting._epsilon.cache_clear()
+
+
+def test_the_search_for_a_noise_takes_the_slow_bound_at_its_end_alone(accounted):
+    for target in (0.01, 1.0, 40.0):
+        accounted.clear()
+        noise = noise_for(target, DELTA, [Phase(0.1, 0, 9), Phase(0.2, 0, 7)])
+        assert noise == pytest.approx(math.sqrt(0.8 * 16 / target), rel=2e-3)
+        assert accounted.count("pld") <= 2  # the first shows how the bounds compare, the second is right
+        assert accounted.count("rdp") <= 2
+        assert accounted.count("rdp of chosen orders") > 2
+
+
+def test_a_noise_that_is_not_found_is_said(accounted, monkeypatch):
+    bounds = itertools.cycle([4.0, 1.0])  # as no accountant gives them
+    monkeypatch.setattr(accounting, "epsilon", lambda phases, delta: next(bounds))
+    with pytest.raises(ArgumentError) as error:
+        noise_for(2.0, DELTA, [Phase(0.1, 0, 9)])
+    assert str(error.value) == "epsilon 2: no noise was found for it; choose one nearer to 1, or other steps"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (1e-9, "epsilon 1e-09 is too small at delta 1e-05: not reached with noise 10000; take fewer steps"),
+        (1e5, "epsilon 100000 is too large at delta 1e-05: noise below 0.05 protects nothing"),
+    ],
+)
+def test_a_noise_out_of_range_is_said(target, message, accounted):
+    with pytest.raises(ArgumentError) as error:
+        noise_for(target, DELTA, [Phase(0.1, 0, 9)])
+    assert str(error.value) == message
+
+
+def test_a_delta_of_one_record_is_warned_of():
+    assert delta_warning(0.0009, 1000) is None
+    for delta, text in ((1 / 512, "0.00195312"), (0.5, "0.5")):
+        assert delta_warning(delta, 512) == (
+            f"delta {text} is too large for 512 records: at 1 / records = 0.002 and above, publishing one record as it "
+            "is counts as private; take 0.0002 or less"
+        )
+    assert "for 60,000 records" in delta_warning(0.1, 60_000)
+
+
 def test_phases_add_up_to_the_whole():
     whole = epsilon([Phase(0.1, 2.0, 60)], DELTA)
     assert epsilon([Phase(0.1, 2.0, 10), Phase(0.1, 2.0, 20), Phase(0.1, 2.0, 0), Phase(0.1, 2.0, 30)], DELTA) == whole
@@ -68,7 +154,7 @@ def test_a_statement_has_everything_that_an_epsilon_must_be_stated_with():
     assert found["epsilon"] == epsilon(phases, DELTA)
     assert found["epsilon_rdp"] == epsilon_rdp(phases, DELTA)
     assert (found["delta"], found["neighbours"]) == (DELTA, "add or remove one record")
-    assert "Poisson" in found["mechanism"]
+    assert found["mechanism"] == "DP-SGD: Gaussian noise on the sum of clipped gradients of a Poisson sample"
     assert (found["clip"], found["clipping"]) == (1.0, "flat")
     assert found["phases"] == [{"sampling": 0.1, "noise": 2.0, "steps": 10}]
     assert "reference set, which is taken to be public" in found["covers"]

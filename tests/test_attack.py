@@ -331,6 +331,20 @@ def test_unbalanced_members_and_non_members_weigh_the_same():
     assert balanced_accuracy(z[member] >= 0, z[~member] >= 0) > optimum - 0.02 > 0.7
 
 
+@pytest.mark.parametrize(("members", "others"), [(4, 4), (4, 9), (10, 4), (23, 6)])
+def test_the_last_quarter_of_each_side_is_held_out_and_four_records_are_enough(members, others):
+    member = np.random.default_rng(2).permutation(np.arange(members + others) < members)
+    found = held_out_share(member)
+    for side in (np.flatnonzero(member), np.flatnonzero(~member)):
+        last = side[len(side) - max(1, round(len(side) / 4)) :]
+        assert list(side[found[side]]) == list(last)
+    for few in (np.arange(12) < 3, np.arange(12) >= 3):
+        with pytest.raises(
+            ArgumentError, match=r"^the attacker must know at least 4 members and 4 non-members, got 3$"
+        ):
+            held_out_share(few)
+
+
 @pytest.mark.parametrize(("members", "others"), [(3, 8), (8, 3), (5, 5), (1, 4)])
 def test_every_record_of_the_smaller_side_is_repeated_equally_often(members, others):
     member = np.random.default_rng(1).permutation(np.arange(members + others) < members)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from nanoprune.lab.engine import evaluation as batch_module
 from nanoprune.lab.engine.evaluation import accuracy, evaluation_batch, predict_fleet
+from nanoprune.lab.layers import Dropout
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import Dense, Network, ReLU, Sequential, Workspace
 from nanoprune.records import Records, predict, shuffled
@@ -18,6 +19,44 @@ def fleet(replicas: int, rng: np.random.Generator, dtype: str = "float64") -> Ne
     net = Network(Sequential(Dense(4, 8), ReLU(), Dense(8, 3)), (4,), replicas, dtype)
     net.theta[...] = rng.standard_normal(net.theta.shape)
     return net
+
+
+class Rows:
+    """Features that are looked up, and are no array."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.of, self.asked = x, []
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        self.asked.append(index.shape)
+        return self.of[index]
+
+
+def test_records_of_one_workspace_keep_their_own_batches():
+    """And take features from any object that takes indices, as they are."""
+    x, ws = np.random.default_rng(0).random((2, 9, 4)), Workspace()
+    rows, index = Rows(x[0]), np.array([[3, 1]])
+    first, second = Records(rows, np.zeros(9)), Records(x[1], np.zeros(9))
+    assert first.x is rows
+    X, _ = first.batch(index, ws)
+    second.batch(index, ws)
+    np.testing.assert_array_equal(X, x[0][index].swapaxes(1, 2))
+
+
+def test_predictions_are_made_in_evaluation_mode_and_as_many_at_a_time_as_asked_for():
+    net = Network(Sequential(Dense(4, 8), Dropout(0.5), Dense(8, 3)), (4,), 2)
+    net.initialise([np.random.default_rng(r) for r in range(2)])
+    rows = Rows(np.random.default_rng(0).random((600, 4)).astype(np.float32))
+    records, index = Records(rows, np.zeros(600)), np.arange(600).reshape(2, 300)
+    found = predict(net, records, index, batch=70)
+    assert rows.asked == [(2, 70)] * 4 + [(2, 20)]
+    assert found.dtype == np.float32
+    rows.asked.clear()
+    np.testing.assert_allclose(predict(net, records, index), found, rtol=1e-5, atol=1e-6)
+    assert rows.asked == [(2, 256), (2, 44)]
+    rows.asked.clear()
+    predict(net, records, index, Workspace(training=False), 300)
+    assert rows.asked == [(2, 300)]
 
 
 @quick
@@ -73,7 +112,7 @@ def test_predict_equals_one_forward_pass(seed, replicas, count, part):
     index = rng.integers(0, 30, (replicas, count))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch_module, "EVALUATION_BATCH", part)
-        logits = predict(net, records, index)
+        logits = predict(net, records, index, batch=part)
         shared_out = predict_fleet(net, records, index, threads=2)
     assert logits.shape == (replicas, count, 3)
     at_once = net.forward(np.moveaxis(records.x[index], 1, -1), Workspace(training=False))  # (R, 3, count)

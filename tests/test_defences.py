@@ -32,6 +32,7 @@ from nanoprune.lab.models.model import load_model, save_model
 from nanoprune.lab.workflow.single_model import train_model
 from nanoprune.lab.zoo import build, describe, narrowed
 from nanoprune.nn import Dense, Network, Sequential, Workspace, cross_entropy
+from nanoprune.nn import softmax as our_softmax
 from nanoprune.prune import ADMMSettings
 from nanoprune.schedule import Schedule
 
@@ -147,6 +148,18 @@ def test_relaxloss_by_hand():
         assert loss[0] == pytest.approx(math.log(10) / 2)
         np.testing.assert_allclose(direction, expected, atol=1e-15)
     np.testing.assert_allclose(flattening(logits, y, 2), flat, atol=1e-15)
+    for epoch in (0, 1):  # at alpha itself it descends
+        np.testing.assert_allclose(relaxloss(logits, y, 2, Workspace(), epoch, float(loss[0]))[1], down, atol=1e-15)
+
+
+def test_relaxloss_of_the_authors_code_where_the_confidence_is_the_bound():
+    """torch.clamp passes the gradient there: p = (1/2, 1/4, 1/4) of class 1, p_y = t_y = upper, t = (3/8, 1/4, 3/8)."""
+    logits = np.log([[[0.5], [0.25], [0.25]]])
+    upper = float(our_softmax(logits)[0, 1, 0])
+    _, direction = relaxloss_code(logits, np.array([[1]]), 1, Workspace(), 1, 9.0, upper)
+    slope = 0.25 * (math.log(1 / 4) - (math.log(1 / 2) + math.log(1 / 4)) / 2)
+    soft = np.array([1 / 2 - 3 / 8, 0, 1 / 4 - 3 / 8]) - slope * np.array([-1 / 2, 3 / 4, -1 / 4])
+    np.testing.assert_allclose(direction[0, :, 0], soft - [1 / 2, -3 / 4, 1 / 4], atol=1e-15)
 
 
 @settings(deadline=None, max_examples=60)
@@ -216,6 +229,31 @@ def test_relaxloss_depends_on_the_whole_batch_for_any_number_of_workers():
     _, down = cross_entropy(net.forward(X, ws := Workspace()), y)
     net.backward(down, ws)
     np.testing.assert_allclose(net.grad, gradients[0], atol=1e-12)
+
+
+NAMES = ("cross-entropy", "label-smoothing:0.3", "relaxloss:9", "relaxloss-code:9:0.4", "ppb:2")
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_by_name_keep_the_dtype(name, epoch):
+    """9 is above the loss, so that RelaxLoss does not descend."""
+    logits, y = np.random.default_rng(0).standard_normal((2, 3, 4)), np.array([[0, 1, 2, 0], [1, 1, 0, 2]])
+    for dtype in (np.float32, np.float64):
+        loss, gradient = loss_function(name)(logits.astype(dtype), y, 4, Workspace(), epoch)
+        assert loss.dtype == gradient.dtype == dtype
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("name", NAMES[:-1])  # PPB pairs the records of a shard
+def test_losses_of_shards_with_the_count_of_the_batch_add_up_to_the_batch(name, epoch):
+    logits, y = np.random.default_rng(0).standard_normal((2, 3, 7)), np.array([[0, 1, 2, 0, 1, 2, 2]] * 2)
+    of, ws = loss_function(name), Workspace()
+    whole, gradient = of(logits, y, 7, ws, epoch)
+    ws.all_reduce = lambda loss: (whole,)
+    parts = [of(logits[..., part], y[:, part], 7, ws, epoch) for part in (slice(0, 3), slice(3, 7))]
+    np.testing.assert_allclose(parts[0][0] + parts[1][0], whole, rtol=1e-12)
+    np.testing.assert_allclose(np.concatenate([part[1] for part in parts], axis=-1), gradient, atol=1e-14)
 
 
 @pytest.mark.parametrize(

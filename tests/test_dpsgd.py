@@ -1,5 +1,6 @@
 """DP-SGD against loops over records, and its sampling and noise against their distributions."""
 
+import dataclasses
 import math
 import types
 
@@ -9,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_training import train
 from scipy import stats
-from test_layers import conv_cases, depthwise_cases, group_cases, pointwise_cases
+from test_layers import Counting, conv_cases, depthwise_cases, group_cases, pointwise_cases
 
 from nanoprune.defend import DPSGD, MinMax
+from nanoprune.defend import place_norms as place_norms_module
 from nanoprune.defend.dpsgd import trained_layers
 from nanoprune.defend.place_norms import record_blocks, records_first
 from nanoprune.defend.record_norms import record_norms
@@ -29,6 +31,7 @@ from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, hard_prune
 from nanoprune.records import Records, predict
 from nanoprune.schedule import Schedule
 
+gram = place_norms_module._gram
 SEEDS = st.integers(0, 2**32 - 1)
 SMALL = st.integers(1, 3)
 CLASSES = 4
@@ -165,6 +168,37 @@ def test_norms_of_float32_are_float64(side):
     np.testing.assert_allclose(norms, (single.astype(np.float64) ** 2).sum(axis=-1).T, rtol=1e-4)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("scale", [1e-4, 1.0])
+@pytest.mark.parametrize(
+    ("T", "widths", "O"), [(2, [5], 5), (2, [4], 4), (2, [3, 4], 9), (3, [4, 2, 1], 3), (1, [1], 9), (9, [2, 2], 3)]
+)
+def test_norms_of_places_are_those_of_loops_in_the_form_of_fewer_multiplications(
+    T, widths, O, scale, bias, monkeypatch
+):
+    """Gram matrices of T places take T^2 (K + O) multiplications, the gradient T K O."""
+    formed = []
+    monkeypatch.setattr(place_norms_module, "_gram", lambda A, *of: formed.append(A.shape[-1]) or gram(A, *of))
+    rng, R, b = np.random.default_rng(0), 2, 3
+    A, D = [scale * rng.standard_normal((R, b, T, K)) for K in widths], scale * rng.standard_normal((R, b, T, O))
+    found = place_norms_module.place_norms(A, D, bias, None, Workspace())
+    for r, n in np.ndindex(R, b):
+        gradients = [sum(np.outer(D[r, n, t], of[r, n, t]) for t in range(T)) for of in A]
+        gradients += [sum(D[r, n, t] for t in range(T))] if bias else []
+        assert found[r, n] == pytest.approx(sum((of**2).sum() for of in gradients), rel=1e-9)
+    K = sum(widths)
+    assert sorted(formed) == (sorted([*widths, O]) if T * T * (K + O) < T * K * O else [])
+
+
+def test_the_norm_of_a_gradient_that_vanishes_is_not_negative():
+    """<A A^T, D D^T> of places whose contributions cancel, up to rounding."""
+    rng = np.random.default_rng(0)
+    A, D = np.repeat(rng.standard_normal((1, 200, 1, 30)), 2, axis=2), rng.standard_normal((1, 200, 1, 30))
+    found = place_norms_module.place_norms([A], np.concatenate([D, -D], axis=2), True, None, Workspace())
+    assert (found >= 0).all()
+    np.testing.assert_allclose(found, 0, atol=1e-10)
+
+
 def image_network():
     """Every layer with parameters that DP-SGD supports, in parallel and in sequence, for images (8, 2, 8)."""
     block = Residual(Sequential(WinogradConv2D(4, 4, 3, 1), GroupNorm(2, 4), ReLU()))
@@ -176,6 +210,10 @@ def image_network():
 
 def feature_network():
     return Sequential(Dense(6, 8), ReLU(), Dense(8, CLASSES)), (6,)
+
+
+def deep_network():
+    return Sequential(Dense(6, 5), ReLU(), Dense(5, 3), ReLU(), Dense(3, 7), ReLU(), Dense(7, CLASSES)), (6,)
 
 
 def clipped_sum(net, X, y, private, threads=1):
@@ -214,7 +252,7 @@ def loop(net, X, y, C, batch, clipping="flat", support=None):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("clipping", ["flat", "layer"])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("kind", [image_network, feature_network])
+@pytest.mark.parametrize("kind", [image_network, feature_network, deep_network])
 def test_the_clipped_sum_of_a_network_is_that_of_a_loop(kind, masked, clipping, threads):
     rng, (body, shape), R, N = np.random.default_rng(0), kind(), 2, 7
     net = network(body, shape, rng, R)
@@ -244,6 +282,17 @@ def test_one_record_moves_the_sum_by_at_most_the_clip(kind, scale, clipping, see
     begin(private, net, np.zeros((2, 50), int), L)
     whole, without = (clipped_sum(net, X[..., :n], y[:, :n], private) for n in (N, N - 1))
     assert (np.linalg.norm(whole - without, axis=1) <= C / L * (1 + 1e-9)).all()
+
+
+def test_clipping_a_float32_network_takes_no_memory_of_twice_the_size():
+    """But for the norms of layers with many places, which are computed in float64."""
+    body, shape = feature_network()
+    net, ws, private = Network(body, shape), Counting(defer=True), DPSGD(1.0, 0.0)
+    begin(private, net, np.zeros((1, 9), int), 3)
+    logits = net.forward(np.ones((1, *shape, 3), np.float32), ws)
+    net.backward(np.ones_like(logits), ws)
+    private.clip(net, ws)
+    assert ws.dtypes == {np.dtype(np.float32), np.dtype(bool)}
 
 
 def test_padding_without_a_record_has_no_gradient():
@@ -324,6 +373,16 @@ def test_noise_has_the_standard_deviation_sigma_c_over_l_in_each_replica():
     assert ((low < squares) & (squares < high)).all()
     correlation = np.corrcoef(net.grad)[np.triu_indices(3, 1)]
     assert (np.abs(correlation) < 6 / np.sqrt(net.size)).all()
+
+
+def test_noise_is_drawn_in_the_type_of_the_network():
+    """A generator gives other numbers in float64: a run of a network in float32 is repeated in float32."""
+    net, private = Network(Dense(4, 3), (4,), 2), DPSGD(2.0, 3.0, seeds=[8, 9])
+    begin(private, net, np.zeros((2, 100), int), 10)
+    private.add_noise(net)
+    for r in range(2):
+        drawn = np.random.default_rng(8 + r).standard_normal(net.size, dtype=np.float32)
+        np.testing.assert_array_equal(net.grad[r], np.float32(0.6) * drawn)
 
 
 def test_noise_on_some_columns_is_part_of_the_noise_of_all():
@@ -453,8 +512,14 @@ def test_settings_that_cannot_be_private_are_refused_by_name():
     with pytest.raises(ArgumentError, match=r"BatchNorm\(8\) mixes the records .* use GroupNorm"):
         train(net, records, members, plan, [], private=DPSGD(1.0, 1.0))
     game = MinMax(records, CLASSES, members, members, [np.random.default_rng(0)])
-    with pytest.raises(ArgumentError, match="Min-Max game"):
+    with pytest.raises(ArgumentError) as error:
         train(fresh(), records, members, plan, [], game=game, private=DPSGD(1.0, 1.0))
+    assert str(error.value) == (
+        "private training plays no Min-Max game: the adversary is trained on members, and the gain's gradient carries "
+        "what it learned past the clipping; leave out the game or DP"
+    )
+    with pytest.raises(ArgumentError, match=r"^loss must be cross-entropy with DP-SGD, got ppb:1$"):
+        train(fresh(), records, members, dataclasses.replace(plan, loss="ppb:1"), [], private=DPSGD(1.0, 1.0))
     with pytest.raises(ArgumentError, match=r"batch must lie in 1\.\.20"):
         train(fresh(), records, members, Schedule(epochs=1, batch=21), [], private=DPSGD(1.0, 1.0))
     with pytest.raises(ArgumentError, match="seeds must be one for each of 1 replicas, got 2"):

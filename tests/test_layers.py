@@ -555,6 +555,67 @@ def test_two_passes_in_flight_do_not_disturb_each_other():
     close(net.grad, alone[2])
 
 
+def step_by_step(layers: list[Layer], X, dY):
+    """Each layer with a workspace of its own, and copies between them: output, dX, gradients of the parameters."""
+    spaces, kept = [Workspace() for _ in layers], []
+    for layer, ws in zip(layers, spaces, strict=True):
+        kept.append(X)
+        X = layer.forward(X, ws).copy()
+    for layer, ws in reversed(list(zip(layers, spaces, strict=True))):
+        dY = layer.backward(dY, ws).copy()
+    return X, dY, [p.grad.copy() for layer in layers for p in layer.parameters()]
+
+
+@pytest.mark.parametrize("defer", [False, True])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: Dense(5, 5), (5,)),
+        (lambda: Conv2D(2, 2, 3, padding=1), (4, 2, 5)),
+        (lambda: MaxPool(3, 1, 1), (4, 2, 5)),
+        (lambda: Sequential(Conv2D(2, 2, 3, padding=1), MaxPool(3, 1, 1)), (4, 2, 5)),
+        (lambda: Sequential(Conv2D(2, 2, 3, padding=1), MaxPool(2, 1), MaxPool(2, 1, 1)), (4, 2, 5)),
+        (lambda: Sequential(Dense(5, 5), ReLU()), (5,)),
+        (lambda: Branches((2, Dense(2, 2)), (3, Sequential(Dense(3, 3), ReLU()))), (5,)),
+    ],
+)
+def test_layers_of_one_kind_share_no_memory_that_is_still_needed(make, shape, defer):
+    """Three alike, one after another in one workspace: what the first one saved is read last."""
+    rng, R, N = np.random.default_rng(0), 2, 3
+    net = Network(Sequential(make(), make(), make()), shape, R, np.float64)
+    net.theta[...] = rng.standard_normal(net.theta.shape)
+    X, dY = (rng.standard_normal((R, *of, N)) for of in (shape, net.output_shape))
+    expected = step_by_step(net.body.layers(), X, dY)
+    net.grad[...] = np.nan
+    ws = Workspace(defer=defer)
+    Y, dX = net.forward(X, ws), net.backward(dY, ws, need_dX=True)
+    for layer, kept, saved in ws.deferred:
+        layer.weight_gradient(kept, ws, *saved)
+    np.testing.assert_array_equal(Y, expected[0])
+    np.testing.assert_array_equal(dX, expected[1])
+    for p, gradient in zip(net.body.parameters(), expected[2], strict=True):
+        np.testing.assert_array_equal(p.grad, gradient)
+
+
+class Counting(Workspace):
+    """Notes the types of the buffers."""
+
+    def buffer(self, owner, name, shape, dtype):
+        self.dtypes = getattr(self, "dtypes", set()) | {np.dtype(dtype)}
+        return super().buffer(owner, name, shape, dtype)
+
+
+def test_a_float32_network_takes_no_memory_of_twice_the_size():
+    """Numbers are float32, and comparisons one byte each: a float64 buffer would take twice the memory and time."""
+    layers = [Conv2D(2, 3, 3, 2, 1), ReLU(), MaxPool(3, 2, 1), Conv2D(3, 4, 1, bias=False), MaxPool(2), Flatten()]
+    body = Sequential(*layers, Branches((2, Dense(2, 3)), (2, Sequential(Dense(2, 3), ReLU()))), Dense(6, 2))
+    net, ws = Network(body, (7, 2, 8)), Counting()
+    X = np.ones((1, 7, 2, 8, 3), np.float32)
+    Y = net.forward(X, ws)
+    assert Y.dtype == net.backward(np.ones_like(Y), ws, need_dX=True).dtype == np.float32
+    assert ws.dtypes == {np.dtype(np.float32), np.dtype(bool)}
+
+
 # Dropout
 
 
@@ -581,7 +642,49 @@ def test_dropout_is_the_identity_in_evaluation_and_asks_for_generators_in_traini
             layer.forward(X, Workspace(generators=generators))
 
 
-# What is refused
+# What is shown and refused
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (Dense(4, 3), "Dense(4, 3)"),
+        (Conv2D(2, 3, 5, stride=4, padding=1), "Conv2D(2, 3, 5, stride=4, padding=1)"),
+        (Conv2D(2, 3, 5, bias=False), "Conv2D(2, 3, 5, stride=1, padding=0, bias=False)"),
+        (MaxPool(2), "MaxPool(2)"),
+        (MaxPool(3, 3, 1), "MaxPool(3, stride=3, padding=1)"),
+        (MaxPool(3, 2), "MaxPool(3, stride=2, padding=0)"),
+        (ReLU(), "ReLU"),
+        (Flatten(), "Flatten"),
+        (Sequential(Dense(4, 3), ReLU()), "Sequential(Dense(4, 3), ReLU)"),
+        (Branches((4, Dense(4, 3)), (1, ReLU())), "Branches(Dense(4, 3), ReLU)"),
+    ],
+)
+def test_a_layer_is_shown_as_it_is_made(layer, text):
+    assert repr(layer) == text
+
+
+def test_a_layer_without_a_pass_is_refused_by_name():
+    class Half(Layer):
+        """Defines no pass."""
+
+    for call, message in (
+        (lambda: Half().forward(None, Workspace()), "Half defines no forward pass"),
+        (lambda: Half().weight_gradient(None, Workspace()), "Half has no parameters"),
+        (lambda: Half().input_gradient(None, Workspace()), "Half defines no backward pass"),
+    ):
+        with pytest.raises(TypeError) as error:
+            call()
+        assert str(error.value) == message
+
+
+def test_padding_of_windows_is_at_most_half_of_them():
+    """More would make windows of padding alone; for odd sizes half is rounded down."""
+    for size, most in ((1, 0), (2, 1), (3, 1), (6, 3), (7, 3)):
+        assert MaxPool(size, padding=most).padding == most
+        with pytest.raises(ArgumentError) as error:
+            MaxPool(size, padding=most + 1)
+        assert str(error.value) == f"padding must be an integer from 0 to size // 2 = {most}, got {most + 1}"
 
 
 @pytest.mark.parametrize(

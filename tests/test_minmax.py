@@ -249,6 +249,7 @@ def test_lambda_may_differ_between_replicas():
     plain, _ = trained(None)
     everywhere, _ = trained(2.0)
     mixed, _ = trained(np.array([0.0, 2.0]).reshape(2, 1, 1))
+    assert mixed.dtype == np.float32
     np.testing.assert_array_equal(mixed[0], plain[0])
     np.testing.assert_allclose(mixed[1], everywhere[1], atol=1e-6)
     assert np.abs(everywhere - plain).max() > 1e-4
@@ -282,6 +283,13 @@ def test_the_classifier_takes_gain_from_the_adversary():
 def test_an_adversary_without_steps_is_refused(inner_steps):
     with pytest.raises(ArgumentError, match=f"inner_steps must be at least 1, got {inner_steps}"):
         game_on(np.zeros((4, 3)), np.zeros(4, int), np.arange(2)[None], np.arange(2, 4)[None], inner_steps=inner_steps)
+
+
+@pytest.mark.parametrize("lam", [-0.5, np.inf, -np.inf, np.nan, np.array([1.0, -1.0]), np.array([np.inf, 1.0])])
+def test_a_lambda_that_is_negative_or_not_finite_is_refused(lam):
+    with pytest.raises(ArgumentError) as error:
+        game_on(np.zeros((4, 3)), np.zeros(4, int), np.arange(2)[None], np.arange(2, 4)[None], lam=lam)
+    assert str(error.value) == f"lam must be finite and not negative, got {lam}"
 
 
 @pytest.mark.parametrize("size", [0, 1])

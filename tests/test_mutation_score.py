@@ -31,11 +31,11 @@ def test_only_killed_mutants_count_and_unrun_ones_are_reported(monkeypatch, caps
     assert lines[5].startswith("1 mutants were not run")
 
 
-def test_the_exit_status_says_whether_nine_of_ten_are_killed(monkeypatch, capsys):
-    for killed, status in ((9, 0), (8, 1)):
+def test_the_exit_status_says_whether_nineteen_of_twenty_are_killed(monkeypatch, capsys):
+    for killed, status in ((19, 0), (18, 1)):
         told(
             monkeypatch,
-            "".join(f"    n.m.x_f__mutmut_{i}: {'killed' if i < killed else 'survived'}\n" for i in range(10)),
+            "".join(f"    n.m.x_f__mutmut_{i}: {'killed' if i < killed else 'survived'}\n" for i in range(20)),
         )
         assert mutation_score.main([]) == status
     told(monkeypatch, TOLD)

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import pathlib
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -28,17 +29,22 @@ from scipy.stats import t as student
 
 import cli
 from nanoprune.attack.metrics import auc
+from nanoprune.attack.shadow import fit as fit_module
+from nanoprune.attack.shadow import quantile, rapid, samia
 from nanoprune.attack.shadow.bavaria import Prior, predictive, prior_of
+from nanoprune.attack.shadow.fit import fit_member_network, small_network
 from nanoprune.attack.shadow.population import population_attack
 from nanoprune.attack.shadow.quantile import fit_quantiles, pinball
 from nanoprune.attack.shadow.rapid import fit_rapid
 from nanoprune.attack.shadow.rmia import rmia
+from nanoprune.attack.shadow.samia import fit_samia
 from nanoprune.attack.threshold import Thresholds
-from nanoprune.errors import ArgumentError
+from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.lab.audit.features import MOST, Features
 from nanoprune.lab.audit.shadow_attacks import ALL, ATTACKS, NETWORK, attack_names, chosen_attacks, table_text
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.statistics import members_in_common
+from nanoprune.nn import Adam, Dense
 from nanoprune.records import Records, predict
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -105,7 +111,7 @@ def t_density(x: float, freedom: float, location: float, scale: float) -> float:
     return constant * (1 + ((x - location) / scale) ** 2 / freedom) ** (-(freedom + 1) / 2)
 
 
-@pytest.mark.parametrize(("prior", "seen"), [(Prior(0.3, 0.5, 1.5, 2.0), [1.0, -0.4]), (Prior(-1, 2, 3, 1), [0.7])])
+@pytest.mark.parametrize(("prior", "seen"), [(Prior(0.3, 0.5, 1.5, 2.0), [1.4, -0.4]), (Prior(-1, 2, 3, 1), [0.7])])
 def test_the_predictive_density_is_the_normal_one_integrated_over_the_posterior(prior, seen):
     of = np.array(seen)
     found = predictive(prior, np.array([of.mean()]), np.array([((of - of.mean()) ** 2).sum()]), np.array([len(of)]))
@@ -147,6 +153,29 @@ def test_the_prior_is_recovered_by_moments():
         assert found.b0 / (found.a0 - 1) == pytest.approx(1, rel=0.02)
         sigma = np.sqrt(invgamma.rvs(6, scale=5, size=10**6, random_state=1)).mean()
         assert found.m0 == pytest.approx(2 * sigma * (chosen is inside), abs=0.1)
+
+
+def test_the_prior_of_three_records_by_hand():
+    """Counts 101, 201 and 1, means 0, 4 and 5, variances 1, 5 and 0 (of one model)."""
+    count, scatter = np.array([101, 201, 1]), np.array([100.0, 1000.0, 0.0])
+    found = prior_of(np.array([0.0, 4.0, 5.0]), scatter, count)
+    within = Fraction(1100, 301)  # 301 degrees of freedom: one at least for each record
+    between = Fraction(14, 3) - within * (Fraction(1, 101) + Fraction(1, 201) + 1) / 3  # of means, less their noise
+    of_variances = Fraction(26, 3) - 4  # of 1, 5 and 0
+    chance = (Fraction(2, 100) + Fraction(2, 200) + 2) / 3
+    spread = (of_variances / within**2 - chance) / (1 + chance)
+    assert spread < 0  # no more than chance: the variances are alike
+    assert found.a0 == 1e6
+    assert (found.m0, found.kappa0) == (pytest.approx(3), pytest.approx(float(within / between), rel=1e-5))
+    assert found.b0 == pytest.approx(float(within) * (1e6 - 1), rel=1e-6)
+    found = prior_of(np.array([0.0, 4.0]), scatter[:2], count[:2])
+    within, chance = Fraction(1100, 300), Fraction(3, 200)
+    spread = (4 / within**2 - chance) / (1 + chance)
+    assert found.a0 == pytest.approx(float(2 + 1 / spread), rel=1e-5)
+    assert found.b0 == pytest.approx(float(within * (1 + 1 / spread)), rel=1e-5)
+    assert found.kappa0 == pytest.approx(float(within / (4 - within * Fraction(302, 2 * 101 * 201))), rel=1e-5)
+    same = prior_of(np.ones(2), scatter[:2], count[:2])  # means that differ by less than their noise
+    assert same.kappa0 == pytest.approx(float(within) / 1e-6, rel=1e-5)
 
 
 def densities(prior: Prior, target: np.ndarray, phi: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -229,10 +258,85 @@ def test_rapid_learns_the_optimal_combination():
         assert auc(*split(one, known)) < best - 0.03  # neither alone is as good
 
 
-def test_rapid_is_repeatable():
+@pytest.mark.parametrize(("module", "learn"), [(rapid, fit_rapid), (samia, fit_samia)])
+def test_a_network_is_fitted_to_as_many_pairs_as_it_may_see_and_is_repeatable(module, learn, monkeypatch):
+    """By default with the seed 0; another seed draws other pairs and other weights."""
+    monkeypatch.setattr(module, "STEPS", 3)
     rng = np.random.default_rng(6)
-    pairs, member = rng.standard_normal((200, 2)), rng.random(200) < 0.5
-    np.testing.assert_array_equal(fit_rapid(pairs, member).scores(pairs), fit_rapid(pairs, member).scores(pairs))
+    pairs, member = rng.standard_normal((200, 2)), np.arange(200) % 3 == 0
+    once, again, other = (learn(pairs, member, *seed) for seed in ((), (0,), (1,)))
+    np.testing.assert_array_equal(once.scores(pairs), again.scores(pairs))
+    assert (once.scores(pairs) != other.scores(pairs)).any()
+    np.testing.assert_allclose(once.mean, pairs.mean(axis=0))
+    np.testing.assert_allclose(once.std, pairs.std(axis=0))
+    sizes = [layer.outputs for layer in once.h.body.layers() if isinstance(layer, Dense)]
+    assert sizes == [*module.HIDDEN, 1]
+    monkeypatch.setattr(module, "MOST", 40)
+    few = learn(pairs, member)
+    assert np.abs(few.mean - pairs.mean(axis=0)).max() > 1e-3
+    monkeypatch.setattr(module, "MOST", 1)
+    assert any(np.array_equal(learn(pairs[:, :2], member).mean, row) for row in pairs)
+
+
+# --- the networks of attacks -----------------------------------------------------------------------------------------
+
+
+def test_a_small_network_is_that_of_its_seed():
+    net = small_network(3, (4, 5), [[7], [8]])
+    assert repr(net.body) == "Sequential(Dense(3, 4), ReLU, Dense(4, 5), ReLU, Dense(5, 1))"
+    assert (net.replicas, net.output_shape) == (2, (1,))
+    for r, seed in enumerate((7, 8)):
+        np.testing.assert_array_equal(small_network(3, (4, 5), [[seed]]).theta[0], net.theta[r])
+
+
+def test_features_of_members_are_standardised_by_those_that_were_learned_from():
+    """In units of their own: the scores stay the same; a feature that is constant is no division by zero."""
+    rng = np.random.default_rng(0)
+    features, member = rng.normal(3, [1, 5, 0.2], (90, 3)), np.arange(90) % 4 == 0
+    scale, shift = np.array([1e3, 1e-3, 7]), np.array([-2.0, 5, 0])
+    once, moved = (
+        fit_member_network(of, member, (4,), 16, 20, 1e-2, 90, 0) for of in (features, features * scale + shift)
+    )
+    records = once.records(features, member)
+    np.testing.assert_allclose(records.x.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(records.x.std(axis=0), 1, rtol=1e-5)
+    assert records.x.dtype == records.y.dtype == np.float32
+    np.testing.assert_array_equal(records.y, member)
+    np.testing.assert_allclose(moved.scores(features * scale + shift), once.scores(features), atol=1e-3)
+    assert once.scores(features).dtype == np.float64
+    features[:, 1] = 3
+    of = fit_member_network(features, member, (4,), 16, 20, 1e-2, 90, 0)
+    np.testing.assert_allclose(of.std, [features[:, 0].std(), 1e-9, features[:, 2].std()])
+    assert np.isfinite(of.scores(features)).all()
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(8, 4), (7, 4), (1, 1), (16, 8), (17, 9)])
+def test_a_fit_takes_whole_epochs_and_the_last_quarter_at_a_tenth_of_the_rate(steps, epochs, monkeypatch):
+    """10 records in batches of 6: two steps an epoch."""
+    rates = []
+
+    class Spy(Adam):
+        def step(self, net, rate):
+            rates.append(rate)
+            super().step(net, rate)
+
+    def loss(z, index):
+        return z.sum(axis=(1, 2)), 0 * z
+
+    monkeypatch.setattr(fit_module, "Adam", Spy)
+    records, rows = Records(np.ones((10, 2), np.float32), np.zeros(10)), np.arange(10)[None]
+    fit_module.fit(small_network(2, (3,), [[0]]), records, loss, rows, 0, 6, steps, 0.5)
+    later = [epoch for epoch in range(epochs) if epoch / epochs >= 0.75]
+    assert rates == [0.5] * 2 * (epochs - len(later)) + [0.05] * 2 * len(later)
+
+
+def test_a_fit_whose_loss_is_not_finite_ends_in_an_error():
+    records, rows = Records(np.ones((10, 2), np.float32), np.zeros(10)), np.arange(10)[None]
+    with pytest.raises(DivergenceError) as error:
+        fit_module.fit(
+            small_network(2, (3,), [[0]]), records, lambda z, index: (np.array([np.inf]), 0 * z), rows, 0, 6, 4, 0.5
+        )
+    assert str(error.value) == "a network of an attack: its loss is not finite"
 
 
 # --- the population attack -------------------------------------------------------------------------------------------
@@ -277,6 +381,32 @@ def test_the_pinball_loss_and_its_gradient(q, s, level):
             step[r, 0, n] = 1e-5
             slope = (pinball(q + step, s, level)[0][r] - pinball(q - step, s, level)[0][r]) / 2e-5
             assert gradient[r, 0, n] == pytest.approx(slope, abs=1e-8)
+
+
+def test_the_pinball_loss_at_its_quantile():
+    """[s < q] is 0 where the two are equal; float32 stays float32."""
+    loss, gradient = pinball(np.float32([[[1.0, 2.0]]]), np.float32([[[1.0, 1.0]]]), 0.75)
+    assert loss.dtype == gradient.dtype == np.float32
+    np.testing.assert_allclose(loss, [0.125])
+    np.testing.assert_allclose(gradient, [[[-0.375, 0.125]]])
+
+
+def test_quantiles_are_of_each_models_scores_of_each_record_once(monkeypatch):
+    """400 steps are asked for by default."""
+    seen = []
+    monkeypatch.setattr(quantile, "fit", lambda net, records, loss, rows, *of: seen.append((loss, rows, of)))
+    scores = np.random.default_rng(0).normal(0, 1, (2, 5))
+    net = fit_quantiles(Records(np.zeros((5, 3)), np.zeros(5)), 3, scores, 0.8)
+    assert (net.replicas, net.input_shape, net.output_shape) == (2, (3,), (1,))
+    np.testing.assert_array_equal(net.theta[0], net.theta[1])  # they start alike
+    ((loss, rows, (seed, batch, steps, rate)),) = seen
+    np.testing.assert_array_equal(rows, [np.arange(5)] * 2)
+    assert (seed, batch, steps, rate) == (0, 64, 400, 3e-3)
+    q, index = np.random.default_rng(1).normal(0, 1, (2, 1, 3)).astype(np.float32), np.array([[4, 0, 2], [1, 1, 3]])
+    found, expected = loss(q, index), pinball(q, np.take_along_axis(scores, index, 1)[:, None], 0.8)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
+    assert found[0].dtype == found[1].dtype == np.float32
 
 
 def test_the_conditional_quantiles_of_heteroscedastic_scores_are_recovered():

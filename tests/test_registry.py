@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from functools import singledispatch
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from nanoprune.lab.shrink.narrowed import narrowed
 from nanoprune.lab.verify.layers import networks, token_networks
 from nanoprune.lab.zoo.structure import parts
 from nanoprune.nn import SGD, Adam, Branches, Dense, Layer, Network, Sequential, Workspace
-from nanoprune.nn.registry import check_registered
+from nanoprune.nn.registry import check_registered, refuse
 from nanoprune.schedule import Schedule
 
 
@@ -97,6 +98,23 @@ def test_a_layer_that_is_not_registered_is_refused_by_name(function):
         check_registered(function, Unknown())
 
 
+def test_a_layer_that_is_refused_is_refused_before_its_function_is_called():
+    class Refused(Layer):
+        """Is registered, to be refused."""
+
+    class Known(Layer):
+        """Is registered."""
+
+    function = singledispatch(lambda layer: None)
+    function.register(Refused, refuse("has no such thing; leave it out"))
+    function.register(Known, lambda layer: pytest.fail("called"))
+    check_registered(function, Known())
+    for call in (lambda: function(Refused()), lambda: check_registered(function, Refused())):
+        with pytest.raises(ArgumentError) as error:
+            call()
+        assert str(error.value) == "Refused has no such thing; leave it out"
+
+
 @pytest.mark.parametrize("kind", [SGD, Adam])
 def test_optimisers_are_registered_with_the_engine(kind):
     for function in (state_of, restore, share_moments):
@@ -135,8 +153,12 @@ def test_dpsgd_refuses_a_layer_that_is_not_clipped_exactly_once(body, count):
     private.begin(net, np.zeros((1, 9), int), Schedule(epochs=1, batch=3), [], None, None, None)
     net.forward(np.ones((1, 3, 2)), ws)
     net.backward(np.ones((1, 2, 2)), ws)
-    with pytest.raises(ArgumentError, match=f"here {count} took part, of {len(net.weights)}"):
+    with pytest.raises(ArgumentError) as error:
         private.clip(net, ws)
+    assert str(error.value) == (
+        "DP-SGD clips every layer with parameters, each once in a backward pass; here "
+        f"{count} took part, of {len(net.weights)}: let each call ws.weight_gradient exactly once"
+    )
 
 
 def test_the_core_loads_nothing_of_the_laboratory():

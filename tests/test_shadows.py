@@ -250,6 +250,14 @@ def test_a_record_that_all_shadows_or_none_saw_is_refused_by_its_number():
     assert lira_offline(target, phi, none_saw).shape == (5,)  # that no model saw it is what offline is about
 
 
+def test_the_one_variance_of_a_single_record_is_its_own():
+    """Of two models each: one degree of freedom."""
+    phi, target, inside = np.array([[0.0], [4.0], [1.0], [2.0]]), np.array([3.0]), np.array([[1], [1], [0], [0]]) > 0
+    for attack in (lira_online, lira_offline):
+        np.testing.assert_array_equal(attack(target, phi, inside, "fixed"), attack(target, phi, inside, "record"))
+    np.testing.assert_allclose(lira_offline(target, phi, inside), 1.5 / np.sqrt(0.5), rtol=1e-5)
+
+
 def test_an_unknown_variance_is_refused():
     inside = uneven(np.random.default_rng(6), 6, 5)
     for attack in (lira_online, lira_offline):

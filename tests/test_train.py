@@ -12,10 +12,12 @@ from nanoprune.lab.engine.evaluation import accuracy
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.layers import Tanh
-from nanoprune.nn import Branches, Dense, Network, ReLU, Sequential
+from nanoprune.nn import SGD, Branches, Dense, Network, ReLU, Sequential
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Mask, Status, hard_prune
 from nanoprune.records import Records
+from nanoprune.run import Run
 from nanoprune.schedule import Schedule, update_epochs
+from nanoprune.train import train as core_train
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -350,6 +352,23 @@ def test_an_invalid_schedule_is_refused(bad, message):
         Schedule(**{"epochs": 3} | bad)
 
 
+@pytest.mark.parametrize(
+    ("momentum", "decay"),
+    [(1.0, 0.0), (1.5, 0.0), (-0.1, 0.0), (0.5, -1e-3), (0.5, np.inf), (0.5, np.nan), (2.0, -1.0)],
+)
+def test_momentum_and_decay_out_of_range_are_refused_and_zero_is_in_it(momentum, decay):
+    with pytest.raises(ArgumentError) as error:
+        Schedule(3, momentum=momentum, weight_decay=decay)
+    found = f"{momentum} and {decay}"
+    assert str(error.value) == f"momentum must lie in [0, 1) and weight_decay be at least 0, got {found}"
+    assert Schedule(3, momentum=0.0, weight_decay=0.0).batch == 64
+
+
+def test_rates_of_replicas_decay_alike():
+    rates = Schedule(8, lr=(0.1, 0.2), decay="step").rate(2)
+    np.testing.assert_allclose([rates(epoch) for epoch in (3, 4, 6)], [[0.1, 0.2], [0.01, 0.02], [0.001, 0.002]])
+
+
 def test_one_rate_per_replica():
     x, y = blobs(12)
     with pytest.raises(ArgumentError, match="lr must be one number or one for each of 2 replicas, got 3"):
@@ -369,6 +388,7 @@ def test_a_loss_that_is_nan_names_method_replica_and_iteration():
     first = next(i for i, index in enumerate(records.seen) if 33 in index[1]) + 1
     assert f"MIA-Pruning: the loss of replica 1 is nan at iteration {first} (epoch 1)" in str(error.value)
     assert len(records.seen) == 5  # at the end of the epoch, not later
+    assert error.value.replicas == (1,)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -377,6 +397,52 @@ def test_a_learning_rate_that_is_too_high_ends_in_an_error(threads):
     (x, y), members, plan = blobs(40), np.arange(40).reshape(2, 20), Schedule(3, lr=1e20)
     with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=r"unprotected: the loss of replica [01] is"):
         train(mlp(2), Records(x, y), members, plan, seeded(2), name="unprotected", group=ProcessGroup(threads))
+
+
+def test_numbers_that_overflow_are_an_error_and_no_warnings():
+    """Warnings are errors here: the first to see an infinity or a NaN is the end of the epoch."""
+    (x, y), members = blobs(40), np.arange(40).reshape(2, 20)
+    with np.errstate(over="warn", invalid="warn"):
+        with pytest.raises(DivergenceError, match=r"^training: the loss of replica 0 is nan at iteration "):
+            core_train(mlp(2), Records(x, y), members, Schedule(3, lr=1e30, batch=4), seeded(2))
+        assert np.geterr()["over"] == "warn"  # as before
+
+
+def a_run(epochs: int) -> Run:
+    (x, y), plan = blobs(12), Schedule(epochs, batch=4)
+    return Run(mlp(3), Records(x, y), np.tile(np.arange(12), (3, 1)), plan, seeded(3), SGD())
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_the_end_of_an_epoch_names_what_is_not_finite(epoch):
+    run = a_run(3)
+    assert run.epoch == 0
+    run.epoch = epoch
+    run._steps = [(np.float32([1, 2, 3]), 4), (np.float32([1, 2, np.inf]), 4), (np.float32([np.nan, 2, np.inf]), 4)]
+    with pytest.raises(DivergenceError) as error:
+        run.end_epoch()
+    assert error.value.replicas == (0, 2)
+    assert str(error.value) == (
+        f"training: the loss of replica 2 is inf at iteration {3 * epoch + 2} (epoch {epoch + 1}); "
+        "lower the learning rate, lambda or rho"
+    )
+    run._steps = [(np.float32([1, 2, 3]), 4)]
+    run.net.theta[1, 5] = np.nan
+    with pytest.raises(DivergenceError) as error:
+        run.end_epoch()
+    assert error.value.replicas == (1,)
+    assert str(error.value) == (f"training: a parameter is not finite after epoch {epoch + 1}; lower the learning rate")
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_records():
+    """The last batch of an epoch may be smaller."""
+    run = a_run(2)
+    for run.epoch, last in ((0, 4), (1, 1)):
+        run._steps = [(np.float32([1, 2, 3]), 4), (np.float32([5, 2, 0]), last)]
+        expected = [(4 * 1 + last * 5) / (4 + last), 2, 4 * 3 / (4 + last)]
+        np.testing.assert_allclose(run.end_epoch(), expected)
+        np.testing.assert_allclose(run.losses[:, run.epoch], expected)
+        assert run._steps == []
 
 
 def test_the_iteration_counts_the_epochs_before():
@@ -388,6 +454,13 @@ def test_the_iteration_counts_the_epochs_before():
 
     with np.errstate(invalid="ignore"), pytest.raises(DivergenceError, match=r"at iteration 4 \(epoch 2\)"):
         train(mlp(1), records, np.arange(12)[None], Schedule(3, batch=5), seeded(1), on_epoch=break_the_second_epoch)
+
+
+def test_the_core_trains_without_augmentation():
+    (x, y), plan = blobs(8), Schedule(1, batch=4, augment="flip-crop")
+    with pytest.raises(ArgumentError) as error:
+        core_train(mlp(1), Records(x, y), np.arange(8)[None], plan, seeded(1))
+    assert str(error.value) == "augment must be none in the core, got 'flip-crop'; train with lab.engine.LabRun"
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------

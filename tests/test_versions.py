@@ -68,18 +68,41 @@ def test_one_version_is_lira_to_the_bit(seed, variance):
     np.testing.assert_array_equal(found, lira_online(target, phi, inside, variance))
 
 
-@quick
-@given(seeds, st.integers(2, 5), st.integers(2, 200))
-def test_correlations_are_shrunk_by_their_noise_and_variances_are_kept(seed, d, freedom):
-    sigma = a_covariance(np.random.default_rng(seed), d)
-    found = shrunk(sigma[None], np.array([freedom]))[0]
-    noise = signal = 0.0
+def shrunk_by_loops(sigma: np.ndarray, freedom: int) -> np.ndarray:
+    d, noise, signal = len(sigma), 0.0, 0.0
     for a, b in itertools.permutations(range(d), 2):
         r = sigma[a, b] / math.sqrt(sigma[a, a] * sigma[b, b])
         noise, signal = noise + (1 - r * r) ** 2 / freedom, signal + r * r
-    kept = max(0.0, 1 - noise / signal)
-    for a, b in itertools.product(range(d), repeat=2):
-        assert found[a, b] == pytest.approx(sigma[a, b] * (1 if a == b else kept), rel=1e-9, abs=1e-12)
+    kept = max(0.0, 1 - noise / signal) if freedom > 1 else 0.0  # of two models every r is 1 or -1
+    return np.array([[sigma[a, b] * (1 if a == b else kept) for b in range(d)] for a in range(d)])
+
+
+@quick
+@given(seeds, st.integers(2, 5), st.lists(st.integers(1, 200), min_size=1, max_size=3))
+def test_correlations_are_shrunk_by_their_noise_and_variances_are_kept(seed, d, freedom):
+    rng = np.random.default_rng(seed)
+    sigma = np.stack([a_covariance(rng, d) for _ in freedom])
+    for found, of, f in zip(shrunk(sigma, np.array(freedom)), sigma, freedom, strict=True):
+        np.testing.assert_allclose(found, shrunk_by_loops(of, f), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("variance", ["fixed", "record"])
+def test_scores_are_ratios_of_normals_with_the_shrunk_covariance(variance):
+    """By loops: its degrees of freedom are those of the record's models, or of all records' together."""
+    rng, n, d = np.random.default_rng(4), 5, 3
+    inside = np.stack([rng.permutation(14) < count for count in (5, 6, 7, 8, 9)], axis=1)
+    phi, target = rng.standard_normal((14, n, d)) @ rng.normal(0, 1, (d, d)), rng.normal(0, 2, (n, d))
+    found = lira_versions(target, phi, inside, variance)
+    for i in range(n):
+        logs = []
+        for chosen in (inside, ~inside):
+            of = [phi[chosen[:, j], j] for j in range(n)]
+            scatters, freedoms = [np.cov(x, rowvar=False) * (len(x) - 1) for x in of], [len(x) - 1 for x in of]
+            if variance == "record":
+                scatters, freedoms = [scatters[i]], [freedoms[i]]
+            sigma = shrunk_by_loops(sum(scatters) / sum(freedoms), sum(freedoms))
+            logs.append(multivariate_normal.logpdf(target[i], of[i].mean(axis=0), sigma))
+        assert found[i] == pytest.approx(logs[0] - logs[1], rel=1e-3, abs=1e-3)
 
 
 def test_the_noise_of_correlations_is_what_samples_say():

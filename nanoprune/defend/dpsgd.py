@@ -49,9 +49,9 @@ class DPSGD(MiniBatch):
     defer = True
 
     def __init__(self, clip: float, noise: float, clipping: str = "flat", seeds: Sequence[int] | None = None) -> None:
-        if not 0 < clip < float("inf"):
+        if not 0 < clip < np.inf:
             raise ArgumentError(f"clip must be positive and finite, got {clip}")
-        if not 0 <= noise < float("inf"):
+        if not 0 <= noise < np.inf:
             raise ArgumentError(f"noise must be finite and not negative, got {noise}")
         if clipping not in CLIPPINGS:
             raise ArgumentError(f"clipping must be one of {', '.join(CLIPPINGS)}, got {clipping!r}")

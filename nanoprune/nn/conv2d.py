@@ -120,7 +120,7 @@ class Conv2D(Layer):
         s, p = self.stride, self.padding
         first = min(max(0, -((j - p) // s)), OW)  # smallest x with s x + j - p >= 0
         last = max(min(OW, (W - 1 + p - j) // s + 1), first)  # one past the largest with s x + j - p < W
-        return slice(first, last), slice(s * first + j - p, s * last + j - p, s) if last > first else slice(0, 0)
+        return slice(first, last), slice(s * first + j - p, s * last + j - p, s)
 
     def __repr__(self) -> str:
         sizes = f"{self.channels}, {self.kernels}, {self.size}, stride={self.stride}, padding={self.padding}"

@@ -106,9 +106,9 @@ def maximum_backward(terms: list, Y: Any, dY: Any, out: list, ws: Workspace) -> 
     """
     is_first = ws.scratch("is_first", Y.shape, bool)
     left = dY
-    for j, (term, d) in enumerate(zip(terms[:-1], out[:-1], strict=True)):
+    for term, d in zip(terms[:-1], out[:-1], strict=True):
         xp.equal(term, Y, out=is_first)
         xp.multiply(left, is_first, out=d)
-        left = xp.subtract(left, d, out=out[-1] if j == len(terms) - 2 else ws.scratch("left", Y.shape, Y.dtype))
+        left = xp.subtract(left, d, out=out[-1])
     if len(terms) == 1:
         out[0][...] = dY

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ Gradient = Callable[[Any, Any], tuple[Any, Any]]  # (outputs (R, 1, B), index (R
 def small_network(inputs: int, hidden: tuple[int, ...], seeds: list[list[int]]) -> Network:
     """Dense layers with ReLU between them and one output, a replica for each seed."""
     widths = (inputs, *hidden)
-    layers = [layer for a, b in zip(widths, hidden, strict=False) for layer in (Dense(a, b), ReLU())]
+    layers = [layer for a, b in pairwise(widths) for layer in (Dense(a, b), ReLU())]
     net = Network(Sequential(*layers, Dense(widths[-1], 1)), (inputs,), len(seeds))
     return net.initialise([np.random.default_rng(seed) for seed in seeds])
 
@@ -77,7 +78,7 @@ def fit_member_network(
     steps: int,
     rate: float,
     most: int,
-    seed: int = 0,
+    seed: int,
 ) -> MemberNetwork:
     """Learn from features (n, F) and member (n,) bool, of which `most` at most are drawn; both sides weigh the same."""
     drawn = np.random.default_rng([seed, 1]).permutation(len(features))[:most]
