@@ -62,7 +62,7 @@ def test_moments_far_from_zero_lose_no_digits():
 
 def test_a_record_without_models_is_named():
     few = Moments.of(np.zeros((2, 3)), np.array([[True, False, True], [True, False, False]]))
-    with pytest.raises(ArgumentError, match="record 1 has none"):
+    with pytest.raises(ArgumentError, match="record 1 has no IN or no OUT model"):
         few.checked()
     assert few.part([0]).count is few.count
 
