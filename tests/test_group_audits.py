@@ -216,7 +216,7 @@ def test_bounds_on_epsilon_count_groups():
     assert by_group["confidence (mean)"]["epsilon_lower_bound"] <= most + 1e-9
     assert by_record["confidence"]["epsilon_lower_bound"] > 2 * most
     notes = " ".join(audit(target)[0]["notes"])
-    assert "for each group on its own" in notes
+    assert "the membership of each group was drawn at random, independently" in notes
     assert "no claim for single records" in notes
 
 

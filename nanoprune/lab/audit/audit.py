@@ -31,8 +31,8 @@ UNSEEN = (
     "something"
 )
 CONDITIONS = (
-    "bounds on epsilon assume that the membership of each {unit} was drawn at random, and take the number of members "
-    "as public. They do not hold for an official training set, which was not drawn at random (audit --split fixed "
+    "bounds on epsilon assume that the membership of each {unit} was drawn at random, independently, and take the "
+    "number of members as public. They do not hold for an official training set, which was not drawn at random (audit --split fixed "
     "gives none)"
 )
 OF_GROUPS = (
