@@ -32,8 +32,8 @@ UNSEEN = (
 )
 CONDITIONS = (
     "bounds on epsilon assume that the membership of each {unit} was drawn at random, independently, and take the "
-    "number of members as public. They do not hold for an official training set, which was not drawn at random (audit --split fixed "
-    "gives none)"
+    "number of members as public. They do not hold for an official training set, which was not drawn at random "
+    "(audit --split fixed gives none)"
 )
 OF_GROUPS = (
     "bounds on epsilon are for groups, with all records of a group added or removed: they refute no claim for single "
