@@ -255,6 +255,7 @@ def test_prune_via_a_larger_ratio_makes_the_iterations_twice(dense_model, tmp_pa
 def test_reproduce_with_full_attacks_and_one_budget_for_all_layers(tmp_path):
     """Shadow models against every method, in the results, the page and the documented format."""
     options = ["--keep", 0.1, "--scope", "global", "--minmax", 0, "--attacks", "full", "--shadows", 6]
+    options += ["--methods", "baseline,prune-0.1,early-stop"]
     result = run("reproduce", "digits", "--out", tmp_path, *options, *SMALL)
     assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "results.json").read_text())

@@ -40,7 +40,9 @@ class ShadowTasks(Sequence[Task]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, i: int) -> Task:
+    def __getitem__(self, i: int | slice) -> Task | list[Task]:
+        if isinstance(i, slice):
+            return [self[place] for place in range(*i.indices(len(self)))]
         return Task(canonical(self.common | self.places[i]))
 
 
