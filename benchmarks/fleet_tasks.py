@@ -55,6 +55,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Engines that perform tasks: their bytes, their seconds, and kills.")
     parser.add_argument("--shadows", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=60, help="of each shadow model")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--kills", type=int, default=0, help="SIGKILLs to workers and drivers")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     given = parser.parse_args()
@@ -74,9 +75,9 @@ def main() -> int:
         write_plan(tasks, folder / "plan")
         files = sorted(str(path) for path in (folder / "plan").iterdir())
         hashes = set()
-        for name, engine in ENGINES.items():
+        for name in given.engines:
             store = folder / name
-            with engine() as commands:
+            with ENGINES[name]() as commands:
                 began = time.perf_counter()
                 shells = [
                     subprocess.Popen([*of, *files, "--store", store], stdout=subprocess.DEVNULL) for of in commands
@@ -90,7 +91,7 @@ def main() -> int:
                 print(f"| {name} | {seconds:.1f} | {content(store)[:16]} |", flush=True)
         if given.kills:
             hashes.add(killed([*TASK, *files, "--store", str(folder / "kills"), "--threads", str(WORKERS)], given))
-        parts = [Store(folder / "local").read(task) for task in tasks]
+        parts = [Store(folder / given.engines[0]).read(task) for task in tasks]
     same = len(hashes) == 1 and bits(joined(parts)) == bits(plain)
     print("\nthe same bytes in every store, and the bits of `train_shadows`" if same else "\nNOT THE SAME BYTES")
     return 0 if same else 1

@@ -26,7 +26,6 @@ from nanoprune.lab.storage.bounded import first_line
 from nanoprune.lab.storage.text import printable
 from nanoprune.lab.tasks.local import InProcess, LocalExecutor
 
-AHEAD = 2  # tasks in flight for each worker of a cluster: the next one is there when a task ends
 RETRIES = 3  # workers that may die of a task before it is given up
 CONNECT = 20.0  # seconds
 ADDRESS = re.compile(r"(?P<scheme>dask|dask\+tls)://(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
@@ -129,7 +128,7 @@ def _mpi(name: str, workers: int, stack: contextlib.ExitStack) -> Engine:
             f"--executor mpi: mpi4py or an MPI library is missing ({first_line(error)}); install the extra mpi"
         ) from error
     give_up = functools.partial(executor.shutdown, wait=False, cancel_futures=True)
-    return Engine(name, executor, lambda: AHEAD * max(1, executor.num_workers), give_up)
+    return Engine(name, executor, lambda: max(1, executor.num_workers), give_up)
 
 
 def _dask(name: str, workers: int, stack: contextlib.ExitStack) -> Engine:
@@ -151,7 +150,8 @@ def _dask(name: str, workers: int, stack: contextlib.ExitStack) -> Engine:
     executor = client.get_executor(pure=False)
 
     def most() -> int:
-        return AHEAD * max(1, sum(client.nthreads().values()))  # workers come and go
+        # workers come and go. No task is ahead of them: dask would tie it to one, while another has nothing to do
+        return max(1, sum(client.nthreads().values()))
 
     give_up = functools.partial(executor.shutdown, wait=False)
     return Engine(name, executor, most, give_up, (distributed.KilledWorker,))
