@@ -38,7 +38,7 @@ kill: $(VENV)/installed
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/fuzz/run.py --inputs $(or $(N),100000)
 
-# An hour on a busy processor; it resumes where it was stopped. It runs changed code again, or what ONLY names, such as
+# Hours on two cores, since a mutant that survives runs every test that reaches it; it resumes where it was stopped. It runs changed code again, or what ONLY names, such as
 # ONLY='nanoprune.prune.budget*' or the name of a mutant; after a change of the tests, begin with rm -r mutants.
 # mutmut show NAME shows a mutant.
 mutants: $(MUTANTS)/installed
