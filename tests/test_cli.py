@@ -51,6 +51,7 @@ def reproduced(tmp_path_factory):
             "attacks full cannot repeat memguard and temperature with shadow",
         ),
         (["--methods", "memguard", "--reference", "3", "--minmax", "0"], "got 'memguard'"),
+        (["--attacks", "full", "--shadows", "258", "--minmax", "0"], "shadows must be at most 256 without --store DIR"),
     ],
 )
 def test_invalid_methods_are_refused_before_anything_is_trained(options, message, tmp_path, monkeypatch):

@@ -210,6 +210,7 @@ def test_an_attack_with_more_shadows_than_a_block(pruned, digits, small_blocks, 
     with trained_by(tmp_path / "store") as of:
         found, _ = attack_model(pruned, digits, 16, attacks="lira,difficulty", train=of.train)
     assert (found["shadows"]["count"], found["shadows"]["whole"]) == (16, 6)
+    assert found["fitted_on"] == "6 of 16 shadow models"
     blocks = [train_shadows(pruned, digits, 6, 1, Progress(), block=block) for block in (0, 1, 2)]
     pool = make_pool(pruned, digits)
     y, member = digits.y[pool.scored], pool.member

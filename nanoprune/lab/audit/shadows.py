@@ -129,7 +129,7 @@ def check_shadows(shadows: int, most: int | None = None) -> None:
         raise ArgumentError(f"shadows must be an even number of at least {FEWEST}, got {shadows}")
     if most is not None and shadows > most:
         raise ArgumentError(
-            f"shadows must be at most {most} without --store DIR, which trains any number, got {shadows}"
+            f"shadows must be at most {most} without --store DIR of `attack`, which trains any number, got {shadows}"
         )
 
 

@@ -96,6 +96,7 @@ def attack_model(
     check_prior(prior)
     check_shadows(shadows, None if train else BLOCK)
     whole = min(shadows, BLOCK)  # whose outputs are kept
+    of_all = f"{whole} of " if whole < shadows else ""
     parts = divide_shadows(whole, seeds) if seeds != 1 else []
     chosen = chosen_attacks(attacks)
     began, progress = time.perf_counter(), progress or Progress()
@@ -154,7 +155,7 @@ def attack_model(
                 "train_accuracy": float(train_accuracy.mean()),
                 "test_accuracy": float(test_accuracy.mean()),
             }
-    results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{whole} shadow models"} | results
+    results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{of_all}{shadows} shadow models"} | results
     drawn, aside = model.members is not None, [attack_name(*of) for of in product(ASIDE, units.aggregations)]
     aside = [name for name in aside if name in attacked]
     results |= summarise(target, attacked, alpha, [np.arange(len(units.y))], aside, drawn, delta)

@@ -56,7 +56,9 @@ What each attack needs (IN: shadow models trained on the record, OUT: shadow mod
 @click.argument("model", type=FILE)
 @own_data_option
 @column_options
-@click.option("--shadows", type=int, default=16, help="Number of shadow models: even, at least 6.")
+@click.option(
+    "--shadows", type=int, default=16, help="Number of shadow models: even, at least 6; more than 256 with --store."
+)
 @click.option(
     "--attacks",
     type=Attacks(),

@@ -87,7 +87,9 @@ class GatheredFamilies:
     """The training of a sweep from the results of its tasks. found: for each task its file and what `read_family`
     gave."""
 
-    def __init__(self, tasks: Sequence[Task], found: Sequence[tuple[pathlib.Path, tuple[dict[str, str], State]]]):
+    def __init__(
+        self, tasks: Sequence[Task], found: Sequence[tuple[pathlib.Path, tuple[dict[str, str], State]]]
+    ) -> None:
         self.found: dict[str, list[tuple[pathlib.Path, tuple[dict[str, str], State]]]] = {}
         for task, of in zip(tasks, found, strict=True):
             self.found.setdefault(task.content["family"], []).append(of)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nanoprune.lab.audit.fleet import attack_methods
-from nanoprune.lab.audit.shadows import check_shadows
+from nanoprune.lab.audit.shadows import BLOCK, check_shadows
 from nanoprune.lab.audit.validity import comparison_checks, privacy_checks
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.engine.run_folder import Run, identity
@@ -57,7 +57,7 @@ def reproduce(
         if warning:
             warn(warning)
     if shadows:
-        check_shadows(shadows)
+        check_shadows(shadows, BLOCK)
         check_repeatable(wanted)
     if run:
         run.begin(identity(dataset, recipe, seeds, threads, experiment.splits, shadows=shadows, methods=methods))
