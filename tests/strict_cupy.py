@@ -18,6 +18,7 @@ treatment of foreign arrays follows cupy/_core/core.pyx, _kernel.pyx and _routin
 
 import ctypes
 import operator
+import re
 import types
 
 import numpy as np
@@ -418,6 +419,37 @@ def gemm_strided_batched_ex(
     out[...] = (result + keep * out if keep else result).astype(dtype)
 
 
+class ElementwiseKernel:
+    """CuPy's kernel for each element: types and names of what is read, of what is changed, and statements in C.
+
+    As in CuPy's documentation `T` is one type for all, the arguments are broadcast, and those that are changed must
+    have the full shape. The statements, of the few forms that formulas have, are run as NumPy's.
+    """
+
+    def __init__(self, in_params, out_params, operation, name):
+        read, changed = ([of.split() for of in params.split(", ")] for params in (in_params, out_params))
+        assert {kind for kind, _ in read + changed} == {"T"}
+        self.read, self.changed = ([name for _, name in of] for of in (read, changed))
+        self.name, self.operation = name, self.python(operation)
+
+    @staticmethod
+    def python(operation):
+        operation = re.sub(r"\(\((\w+) > 0\) - \(\1 < 0\)\)", r"sign(\1)", operation)
+        assert re.fullmatch(r"(?:[\w\s()+*/=;-]|if \(\w+\) \{[^{}]*\})*", operation), operation
+        blocks = re.sub(r"if \((\w+)\) \{ (.*) \}", lambda of: f"if {of[1]}: {of[2]}", operation)
+        assert all(line.endswith(";") for line in blocks.splitlines())
+        return blocks
+
+    def __call__(self, *args):
+        names = self.read + self.changed
+        values = dict(zip(names, map(operand, args), strict=True))
+        assert len({np.asarray(value).dtype for value in values.values()}) == 1, "T is one type"
+        shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
+        assert all(values[name].shape == shape for name in self.changed)
+        exec(self.operation, {"sqrt": np.sqrt, "sign": np.sign}, values)
+
+
+module.ElementwiseKernel = ElementwiseKernel
 module.float32 = np.float32
 module.is_available = lambda: True
 module.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)

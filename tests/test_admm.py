@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.engine.states import restore, solver_history, state_of
+from nanoprune.lab.report.admm_lines import HEADER, admm_line
 from nanoprune.lab.storage.checkpoint import Saved, read_checkpoint, write_checkpoint
 from nanoprune.nn import Dense, Network, ReLU, Sequential
 from nanoprune.prune import ADMM, ADMMSettings, Budget, Status, hard_prune
@@ -348,7 +349,7 @@ def test_a_solver_that_has_ended_is_saved_without_its_arrays(tmp_path):
     assert state.keys() == {"rho", "status", "history"}
     before = again.Z.copy()
     restore(again, Saved(state, 2, "here"), net)
-    assert [row.line() for row in again.history] == [row.line() for row in admm.history]
+    assert [admm_line(row) for row in again.history] == [admm_line(row) for row in admm.history]
     np.testing.assert_array_equal(again.Z, before)
 
 
@@ -379,9 +380,9 @@ def test_the_line_has_every_column_under_its_heading():
     admm = ADMM(net, Budget(net, 0.5), ADMMSettings(rho=0.125, iterations=3))
     net.W[...] = [[3.0, 2.0, 6.0, 4.5], [0.0, 2.0, 7.0, 0.5]]
     row = admm.update(net, np.array([0.25, 0.75]))
-    headings, values = row.HEADER.split(), row.line().split()
+    headings, values = HEADER.split(), admm_line(row).split()
     columns = dict(zip(headings, map(float, values), strict=True))
-    assert len(row.line()) == len(row.HEADER)  # aligned to the right, so the last characters stand one below another
+    assert len(admm_line(row)) == len(HEADER)  # aligned to the right, so the last characters stand one below another
     expected = {
         "iter": 1,
         "loss": 0.5,

@@ -36,6 +36,7 @@ from nanoprune.lab.experiment.recipes import RECIPES
 from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D
 from nanoprune.lab.layers import DepthwiseConv2D, Dropout, GroupNorm, Pointwise, Residual, Tanh
 from nanoprune.lab.models.model import load_model, save_model
+from nanoprune.lab.report.admm_lines import admm_line
 from nanoprune.lab.shrink import shrink
 from nanoprune.lab.verify import certificate, run
 from nanoprune.lab.workflow import single_model
@@ -455,8 +456,8 @@ def test_losses(count):
 
 @pytest.mark.parametrize(
     "optimizer",
-    [lambda: SGD(), lambda: SGD(0.9, 0.01), lambda: Adam(), lambda: Adam(weight_decay=0.01)],
-    ids=["sgd", "momentum", "adam", "adam, decay"],
+    [lambda: SGD(), lambda: SGD(0.9, 0.01), lambda: Adam()],
+    ids=["sgd", "momentum", "adam"],
 )
 def test_optimizers(optimizer):
     def body():
@@ -527,7 +528,7 @@ def test_admm_mask_and_hard_prune(keep, adaptive):
             admm.add_penalty_gradient(net)
             SGD().step(net, 0.5)
             admm.update(net, np.ones(R))
-        assert len(admm.history[-1].line()) > 50
+        assert len(admm_line(admm.history[-1])) > 50
         hard_prune(net, budget)
         mask, nonzero = Mask(net), net.nonzero()
         net.grad[...] = 1

@@ -133,7 +133,7 @@ def test_shard_and_over_share_the_state_and_copy_does_not():
     assert not (net.batch_state == 7.0).any()
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.9, 0.1), Adam(weight_decay=0.1)])
+@pytest.mark.parametrize("optimizer", [SGD(0.9, 0.1), Adam()])
 def test_no_optimiser_penalty_or_mask_touches_the_state(optimizer):
     net = with_statistics()
     state, budget = net.state.copy(), Budget(net, 0.3)

@@ -173,7 +173,7 @@ def test_running_statistics_are_those_of_the_whole_batch(threads):
 
 PARTS = {  # the updates of a step, as `train` calls them
     "SGD": lambda net: partial(SGD(0.9, 0.01).step, lr=[0.1, 0.2]),
-    "Adam": lambda net: partial(Adam(weight_decay=0.01).step, lr=0.1),
+    "Adam": lambda net: partial(Adam().step, lr=0.1),
     "penalty": lambda net: ADMM(net, Budget(net, 0.5), ADMMSettings(rho=0.3)).add_penalty_gradient,
     "mask": lambda net: Mask(net).apply,
     "noise": lambda net: with_noise(net).add_noise,

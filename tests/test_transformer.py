@@ -26,7 +26,7 @@ from nanoprune.lab.verify.gradient import gradients, network
 from nanoprune.lab.verify.layers import transformer_block
 from nanoprune.lab.zoo.structure import macs
 from nanoprune.nn import Dense, Network, Sequential, Workspace, cross_entropy
-from nanoprune.nn.layer import leaves
+from nanoprune.nn.sequential import leaves
 from nanoprune.prune import Budget, hard_prune
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -14,7 +14,7 @@ import sys
 PACKAGE = pathlib.Path(__file__).parents[1] / "nanoprune"
 READING_LIST = (
     *("train.py", "run.py"),
-    *("nn/layer.py", "nn/parameter.py", "nn/workspace.py", "nn/network.py", "nn/blocks.py", "nn/passes.py"),
+    *("nn/layer.py", "nn/parameter.py", "nn/workspace.py", "nn/network.py", "nn/formula.py", "nn/passes.py"),
     *("nn/dense.py", "nn/conv2d.py", "nn/loss.py", "nn/optimizer.py"),
     *("prune/projection.py", "prune/admm.py", "prune/mask.py"),
     "defend/minmax.py",

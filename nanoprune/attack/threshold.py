@@ -1,6 +1,6 @@
 """Decisions by threshold: one for all records, or one for each class."""
 
-from __future__ import annotations
+from typing import Self
 
 import numpy as np
 
@@ -14,9 +14,7 @@ class Thresholds:
         self.t = t
 
     @classmethod
-    def fit(
-        cls, scores: np.ndarray, labels: np.ndarray, member: np.ndarray, classes: int, per_class: bool
-    ) -> Thresholds:
+    def fit(cls, scores: np.ndarray, labels: np.ndarray, member: np.ndarray, classes: int, per_class: bool) -> Self:
         """The thresholds of best balanced accuracy on the attacker's records: scores, labels (n,), member (n,) bool.
 
         With `per_class`, each class of which the attacker has members and non-members gets its own threshold (Song &

@@ -13,10 +13,16 @@ from nanoprune.defend.record_norms import record_norms
 from nanoprune.errors import ArgumentError
 from nanoprune.minibatch import MiniBatch
 from nanoprune.nn import Network, Workspace, cross_entropy
-from nanoprune.nn.layer import leaves
+from nanoprune.nn.formula import Formula
 from nanoprune.nn.registry import check_registered
+from nanoprune.nn.sequential import leaves
 
 CLIPPINGS = ("flat", "layer")
+
+
+@Formula
+def add(grad, noise):
+    grad += noise
 
 
 class DPSGD(MiniBatch):
@@ -136,8 +142,7 @@ class DPSGD(MiniBatch):
         """net.grad += N(0, (sigma C / L)^2 I), once per step, independently for each replica."""
         noise = np.stack([g.standard_normal(net.theta.shape[1], dtype=net.theta.dtype) for g in self.generators])
         noise *= self.sigma * self.C / self.batch
-        for _, grad, of_block in net.blocks(1.0, net.grad, to_device(noise)):
-            grad += of_block
+        net.apply(add, net.grad, to_device(noise))
         self.steps += 1
 
     def size(self, index: np.ndarray) -> int:

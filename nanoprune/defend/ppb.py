@@ -6,7 +6,8 @@ A defence in the training of a pruned network: it makes the sorted outputs simil
 from typing import Any
 
 from nanoprune.backend import xp
-from nanoprune.nn.loss import cross_entropy, log_softmax
+from nanoprune.defend.log_softmax import log_softmax
+from nanoprune.nn.loss import cross_entropy
 
 
 def ppb(logits: Any, y: Any, count: int, strength: float) -> tuple[Any, Any]:

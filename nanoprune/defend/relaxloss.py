@@ -7,8 +7,9 @@ The paper (algorithm 1) and the code that its authors published differ where the
 from typing import Any
 
 from nanoprune.backend import xp
+from nanoprune.defend.log_softmax import log_softmax
 from nanoprune.nn import Workspace, cross_entropy, softmax
-from nanoprune.nn.loss import log_softmax, one_hot
+from nanoprune.nn.loss import one_hot
 
 
 def relaxloss(logits: Any, y: Any, count: int, ws: Workspace, epoch: int, alpha: float) -> tuple[Any, Any]:

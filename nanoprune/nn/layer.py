@@ -79,9 +79,3 @@ def positive(name: str, value: int) -> int:
 def windows_along(length: int, size: int, stride: int, padding: int) -> int:
     """How many windows of `size`, `stride` apart, fit along `length` values with `padding` zeros at either end."""
     return (length + 2 * padding - size) // stride + 1
-
-
-def leaves(layer: Layer) -> list[Layer]:
-    """The layers in `layer` that are not containers, in the order of the forward pass."""
-    inside = layer.layers()
-    return [leaf for part in inside for leaf in leaves(part)] if inside else [layer]

@@ -13,12 +13,6 @@ def softmax(logits: Any) -> Any:
     return p
 
 
-def log_softmax(logits: Any) -> Any:
-    r"""$\log p_c = z_c - \max z - \log \sum_k \exp(z_k - \max z)$ over axis 1 of (R, classes, N), always finite."""
-    z = logits - logits.max(axis=1, keepdims=True)  # (R, classes, N)
-    return z - xp.log(xp.exp(z).sum(axis=1, keepdims=True))
-
-
 def sigmoid(z: Any) -> Any:
     r"""$1 / (1 + \exp(-z))$, stable for any z: $(1 + \tanh(z/2)) / 2$ never overflows."""
     return 0.5 * (1 + xp.tanh(0.5 * z))

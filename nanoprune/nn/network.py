@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from nanoprune.backend import require, to_device, xp
 from nanoprune.errors import ArgumentError
-from nanoprune.nn.blocks import blocks
+from nanoprune.nn.formula import Formula
 from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
@@ -77,9 +76,9 @@ class Network:
         """The gradient with respect to W, (R, n): a view of grad."""
         return self.grad[:, : self.weight_count]
 
-    def blocks(self, scalar: Any, *arrays: Any) -> Iterator[tuple]:
-        """Blocks of arrays (R, P) or (R, n) shaped like theta or W, for the loops of updates; see `nn.blocks`."""
-        return blocks(scalar, *arrays)
+    def apply(self, formula: Formula, *arrays: Any, **numbers: Any) -> None:
+        """`formula` on arrays (R, P) or (R, n), shaped like theta or W."""
+        formula(*arrays, **numbers)
 
     def initialise(self, generators: list[np.random.Generator]) -> Network:
         """Draw the weights of replica r from generators[r]: normal, mean 0, variance of He et al.; biases are 0, scales

@@ -25,7 +25,7 @@ class Passes:
 
     @property
     def local(self) -> Network:
-        """The network as updates see it: `theta`, `grad`, `W`, `dW` and `blocks` of the part that is updated here."""
+        """The network as updates see it: `theta`, `grad`, `W`, `dW` and `apply` of the part that is updated here."""
         return self.net
 
     def run(self, objective: Objective, *columns: np.ndarray) -> Any:

@@ -36,3 +36,9 @@ class Sequential(Layer):
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.parts))})"
+
+
+def leaves(layer: Layer) -> list[Layer]:
+    """The layers in `layer` that are not containers, in the order of the forward pass."""
+    inside = layer.layers()
+    return [leaf for part in inside for leaf in leaves(part)] if inside else [layer]

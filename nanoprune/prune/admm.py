@@ -10,6 +10,7 @@ import numpy as np
 
 from nanoprune.backend import to_host, xp
 from nanoprune.errors import ArgumentError
+from nanoprune.nn.formula import Formula
 from nanoprune.nn.layer import positive
 from nanoprune.nn.network import Network
 from nanoprune.prune.budget import Budget
@@ -61,13 +62,10 @@ class Iteration:
     nonzero: np.ndarray  # of Z
     changed: np.ndarray  # entries that entered or left the support
 
-    HEADER = "iter       loss     primal    eps_pri       dual   eps_dual       rho   nonzero  changed"
 
-    def line(self) -> str:
-        """The iteration in one line, as means over the replicas."""
-        reals = (self.loss, self.primal, self.eps_primal, self.dual, self.eps_dual)
-        text = f"{self.iteration:4d} " + " ".join(f"{np.mean(value):10.4g}" for value in reals)
-        return f"{text} {np.mean(self.rho):9.3g} {np.mean(self.nonzero):9.0f} {np.mean(self.changed):8.0f}"
+@Formula
+def penalty_gradient(dW, W, target, *, rho):
+    dW += rho * (W - target)
 
 
 class ADMM:
@@ -91,8 +89,7 @@ class ADMM:
 
     def add_penalty_gradient(self, net: Network) -> None:
         r"""$dW \mathrel{+}= \rho (W - Z + U)$, the gradient of $\tfrac{\rho}{2} \|W - Z + U\|^2$."""
-        for rho, W, target, dW in net.blocks(self.rho, net.W, self.target, net.dW):
-            dW += rho * (W - target)
+        net.apply(penalty_gradient, net.dW, net.W, self.target, rho=self.rho)
 
     def update(self, net: Network, loss: Any) -> Iteration:
         """Z-step, U-step and residuals after a W-step whose mean training loss was `loss` (R,)."""

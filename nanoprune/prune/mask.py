@@ -1,7 +1,13 @@
 """The frozen support of a pruned network."""
 
+from nanoprune.nn.formula import Formula
 from nanoprune.nn.network import Network
 from nanoprune.prune.budget import Budget
+
+
+@Formula
+def masked(dW, M):
+    dW *= M
 
 
 class Mask:
@@ -16,8 +22,7 @@ class Mask:
 
     def apply(self, net: Network) -> None:
         """dW <- M dW."""
-        for _, M, dW in net.blocks(1.0, self.M, net.dW):
-            dW *= M
+        net.apply(masked, net.dW, self.M)
 
 
 def hard_prune(net: Network, budget: Budget) -> None:

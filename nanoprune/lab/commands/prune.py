@@ -122,6 +122,7 @@ def prune(
     from nanoprune.lab.export import write_files
     from nanoprune.lab.export.release import release_files
     from nanoprune.lab.models.model import save_model
+    from nanoprune.lab.report.admm_lines import HEADER, admm_line
     from nanoprune.lab.workflow.leakage import leakage_change
     from nanoprune.lab.workflow.single_model import prune_model, summary_line
     from nanoprune.lab.zoo.cost import costs
@@ -151,11 +152,11 @@ def prune(
     save_recipe_to(save_recipe, recipe, overwrite or resume)
 
     def solved(iteration: Iteration) -> None:
-        click.echo(iteration.line(), err=on_stderr)
+        click.echo(admm_line(iteration), err=on_stderr)
 
     on_stderr = json_path == STANDARD_OUTPUT
     with model_run(out, resume, overwrite, checkpoint_every) as run:
-        click.echo(Iteration.HEADER, err=on_stderr)
+        click.echo(HEADER, err=on_stderr)
         with ProgressBars() as progress:
             pruned = prune_model(dense, dataset, recipe, ratios, threads, progress, solved, run)
         if not run.finished:

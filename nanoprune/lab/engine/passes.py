@@ -15,7 +15,7 @@ import threadpoolctl
 from nanoprune.backend import to_device, xp
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.nn import SGD, Adam, Network, Passes
-from nanoprune.nn.blocks import blocks
+from nanoprune.nn.formula import Formula
 from nanoprune.nn.passes import Objective
 
 
@@ -34,7 +34,7 @@ def single_threaded_blas() -> Iterator[None]:
 
 
 class LocalColumns:
-    """The network as the updates of one process see it: `blocks` cover only the process's columns of theta."""
+    """The network as the updates of one process see it: `apply` works on the process's columns of theta alone."""
 
     def __init__(self, net: Network, columns: slice) -> None:
         self._net, self._columns = net, columns
@@ -42,9 +42,9 @@ class LocalColumns:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._net, name)
 
-    def blocks(self, scalar: Any, *arrays: Any) -> Iterator[tuple]:
-        """As `Network.blocks`, for these columns."""
-        return blocks(scalar, *(array[:, self._columns] for array in arrays))
+    def apply(self, formula: Formula, *arrays: Any, **numbers: Any) -> None:
+        """As `Network.apply`, for these columns."""
+        formula(*(array[:, self._columns] for array in arrays), **numbers)
 
 
 class SharedPasses(Passes):

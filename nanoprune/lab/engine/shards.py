@@ -22,8 +22,8 @@ from nanoprune.lab.engine.forks import can_fork, shared_zeros
 from nanoprune.lab.engine.pool import map_processes
 from nanoprune.lab.layers.dropout import Dropout
 from nanoprune.lab.zoo.structure import macs
-from nanoprune.nn.layer import leaves
 from nanoprune.nn.network import Network
+from nanoprune.nn.sequential import leaves
 from nanoprune.nn.workspace import Workspace
 
 CACHE = 1 << 20  # bytes of parameters that are trained together on a CPU

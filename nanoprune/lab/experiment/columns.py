@@ -14,7 +14,7 @@ from nanoprune.lab.experiment.recipes import Recipe
 from nanoprune.lab.layers import ColumnScaling
 from nanoprune.lab.zoo import architecture, describe
 from nanoprune.nn import Network
-from nanoprune.nn.layer import leaves
+from nanoprune.nn.sequential import leaves
 
 
 def description_for(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:

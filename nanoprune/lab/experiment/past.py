@@ -15,6 +15,7 @@ from nanoprune.lab.experiment.distil import scratch_step
 from nanoprune.lab.experiment.experiment import Experiment, Trained
 from nanoprune.lab.experiment.saliency import weight_gradient
 from nanoprune.nn import Network
+from nanoprune.nn.formula import Formula
 from nanoprune.records import Records
 
 
@@ -29,6 +30,11 @@ def sensitivities(net: Network, records: Records, members: np.ndarray, reference
         layer /= xp.where(mean > 0, mean, 1.0)
         start += weights.size
     return w
+
+
+@Formula
+def penalty_gradient(dW, W, w, *, lam):
+    dW += lam * w * xp.sign(W)
 
 
 class PastRun(LabRun):
@@ -53,8 +59,7 @@ class PastRun(LabRun):
     def gradient(self, objective: Any, index: np.ndarray, *columns: np.ndarray) -> None:
         super().gradient(objective, index, *columns)
         local = self.passes.local
-        for _, w, W, dW in local.blocks(1.0, self.w, local.W, local.dW):
-            dW += self.strength * w * xp.sign(W)
+        local.apply(penalty_gradient, local.dW, local.W, self.w, lam=self.strength)
 
     def _weigh(self) -> int:
         self.w[...] = sensitivities(self.net, self.records, self.estimate.members, self.reference)

@@ -20,7 +20,7 @@ from nanoprune.lab.shrink.shrink import shrink
 from nanoprune.lab.statistics import clopper_pearson
 from nanoprune.lab.storage.bounded import read_bounded, read_json
 from nanoprune.nn import Network
-from nanoprune.nn.layer import leaves
+from nanoprune.nn.sequential import leaves
 
 ARCHITECTURE = ("network", "input_shape", "classes", "width", "widths", "standardise", "numbers", "sequence", "tokens")
 NAMES_MEMBERS = (

@@ -8,7 +8,7 @@ from nanoprune.backend import to_device, to_host
 from nanoprune.errors import DataError
 from nanoprune.lab.layers import Embedding
 from nanoprune.nn import Network, Workspace
-from nanoprune.nn.layer import leaves
+from nanoprune.nn.sequential import leaves
 
 RECORDS = 256
 TOLERANCE = 1e-4  # for float32, where both sides round; MobileNetV2 reached 1e-5

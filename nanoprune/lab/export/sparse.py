@@ -16,7 +16,7 @@ from nanoprune.lab.export import steps
 from nanoprune.lab.export.packing import program_of
 from nanoprune.lab.layers import ColumnScaling
 from nanoprune.nn import Network
-from nanoprune.nn.layer import leaves
+from nanoprune.nn.sequential import leaves
 
 PAYS_BELOW = 0.1  # density below which a product with CSR was faster than a dense one (benchmarks/deploy.py density)
 Call = Callable[..., np.ndarray]

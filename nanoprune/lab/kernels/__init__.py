@@ -1,5 +1,6 @@
-"""Faster implementations of convolutions: the same map with fewer multiplications, tested against the plain layers."""
+"""Faster implementations, tested against the plain ones: convolutions with fewer multiplications, compiled formulas."""
 
+from nanoprune.lab.kernels import compiled as compiled  # registers itself
 from nanoprune.lab.kernels.banded import BandedDepthwise as BandedDepthwise
 from nanoprune.lab.kernels.banded import depthwise_convolution as depthwise_convolution
 from nanoprune.lab.kernels.winograd import WinogradConv2D as WinogradConv2D

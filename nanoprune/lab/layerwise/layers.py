@@ -15,8 +15,8 @@ from nanoprune.lab.layerwise.wanda import wanda
 from nanoprune.lab.zoo import architecture, describe
 from nanoprune.lab.zoo.build import layers_of
 from nanoprune.nn import Layer, Network
-from nanoprune.nn.layer import leaves
 from nanoprune.nn.registry import check_registered
+from nanoprune.nn.sequential import leaves
 from nanoprune.prune import Budget
 from nanoprune.records import Records
 

@@ -26,8 +26,8 @@ from nanoprune.lab.layers import (
 )
 from nanoprune.lab.zoo.structure import Shape, leaves_with_shapes
 from nanoprune.nn import Conv2D, Dense, Flatten, Layer
-from nanoprune.nn.layer import leaves
 from nanoprune.nn.registry import refuse
+from nanoprune.nn.sequential import leaves
 
 Tensor = tuple[str, Shape, Any, Callable]  # name and shape there, our Parameter or Statistic, from their layout to ours
 

@@ -13,7 +13,7 @@ from nanoprune.lab.shrink.narrowed import narrowed
 from nanoprune.lab.shrink.units import unit_count
 from nanoprune.lab.zoo import layers_of, with_widths
 from nanoprune.nn import Layer, Network
-from nanoprune.nn.layer import leaves
+from nanoprune.nn.sequential import leaves
 
 
 def shrink(net: Network) -> Network:

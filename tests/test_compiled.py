@@ -1,0 +1,156 @@
+"""Formulas compiled by Numba and as kernels for a GPU, against the same formulas as NumPy runs them."""
+
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pytest
+import strict_cupy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nanoprune
+from nanoprune.backend import to_device, to_host, xp
+from nanoprune.lab.engine.passes import LocalColumns
+from nanoprune.lab.kernels import compiled
+from nanoprune.nn import SGD, Adam, Dense, Network
+from nanoprune.nn.formula import BLOCK, Formula
+
+
+def formulas() -> list[Formula]:
+    """Every formula of the package, wherever it stands."""
+    modules = [importlib.import_module(of.name) for of in pkgutil.walk_packages(nanoprune.__path__, "nanoprune.")]
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, Formula)}
+    return sorted(found, key=lambda of: (of.__module__, of.__name__))
+
+
+ALL = formulas()
+
+
+@pytest.fixture(autouse=True)
+def _as_they_were():
+    before = compiled.WORTH, compiled.done.copy()
+    yield
+    compiled.WORTH, done = before
+    compiled.done.clear()
+    compiled.done.update(done)
+    xp.choose(np)
+
+
+def arguments(formula: Formula, R: int, n: int, dtype: str, rng: np.random.Generator) -> tuple[list, dict]:
+    """Arrays (R, n), with zeros, values of all sizes and one that is not finite, and numbers, some of them (R,)."""
+    arrays, numbers, _ = compiled.parts(formula)
+    made = []
+    for _ in arrays:
+        values = np.exp(8 * rng.standard_normal((R, n))) * rng.choice([-1, 0, 1], (R, n))
+        made.append(values.astype(dtype))
+    if "S" in arrays:
+        made[arrays.index("S")] = np.abs(made[arrays.index("S")])
+    made[0].flat[0] = np.inf
+    values = {name: rng.random(R) if i % 2 else float(rng.random()) for i, name in enumerate(numbers)}
+    return made, dict(reversed(values.items()))  # the order of keyword arguments means nothing
+
+
+@pytest.mark.parametrize("formula", ALL, ids=lambda of: of.__name__)
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 70), st.sampled_from(["float32", "float64"]))
+def test_numba_gives_the_bits_of_numpy(formula, seed, R, n, dtype):
+    pytest.importorskip("numba")
+    arrays, numbers = arguments(formula, R, n, dtype, np.random.default_rng(seed))
+    plain, fast = ([array.copy() for array in arrays] for _ in range(2))
+    with np.errstate(all="ignore"):
+        compiled.WORTH = np.inf
+        formula(*plain, **numbers)
+        compiled.WORTH = 0
+        assert compiled.by_numba(formula, tuple(fast), numbers)
+    for expected, found in zip(plain, fast, strict=True):
+        np.testing.assert_array_equal(found.view(f"i{found.itemsize}"), expected.view(f"i{found.itemsize}"))
+
+
+@pytest.mark.parametrize("formula", ALL, ids=lambda of: of.__name__)
+@pytest.mark.parametrize("decay", [0.0, 0.3], ids=["zeros", "numbers"])
+def test_a_kernel_of_cupy_gives_the_same(formula, decay):
+    arrays, numbers = arguments(formula, 2, 9, "float32", np.random.default_rng(1))
+    numbers |= {"d": decay} if "d" in numbers else {}  # a branch is on a number, which is one for all replicas
+    plain, on_device = ([array.copy() for array in arrays], [])
+    with np.errstate(all="ignore"):
+        compiled.WORTH = np.inf
+        formula(*plain, **numbers)
+        xp.choose(strict_cupy.module)
+        on_device = [to_device(array) for array in arrays]
+        formula(*on_device, **numbers)
+    for expected, found in zip(plain, on_device, strict=True):
+        np.testing.assert_allclose(to_host(found), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda: SGD(0.9, 0.01), Adam], ids=["SGD", "Adam"])
+def test_a_training_that_is_compiled_halfway_has_the_same_bits(make):
+    """On columns of theta, as a process of a group updates them: not contiguous from replica to replica."""
+    pytest.importorskip("numba")
+    P = BLOCK + 5
+    ends = []
+    for worth in (np.inf, 4 * 2 * (P - 1)):  # never, or from the fifth step on
+        compiled.WORTH = worth
+        compiled.done.clear()
+        net = Network(Dense(P, 1), (P,), 2).initialise([np.random.default_rng(s) for s in (0, 1)])
+        optimizer, rng = make(), np.random.default_rng(2)
+        for _ in range(8):
+            net.grad[...] = rng.standard_normal(net.grad.shape)
+            optimizer.step(LocalColumns(net, slice(1, P)), np.array([0.1, 0.2]))
+        ends.append(net.theta.copy())
+    np.testing.assert_array_equal(*ends)
+
+
+def test_without_numba_formulas_run_as_they_stand(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    compiled.loop_of.cache_clear()
+    monkeypatch.setattr(compiled.importlib, "import_module", missing)
+    compiled.WORTH = 0
+    net = Network(Dense(3, 1), (3,))
+    net.grad[...] = 1
+    SGD().step(net, 0.5)
+    np.testing.assert_array_equal(net.theta, np.full((1, 4), -0.5, np.float32))
+    compiled.loop_of.cache_clear()
+
+
+@Formula
+def halved(V):
+    V *= 0.5
+
+
+@Formula
+def assigned(V, W):
+    V = W  # noqa: F841
+
+
+@Formula
+def rooted(V, W):
+    V += xp.exp(W)
+
+
+def test_what_cannot_be_compiled_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"^halved: formulas have no literals, got 0.5; give it as a keyword argument$"):
+        compiled.loop_text(halved)
+    with pytest.raises(TypeError, match=r"^formulas have no statement like 'V = W'$"):
+        compiled.kernel_of(assigned, strict_cupy.ElementwiseKernel)
+    with pytest.raises(TypeError, match=r"^formulas have no expression like 'xp.exp\(W\)'$"):
+        compiled.kernel_of(rooted, strict_cupy.ElementwiseKernel)
+
+
+def test_the_loop_is_the_formula_with_an_index():
+    text = compiled.loop_text(next(of for of in ALL if of.__name__ == "sgd_step"))
+    assert text.splitlines()[:4] == [
+        "def loop(theta, g, V, lr, m, d):",
+        "    for i in range(theta.size):",
+        "        V[i] *= m",
+        "        V[i] += g[i]",
+    ]
+
+
+def test_all_formulas_are_found():
+    """Those of the core at least: the tests above are about them."""
+    assert {"adam_step", "masked", "penalty_gradient", "sgd_step"} <= {of.__name__ for of in ALL}
+    assert all(inspect.getsource(of.__wrapped__) for of in ALL)
