@@ -9,7 +9,7 @@ PYTHONS ?=
 ONLY ?=
 N ?=
 
-.PHONY: demo test lint book bench kill fuzz mutants lock release-check clean
+.PHONY: demo test lint book bench gpu kill fuzz mutants lock release-check clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python cli.py reproduce digits --out results/digits --overwrite
@@ -30,6 +30,10 @@ book: $(BOOK)/installed
 
 bench: $(BENCH)/installed
 	PYTHONPATH=. $(BENCH)/bin/python benchmarks/run.py $(ONLY)
+
+# At most eight minutes, with the current Python, its CuPy and a GPU; PyTorch is compared with where it is installed.
+gpu:
+	$(PYTHON) benchmarks/gpu.py
 
 kill: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/kill_resume.py --signals KILL --times $(or $(N),200)

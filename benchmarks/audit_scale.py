@@ -3,6 +3,7 @@
 python benchmarks/audit_scale.py [RECORDS CLASSES [OPTION OF audit ...]]
 """
 
+import json
 import pathlib
 import resource
 import subprocess
@@ -30,8 +31,11 @@ if __name__ == "__main__":
         scores = f"{folder}/scores.npz"
         np.savez(scores, **predictions(records, classes))
         began = time.perf_counter()
-        report = ["--report", f"{folder}/audit.html", *sys.argv[3:]]
+        report = ["--report", f"{folder}/audit.html", "--json", f"{folder}/audit.json", *sys.argv[3:]]
         subprocess.run([sys.executable, CLI, "audit", scores, *report], check=True)
         seconds = time.perf_counter() - began
+        network = json.loads(pathlib.Path(folder, "audit.json").read_text())["attacks"].get("network")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # kB on Linux
     print(f"audit of {records:,} records, {classes} classes: {seconds:.1f} s, peak memory of a process {peak:.2f} GB")
+    if network:
+        print(f"attack network: AUC {network['auc']['value']:.4f}, accuracy {network['accuracy']['value']:.4f}")

@@ -86,11 +86,9 @@ def main(words: list[str]) -> None:
         recipe = dataclasses.replace(recipe, **changed)
     seeds = list(range(given.first_seed, given.first_seed + given.seeds))
     wanted = chosen_sweeps(recipe, given.families.split(",") if given.families else None, given.keep, given.lambdas)
-    names = [sweep.name for sweep in wanted]
     if given.plan or given.store:
-        names = [name for name in names if given.families or not name.startswith("dp")]
-        wanted = [sweep for sweep in wanted if sweep.name in names]
-        tasks = family_tasks(data, recipe, seeds, names, given.keep, given.lambdas)
+        wanted = [sweep for sweep in wanted if given.families or not sweep.private]
+        tasks = family_tasks(data, recipe, seeds, [sweep.name for sweep in wanted], given.keep, given.lambdas)
     if given.plan:
         write_plan(tasks, given.plan)
         print(f"{given.plan}: task-0.json to task-{len(tasks) - 1}.json")

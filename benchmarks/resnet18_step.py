@@ -41,13 +41,12 @@ class Block(nn.Module):
         return self.relu(y)
 
 
-def peer() -> nn.Module:
-    layers = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
-    channels = 64
-    for kernels, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+def peer(channels: int = 64) -> nn.Module:
+    layers = [nn.Conv2d(3, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+    for kernels, stride in ((channels, 1), (2 * channels, 2), (4 * channels, 2), (8 * channels, 2)):
         layers += [Block(channels, kernels, stride), Block(kernels, kernels, 1)]
         channels = kernels
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, CLASSES))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES))
 
 
 def peer_step(threads: int, layout: str) -> Callable[[], None]:

@@ -455,7 +455,7 @@ module.is_available = lambda: True
 module.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
 module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))
 module.cuda = types.SimpleNamespace(
-    Device=lambda: types.SimpleNamespace(id=0, mem_info=(1 << 30, 1 << 31)),
+    Device=lambda: types.SimpleNamespace(id=0, mem_info=(1 << 30, 1 << 31), synchronize=lambda: None),
     device=types.SimpleNamespace(get_cublas_handle=lambda: "cublas"),
     runtime=types.SimpleNamespace(CUDA_R_32F=0, CUDA_R_64F=1, getDeviceProperties=lambda device: {"name": b"Stand-in"}),
     cublas=types.SimpleNamespace(

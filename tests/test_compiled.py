@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import pkgutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import nanoprune
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.lab.engine.passes import LocalColumns
+from nanoprune.lab.engine.shards import train_shards
 from nanoprune.lab.kernels import compiled
 from nanoprune.nn import SGD, Adam, Dense, Network
 from nanoprune.nn.formula import BLOCK, Formula
@@ -26,15 +28,15 @@ def formulas() -> list[Formula]:
 
 
 ALL = formulas()
+GPU = importlib.import_module("cupy") if os.environ.get("NANOPRUNE_TEST_GPU") else strict_cupy.module  # make gpu
 
 
 @pytest.fixture(autouse=True)
 def _as_they_were():
     before = compiled.WORTH, compiled.done.copy()
+    compiled.done[:] = 0
     yield
-    compiled.WORTH, done = before
-    compiled.done.clear()
-    compiled.done.update(done)
+    compiled.WORTH, compiled.done[:] = before
     xp.choose(np)
 
 
@@ -77,7 +79,7 @@ def test_a_kernel_of_cupy_gives_the_same(formula, decay):
     with np.errstate(all="ignore"):
         compiled.WORTH = np.inf
         formula(*plain, **numbers)
-        xp.choose(strict_cupy.module)
+        xp.choose(GPU)
         on_device = [to_device(array) for array in arrays]
         formula(*on_device, **numbers)
     for expected, found in zip(plain, on_device, strict=True):
@@ -92,7 +94,7 @@ def test_a_training_that_is_compiled_halfway_has_the_same_bits(make):
     ends = []
     for worth in (np.inf, 4 * 2 * (P - 1)):  # never, or from the fifth step on
         compiled.WORTH = worth
-        compiled.done.clear()
+        compiled.done[:] = 0
         net = Network(Dense(P, 1), (P,), 2).initialise([np.random.default_rng(s) for s in (0, 1)])
         optimizer, rng = make(), np.random.default_rng(2)
         for _ in range(8):
@@ -106,14 +108,28 @@ def test_without_numba_formulas_run_as_they_stand(monkeypatch):
     def missing(name):
         raise ImportError(name)
 
-    compiled.loop_of.cache_clear()
+    forget()
     monkeypatch.setattr(compiled.importlib, "import_module", missing)
     compiled.WORTH = 0
     net = Network(Dense(3, 1), (3,))
     net.grad[...] = 1
     SGD().step(net, 0.5)
     np.testing.assert_array_equal(net.theta, np.full((1, 4), -0.5, np.float32))
+    forget()
+
+
+def forget() -> None:
+    """What was compiled, and whether there is Numba."""
     compiled.loop_of.cache_clear()
+    compiled.started_numba.cache_clear()
+
+
+def test_processes_that_are_forked_share_the_count_of_elements():
+    """So that a stage of workers after another compiles at once."""
+    net = Network(Dense(1000, 1), (1000,), 2)
+    compiled.WORTH = np.inf
+    train_shards(lambda rows, advance: SGD().step(net.shard(rows), 0.1), 2, 2)
+    assert compiled.done.sum() == net.theta.size
 
 
 @Formula

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import importlib
 import inspect
+import os
 import pathlib
 import re
 import sys
@@ -61,6 +63,7 @@ from nanoprune.records import Records, predict
 from nanoprune.schedule import Schedule
 
 R = 2  # replicas
+GPU = importlib.import_module("cupy") if os.environ.get("NANOPRUNE_TEST_GPU") else strict_cupy.module  # make gpu
 SOURCES = sorted(pathlib.Path(certificate.__file__).parents[2].rglob("*.py"))
 
 
@@ -76,7 +79,7 @@ def stand_in():
     xp.choose(strict_cupy.module)
 
 
-@pytest.fixture(params=[np, strict_cupy.module], ids=["numpy", "cupy"])
+@pytest.fixture(params=[np, GPU], ids=["numpy", "cupy"])
 def backend(request):
     xp.choose(request.param)
     return request.param
@@ -85,7 +88,7 @@ def backend(request):
 def both(body, *arguments):
     """Run the body on NumPy and on the stand-in: its results, moved to the host, are the same in float32."""
     found = []
-    for module in (np, strict_cupy.module):
+    for module in (np, GPU):
         xp.choose(module)
         found.append(host(body(*arguments)))
     same(*found)

@@ -1739,3 +1739,18 @@ def test_a_damaged_model_or_cache_is_named_in_one_line(stored, tmp_path, pruned)
         (line,) = result.stderr.splitlines()
         assert line.startswith("error: ")
         assert named in line
+
+
+@pytest.mark.parametrize(
+    ("attacks", "kept", "measured"),
+    [("lira_online", False, False), ("samia", False, True), ("lira_online", True, True)],
+)
+def test_sensitivity_to_noise_is_measured_for_those_who_need_it(
+    dense, digits, tmp_path, monkeypatch, attacks, kept, measured
+):
+    """For an attack that needs it, and for shadows that are kept: another attack may use them later."""
+    asked = []
+    plain = fleets.sensitivity
+    monkeypatch.setattr(fleets, "sensitivity", lambda *of: asked.append(of) or plain(*of))
+    attack_model(dense, digits, K, attacks=attacks, cache=tmp_path if kept else None)
+    assert bool(asked) == measured

@@ -128,13 +128,14 @@ table(["learning rate", "least slack of 1,000 random points", "slack along the s
 # $q_t = e_t^2 - a\, e_t\, e_{t-1} + m\, e_{t-1}^2$ is positive then, and inserting $e_{t+1}$ shows that
 # $q_{t+1} = m\, q_t$, exactly. It is of the size of a squared distance, and we take its root.
 #
-# The function `distances` uses a layer only as a box for a vector `W`, and writes the gradient into `dW` itself. In
-# `SGD.step`, `blocks` gives the arrays in pieces, and `weight_decay` is 0.
+# The function `distances` uses a layer only as a box for a vector `W`, and writes the gradient into `dW` itself.
+# `SGD.step` applies the formula `sgd_step` to pieces of the arrays; the weight decay d is 0.
 
 # %%
 from nanoprune.nn import SGD, Dense, Network
+from nanoprune.nn.optimizer import sgd_step
 
-source(SGD.step)
+source(sgd_step, SGD.step)
 
 
 def distances(momentum, curvatures, rate, steps):

@@ -34,8 +34,9 @@
 # %%
 from nanoprune.lab.course.show import axes, figure, say, source, table
 from nanoprune.prune import ADMM
+from nanoprune.prune.admm import penalty_gradient
 
-source(ADMM.add_penalty_gradient, ADMM.update)
+source(penalty_gradient, ADMM.add_penalty_gradient, ADMM.update)
 
 # %% [markdown]
 # ## What can be proved

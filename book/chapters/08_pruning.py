@@ -23,9 +23,10 @@
 # %%
 from nanoprune.lab.course.show import axes, figure, say, source, table
 from nanoprune.prune import Mask, hard_prune
+from nanoprune.prune.mask import masked
 from nanoprune.train import train
 
-source(train, hard_prune, Mask.apply)
+source(train, hard_prune, masked, Mask.apply)
 
 # %% [markdown]
 # ## The controls

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,15 @@ def fit_attack_network(
     generator: np.random.Generator,
     batch: int = 64,
     passes: Callable[[Network], Passes] = Passes,
+    order: Callable[..., Iterable[np.ndarray]] = shuffled,
     target_loss: float = 0.0,
     min_improvement: float = 0.0,
 ) -> tuple[Network, np.ndarray]:
-    """Train h on the attacker's records of one classifier, with early stopping on the held-out ones.
+    """Train h on predictions p (n, classes), labels y (n,) and member (n,) bool; what is held_out, (n,) bool, ends it.
 
-    p (n, classes): predictions; y (n,): labels; member, held_out (n,) bool. Each stage starts from the best network so
-    far, at a lower rate, and ends when the held-out log-loss has not fallen by a share `min_improvement` for PATIENCE
-    steps, or is at most `target_loss`. Members and non-members weigh the same. passes: see `Passes`. Returns the best
-    network, and the held-out loss before and after each epoch, (1 + epochs,). Raises DivergenceError if not finite.
+    Each stage starts from the best network so far, at a lower rate, and ends when the held-out log-loss has not fallen
+    by a share `min_improvement` for PATIENCE steps, or is at most `target_loss`. passes: see `Passes`. order: the
+    batches of an epoch. Returns the best network and the losses (1 + epochs,). Raises DivergenceError if not finite.
     """
     records = Records(attack_features(p, y), member.astype(np.float32))
     training, testing = balanced(np.flatnonzero(~held_out), member)[None], np.flatnonzero(held_out)[None]
@@ -56,7 +56,7 @@ def fit_attack_network(
             run.assign(best)
             adam, stale, mark = Adam(), 0, min(history)
             while stale < patience and min(history) > target_loss:
-                for index in shuffled(training, batch, [generator]):  # (1, B)
+                for index in order(training, batch, [generator]):  # (1, B)
                     run.run(objective, index)
                     adam.step(run.local, rate)
                 loss = run.evaluate(loss_now)

@@ -47,8 +47,7 @@ class Adam:
     """
 
     def __init__(self, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> None:
-        self.b1, self.b2, self.eps = b1, b2, eps
-        self.t = 0
+        self.b1, self.b2, self.eps, self.t = b1, b2, eps, 0
         self.M: Any = None  # (R, P), 0 before the first step
         self.S: Any = None
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ from nanoprune.lab.experiment.validation import FOLDS, cross_validated
 from nanoprune.lab.statistics.units import Units, attack_name
 from nanoprune.nn import Network, Passes
 from nanoprune.nn.passes import Objective
+from nanoprune.records import shuffled
 
 SCORES = {
     "correctness": log_space.correctness,
@@ -44,6 +46,7 @@ SCORES = {
 }
 ATTACKS = (*SCORES, "network")
 STEPS = 400  # of the attack network in an epoch, at most: many records come in larger batches
+CHECK = 100  # steps between two held-out losses, at most
 ENOUGH = 1e-3  # held-out loss, in nats, at which training ends: less than that is left to gain, no decision changes
 GAIN = 1e-3  # share of its loss that a stage must gain within its patience
 NO_RANK = -np.inf  # of rules that do not exist, and of attacks that are no candidates
@@ -188,7 +191,7 @@ def _network_scores(
         held_out = known.units.rows(ended_by)
         batch, passes = _batch(len(known.y)), functools.partial(CountedPasses, advance)
         h, losses = fit_attack_network(
-            known.p, known.y, known.member, held_out, generator, batch, passes, target_loss=ENOUGH, min_improvement=GAIN
+            known.p, known.y, known.member, held_out, generator, batch, passes, PartsOfEpochs(), ENOUGH, GAIN
         )
         own = attack_scores(h, known.p[held_out], known.y[held_out]), known.units.part(ended_by)
         scored = rows[shard.start]
@@ -216,6 +219,22 @@ def _network_attack(units: Units, found: NetworkScores, aggregation: str, parts:
         said[fold.scored] = rule.predict(scores[fold.scored], units.y[fold.scored])
         own[i, 0] = _cautious_accuracy(trial, of.member)
     return Attacked(scores, said, None, [fold.scored for fold in parts], own)
+
+
+class PartsOfEpochs:
+    """In place of an epoch a part of one, of at most CHECK batches: from many records the attack network has learnt
+    what there is to learn long before it has seen them all three times."""
+
+    def __init__(self) -> None:
+        self.left: list[list[np.ndarray]] = []
+
+    def __call__(self, training: np.ndarray, batch: int, generators: list[np.random.Generator]) -> list[np.ndarray]:
+        if not self.left:
+            batches = list(shuffled(training, batch, generators))
+            parts = -(-len(batches) // CHECK)
+            ends = np.linspace(0, len(batches), parts + 1).astype(int)
+            self.left = [batches[start:end] for start, end in itertools.pairwise(ends)]
+        return self.left.pop(0)
 
 
 class CountedPasses(Passes):

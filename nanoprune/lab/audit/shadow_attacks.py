@@ -126,6 +126,11 @@ def chosen_attacks(text: str) -> frozenset[str]:
     return frozenset(name for name, family in every.items() if name in asked or family in asked)
 
 
+def needed(chosen: Collection[str]) -> set[Need]:
+    """What the chosen attacks need."""
+    return {need for a in ATTACKS if a.name in chosen for need in a.needs}
+
+
 def table_text() -> str:
     """The table for a reader: a line for each attack, with what it needs."""
     width = max(len(a.name) for a in ATTACKS)

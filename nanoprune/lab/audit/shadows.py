@@ -187,13 +187,14 @@ def train_shadows(
     rows: slice = slice(None),
     kept: dict[str, Trained] | None = None,
     block: int = 0,
+    noisy: bool = True,
 ) -> Shadows:
     """K shadows by the recipe of `model`, every step of it; at most BLOCK, of the block of that number.
 
     checkpoints: where their training is saved and resumed. rows: of the K shadows, those to train; each has the
     same bits whichever others are trained beside it. kept: networks after each step of other versions of the model, of
-    the same rows: what is there is not trained again, what is trained is added. Raises DivergenceError where one of
-    them diverges.
+    the same rows: what is there is not trained again, what is trained is added. noisy: whether their sensitivity to
+    noise is measured. Raises DivergenceError where one of them diverges.
     """
     pool, rng = make_pool(model, dataset), np.random.default_rng([model.seed, STREAM, 1, *([block] if block else [])])
     units = pool_units(pool, dataset)
@@ -215,7 +216,8 @@ def train_shadows(
             paths = path_margins(net, dataset, pool.scored, threads)
         logits[step["step"]] = outputs(net, dataset, pool.scored, threads)
         population[step["step"]] = outputs(net, dataset, pool.population, threads)
-    return Shadows(inside[rows], logits, population, paths, sensitivity(net, dataset, pool.scored, threads))
+    changes = sensitivity(net, dataset, pool.scored, threads) if noisy else None
+    return Shadows(inside[rows], logits, population, paths, changes)
 
 
 def _after(step: dict[str, Any], before: Trained | None, model: Model, experiment: Experiment) -> Trained:

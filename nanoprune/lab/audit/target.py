@@ -32,6 +32,7 @@ from nanoprune.lab.audit.shadow_attacks import (
     attack_target,
     chosen_attacks,
     left_out,
+    needed,
     shadow_attacks,
 )
 from nanoprune.lab.audit.shadows import (
@@ -52,7 +53,7 @@ from nanoprune.lab.audit.stability import divide_shadows, stability_note, stabil
 from nanoprune.lab.audit.validity import model_checks, shadow_accuracy
 from nanoprune.lab.audit.verdict import PRIOR, check_prior, conclude
 from nanoprune.lab.audit.versions import checked_versions, log_odds
-from nanoprune.lab.audit.views import Views
+from nanoprune.lab.audit.views import Need, Views
 from nanoprune.lab.data import Dataset, make_split
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.experiment.experiment import Progress
@@ -118,7 +119,8 @@ def attack_model(
     attacked: dict[str, Attacked] = {}
     results: dict[str, Any] = {}
     if train is None:
-        train = functools.partial(train_shadows, kept={}) if versions else train_shadows
+        noisy = cache is not None or Need.NOISY in needed(chosen)  # what is kept serves other attacks later
+        train = functools.partial(train_shadows, noisy=noisy, **({"kept": {}} if versions else {}))
 
     def shadows_of(of: Model, count: int = whole) -> Shadows:
         made_by = _made_by(of, dataset, pool, count)

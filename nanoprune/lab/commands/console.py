@@ -9,8 +9,6 @@ import sys
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.measure import Measurement
 
 from nanoprune.errors import NanopruneError, Stopped
 from nanoprune.lab.engine.progress import ProgressBars as ProgressBars
@@ -37,6 +35,9 @@ def show(renderable: Any, err: bool = False) -> None:
     Lines that do not fit are wrapped by the terminal. Where the output is no terminal and COLUMNS is not set, a table
     is as wide as it needs to be, so that each row is a line.
     """
+    from rich.console import Console
+    from rich.measure import Measurement
+
     console = Console(stderr=err)
     measured = Measurement.get(console, console.options.update(max_width=10_000), renderable)
     free = not console.is_terminal and "COLUMNS" not in os.environ

@@ -8,19 +8,20 @@ import signal
 import sys
 import threading
 import time
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from typing import TYPE_CHECKING, Any
 
 from nanoprune.lab.storage.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console  # rich is imported where it draws: it takes as long as all else that --help needs
 
 PERIOD = 30.0  # seconds between two lines of progress where there are no bars
 
 
 def in_notebook() -> bool:
     """Whether this is the kernel of a notebook."""
+    from rich.console import Console
+
     return Console(stderr=True).is_jupyter
 
 
@@ -37,12 +38,15 @@ class ProgressBars:
     """
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        from rich import progress
+        from rich.console import Console
+
+        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
         console = Console(stderr=True)
-        self.bars = Bars(
+        self.bars = progress.Progress(
             *columns,
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
             console=console,
             disable=not (console.is_terminal or can_draw_in_notebook(console)),
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),

@@ -34,12 +34,14 @@ STRENGTHS, BALANCED = (1.0, 4.0, 16.0, 64.0), 0.1  # lambda and keep ratio of PP
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A family: train(experiment, baseline, setting) -> the networks at one setting of the hyperparameter."""
+    """A family: train(experiment, baseline, setting) -> the networks at one setting of the hyperparameter. private: by
+    DP-SGD."""
 
     name: str
     hyperparameter: str
     settings: tuple[Any, ...]
     train: Callable[[Experiment, Trained, Any], Trained]
+    private: bool = False
 
 
 def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS, lambdas: Sequence[float] = LAMBDAS) -> list[Sweep]:
@@ -84,13 +86,13 @@ def _private(recipe: Recipe) -> Iterator[Sweep]:
     """DP-SGD without a mask, and with the masks that cost no budget."""
     if mixes_records(recipe.network):
         return
-    yield Sweep("dp", "epsilon", EPSILONS, lambda e, base, epsilon: e.private("dp", epsilon))
+    yield Sweep("dp", "epsilon", EPSILONS, lambda e, base, epsilon: e.private("dp", epsilon), private=True)
     for variant in ("mask", "synflow", "random") if recipe.reference else ("synflow", "random"):
 
         def train(e: Experiment, base: Trained, epsilon: float, variant: str = variant) -> Trained:
             return e.private(f"dp+{variant}", epsilon, variant, MASKED)
 
-        yield Sweep(f"dp+{variant}-{MASKED:g}", "epsilon", EPSILONS, train)
+        yield Sweep(f"dp+{variant}-{MASKED:g}", "epsilon", EPSILONS, train, private=True)
 
 
 def _stopped(experiment: Experiment, baseline: Trained, epochs: int) -> Trained:

@@ -11,8 +11,10 @@ import ast
 import functools
 import importlib
 import inspect
+import mmap
+import os
 import textwrap
-from collections import Counter
+import zlib
 from typing import Any
 
 import numpy as np
@@ -22,15 +24,16 @@ from nanoprune.nn.formula import Formula
 
 WORTH = 300_000_000  # elements by NumPy before a formula is compiled: both take about a second
 C_CALLS = {"sqrt": "sqrt({0})", "sign": "(({0} > 0) - ({0} < 0))"}  # functions of `xp` that formulas may use
-done: Counter[Formula] = Counter()  # elements
+done = np.frombuffer(mmap.mmap(-1, 8 * 64), np.int64)  # elements by formula; forked processes share it
 
 
 def by_numba(formula: Formula, arrays: tuple, numbers: dict[str, Any]) -> bool:
     """Run a formula that is used much as a compiled loop, where Numba is installed and `arrays` are NumPy's."""
     if not isinstance(arrays[0], np.ndarray):
         return False
-    done[formula] += arrays[0].size
-    loop = loop_of(formula) if done[formula] > WORTH else None
+    place = zlib.crc32(formula.__name__.encode()) % done.size
+    done[place] += arrays[0].size  # an addition that is lost to another process does not matter
+    loop = loop_of(formula) if done[place] > WORTH else None
     if loop is None:
         return False
     R, dtype = len(arrays[0]), arrays[0].dtype
@@ -64,13 +67,33 @@ def keywords(formula: Formula) -> list[str]:
 @functools.cache
 def loop_of(formula: Formula) -> Any:
     """The loop over rows (n,) and numbers that Numba makes of a formula; None where Numba is not installed."""
-    try:
-        numba = importlib.import_module("numba")
-    except ImportError:  # not there, or too old for this NumPy
+    numba = started_numba()
+    if numba is None:
         return None
     scope: dict[str, Any] = {"xp": np}
     exec(loop_text(formula), scope)
     return numba.njit(error_model="numpy")(scope["loop"])
+
+
+@functools.cache
+def started_numba() -> Any:
+    """Numba, after its first compilation, which takes longer than others; None where it is not installed."""
+    try:
+        numba = importlib.import_module("numba")
+    except ImportError:  # not there, or too old for this NumPy
+        return None
+    numba.njit(lambda x: x)(1.0)
+    return numba
+
+
+def _before_fork() -> None:
+    """Once formulas are compiled, start Numba before a fork, so that not every worker does."""
+    if done.max() > WORTH:
+        started_numba()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)
 
 
 def loop_text(formula: Formula) -> str:

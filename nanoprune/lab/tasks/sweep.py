@@ -30,7 +30,7 @@ def family_tasks(
 ) -> list[Task]:
     """A task for each family and seed, the seeds of a family together. Raises ArgumentError on families with DP-SGD,
     whose noise is never drawn twice."""
-    noisy = [name for name in families if name.startswith("dp")]
+    noisy = [sweep.name for sweep in chosen_sweeps(recipe, families, keeps, lambdas) if sweep.private]
     if noisy:
         raise ArgumentError(f"families: the noise of {noisy[0]} is never repeated, so it is no task; leave it out")
     about = {"dataset": dataset.name, "data_sha256": dataset.sha256, "table": dataset.table}
