@@ -338,6 +338,7 @@ def test_the_last_quarter_of_each_side_is_held_out_and_four_records_are_enough(m
     for side in (np.flatnonzero(member), np.flatnonzero(~member)):
         last = side[len(side) - max(1, round(len(side) / 4)) :]
         assert list(side[found[side]]) == list(last)
+        assert list(side[held_out_share(member, 3)[side]]) == list(last[-3:])
     for few in (np.arange(12) < 3, np.arange(12) >= 3):
         with pytest.raises(
             ArgumentError, match=r"^the attacker must know at least 4 members and 4 non-members, got 3$"

@@ -28,6 +28,7 @@ from nanoprune.lab.audit.log_space import log_odds
 from nanoprune.lab.audit.prediction_attacks import ATTACKS, SCORES, Fold, folds, run_attacks
 from nanoprune.lab.audit.verdict import conclude
 from nanoprune.lab.report.audit_verdict import evidence_texts
+from nanoprune.records import shuffled
 
 
 def predictions(seed, members=20, nonmembers=20, classes=4, leak=0.5):
@@ -1589,3 +1590,18 @@ def test_where_the_networks_training_was_bounded_is_said():
     p = np.where(member[:, None], 0.9 * np.eye(4)[y] + 0.025, 0.25) + 1e-3 * rng.random((n, 4))
     results, _ = audit(Predictions(p / p.sum(axis=1, keepdims=True), y, member))
     assert any("held-out loss fell below 0.001" in note for note in results["notes"])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 5), st.integers(1, 7))
+def test_parts_of_epochs_are_epochs(seed, records, batch, most):
+    """Joined, as many parts as make an epoch have every record once, in the order of `shuffled`, and none is long."""
+    whole = list(shuffled(np.arange(records)[None], batch, [np.random.default_rng(seed)]))
+    order, generators = prediction_attacks.PartsOfEpochs(most), [np.random.default_rng(seed)]
+    parts = []
+    while sum(map(len, parts)) < len(whole):
+        parts.append(order(np.arange(records)[None], batch, generators))
+    assert len(parts) == math.ceil(len(whole) / most)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    np.testing.assert_array_equal(
+        np.concatenate([b for part in parts for b in part], axis=1), np.concatenate(whole, axis=1)
+    )

@@ -70,14 +70,14 @@ def fit_attack_network(
     return h, np.array(history)
 
 
-def held_out_share(member: np.ndarray) -> np.ndarray:
-    """The last share HELD_OUT, at least one, of the members and of the non-members; (n,) bool. Raises ArgumentError
+def held_out_share(member: np.ndarray, most: int | None = None) -> np.ndarray:
+    """The last share HELD_OUT, one to `most`, of the members and of the non-members; (n,) bool. Raises ArgumentError
     where there are fewer than four of either."""
     held_out = np.zeros(len(member), bool)
     for rows in (np.flatnonzero(member), np.flatnonzero(~member)):
         if len(rows) < 4:
             raise ArgumentError(f"the attacker must know at least 4 members and 4 non-members, got {len(rows)}")
-        held_out[rows[-round(HELD_OUT * len(rows)) :]] = True
+        held_out[rows[-round(HELD_OUT * len(rows)) :][-(most or len(rows)) :]] = True
     return held_out
 
 

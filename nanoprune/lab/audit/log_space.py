@@ -26,11 +26,11 @@ def log_odds(p: np.ndarray, logits: np.ndarray | None = None) -> np.ndarray:
             logits = np.maximum(np.log(p), LOG_ZERO)
     with np.errstate(over="ignore", divide="ignore"):  # beyond the largest float: clipped below
         z = logits - logits.max(axis=1, keepdims=True)
-        order = np.argsort(-z, axis=1, kind="stable")
-        first, second = order[:, :1], order[:, 1:2]
-        others = np.take_along_axis(z, second, axis=1)
-        rest = z - others  # of the greatest class: the others relative to the second, which may be far below
+        first = z.argmax(axis=1, keepdims=True)
+        rest = z.copy()
         np.put_along_axis(rest, first, -np.inf, axis=1)
+        others = rest.max(axis=1, keepdims=True)
+        rest -= others  # of the greatest class: the others relative to the second, which may be far below
         top = -(others + logsumexp(rest, axis=1, keepdims=True))
         terms = np.exp(z)
         below = terms.sum(axis=1, keepdims=True) - terms  # of any other class: holds the greatest, which is 1

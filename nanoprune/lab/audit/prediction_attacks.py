@@ -47,6 +47,7 @@ SCORES = {
 ATTACKS = (*SCORES, "network")
 STEPS = 400  # of the attack network in an epoch, at most: many records come in larger batches
 CHECK = 100  # steps between two held-out losses, at most
+HELD_OUT = 2048  # members, and non-members, of which the held-out loss is taken, at most
 ENOUGH = 1e-3  # held-out loss, in nats, at which training ends: less than that is left to gain, no decision changes
 GAIN = 1e-3  # share of its loss that a stage must gain within its patience
 NO_RANK = -np.inf  # of rules that do not exist, and of attacks that are no candidates
@@ -187,7 +188,7 @@ def _network_scores(
         of = fold.known.units
         place = np.argsort(generator.permutation(len(of.y)))
         known = fold.known.rows(np.argsort(place[of.of], kind="stable"))  # what is held out is the end of it
-        ended_by = held_out_share(known.units.member)
+        ended_by = held_out_share(known.units.member, HELD_OUT)
         held_out = known.units.rows(ended_by)
         batch, passes = _batch(len(known.y)), functools.partial(CountedPasses, advance)
         h, losses = fit_attack_network(
@@ -222,16 +223,17 @@ def _network_attack(units: Units, found: NetworkScores, aggregation: str, parts:
 
 
 class PartsOfEpochs:
-    """In place of an epoch a part of one, of at most CHECK batches: from many records the attack network has learnt
+    """In place of an epoch a part of one, of at most so many batches: from many records the attack network has learnt
     what there is to learn long before it has seen them all three times."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = CHECK) -> None:
+        self.most = most
         self.left: list[list[np.ndarray]] = []
 
     def __call__(self, training: np.ndarray, batch: int, generators: list[np.random.Generator]) -> list[np.ndarray]:
         if not self.left:
             batches = list(shuffled(training, batch, generators))
-            parts = -(-len(batches) // CHECK)
+            parts = -(-len(batches) // self.most)
             ends = np.linspace(0, len(batches), parts + 1).astype(int)
             self.left = [batches[start:end] for start, end in itertools.pairwise(ends)]
         return self.left.pop(0)
