@@ -16,7 +16,7 @@ from lenet5_step import Peer
 from measure import in_turn, report
 from opacus import PrivacyEngine
 from torch.utils.data import DataLoader, TensorDataset
-from training import lenet5_private_step, lenet5_step, random_batch
+from training import fast, lenet5_private_step, lenet5_step, random_batch
 
 from nanoprune.lab.engine.passes import default_threads
 
@@ -56,13 +56,13 @@ def main(batches: list[int]) -> None:
     threads = default_threads()
     for batch in batches:
         contestants = [(opacus_step, batch, threads, mode) for mode in MODES]
-        ours, plain, *theirs = in_turn(
-            (lenet5_private_step, batch, threads), (lenet5_step, batch, threads), *contestants
-        )
+        steps = [(lenet5_private_step, batch, threads), (lenet5_step, batch, threads)]
+        ours, plain, compiled, *theirs = in_turn(*steps, (fast, *steps[0]), *contestants)
         for mode, times in zip(MODES, theirs, strict=True):
             print(f"opacus {mode:9} {1e3 * times.median:.1f} ms", flush=True)
         peer, name = min(zip(theirs, MODES, strict=True), key=lambda pair: pair[0].median)
         report(f"dp-lenet5-step-{batch}", ours, peer, f"opacus {name}", None)
+        report(f"dp-lenet5-step-{batch} [fast]", compiled, peer, f"opacus {name}", None)
         report(f"dp-over-plain-{batch}", ours, plain, "nanoprune, not private", None)
 
 

@@ -20,6 +20,7 @@ import torch
 from measure import in_turn, report, sgemm_rate
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
+from training import fast
 
 from nanoprune.lab.engine.passes import default_threads
 from nanoprune.lab.engine.shards import Advance, map_shards, shard_size, train_shards
@@ -141,10 +142,11 @@ def main() -> None:
         "torch vmap": torch_vmap,
         f"torch {threads} processes": torch_processes,
     }
-    ours, threaded, *theirs = (
+    ours, compiled, threaded, *theirs = (
         times.over(STEPS)
         for times in in_turn(
             (our_steps, R, threads),
+            (fast, our_steps, R, threads),
             (our_steps, R, threads, True),
             *((f, R, threads) for f in contestants.values()),
             **ROUNDS,
@@ -154,6 +156,7 @@ def main() -> None:
         print(f"  {name:20} {1e3 * times.median:.1f} ms (10-90%: {1e3 * times.low:.1f}-{1e3 * times.high:.1f})")
     peer, name = min(zip(theirs, contestants, strict=True), key=lambda pair: pair[0].median)
     report(f"fleet-mlp-{R}", ours, peer, name, R * FLOPS / rate)
+    report(f"fleet-mlp-{R} [fast]", compiled, peer, name, R * FLOPS / rate)
     growth((1, 4, 16, 64), threads, rate)
 
 

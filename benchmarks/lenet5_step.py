@@ -14,7 +14,7 @@ import torch
 from measure import in_turn, report, sgemm_rate
 from torch.nn import functional
 from torch_training import LAYOUTS, torch_step
-from training import lenet5_apart, lenet5_step
+from training import fast, lenet5_apart, lenet5_step
 
 from nanoprune.lab.engine.passes import default_threads
 
@@ -42,9 +42,11 @@ def main(batches: list[int]) -> None:
     rate = sgemm_rate(threads)
     for batch in batches:
         peers = [(peer_step, batch, threads, layout) for layout in LAYOUTS]
-        ours, apart, *theirs = in_turn((lenet5_step, batch, threads), (lenet5_apart, batch, threads), *peers)
+        steps = [(lenet5_step, batch, threads), (fast, lenet5_step, batch, threads), (lenet5_apart, batch, threads)]
+        ours, compiled, apart, *theirs = in_turn(*steps, *peers)
         peer, name = min(zip(theirs, ("torch", "torch channels_last"), strict=True), key=lambda pair: pair[0].median)
         report(f"lenet5-step-{batch}", ours, peer, name, FLOPS_PER_SAMPLE * batch / rate)
+        report(f"lenet5-step-{batch} [fast]", compiled, peer, name, FLOPS_PER_SAMPLE * batch / rate)
         report(f"lenet5-apart-{batch}", apart, peer, name, FLOPS_PER_SAMPLE * batch / rate)
 
 

@@ -13,7 +13,7 @@ import torch
 from measure import in_turn, peak_memory, report, report_memory, sgemm_rate
 from torch import nn
 from torch_training import LAYOUTS, torch_step
-from training import training_step
+from training import fast, training_step
 
 from nanoprune.lab.engine.passes import default_threads
 from nanoprune.lab.zoo import build, describe
@@ -62,21 +62,16 @@ def peer_step(threads: int, layout: str) -> Callable[[], None]:
 def main() -> None:
     threads = default_threads()
     ours = ("mobilenetv2", SHAPE, CLASSES, WIDTH, BATCH, threads)
-    times, *theirs = in_turn(
-        (training_step, *ours), *((peer_step, threads, layout) for layout in LAYOUTS), rounds=6, steps=3, warmup=3
-    )
+    peers = [(peer_step, threads, layout) for layout in LAYOUTS]
+    steps = [(training_step, *ours), (fast, training_step, *ours)]
+    times, compiled, *theirs = in_turn(*steps, *peers, rounds=6, steps=3, warmup=3)
     seconds, layout = min(zip(theirs, LAYOUTS, strict=True), key=lambda pair: pair[0].median)
     net = build(describe("mobilenetv2", SHAPE, CLASSES, WIDTH), replicas=0)
     if sum(p.numel() for p in peer().parameters()) != net.size:
         raise SystemExit("error: the peer is a different network")
     limit = 6 * macs(net.body, SHAPE) * BATCH / sgemm_rate(threads)
-    report(
-        "mobilenetv2-step-64",
-        times,
-        seconds,
-        f"torch {layout}",
-        limit,
-    )
+    report("mobilenetv2-step-64", times, seconds, f"torch {layout}", limit)
+    report("mobilenetv2-step-64 [fast]", compiled, seconds, f"torch {layout}", limit)
     our_peak = peak_memory("training", "training_step", *ours)
     peaks = [peak_memory("mobilenetv2_step", "peer_step", threads, layout) for layout in LAYOUTS]
     report_memory("memory-mobilenetv2", our_peak, "torch", min(peaks))

@@ -13,7 +13,7 @@ import torch
 from measure import in_turn, peak_memory, report, report_memory, sgemm_rate
 from torch import nn
 from torch_training import LAYOUTS, torch_step
-from training import training_step
+from training import fast, training_step
 
 from nanoprune.lab.engine.passes import default_threads
 from nanoprune.lab.zoo import build, describe
@@ -56,12 +56,14 @@ def peer_step(threads: int, layout: str) -> Callable[[], None]:
 def main() -> None:
     threads = default_threads()
     ours = ("resnet18", SHAPE, CLASSES, 1.0, BATCH, threads)
-    times, *theirs = in_turn(
-        (training_step, *ours), *((peer_step, threads, layout) for layout in LAYOUTS), rounds=6, steps=3, warmup=3
-    )
+    peers = [(peer_step, threads, layout) for layout in LAYOUTS]
+    steps = [(training_step, *ours), (fast, training_step, *ours)]
+    times, compiled, *theirs = in_turn(*steps, *peers, rounds=6, steps=3, warmup=3)
     seconds, layout = min(zip(theirs, LAYOUTS, strict=True), key=lambda pair: pair[0].median)
     products = macs(build(describe("resnet18", SHAPE, CLASSES, 1.0), replicas=0).body, SHAPE)
-    report("resnet18-step-32", times, seconds, f"torch {layout}", 6 * products * BATCH / sgemm_rate(threads))
+    limit = 6 * products * BATCH / sgemm_rate(threads)
+    report("resnet18-step-32", times, seconds, f"torch {layout}", limit)
+    report("resnet18-step-32 [fast]", compiled, seconds, f"torch {layout}", limit)
     our_peak = peak_memory("training", "training_step", *ours)
     peaks = [peak_memory("resnet18_step", "peer_step", threads, layout) for layout in LAYOUTS]
     report_memory("memory-resnet18", our_peak, "torch", min(peaks))

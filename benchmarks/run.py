@@ -10,6 +10,7 @@ import sys
 
 HERE = pathlib.Path(__file__).parent
 LONG = (
+    *("two-checkouts", "audit-peer", "gpu"),
     *("reproduce-location30", "dp-mnist", "kill-resume", "same-bits", "simple-defences", "admm-order", "pareto"),
     *("fleet-hosts", "fleet-scale", "fleet-tasks", "logistic", "null-audits", "null-comparisons", "anchors"),
 )

@@ -18,6 +18,7 @@ from nanoprune.lab.engine.shards import train_shards
 from nanoprune.lab.kernels import compiled
 from nanoprune.nn import SGD, Adam, Dense, Network
 from nanoprune.nn.formula import BLOCK, Formula
+from nanoprune.nn.optimizer import sgd_step
 
 
 def formulas() -> list[Formula]:
@@ -120,6 +121,7 @@ def test_without_numba_formulas_run_as_they_stand(monkeypatch):
 
 def forget() -> None:
     """What was compiled, and whether there is Numba."""
+    compiled.made_ready.cache_clear()
     compiled.loop_of.cache_clear()
     compiled.started_numba.cache_clear()
 
@@ -130,6 +132,23 @@ def test_processes_that_are_forked_share_the_count_of_elements():
     compiled.WORTH = np.inf
     train_shards(lambda rows, advance: SGD().step(net.shard(rows), 0.1), 2, 2)
     assert compiled.done.sum() == net.theta.size
+
+
+def test_workers_inherit_what_their_parent_compiled():
+    pytest.importorskip("numba")
+    forget()
+    net = Network(Dense(1000, 1), (1000,), 2)
+    compiled.WORTH = 0
+
+    def step(rows, advance):
+        SGD().step(net.shard(rows), 0.1)
+        return len(compiled.loop_of(sgd_step).signatures)
+
+    assert compiled.loop_of.cache_info().currsize == 0
+    train_shards(step, 2, 2)  # each worker compiles, since nothing was known before
+    assert compiled.loop_of.cache_info().currsize == 0
+    assert train_shards(step, 2, 2) == [1, 1]
+    assert len(compiled.loop_of(sgd_step).signatures) == 1
 
 
 @Formula

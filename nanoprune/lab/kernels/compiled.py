@@ -13,6 +13,7 @@ import importlib
 import inspect
 import mmap
 import os
+import sys
 import textwrap
 import zlib
 from typing import Any
@@ -31,7 +32,7 @@ def by_numba(formula: Formula, arrays: tuple, numbers: dict[str, Any]) -> bool:
     """Run a formula that is used much as a compiled loop, where Numba is installed and `arrays` are NumPy's."""
     if not isinstance(arrays[0], np.ndarray):
         return False
-    place = zlib.crc32(formula.__name__.encode()) % done.size
+    place = place_of(formula)
     done[place] += arrays[0].size  # an addition that is lost to another process does not matter
     loop = loop_of(formula) if done[place] > WORTH else None
     if loop is None:
@@ -56,6 +57,12 @@ def by_cupy(formula: Formula, arrays: tuple, numbers: dict[str, Any]) -> bool:
 
 
 Formula.compilers += [by_numba, by_cupy]
+
+
+@functools.cache
+def place_of(formula: Formula) -> int:
+    """Its place in `done`; that two formulas may share one does not matter."""
+    return zlib.crc32(formula.__qualname__.encode()) % done.size
 
 
 @functools.cache
@@ -86,10 +93,22 @@ def started_numba() -> Any:
     return numba
 
 
+@functools.cache
+def made_ready(formula: Formula) -> None:
+    """Compile a formula for arrays of float32, which networks are made of."""
+    arrays, numbers, _ = parts(formula)
+    loop = loop_of(formula)
+    if loop is not None:
+        loop(*(np.ones(1, np.float32) for _ in arrays), *(np.float32(1) for _ in numbers))
+
+
 def _before_fork() -> None:
-    """Once formulas are compiled, start Numba before a fork, so that not every worker does."""
+    """Compile what is worth it by now, so that not every worker has to."""
     if done.max() > WORTH:
-        started_numba()
+        modules = [of for name, of in sys.modules.items() if name.startswith("nanoprune.")]
+        for formula in {of for module in modules for of in vars(module).values() if isinstance(of, Formula)}:
+            if done[place_of(formula)] > WORTH:
+                made_ready(formula)
 
 
 if hasattr(os, "register_at_fork"):
