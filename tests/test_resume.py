@@ -28,6 +28,7 @@ from nanoprune.lab.experiment.recipes import Private, recipe_for
 from nanoprune.lab.experiment.results import write_results
 from nanoprune.lab.experiment.rewind import rewind
 from nanoprune.lab.experiment.shard import Shard
+from nanoprune.lab.report.admm_lines import admm_line
 from nanoprune.lab.storage.checkpoint import Checkpoints, Saved, Slot
 from nanoprune.lab.storage.hdf5 import Sparse
 from nanoprune.lab.workflow.reproduce import reproduce
@@ -140,7 +141,7 @@ def go(network, method, recipe, slot=None, until=None, threads=1):
     saved = None if state is None else Saved(state, 2, "here")
     shard = a_shard(network, recipe, advance, slot, saved, rows.append, threads)
     status = METHODS[method](shard)
-    return outcome(shard, status), next(steps) - 1, [row.line() for row in rows]
+    return outcome(shard, status), next(steps) - 1, [admm_line(row) for row in rows]
 
 
 @pytest.mark.parametrize("method", METHODS)

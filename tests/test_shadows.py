@@ -1363,7 +1363,7 @@ def test_the_same_results_again_and_from_the_cache(digits, pruned, dense, attack
     assert timeless(attack(pruned, digits, **options)) == timeless(attacked)
     assert len(list(tmp_path.iterdir())) == 2  # the adaptive attacker's shadows and the other's
     with monkeypatch.context() as patch:
-        patch.setattr(targets, "train_shadows", lambda *_: never())
+        patch.setattr(targets, "train_shadows", lambda *_, **__: never())
         assert timeless(attack(pruned, digits, **options)) == timeless(attacked)
         for changed in (
             dataclasses.replace(pruned, seed=1),
@@ -1592,7 +1592,7 @@ def test_a_network_for_other_records_is_refused(digits, dense):
 
 @pytest.mark.parametrize("alpha", [-0.1, 0.0, 1.0, 2.0, math.nan])
 def test_an_alpha_that_is_none_is_refused_before_the_work(digits, dense, alpha, monkeypatch):
-    monkeypatch.setattr(targets, "train_shadows", lambda *_: never())
+    monkeypatch.setattr(targets, "train_shadows", lambda *_, **__: never())
     with pytest.raises(ArgumentError, match="alpha must lie between 0 and 1"):
         attack_model(dense, digits, K, alpha=alpha)
 
@@ -1671,7 +1671,7 @@ def test_attack_writes_its_results_and_keeps_the_shadows(stored, tmp_path, attac
     assert str(tmp_path) not in page
     assert len(list(cache.iterdir())) == 2
 
-    monkeypatch.setattr(targets, "train_shadows", lambda *_: never())
+    monkeypatch.setattr(targets, "train_shadows", lambda *_, **__: never())
     again = run("attack", model, *options, "--json", tmp_path / "b.json")
     assert again.exit_code == 0, again.output
     second = json.loads((tmp_path / "b.json").read_text())
