@@ -47,7 +47,18 @@ train_shards(shard, R, default_threads(), shard_size(net, 64, default_threads())
 COMMANDS = {
     "fleet-mlp": ["-c", FLEET],
     "reproduce-digits": ["cli.py", "reproduce", "digits", "--out", "results", "--overwrite"],
-    "attack": ["cli.py", "attack", "model.h5", "--shadows", "16", "--json", "attack.json", "--overwrite"],
+    "attack": [
+        "cli.py",
+        "attack",
+        "model.h5",
+        "--shadows",
+        "16",
+        "--attacks",
+        "lira_online,rmia_online",
+        "--json",
+        "attack.json",
+        "--overwrite",
+    ],
 }
 
 
@@ -56,7 +67,7 @@ def main() -> None:
     parser.add_argument("other", type=pathlib.Path, help="the root of the other checkout")
     parser.add_argument("--times", type=int, default=7, help="runs of each")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(COMMANDS)}; all by default")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     roots = {"this": HERE, "other": options.other.resolve()}
     print("| command | this | other | ratio |\n| :--- | ---: | ---: | ---: |")
     for name in options.names or COMMANDS:
