@@ -1,6 +1,6 @@
 """A whole audit with reference models: train all of them, score every record; nanoprune against PyTorch, in two ways.
 
-    python benchmarks/audit_peer.py [location30 mnist cifar10] [--times 3]
+    python benchmarks/audit_peer.py [small location30 mnist cifar10] [--times 3]
 
 Each contestant is one process that is given the records, who trains on what, and the recipe; it trains the reference
 models and prints the AUC of LiRA with one common variance, by which to see that all do the same work.
@@ -17,6 +17,7 @@ Contestants take turns. A loop takes minutes, so one round is the default; ratio
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import pathlib
@@ -36,19 +37,20 @@ from nanoprune.attack.metrics import auc
 from nanoprune.lab.audit.shadows import design, make_pool, outputs
 from nanoprune.lab.data import load
 from nanoprune.lab.engine.passes import default_threads
-from nanoprune.lab.models.model import load_model
+from nanoprune.lab.experiment.recipes import recipe_for
+from nanoprune.lab.models.model import load_model, save_model
+from nanoprune.lab.workflow.single_model import train_model
 
 CLI = pathlib.Path(__file__).resolve().parents[1] / "cli.py"
-CASES = {  # options of `train`, and the number of reference models
-    "location30": ("MLP 446-512-256-128-30, 1,500 members", [], 34),
-    "mnist": ("LeNet-5, 1,000 members", [], 16),
-    "cifar10": ("ResNet18, an eighth of its channels, 2,500 members", ["--members", "2500"], 6),
+CASES = {  # words, data set, changes of its recipe, and the number of reference models
+    "small": ("MLP 446-128-30, as Privacy Meter's, 1,500 members", "location30", {"widths": [128]}, 34),
+    "location30": ("MLP 446-512-256-128-30, 1,500 members", "location30", {}, 34),
+    "mnist": ("LeNet-5, 1,000 members", "mnist", {}, 16),
+    "cifar10": ("ResNet18, an eighth of its channels, 2,500 members", "cifar10", {"members": 2500, "widths": 0.125}, 6),
 }
 NETWORKS = {
-    "location30": lambda: torch.nn.Sequential(
-        *(torch.nn.Linear(446, 512), torch.nn.ReLU(), torch.nn.Linear(512, 256), torch.nn.ReLU()),
-        *(torch.nn.Linear(256, 128), torch.nn.ReLU(), torch.nn.Linear(128, 30)),
-    ),
+    "small": lambda: dense(446, 128, 30),
+    "location30": lambda: dense(446, 512, 256, 128, 30),
     "mnist": Peer,
     "cifar10": lambda: resnet18(8),
 }
@@ -62,10 +64,11 @@ def main() -> None:
     print("| target | models | nanoprune | a loop | ratio | for speed | ratio | AUC of the three |")
     print("| :--- | ---: | ---: | ---: | ---: | ---: | ---: | :--- |")
     for name in options.names or CASES:
-        words, of_train, count = CASES[name]
+        words, data, changes, count = CASES[name]
         with tempfile.TemporaryDirectory() as folder:
             model, job, found = (f"{folder}/{part}" for part in ("model.h5", "job.npz", "found.json"))
-            run(CLI, "train", name, *of_train, "--out", model)
+            dataset = load(data)
+            save_model(train_model(dataset, recipe_for(dataset, minmax=0.0, **changes), 0, default_threads()), model)
             write_job(model, count, job)
             attack = [CLI, "attack", model, "--shadows", count, "--attacks", "lira_online", "--json", found]
             ways = [[*attack, "--overwrite"], [__file__, "--loop", name, job], [__file__, "--speed", name, job]]
@@ -163,6 +166,11 @@ def trained(name: str, job: dict[str, np.ndarray], k: int) -> np.ndarray:
     net.eval()
     with torch.no_grad():
         return np.concatenate([log_odds(net(x[part]), y[part]) for part in torch.arange(len(x)).split(256)])
+
+
+def dense(*widths: int) -> torch.nn.Sequential:
+    layers = [(torch.nn.Linear(*sizes), torch.nn.ReLU()) for sizes in itertools.pairwise(widths)]
+    return torch.nn.Sequential(*[part for layer in layers for part in layer][:-1])
 
 
 def sgd(net: torch.nn.Module, job: dict[str, np.ndarray], **options: bool) -> torch.optim.SGD:
