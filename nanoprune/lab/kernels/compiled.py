@@ -73,12 +73,15 @@ def keywords(formula: Formula) -> list[str]:
 
 @functools.cache
 def loop_of(formula: Formula) -> Any:
-    """The loop over rows (n,) and numbers that Numba makes of a formula; None where Numba is not installed."""
+    """The loop over rows (n,) and numbers that Numba makes of a formula; None without Numba or source files."""
     numba = started_numba()
     if numba is None:
         return None
     scope: dict[str, Any] = {"xp": np}
-    exec(loop_text(formula), scope)
+    try:
+        exec(loop_text(formula), scope)
+    except OSError:  # inspect finds no source
+        return None
     return numba.njit(error_model="numpy")(scope["loop"])
 
 

@@ -21,7 +21,7 @@ def known(value: float | None) -> bool:
 
 
 def has_interval(summary: Mapping[str, Any]) -> bool:
-    """Whether an interval over seeds could be given (it cannot with one seed)."""
+    """Whether an interval over seeds could be given: not with one seed, nor where a change is the same in all."""
     return known(summary["low"]) and known(summary["high"])
 
 

@@ -60,6 +60,8 @@ def change_text(change: Summary, nothing: str = "no detectable effect", than: st
     mean = number(100 * change["mean"], sign=True)
     match direction(change):
         case "unknown":
+            if len(change["values"]) > 1:
+                return f"a change of {mean} points in every seed alike, so that no interval can be given"
             return f"a change of {mean} points, on which one seed gives no interval and allows no conclusion"
         case "none":
             low, high = (number(100 * change[end], sign=True) for end in ("low", "high"))

@@ -22,13 +22,13 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[st
     """`summary` of ours - theirs, paired by seed, so that what the seed contributes to both cancels.
 
     "p_value": two-sided, by Student's paired t test; None with one seed. It is below 0.05 exactly where the interval
-    excludes 0. Where all differences are equal it is 1 if they are 0, else 0.
+    excludes 0. Where all differences are 0 it is 1. Where all are equal but not 0, there is neither p_value nor
+    interval: few seeds of few records have that by chance, and it says nothing of how much seeds differ.
     """
     difference = np.subtract(ours, theirs)
+    found: dict[str, object] = summary(difference) | {"p_value": None}
     if len(difference) < 2:
-        p = None
-    elif np.ptp(difference) <= 1e-12 * np.abs(difference).max():  # equal, up to the rounding of the subtraction
-        p = float(not difference.any())
-    else:
-        p = float(stats.ttest_1samp(difference, 0.0).pvalue)
-    return summary(difference) | {"p_value": p}
+        return found
+    if np.ptp(difference) > 1e-12 * np.abs(difference).max():  # not equal, up to the rounding of the subtraction
+        return found | {"p_value": float(stats.ttest_1samp(difference, 0.0).pvalue)}
+    return found | ({"low": None, "high": None} if difference.any() else {"p_value": 1.0})
