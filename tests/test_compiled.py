@@ -105,23 +105,21 @@ def test_a_training_that_is_compiled_halfway_has_the_same_bits(make):
     np.testing.assert_array_equal(*ends)
 
 
-def test_without_numba_formulas_run_as_they_stand(monkeypatch):
-    def missing(name):
-        raise ImportError(name)
+def failing(error):
+    def fail(name):
+        raise error(name)
 
-    forget()
-    monkeypatch.setattr(compiled.importlib, "import_module", missing)
-    compiled.WORTH = 0
-    net = Network(Dense(3, 1), (3,))
-    net.grad[...] = 1
-    SGD().step(net, 0.5)
-    np.testing.assert_array_equal(net.theta, np.full((1, 4), -0.5, np.float32))
-    forget()
+    return fail
 
 
-def test_without_source_files_formulas_run_as_they_stand(monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "function", "error"),
+    [("importlib", "import_module", ImportError), ("inspect", "getsource", OSError)],
+    ids=["no Numba", "no source files"],
+)
+def test_what_cannot_be_compiled_here_runs_as_it_stands(module, function, error, monkeypatch):
     forget()
-    monkeypatch.setattr(compiled.inspect, "getsource", lambda of: (_ for _ in ()).throw(OSError("no source")))
+    monkeypatch.setattr(getattr(compiled, module), function, failing(error))
     compiled.WORTH = 0
     net = Network(Dense(3, 1), (3,))
     net.grad[...] = 1

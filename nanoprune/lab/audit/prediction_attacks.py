@@ -47,7 +47,7 @@ SCORES = {
 ATTACKS = (*SCORES, "network")
 STEPS = 400  # of the attack network in an epoch, at most: many records come in larger batches
 CHECK = 100  # steps between two held-out losses, at most
-HELD_OUT = 2048  # members, and non-members, of which the held-out loss is taken, at most
+MOST_HELD_OUT = 2048  # members, and non-members, of which the held-out loss is taken, at most
 ENOUGH = 1e-3  # held-out loss, in nats, at which training ends: less than that is left to gain, no decision changes
 GAIN = 1e-3  # share of its loss that a stage must gain within its patience
 NO_RANK = -np.inf  # of rules that do not exist, and of attacks that are no candidates
@@ -188,7 +188,7 @@ def _network_scores(
         of = fold.known.units
         place = np.argsort(generator.permutation(len(of.y)))
         known = fold.known.rows(np.argsort(place[of.of], kind="stable"))  # what is held out is the end of it
-        ended_by = held_out_share(known.units.member, HELD_OUT)
+        ended_by = held_out_share(known.units.member, MOST_HELD_OUT)
         held_out = known.units.rows(ended_by)
         batch, passes = _batch(len(known.y)), functools.partial(CountedPasses, advance)
         h, losses = fit_attack_network(
