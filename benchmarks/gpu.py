@@ -39,7 +39,14 @@ REPLICAS, BATCH, IMAGES, SIDE, ROUNDS = 64, 64, 128, 8192, 20
 
 def main() -> int:
     if sys.argv[1:]:
-        print(json.dumps(PARTS[sys.argv[1]]()))
+        if sys.argv[1] not in PARTS:
+            raise SystemExit(f"error: there is no part {sys.argv[1]!r}; there are {', '.join(PARTS)}")
+        from nanoprune.errors import NanopruneError  # `make gpu` itself runs where the package is not installed
+
+        try:
+            print(json.dumps(PARTS[sys.argv[1]]()))
+        except NanopruneError as error:
+            raise SystemExit(f"error: {error}") from None
         return 0
     began, found = time.perf_counter(), {}
     for name, limit in SECONDS.items():

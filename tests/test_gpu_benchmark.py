@@ -55,7 +55,8 @@ def test_a_peer_that_fails_has_its_last_words_and_the_others_are_compared(gpu):
 
 
 @pytest.mark.parametrize(
-    ("name", "limit", "words"), [("fleet", 60, "CuPy"), ("fleet", 0.01, "longer"), ("tests", 0, "no time")]
+    ("name", "limit", "words"),
+    [("fleet", 60, '{"failed": "error: device gpu: CuPy'), ("fleet", 0.01, "longer"), ("tests", 0, "no time")],
 )
 def test_a_part_that_fails_says_why(gpu, name, limit, words):
     """The processes of the parts see no stand-in, so here they find no GPU."""
