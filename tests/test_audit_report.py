@@ -4,9 +4,8 @@ import copy
 import html
 import io
 import re
-import shutil
-import subprocess
 
+import browsing
 import numpy as np
 import pytest
 from rich.console import Console
@@ -16,7 +15,6 @@ from nanoprune.lab.report import audit_table, audit_verdict, write_audit_page
 
 ATTACKS = {"confidence": 0.62, "modified_entropy": 0.68, "lira_online": 0.66, "network": 0.6}
 REFUSAL = "tpr_at_fpr 0.001: needs at least 1,000 non-members, there are 500"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def around(value, half=0.02):
@@ -482,10 +480,8 @@ def test_a_void_audit_is_marked_on_the_page(tmp_path):
 # A browser's view
 
 
+@pytest.mark.skipif(browsing.BROWSER is None, reason=browsing.NO_BROWSER)
 def test_a_phone_shows_the_verdict_and_nothing_runs_off_its_side(tmp_path):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser: install Chromium (looked for {', '.join(BROWSERS)})")
     results = make_results()
     results["source"]["name"] = "x" * 120 + ".npz"
     text = write(results, tmp_path / "audit.html")
@@ -496,10 +492,9 @@ def test_a_phone_shows_the_verdict_and_nothing_runs_off_its_side(tmp_path):
         "d.querySelector('.verdict p').innerText].join('|') }</script></body></html>"
     )
     (tmp_path / "frame.html").write_text(frame, encoding="utf-8")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += ["--window-size=800,900", "--dump-dom", (tmp_path / "frame.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    title = html.unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1])
+    url = (tmp_path / "frame.html").as_uri()
+    dom = browsing.dom(url, tmp_path / "profile", "--window-size=800,900", ready="document.title")
+    title = html.unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1])
     width, top, said = title.split("|")
     assert int(width) <= 390
     assert int(top) < 844

@@ -2,13 +2,12 @@
 
 import html
 import re
-import shutil
-import subprocess
 
+import browsing
 import h5py
 import numpy as np
 import pytest
-from test_audit_report import BROWSERS, make_curves
+from test_audit_report import make_curves
 from test_audit_report import make_results as audit_results
 from test_report import make_curves as write_curves
 from test_report import make_results
@@ -16,8 +15,7 @@ from test_report import make_results
 from nanoprune.lab.audit import Predictions, compare_predictions
 from nanoprune.lab.report import plots, render_html, write_audit_page, write_comparison_page
 
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser: install Chromium ({', '.join(BROWSERS)})")
+pytestmark = pytest.mark.skipif(browsing.BROWSER is None, reason=browsing.NO_BROWSER)
 PHONE = """[d.documentElement.scrollWidth, [...d.querySelectorAll('td[data-label]')].length,
 [...d.querySelectorAll('td[data-label], td[data-label] span')].filter(e => e.getBoundingClientRect().right > 390 ||
 e.getBoundingClientRect().left < 0).length, [...new Set([...d.querySelectorAll('td[data-label]')].map(
@@ -46,11 +44,6 @@ def pages(tmp_path_factory):
     return folder
 
 
-def browse(folder, *arguments):
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=True).stdout
-
-
 def measured(page, folder, script, *arguments, width=390):
     """What a script says of the page in a frame as wide as a phone: a window cannot be made so narrow."""
     frame = (
@@ -60,7 +53,8 @@ def measured(page, folder, script, *arguments, width=390):
         "</body></html>"
     )
     (folder / "frame.html").write_text(frame, encoding="utf-8")
-    dom = browse(folder, "--window-size=800,900", *arguments, "--dump-dom", (folder / "frame.html").as_uri())
+    url = (folder / "frame.html").as_uri()
+    dom = browsing.dom(url, folder / "profile", "--window-size=800,900", *arguments, ready="document.title")
     return html.unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]).split("|")
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import zlib
 
+import browsing
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -23,7 +24,6 @@ from nanoprune.lab.export.web import to_html
 from nanoprune.lab.models.model import save_model
 
 NODE = shutil.which("node")
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 STAND_IN = """
 const node = () => ({getContext: () => ({fillRect() {}}), replaceChildren() {}, append() {}, elements: {}});
 const known = {};
@@ -76,12 +76,11 @@ def test_page_computes_the_network_in_node(name, form, tmp_path):
 
 def in_browser(page: str, folder, count: int) -> str:
     (folder / "page.html").write_text(page)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    wait = ["--virtual-time-budget=20000", "--dump-dom", f"file://{folder / 'page.html'}#test{count}"]
-    return subprocess.run([BROWSER, *flags, *wait], capture_output=True, text=True, timeout=180, check=True).stdout
+    url = f"{(folder / 'page.html').as_uri()}#test{count}"
+    return browsing.dom(url, folder / "profile", ready="document.getElementById('test').textContent")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+@pytest.mark.skipif(browsing.BROWSER is None, reason=browsing.NO_BROWSER)
 @pytest.mark.parametrize("name", ["lenet-5", "lenet-300-100", "resnet18"])
 def test_page_computes_the_network_in_a_browser(name, tmp_path):
     net = network(name, "float32", keep=0.1, shape=(28, 1, 28) if name == "lenet-5" else None)
@@ -93,7 +92,7 @@ def test_page_computes_the_network_in_a_browser(name, tmp_path):
     assert "not audited" in row
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+@pytest.mark.skipif(browsing.BROWSER is None, reason=browsing.NO_BROWSER)
 def test_an_injected_script_does_not_run(tmp_path):
     page = page_of(network("lenet-5", "float32", keep=0.1), "int8")
     hostile = page.replace("</html>", "<script>document.getElementById('test').textContent = 'owned'</script></html>")
