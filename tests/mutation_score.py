@@ -2,25 +2,41 @@
 
     python tests/mutation_score.py                              all of [tool.mutmut] in pyproject.toml
     python tests/mutation_score.py 'nanoprune.prune.budget*'    mutants of these names alone
+    python tests/mutation_score.py --draw 1200                  names of a random sample, the same each time, to run
+    python tests/mutation_score.py --sample 1200                the result of that sample, with its interval for all
 
 Reads `mutmut results`, from the folder above mutants/. The score is killed / mutants: a mutant that ran out of time is
-not killed, and one that no test reaches has survived. Exit status 1 under LEAST, or where mutants were not run.
+not killed, and one that no test reaches has survived. Exit status 1 under LEAST, or where mutants were not run. For a
+sample, the lower end of the interval must reach LEAST.
 """
 
 from __future__ import annotations
 
+import argparse
 import collections
 import fnmatch
+import random
 import subprocess
 import sys
+
+import scipy.stats
 
 LEAST = 0.95
 SURVIVED = ("survived", "no tests")
 COLUMNS = ("file", "mutants", "killed", "survived", "timeouts", "other", "score")
 
 
-def main(patterns: list[str]) -> int:
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="The result of mutation testing.")
+    parser.add_argument("patterns", nargs="*", help="names of mutants")
+    parser.add_argument("--draw", type=int, metavar="N", help="print the names of a sample, and end")
+    parser.add_argument("--sample", type=int, metavar="N", help="the mutants that --draw N prints")
+    given = parser.parse_args(words)
     output = subprocess.run(["mutmut", "results", "--all", "true"], capture_output=True, text=True, check=True).stdout
+    if given.draw:
+        print(*drawn(output, given.draw))
+        return 0
+    patterns = drawn(output, given.sample) if given.sample else given.patterns
     counts = by_file(output, patterns)
     if not counts:
         print("error: no mutants of these names; make mutants makes them")
@@ -31,15 +47,39 @@ def main(patterns: list[str]) -> int:
         print("| " + " | ".join(map(str, row)) + " |")
     if total["not checked"]:
         print(f"{total['not checked']} mutants were not run, and are not in the table: make mutants resumes")
-    return int(bool(total["not checked"]) or score(total) < LEAST)
+    least = score(total)
+    if given.sample:
+        least, most = interval(total["killed"], run(total), len(statuses(output)))
+        print(f"a sample of {run(total):,} of {len(statuses(output)):,}: {least:.1%} to {most:.1%} of all are killed")
+    return int(bool(total["not checked"]) or least < LEAST)
+
+
+def statuses(output: str) -> dict[str, str]:
+    """Mutant -> status, from mutmut's lines `    name: status`."""
+    pairs = (line.strip().rpartition(": ") for line in output.splitlines())
+    return {name: status for name, separator, status in pairs if separator}
+
+
+def drawn(output: str, count: int) -> list[str]:
+    """The names of `count` mutants, each set of them equally likely."""
+    names = sorted(statuses(output))
+    return sorted(random.Random(0).sample(names, min(count, len(names))))
+
+
+def interval(killed: int, count: int, total: int) -> tuple[float, float]:
+    """What share of all `total` mutants is killed, from `killed` of `count` drawn without replacement: all shares for
+    which neither so few nor so many killed are less likely than 2.5% (hypergeometric; exact, so 95% or more)."""
+    shares = range(total + 1)
+    few = [k for k in shares if scipy.stats.hypergeom.sf(killed - 1, total, k, count) > 0.025]
+    many = [k for k in shares if scipy.stats.hypergeom.cdf(killed, total, k, count) > 0.025]
+    return min(few) / total, max(many) / total
 
 
 def by_file(output: str, patterns: list[str]) -> dict[str, collections.Counter]:
     """The number of mutants of each file by status, from mutmut's lines `    name: status`."""
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-    for line in output.splitlines():
-        name, separator, status = line.strip().rpartition(": ")
-        if separator and (not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)):
+    for name, status in statuses(output).items():
+        if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
             counts[name.rpartition(".")[0].replace(".", "/") + ".py"][status] += 1
     return dict(counts)
 

@@ -3,6 +3,8 @@
 import subprocess
 
 import mutation_score
+import numpy as np
+import pytest
 
 TOLD = """
     nanoprune.prune.admm.x_norm__mutmut_1: killed
@@ -42,3 +44,31 @@ def test_the_exit_status_says_whether_nineteen_of_twenty_are_killed(monkeypatch,
     assert mutation_score.main(["nanoprune.prune.admm.x_norm__mutmut_1"]) == 0
     assert "| total | 1 | 1 | 0 | 0 | 0 | 100.0% |" in capsys.readouterr().out
     assert mutation_score.main(["nothing*"]) == 2
+
+
+def test_a_sample_is_the_same_each_time_and_its_interval_decides(monkeypatch, capsys):
+    names = [f"n.m.x_f__mutmut_{i}" for i in range(400)]
+    told(monkeypatch, "".join(f"    {name}: killed\n" for name in names))
+    for _ in range(2):
+        assert mutation_score.main(["--draw", "50"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert len(set(first.split())) == 50
+    assert set(first.split()) <= set(names)
+    for survivors, status in ((0, 1), (8, 1)):  # 50 of 50 killed still leave 6 or more percent of all in doubt
+        alive = first.split()[:survivors]
+        told(monkeypatch, "".join(f"    {name}: {'survived' if name in alive else 'killed'}\n" for name in names))
+        assert mutation_score.main(["--sample", "50"]) == status
+        assert f"| total | 50 | {50 - survivors} | {survivors} |" in capsys.readouterr().out
+    told(monkeypatch, "".join(f"    {name}: killed\n" for name in names))
+    assert mutation_score.main(["--sample", "200"]) == 0
+
+
+@pytest.mark.parametrize("share", [0.8, 0.97])
+def test_the_interval_of_a_sample_holds_the_share_of_all_in_nineteen_of_twenty_samples(share):
+    total, count = 300, 60
+    killed = np.random.default_rng(0).hypergeometric(round(share * total), total - round(share * total), count, 400)
+    ends = {k: mutation_score.interval(k, count, total) for k in set(killed.tolist())}
+    held = [ends[k][0] <= share <= ends[k][1] for k in killed.tolist()]
+    assert np.mean(held) >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / 400)
+    assert mutation_score.interval(total, total, total) == (1.0, 1.0)
