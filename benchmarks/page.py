@@ -20,7 +20,8 @@ takes many minutes and is measured once on each side.
 The two sides are interleaved (A B A B ...), each in a separate process. Times are medians, with the 10th to 90th
 percentile in brackets. Ratios are nanoprune / peer: smaller is better. The limit is the time of the arithmetic at the
 machine's sgemm rate, or of the memory traffic at its copy rate. Winograd's convolution needs less arithmetic than that.
-Rows with `[fast]` have the formulas of updates compiled by Numba; the others are NumPy alone. The bits are the same.
+Rows with `[fast]` have formulas (updates, rectifiers, BatchNorm) and depthwise convolutions compiled by Numba; the others
+are NumPy alone. The bits are the same, but for depthwise convolutions.
 Nothing was measured on a GPU, because none was available; the GPU code is tested against a strict stand-in for CuPy 14,
 and `make gpu` measures it on a machine that has one.
 

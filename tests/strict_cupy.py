@@ -346,6 +346,11 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False):
 
 
 @function
+def clip(a, a_min, a_max, out=None):
+    return into(out, np.clip(unwrap(a), operand(a_min), operand(a_max), target(out)))
+
+
+@function
 def where(condition, x=None, y=None):
     return wrap(np.where(operand(condition), operand(x), operand(y)))
 
@@ -435,10 +440,10 @@ class ElementwiseKernel:
     @staticmethod
     def python(operation):
         operation = re.sub(r"\(\((\w+) > 0\) - \(\1 < 0\)\)", r"sign(\1)", operation)
-        assert re.fullmatch(r"(?:[\w\s()+*/=;-]|if \(\w+\) \{[^{}]*\})*", operation), operation
+        assert re.fullmatch(r"(?:[\w\s()+*/=<>&;-]|if \(\w+\) \{[^{}]*\})*", operation), operation
         blocks = re.sub(r"if \((\w+)\) \{ (.*) \}", lambda of: f"if {of[1]}: {of[2]}", operation)
         assert all(line.endswith(";") for line in blocks.splitlines())
-        return blocks
+        return re.sub(r"^(\w+) = ", r"\1[...] = ", blocks, flags=re.MULTILINE)
 
     def __call__(self, *args):
         names = self.read + self.changed

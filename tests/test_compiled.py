@@ -15,8 +15,11 @@ import nanoprune
 from nanoprune.backend import to_device, to_host, xp
 from nanoprune.lab.engine.passes import LocalColumns
 from nanoprune.lab.engine.shards import train_shards
-from nanoprune.lab.kernels import compiled
-from nanoprune.nn import SGD, Adam, Dense, Network
+from nanoprune.lab.kernels import BandedDepthwise, CompiledDepthwise, compiled
+from nanoprune.lab.kernels.compiled_depthwise import correlation
+from nanoprune.lab.layers.channels import ChannelFormula
+from nanoprune.lab.layers.depthwise import DepthwiseConv2D
+from nanoprune.nn import SGD, Adam, Dense, Network, Workspace
 from nanoprune.nn.formula import BLOCK, Formula
 from nanoprune.nn.optimizer import sgd_step
 
@@ -42,15 +45,19 @@ def _as_they_were():
 
 
 def arguments(formula: Formula, R: int, n: int, dtype: str, rng: np.random.Generator) -> tuple[list, dict]:
-    """Arrays (R, n), with zeros, values of all sizes and one that is not finite, and numbers, some of them (R,)."""
+    """Arrays (R, n), with zeros, values of all sizes and one that is not finite, and numbers, some of them (R,); for
+    formulas of channels (R, 3, 2, n) and (R, 2, 1)."""
     arrays, numbers, _ = compiled.parts(formula)
     made = []
     for _ in arrays:
-        values = np.exp(8 * rng.standard_normal((R, n))) * rng.choice([-1, 0, 1], (R, n))
+        shape = (R, 3, 2, n) if isinstance(formula, ChannelFormula) else (R, n)
+        values = np.exp(8 * rng.standard_normal(shape)) * rng.choice([-1, 0, 1], shape)
         made.append(values.astype(dtype))
     if "S" in arrays:
         made[arrays.index("S")] = np.abs(made[arrays.index("S")])
     made[0].flat[0] = np.inf
+    if isinstance(formula, ChannelFormula):
+        return made, {name: rng.random((R, 2, 1)).astype(dtype) for name in reversed(numbers)}
     values = {name: rng.random(R) if i % 2 else float(rng.random()) for i, name in enumerate(numbers)}
     return made, dict(reversed(values.items()))  # the order of keyword arguments means nothing
 
@@ -82,7 +89,7 @@ def test_a_kernel_of_cupy_gives_the_same(formula, decay):
         formula(*plain, **numbers)
         xp.choose(GPU)
         on_device = [to_device(array) for array in arrays]
-        formula(*on_device, **numbers)
+        formula(*on_device, **{k: to_device(v) if np.ndim(v) == 3 else v for k, v in numbers.items()})
     for expected, found in zip(plain, on_device, strict=True):
         np.testing.assert_allclose(to_host(found), expected, rtol=1e-6)
 
@@ -166,8 +173,9 @@ def halved(V):
 
 
 @Formula
-def assigned(V, W):
-    V = W  # noqa: F841
+def deleting(V, W):
+    V *= W
+    del W
 
 
 @Formula
@@ -178,20 +186,48 @@ def rooted(V, W):
 def test_what_cannot_be_compiled_is_refused_by_name():
     with pytest.raises(TypeError, match=r"^halved: formulas have no literals, got 0.5; give it as a keyword argument$"):
         compiled.loop_text(halved)
-    with pytest.raises(TypeError, match=r"^formulas have no statement like 'V = W'$"):
-        compiled.kernel_of(assigned, strict_cupy.ElementwiseKernel)
+    with pytest.raises(TypeError, match=r"^formulas have no statement like 'del W'$"):
+        compiled.kernel_of(deleting, strict_cupy.ElementwiseKernel)
     with pytest.raises(TypeError, match=r"^formulas have no expression like 'xp.exp\(W\)'$"):
         compiled.kernel_of(rooted, strict_cupy.ElementwiseKernel)
 
 
 def test_the_loop_is_the_formula_with_an_index():
     text = compiled.loop_text(next(of for of in ALL if of.__name__ == "sgd_step"))
-    assert text.splitlines()[:4] == [
-        "def loop(theta, g, V, lr, m, d):",
-        "    for i in range(theta.size):",
-        "        V[i] *= m",
-        "        V[i] += g[i]",
+    lines = text.splitlines()
+    assert lines[0] == "def loop(theta_, g_, V_, lr_, m_, d_):"
+    assert lines[-6:-3] == [
+        " " * 16 + "for i_ in range(theta.size):",
+        " " * 20 + "V[i_] *= m",
+        " " * 20 + "V[i_] += g[i_]",
     ]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 2), st.integers(1, 5), st.integers(1, 20))
+def test_a_compiled_depthwise_convolution_has_the_bits_of_the_plain_one(bias, seed, R, size, N):
+    pytest.importorskip("numba")
+    rng, padding = np.random.default_rng(seed), seed % size
+    shape = (size + seed % 3, 2, size + seed % 4)
+    X = rng.standard_normal((R, *shape, N), np.float32)
+    layers = CompiledDepthwise(2, size, padding, bias), DepthwiseConv2D(2, size, 1, padding, bias)
+    outputs = []
+    for layer in layers:
+        net = Network(layer, shape, R).initialise([np.random.default_rng(r) for r in range(R)])
+        outputs.append(net.forward(X, Workspace()))
+    np.testing.assert_array_equal(*outputs)
+    assert correlation(size).signatures  # it ran
+
+
+def test_without_numba_a_depthwise_convolution_is_the_product_of_bands(monkeypatch):
+    monkeypatch.setattr("nanoprune.lab.kernels.compiled_depthwise.correlation", lambda k: None)
+    X = np.random.default_rng(0).standard_normal((1, 6, 2, 5, 3), np.float32)
+    outputs = []
+    for kind in (CompiledDepthwise, BandedDepthwise):
+        net = Network(kind(2, 3, 1), X.shape[1:4]).initialise([np.random.default_rng(1)])
+        outputs.append(net.forward(X, Workspace()))
+    np.testing.assert_array_equal(*outputs)
 
 
 def test_all_formulas_are_found():

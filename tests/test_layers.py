@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.signal import correlate
 
 from nanoprune.errors import ArgumentError, WorkspaceError
-from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D, depthwise_convolution
+from nanoprune.lab.kernels import BandedDepthwise, CompiledDepthwise, WinogradConv2D, depthwise_convolution
 from nanoprune.lab.kernels.winograd import minimal_filter
 from nanoprune.lab.layers import (
     AvgPool,
@@ -47,13 +47,14 @@ def conv_cases(draw):
 
 @st.composite
 def depthwise_cases(draw):
-    """A layer, plain or banded; images of up to 6 rows: more than one tile of the banded one, often a partial one."""
+    """A layer of each kind; images of up to 6 rows: more than one tile of the banded one, often a partial one."""
     size, padding, C = draw(st.integers(1, 4)), draw(st.integers(0, 3)), draw(SMALL)
     sides = st.integers(max(1, size - 2 * padding), 6)
     if draw(st.booleans()):
         layer = DepthwiseConv2D(C, size, stride=draw(SMALL), padding=padding, bias=draw(st.booleans()))
     else:
-        layer = BandedDepthwise(C, size, min(padding, size - 1), bias=draw(st.booleans()))
+        kind = draw(st.sampled_from([BandedDepthwise, CompiledDepthwise]))
+        layer = kind(C, size, min(padding, size - 1), bias=draw(st.booleans()))
     return layer, (draw(SMALL), draw(sides), C, draw(sides), draw(SMALL))
 
 
@@ -175,8 +176,8 @@ def test_depthwise_convolution_equals_nested_loops(case, dtype, seed):
     close(Y, reference.depthwise(X, W, b, layer.size, layer.stride, layer.padding), dtype)
 
 
-def test_depthwise_convolution_uses_banded_products_where_possible():
-    assert type(depthwise_convolution(3, 3, 1, 1, bias=False)) is BandedDepthwise
+def test_depthwise_convolution_uses_the_faster_layer_where_possible():
+    assert type(depthwise_convolution(3, 3, 1, 1, bias=False)) is CompiledDepthwise
     assert type(depthwise_convolution(3, 3, 2, 1)) is DepthwiseConv2D
     assert type(depthwise_convolution(3, 3, 1, 3)) is DepthwiseConv2D
 
@@ -187,7 +188,7 @@ def test_depthwise_convolution_is_the_same_in_blocks_of_rows(monkeypatch):
     net = filled(DepthwiseConv2D(3, 3, stride=2, padding=1), X.shape, np.float64, rng)
     whole = passes(net, X, dY, Workspace())
     for rows in (1, 3):
-        monkeypatch.setattr("nanoprune.lab.layers.depthwise.BLOCK", rows * 2 * 3 * 3 * 2)
+        monkeypatch.setattr("nanoprune.lab.layers.channels.BLOCK", rows * 2 * 3 * 3 * 2)
         for ours, expected in zip(passes(net, X, dY, Workspace()), whole, strict=True):
             close(ours, expected)
 

@@ -63,7 +63,15 @@ WITHOUT_PARAMETERS = (
 
 def test_the_list_of_layers_is_complete():
     names = {kind.__name__ for kind in LAYERS}
-    assert {"Dense", "Conv2D", "WinogradConv2D", "BandedDepthwise", *CONTAINERS, *WITHOUT_PARAMETERS} <= names
+    assert {
+        "Dense",
+        "Conv2D",
+        "WinogradConv2D",
+        "BandedDepthwise",
+        "CompiledDepthwise",
+        *CONTAINERS,
+        *WITHOUT_PARAMETERS,
+    } <= names
     assert len(names) >= 19
 
 

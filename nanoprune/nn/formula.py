@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-BLOCK = 16384  # elements; four arrays of them fit into a level-2 cache. benchmarks/optimizer_block.py
+BLOCK = 65536  # elements; four arrays of them fit into a level-2 cache. benchmarks/optimizer_block.py
 
 
 class Formula:
-    """An elementwise update, a function decorated with this class: its positional arguments are arrays (R, n), which it
-    changes in place (`V *= m`), its keyword arguments numbers, or one for each replica, (R,).
+    """An elementwise update, a function decorated with this class: its positional arguments are arrays (R, n), some of
+    which it changes (`V *= m`, `xp.multiply(U, m, out=V)`), its keyword arguments numbers, or (R,), one a replica.
 
     Since its text is compiled too, it has no literals, and of `xp` only functions of single elements.
     """

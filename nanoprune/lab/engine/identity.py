@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import importlib.metadata
+import importlib.util
 import pathlib
 import platform
 from collections.abc import Sequence
@@ -39,14 +41,15 @@ def identity(
 
 
 def versions() -> dict[str, str]:
-    """Versions of nanoprune, Python and the libraries that compute or write results."""
+    """Versions of nanoprune, Python and the libraries that compute or write results; Numba's where it is installed."""
+    compiler = {"numba": importlib.metadata.version("numba")} if importlib.util.find_spec("numba") else {}
     return {
         "nanoprune": nanoprune.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "h5py": h5py.__version__,
-    }
+    } | compiler
 
 
 def blas() -> list[str]:

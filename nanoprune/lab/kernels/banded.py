@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.layers.depthwise import DepthwiseConv2D, frame
@@ -68,15 +66,4 @@ class BandedDepthwise(DepthwiseConv2D):
 
     def __repr__(self) -> str:
         bias = "" if self.b else ", bias=False"
-        return f"BandedDepthwise({self.channels}, {self.size}, padding={self.padding}{bias})"
-
-
-def depthwise_convolution(
-    channels: int, size: int, stride: int = 1, padding: int = 0, bias: bool = True
-) -> DepthwiseConv2D:
-    """The faster implementation of a depthwise convolution: on a CPU `BandedDepthwise` where stride is 1 and padding
-    less than size. On a GPU neither has been measured.
-    """
-    if xp._module is np and stride == 1 and padding < size:
-        return BandedDepthwise(channels, size, padding, bias)
-    return DepthwiseConv2D(channels, size, stride, padding, bias)
+        return f"{type(self).__name__}({self.channels}, {self.size}, padding={self.padding}{bias})"

@@ -1,7 +1,7 @@
 """Formulas in one pass over memory: compiled by Numba (extra `fast`) on a CPU, one kernel on a GPU.
 
 Both are made from the text of the formula (`nanoprune.nn.formula`), which is written once. By Numba it is the body of
-a loop over single elements, with A[i] for each array A: the same operations in the same order and precision as NumPy
+loops over single elements, with A[i_] for each array A: the same operations in the same order and precision as NumPy
 does them, none of them fused, so the same bits. CuPy's compiler may fuse a product and a sum.
 """
 
@@ -16,11 +16,13 @@ import os
 import sys
 import textwrap
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from nanoprune.backend import to_device, xp
+from nanoprune.lab.layers.channels import ChannelFormula
 from nanoprune.nn.formula import Formula
 
 WORTH = 300_000_000  # elements by NumPy before a formula is compiled: both take about a second
@@ -37,11 +39,26 @@ def by_numba(formula: Formula, arrays: tuple, numbers: dict[str, Any]) -> bool:
     loop = loop_of(formula) if done[place] > WORTH else None
     if loop is None:
         return False
-    R, dtype = len(arrays[0]), arrays[0].dtype
-    columns = [np.broadcast_to(np.asarray(numbers[name], dtype), R) for name in keywords(formula)]
-    for r in range(R):
-        loop(*(array[r] for array in arrays), *(column[r] for column in columns))
+    dtype = arrays[0].dtype
+    named = {name: np.asarray(numbers[name], dtype) for name in keywords(formula)}
+    for images, columns in as_images(formula, arrays, named):
+        loop(*images, *columns)
     return True
+
+
+@functools.singledispatch
+def as_images(formula: Formula, arrays: tuple, numbers: dict[str, np.ndarray]) -> Iterator[tuple[list, list]]:
+    """Contiguous arrays (R, H, C, M) and numbers (R, C, 1), as loops take them; here replica by replica, (1, 1, 1, n),
+    since a process has some columns of (R, n) alone."""
+    R = len(arrays[0])
+    columns = [np.full(R, number) for number in numbers.values()]
+    for r in range(R):
+        yield [array[r][None, None, None] for array in arrays], [column[r : r + 1, None, None] for column in columns]
+
+
+@as_images.register
+def _(formula: ChannelFormula, arrays: tuple, numbers: dict[str, np.ndarray]) -> Iterator[tuple[list, list]]:
+    yield list(arrays), list(numbers.values())
 
 
 def by_cupy(formula: Formula, arrays: tuple, numbers: dict[str, Any]) -> bool:
@@ -49,7 +66,7 @@ def by_cupy(formula: Formula, arrays: tuple, numbers: dict[str, Any]) -> bool:
     if isinstance(arrays[0], np.ndarray):
         return False
     dtype, (kernel, order) = arrays[0].dtype, kernel_of(formula, xp.ElementwiseKernel)
-    columns = {k: np.asarray(value, dtype) for k, value in numbers.items()}
+    columns = {k: v if isinstance(v, xp.ndarray) else np.asarray(v, dtype) for k, v in numbers.items()}
     named = {k: to_device(value[:, None]) if value.ndim else value[()] for k, value in columns.items()}
     named |= dict(zip(inspect.signature(formula).parameters, arrays, strict=False))
     kernel(*(named[name] for name in order))
@@ -73,7 +90,7 @@ def keywords(formula: Formula) -> list[str]:
 
 @functools.cache
 def loop_of(formula: Formula) -> Any:
-    """The loop over rows (n,) and numbers that Numba makes of a formula; None without Numba or source files."""
+    """The loops over images and numbers that Numba makes of a formula; None without Numba or source files."""
     numba = started_numba()
     if numba is None:
         return None
@@ -102,7 +119,8 @@ def made_ready(formula: Formula) -> None:
     arrays, numbers, _ = parts(formula)
     loop = loop_of(formula)
     if loop is not None:
-        loop(*(np.ones(1, np.float32) for _ in arrays), *(np.float32(1) for _ in numbers))
+        one = np.ones((1, 1, 1, 1), np.float32)
+        loop(*(one for _ in arrays), *(one[0] for _ in numbers))
 
 
 def _before_fork() -> None:
@@ -119,11 +137,21 @@ if hasattr(os, "register_at_fork"):
 
 
 def loop_text(formula: Formula) -> str:
-    """The formula as a loop over the elements of its arrays: Python for Numba, and to be read by people."""
+    """The formula as loops over the elements of images (R, H, C, M): Python for Numba, and to be read by people. Names
+    that end with _ are the loops' own."""
     arrays, numbers, statements = parts(formula)
     body = "\n".join(ast.unparse(Elements(arrays).visit(statement)) for statement in statements)
-    head = f"def loop({', '.join(arrays + numbers)}):\n    for i in range({arrays[0]}.size):\n"
-    return head + textwrap.indent(body, " " * 8)
+    rows = [f"{name} = {name}_[r_, h_, c_]" for name in arrays] + [f"{name} = {name}_[r_, c_, 0]" for name in numbers]
+    lines = [
+        f"def loop({', '.join(f'{name}_' for name in arrays + numbers)}):",
+        f"    for r_ in range({arrays[0]}_.shape[0]):",
+        f"        for h_ in range({arrays[0]}_.shape[1]):",
+        f"            for c_ in range({arrays[0]}_.shape[2]):",
+        *(f"                {row}" for row in rows),
+        f"                for i_ in range({arrays[0]}.size):",
+        textwrap.indent(body, " " * 20),
+    ]
+    return "\n".join(lines)
 
 
 @functools.cache
@@ -145,11 +173,22 @@ def parts(formula: Formula) -> tuple[list[str], list[str], list[ast.stmt]]:
             raise TypeError(
                 f"{formula.__name__}: formulas have no literals, got {node.value}; give it as a keyword argument"
             )
-    return [a.arg for a in function.args.args], [a.arg for a in function.args.kwonlyargs], function.body
+    statements = [assignment(statement) for statement in function.body]
+    return [a.arg for a in function.args.args], [a.arg for a in function.args.kwonlyargs], statements
+
+
+def assignment(statement: ast.stmt) -> ast.stmt:
+    """`xp.multiply(X, Y, out=Z)` as `Z = X * Y`; other statements as they are."""
+    match statement:
+        case ast.Expr(ast.Call(ast.Attribute(ast.Name("xp"), name), [left, right], [ast.keyword("out", target)])):
+            assert isinstance(target, ast.Name)
+            value = ast.BinOp(left, OPERATIONS[name](), right)
+            return ast.Assign([ast.Name(target.id, ast.Store())], value, lineno=statement.lineno)
+    return statement
 
 
 class Elements(ast.NodeTransformer):
-    """`A` to `A[i]` for the arrays."""
+    """`A` to `A[i_]` for the arrays."""
 
     def __init__(self, arrays: list[str]) -> None:
         self.arrays = arrays
@@ -157,19 +196,21 @@ class Elements(ast.NodeTransformer):
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if node.id not in self.arrays:
             return node
-        return ast.Subscript(node, ast.Name("i", ast.Load()), node.ctx)
+        return ast.Subscript(node, ast.Name("i_", ast.Load()), node.ctx)
 
 
 def assigned(statement: ast.stmt) -> set[str]:
     """The names that a statement changes."""
-    return {node.target.id for node in ast.walk(statement) if isinstance(node, ast.AugAssign)}
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def c_statement(statement: ast.stmt) -> str:
-    """A statement in C: `V *= m` or `if d: ...`."""
+    """A statement in C: `V *= m`, `Y = X * m` or `if d: ...`."""
     match statement:
         case ast.AugAssign(target=ast.Name(name), op=op, value=value):
             return f"{name} {OPERATORS[type(op)]}= {c_expression(value)};"
+        case ast.Assign(targets=[ast.Name(name)], value=value):
+            return f"{name} = {c_expression(value)};"
         case ast.If(test=ast.Name(name), body=body, orelse=[]):
             return f"if ({name}) {{ {' '.join(map(c_statement, body))} }}"
     raise TypeError(f"formulas have no statement like {ast.unparse(statement)!r}")
@@ -182,9 +223,12 @@ def c_expression(expression: ast.expr) -> str:
             return name
         case ast.BinOp(left, op, right):
             return f"({c_expression(left)} {OPERATORS[type(op)]} {c_expression(right)})"
+        case ast.Compare(left, [op], [right]):
+            return f"({c_expression(left)} {OPERATORS[type(op)]} {c_expression(right)})"
         case ast.Call(func=ast.Attribute(value=ast.Name("xp"), attr=name), args=[argument]) if name in C_CALLS:
             return C_CALLS[name].format(c_expression(argument))
     raise TypeError(f"formulas have no expression like {ast.unparse(expression)!r}")
 
 
-OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Gt: ">", ast.Lt: "<", ast.BitAnd: "&"}
+OPERATIONS = {"subtract": ast.Sub, "multiply": ast.Mult}

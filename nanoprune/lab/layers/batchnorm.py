@@ -4,7 +4,7 @@ from typing import Any
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.layers.channels import check_channels, flat, inner, total
+from nanoprune.lab.layers.channels import ChannelFormula, check_channels, flat, inner, row_blocks, total
 from nanoprune.nn.layer import Layer, positive
 from nanoprune.nn.parameter import Parameter, Statistic
 from nanoprune.nn.workspace import Workspace
@@ -50,38 +50,48 @@ class BatchNorm(Layer):
     def forward(self, X: Any, ws: Workspace) -> Any:
         A = flat(X)  # (R, H, C, W*N)
         Y = ws.buffer(self, "Y", A.shape, X.dtype)
-        mu, var, m = self._measure(A, Y, ws) if ws.training else (self.mean.value, self.var.value, None)
+        mu, var, m = self._measure(A, ws) if ws.training else (self.mean.value, self.var.value, None)
         inverse = 1 / xp.sqrt(var + EPS)  # 1 / sigma, (R, C, 1)
         scale = self.gamma.value * inverse
-        xp.multiply(A, scale[:, None], out=Y)
-        Y += (self.beta.value - mu * scale)[:, None]
+        normalise(Y, A, scale=scale, shift=self.beta.value - mu * scale)
         ws.save(self, X, mu.copy(), inverse, m, [])
         return Y.reshape(X.shape)
 
-    def _measure(self, A: Any, centred: Any, ws: Workspace) -> tuple[Any, Any, int]:
-        """Mean and biased variance of each channel in the batch, (R, C, 1), and m. Leaves A - mean in `centred`."""
+    def _measure(self, A: Any, ws: Workspace) -> tuple[Any, Any, int]:
+        """Mean and biased variance of each channel in the batch, (R, C, 1), and m."""
         sums, m = ws.all_reduce(total(A), A.shape[1] * A.shape[3])  # (R, C, 1)
         if m < 2:
             raise ArgumentError(
                 f"{self!r} needs at least 2 values per channel in training, got {m}; use larger batches"
             )
         mu = sums / m
-        xp.subtract(A, mu[:, None], out=centred)
-        (squares,) = ws.all_reduce(inner(centred, centred))  # (R, C, 1)
+        squares = xp.zeros(mu.shape, mu.dtype)
+        for rows in row_blocks(A.shape):
+            centred = self._centred(A[:, rows], mu, ws)
+            squares += inner(centred, centred)
+        (squares,) = ws.all_reduce(squares)  # (R, C, 1)
         var = squares / m
         self.mean.batch[...], self.var.batch[...] = mu, var * (m / (m - 1))
         return mu, var, m
 
-    def _sums(self, dY: Any, ws: Workspace, X: Any, mu: Any, inverse: Any, sums: list) -> tuple[Any, Any, Any]:
-        """X - mu, dbeta and dgamma of one shard; computed once, by whichever gradient is computed first."""
+    def _centred(self, A: Any, mu: Any, ws: Workspace) -> Any:
+        """A - mu for a block of rows (R, h, C, W*N), computed where it is needed: it stays in the cache."""
+        centred = ws.scratch("centred", A.shape, A.dtype)
+        centre(centred, A, mean=mu)
+        return centred
+
+    def _sums(self, dY: Any, ws: Workspace, X: Any, mu: Any, inverse: Any, sums: list) -> list:
+        """dbeta and dgamma of one shard, (R, C, 1); computed once, by whichever gradient is computed first."""
         if not sums:
             A, D = flat(X), flat(dY)  # (R, H, C, W*N)
-            centred = xp.subtract(A, mu[:, None], out=ws.scratch("centred", A.shape, A.dtype))
-            sums += [centred, total(D), inner(D, centred) * inverse]  # dbeta, dgamma (R, C, 1)
-        return tuple(sums)
+            dgamma = xp.zeros(mu.shape, mu.dtype)
+            for rows in row_blocks(A.shape):
+                dgamma += inner(D[:, rows], self._centred(A[:, rows], mu, ws))
+            sums += [total(D), dgamma * inverse]
+        return sums
 
     def weight_gradient(self, dY: Any, ws: Workspace, X: Any, mu: Any, inverse: Any, m: int | None, sums: list) -> None:
-        _, self.beta.grad[...], self.gamma.grad[...] = self._sums(dY, ws, X, mu, inverse, sums)
+        self.beta.grad[...], self.gamma.grad[...] = self._sums(dY, ws, X, mu, inverse, sums)
 
     def input_gradient(self, dY: Any, ws: Workspace, X: Any, mu: Any, inverse: Any, m: int | None, sums: list) -> Any:
         D, scale = flat(dY), self.gamma.value * inverse  # (R, H, C, W*N), gamma / sigma (R, C, 1)
@@ -89,13 +99,30 @@ class BatchNorm(Layer):
         if m is None:
             xp.multiply(D, scale[:, None], out=dX)
             return dX.reshape(X.shape)
-        centred, *of_part = self._sums(dY, ws, X, mu, inverse, sums)
-        dbeta, dgamma = ws.all_reduce(*of_part)
-        xp.multiply(centred, (dgamma * inverse * (-1 / m))[:, None], out=dX)  # - x dgamma / m
-        dX += D  # + dY
-        dX -= (dbeta / m)[:, None]  # - dbeta / m
-        dX *= scale[:, None]  # times gamma / sigma
+        dbeta, dgamma = ws.all_reduce(*self._sums(dY, ws, X, mu, inverse, sums))
+        numbers = {"start": dbeta / m, "slope": dgamma * inverse / m, "scale": scale}
+        normalise_gradient(dX, D, flat(X), mean=mu, **numbers)
         return dX.reshape(X.shape)
 
     def __repr__(self) -> str:
         return f"BatchNorm({self.channels})"
+
+
+@ChannelFormula
+def centre(Y: Any, X: Any, *, mean: Any) -> None:
+    xp.subtract(X, mean, out=Y)
+
+
+@ChannelFormula
+def normalise(Y: Any, X: Any, *, scale: Any, shift: Any) -> None:
+    xp.multiply(X, scale, out=Y)
+    Y += shift
+
+
+@ChannelFormula
+def normalise_gradient(dX: Any, dY: Any, X: Any, *, mean: Any, slope: Any, start: Any, scale: Any) -> None:
+    xp.subtract(X, mean, out=dX)
+    dX *= slope  # x dgamma / m
+    xp.subtract(dY, dX, out=dX)
+    dX -= start  # dbeta / m
+    dX *= scale  # gamma / sigma

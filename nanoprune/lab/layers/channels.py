@@ -1,9 +1,27 @@
-"""Helpers of layers that treat channels separately: a flat view of images, and sums over a channel's values."""
+"""Helpers of layers that treat channels separately: a flat view of images, formulas and sums of a channel's values."""
 
+import math
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
+from nanoprune.nn.formula import Formula
+
+BLOCK = 262144  # elements; at 112x112 pixels depthwise passes take 1 / 1.4 to 1 / 1.7 of the time of all rows at once
+
+
+class ChannelFormula(Formula):
+    """A `Formula` whose arrays are images (R, H, C, M) and whose numbers are one for each channel, (R, C, 1)."""
+
+    def __call__(self, *arrays: Any, **numbers: Any) -> None:
+        if any(compiler(self, arrays, numbers) for compiler in self.compilers):
+            return
+        columns = {name: number[:, None] for name, number in numbers.items()}  # (R, 1, C, 1)
+        for rows in row_blocks(arrays[0].shape):
+            self.__wrapped__(*(array[:, rows] for array in arrays), **columns)
 
 
 def check_channels(layer: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -20,9 +38,17 @@ def flat(A: Any) -> Any:
     return A.reshape(R, A.shape[1], A.shape[2], A.shape[3] * N) if len(A.shape) == 5 else A[:, None]
 
 
+def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """The rows of images (R, H, ...), BLOCK elements at a time on a CPU, so that what is computed from them stays in
+    the cache; on a GPU all at once."""
+    R, H, *row = shape
+    count = H if xp._module is not np else max(1, min(H, BLOCK // max(1, R * math.prod(row))))
+    yield from (slice(h, min(h + count, H)) for h in range(0, H, count))
+
+
 def total(A: Any) -> Any:
-    """The sum of each channel of A (R, H, C, M), (R, C, 1)."""
-    return xp.sum(xp.sum(A, axis=-1, keepdims=True), axis=1)
+    """The sum of each channel of A (R, H, C, M), (R, C, 1); the BLAS adds up faster than `sum`."""
+    return xp.sum(xp.matmul(A, xp.ones((A.shape[3], 1), A.dtype)), axis=1)
 
 
 def inner(A: Any, B: Any) -> Any:

@@ -1,19 +1,13 @@
 """The depthwise convolution: one kernel per channel."""
 
-import math
-from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 from nanoprune.backend import xp
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.layers.channels import flat, inner, total
+from nanoprune.lab.layers.channels import flat, inner, row_blocks, total
 from nanoprune.nn.layer import Layer, he, positive, windows_along
 from nanoprune.nn.parameter import Parameter
 from nanoprune.nn.workspace import Workspace
-
-BLOCK = 262144  # elements; at 112x112 pixels 1.4 to 1.7 times as fast as all rows at once, on 32 MB of level-3 cache
 
 
 class DepthwiseConv2D(Layer):
@@ -61,8 +55,9 @@ class DepthwiseConv2D(Layer):
 
     def correlate(self, P: Any, W: Any, Y: Any, ws: Workspace) -> None:
         """Y = sum_ij W[c, ij] T_ij, with W (R, C, k*k)."""
-        for rows, term in row_blocks(Y.shape, Y.dtype, ws):
+        for rows in row_blocks(Y.shape):
             out = Y[:, rows]
+            term = ws.scratch("term", out.shape, Y.dtype)
             for ij in range(self.size**2):
                 T, weight = self.view(P, ij, rows, Y.shape), W[:, None, :, ij, None, None]  # (R, 1, C, 1, 1)
                 if ij:
@@ -72,7 +67,7 @@ class DepthwiseConv2D(Layer):
 
     def weight_gradient(self, dY: Any, ws: Workspace, P: Any, X_shape: tuple[int, ...]) -> None:
         self.W.grad[...] = 0
-        for rows, _ in row_blocks(dY.shape, dY.dtype, ws):
+        for rows in row_blocks(dY.shape):
             for ij in range(self.size**2):  # dW_c,ij = sum dY T_ij
                 self.W.grad[..., ij : ij + 1] += inner(flat(dY[:, rows]), flat(self.view(P, ij, rows, dY.shape)))
         if self.b:
@@ -82,7 +77,8 @@ class DepthwiseConv2D(Layer):
         H, W, p = X_shape[1], X_shape[3], self.padding
         dP = ws.gradient(self, P.shape, dY.dtype)
         dP[...] = 0
-        for rows, term in row_blocks(dY.shape, dY.dtype, ws):
+        for rows in row_blocks(dY.shape):
+            term = ws.scratch("term", dY[:, rows].shape, dY.dtype)
             for ij in range(self.size**2):  # dT_ij += W_c,ij dY
                 dT = self.view(dP, ij, rows, dY.shape)
                 dT += xp.multiply(dY[:, rows], self.W.value[:, None, :, ij, None, None], out=term)
@@ -107,14 +103,3 @@ def frame(X: Any, p: int, out: Any) -> None:
     out[:, :, :, :p] = 0
     out[:, :, :, p + W :] = 0
     out[:, p : p + H, :, p : p + W] = X
-
-
-def row_blocks(shape: tuple[int, ...], dtype: Any, ws: Workspace) -> Iterator[tuple[slice, Any]]:
-    """The output's rows in blocks, each with a temporary (R, rows, C, OW, N): on a CPU so few rows that both stay in
-    the cache for all kernel entries, on a GPU all rows."""
-    R, OH, *row = shape
-    count = OH if xp._module is not np else max(1, min(OH, BLOCK // (R * math.prod(row))))
-    term = ws.scratch("term", (R, count, *row), dtype)
-    for y in range(0, OH, count):
-        rows = slice(y, min(y + count, OH))
-        yield rows, term[:, : rows.stop - y]

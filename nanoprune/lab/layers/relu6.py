@@ -3,6 +3,7 @@
 from typing import Any
 
 from nanoprune.backend import xp
+from nanoprune.nn.formula import Formula
 from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
@@ -12,13 +13,16 @@ class ReLU6(Layer):
     elsewhere (the derivatives at 0 and 6 are taken as 0)."""
 
     def forward(self, X: Any, ws: Workspace) -> Any:
-        Y = xp.maximum(X, 0, out=ws.buffer(self, "Y", X.shape, X.dtype))  # (R, ..., N)
-        xp.minimum(Y, 6, out=Y)
+        Y = xp.clip(X, 0, 6, out=ws.buffer(self, "Y", X.shape, X.dtype))  # (R, ..., N)
         ws.save(self, Y)
         return Y
 
     def input_gradient(self, dY: Any, ws: Workspace, Y: Any) -> Any:
-        inside = xp.greater(Y, 0, out=ws.scratch("inside", Y.shape, bool))  # (R, ..., N); 0 < Y < 6 iff 0 < X < 6
-        below = xp.less(Y, 6, out=ws.scratch("below", Y.shape, bool))  # (R, ..., N)
-        xp.logical_and(inside, below, out=inside)
-        return xp.multiply(dY, inside, out=ws.gradient(self, dY.shape, dY.dtype))
+        dX = ws.gradient(self, dY.shape, dY.dtype)  # (R, ..., N)
+        where_between(*(A.reshape(1, -1) for A in (dX, dY, Y)), zero=0, six=6)
+        return dX
+
+
+@Formula
+def where_between(dX: Any, dY: Any, Y: Any, *, zero: Any, six: Any) -> None:
+    xp.multiply(dY, (zero < Y) & (six > Y), out=dX)  # 0 < Y < 6 iff 0 < X < 6

@@ -191,7 +191,7 @@ def _(layer: DepthwiseConv2D, inputs: int, outputs: int) -> DepthwiseConv2D:
 
 @resized.register
 def _(layer: BandedDepthwise, inputs: int, outputs: int) -> BandedDepthwise:
-    return BandedDepthwise(inputs, layer.size, layer.padding, layer.b is not None)
+    return type(layer)(inputs, layer.size, layer.padding, layer.b is not None)
 
 
 @resized.register

@@ -9,7 +9,7 @@ import numpy as np
 
 from nanoprune.attack.attack_network import attacker
 from nanoprune.backend import to_device, to_host
-from nanoprune.lab.kernels import BandedDepthwise, WinogradConv2D
+from nanoprune.lab.kernels import BandedDepthwise, CompiledDepthwise, WinogradConv2D
 from nanoprune.lab.layers import (
     GELU,
     Attention,
@@ -64,6 +64,7 @@ def networks() -> Iterator[tuple[str, Layer, tuple[int, ...], int]]:
         yield f"DepthwiseConv2D stride {stride} padding {padding}", DepthwiseConv2D(2, 3, stride, padding), image, 3
     for padding in (0, 1):
         yield f"BandedDepthwise padding {padding}", BandedDepthwise(2, 3, padding), image, 3
+        yield f"CompiledDepthwise padding {padding}", CompiledDepthwise(2, 3, padding), image, 3
     yield "Pointwise", Pointwise(2, 3), image, 3
     yield "Pointwise stride 2", Pointwise(2, 3, stride=2, bias=False), image, 3
     yield "BatchNorm", BatchNorm(2), image, 3
@@ -132,8 +133,9 @@ def beside_loops() -> Iterator[tuple[str, Callable[[Any], Pair]]]:
         layer = DepthwiseConv2D(2, 3, stride, padding)
         yield f"DepthwiseConv2D stride {stride} padding {padding}", lambda d, layer=layer: depthwise(layer, d)
     for padding in (0, 1):
-        layer = BandedDepthwise(2, 3, padding)
-        yield f"BandedDepthwise padding {padding}", lambda d, layer=layer: depthwise(layer, d)
+        for kind in (BandedDepthwise, CompiledDepthwise):
+            layer = kind(2, 3, padding)
+            yield f"{kind.__name__} padding {padding}", lambda d, layer=layer: depthwise(layer, d)
     for stride in (1, 2):
         yield f"Pointwise stride {stride}", lambda d, s=stride: pointwise(d, s)
     yield "BatchNorm", lambda d: batch_norm(d)["output"]
