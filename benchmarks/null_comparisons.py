@@ -71,7 +71,7 @@ def records(draws: int, seed: int) -> None:
             target = null_predictions(rng, sides, 10, 0.0)
             chosen = strongest(target, draw)
             odds = measure.accused_few(target, chosen.scores, 0.01, ALPHA)["odds"]
-            errors += [odds > 1, measure.to_look_at(target, chosen, ALPHA)["count"] > 0]
+            errors += [odds > 1, measure.discoveries(target, chosen, ALPHA)["count"] > 0]
         shown = " | ".join(mark(int(count), draws, 6) for count in errors)
         print(f"| {sides[0]:,} | {sides[1]:,} | {shown} |", flush=True)
 
