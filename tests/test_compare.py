@@ -198,16 +198,19 @@ def test_names_are_text_and_no_markup(two, tmp_path):
     assert compare_table(compared.to_dict()).row_count == 2
 
 
-def test_fail_above_looks_at_what_is_compared_not_at_the_first(tmp_path):
-    leaky, tight = model_files(tmp_path, {"leaky.npz": 4, "tight.npz": 0}, n=600, seed=5)
+def test_fail_on_looks_at_what_is_compared_not_at_the_first(tmp_path):
+    leaky, tight, between = model_files(tmp_path, {"leaky.npz": 4, "tight.npz": 0, "clear.npz": 1.5}, n=600, seed=5)
     for files, degree, status in (
         ([leaky], "slight", 3),
         ([leaky], "severe", 3),
         ([tight], "slight", 0),
         ([leaky, tight], "slight", 0),
         ([tight, leaky], "clear", 3),
+        ([between], "slight", 3),
+        ([between], "clear", 3),  # at the degree itself
+        ([between], "severe", 0),
     ):
-        result = run("audit", *files, "--quick", "--fail-above", degree)
+        result = run("audit", *files, "--quick", "--fail-on", degree)
         assert result.exit_code == status, result.output
         assert ("exit status 3" in result.stderr) == (status == 3)
     member = np.load(tight)["target_member"]
@@ -215,7 +218,7 @@ def test_fail_above_looks_at_what_is_compared_not_at_the_first(tmp_path):
     for values in twins.values():
         values[~member] = values[member]
     changed(tight, **{name: lambda _, values=values: values for name, values in twins.items()})
-    void = run("audit", tight, "--quick", "--fail-above", "severe")
+    void = run("audit", tight, "--quick", "--fail-on", "severe")
     assert "void" in void.stderr
     assert void.exit_code == 3
 
