@@ -56,7 +56,7 @@ def test_a_model_that_leaks_nothing_has_no_discoveries(scored_apart):
         chosen = choose(run_attacks(target, parts, 0, 1, quick=True), scored_rows(parts))
         if scored_apart:  # as by two attack networks: ranks within each half
             chosen = dataclasses.replace(chosen, scores=rng.normal(size=n), comparable=scored_rows(parts))
-        errors += bool(measure.discoveries(target, chosen, q)["count"])
+        errors += bool(measure.discoveries(target.units, chosen, q)["count"])
     assert errors <= draws * q + 4 * np.sqrt(draws * q * (1 - q))
 
 
