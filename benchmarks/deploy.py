@@ -17,16 +17,14 @@ import gzip
 import operator
 import pathlib
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse
 import threadpoolctl
+from deploy_browser import in_chromium
 
 from nanoprune import nn
 from nanoprune.lab import layers as lab_layers
@@ -359,27 +357,8 @@ def large() -> None:
 
 
 def browser() -> None:
-    """The page of LeNet-5 at 71x in headless Chromium: milliseconds per record, and bytes of the page."""
-    program = next(
-        (path for of in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(of))), None
-    )
-    if program is None:
-        print("\nbrowser: no Chromium here")
-        return
-    about = {"network": "lenet-5", "weights": "", "labels": [*"0123456789"], "licence": "MIT"}
-    for name in ("71x", "dense"):
-        net = lenets()[name]
-        page = to_html([(name, program_of(net, "int8"), "int8", about)])
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder, "page.html")
-            path.write_text(page)
-            flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
-            command = [program, *flags, "--enable-logging=stderr", f"file://{path}#test1"]
-            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-                line = next(line for line in process.stderr if '"measured ' in line)
-                process.terminate()
-        time_ms = float(line.split('"measured ')[1].split('"')[0])
-        print(f"\nbrowser, LeNet-5 {name}, int8: {time_ms:.2f} ms a record, the page has {len(page):,} bytes")
+    """The pages of LeNet-5, dense and at 71x, in headless Chromium."""
+    in_chromium({name: lenets()[name] for name in ("71x", "dense")})
 
 
 def report(title: str, found: dict[str, float], batch: int, peer: str) -> None:

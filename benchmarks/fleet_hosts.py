@@ -22,6 +22,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from certificates import certificates
+
 from nanoprune.lab.data import load
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.tasks.fleet import shadow_tasks, write_plan
@@ -143,24 +145,6 @@ def cluster(settings: dict[str, str]) -> Iterator[None]:
         for of in started:
             of.kill()
             of.wait()
-
-
-def certificates(folder: pathlib.Path) -> dict[str, str]:
-    """An authority, a certificate by it, and dask's settings for them."""
-    folder.mkdir()
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
-    openssl("req", *key, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=peer")
-    authority = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
-    openssl("x509", "-req", "-in", "request.pem", *authority, "-days", "2", "-out", "cert.pem")
-    names = {"CA_FILE": "ca.pem"}
-    for role in ("SCHEDULER", "WORKER", "CLIENT"):
-        names |= {f"{role}__CERT": "cert.pem", f"{role}__KEY": "key.pem"}
-    return {f"DASK_DISTRIBUTED__COMM__TLS__{name}": str(folder / file) for name, file in names.items()}
 
 
 if __name__ == "__main__":

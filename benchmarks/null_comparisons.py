@@ -20,7 +20,7 @@ from scipy.special import softmax
 from nanoprune.lab.audit import measure
 from nanoprune.lab.audit.attack_choice import Chosen, choose, scored_rows
 from nanoprune.lab.audit.compare import paired
-from nanoprune.lab.audit.prediction_attacks import _threshold_attack, folds
+from nanoprune.lab.audit.prediction_attacks import folds, threshold_attacks
 from nanoprune.lab.audit.predictions import Predictions
 
 SIDES = ((200, 200), (1000, 100), (100, 1000))
@@ -31,7 +31,8 @@ KINDS = ("accuracy", "auc", "0.01")
 def strongest(target: Predictions, seed: int) -> Chosen:
     """The attack that an audit chooses, and what it says."""
     parts = folds(target, None, np.random.default_rng(seed))
-    return choose({name: _threshold_attack(name, target, parts, seed) for name in ATTACKS}, scored_rows(parts))
+    attacked = {key: of for name in ATTACKS for key, of in threshold_attacks(name, target, parts, seed).items()}
+    return choose(attacked, scored_rows(parts))
 
 
 def alike(rng: np.random.Generator, sides: tuple[int, int], leak: float) -> list[Predictions]:
@@ -70,8 +71,8 @@ def records(draws: int, seed: int) -> None:
         for draw in range(draws):
             target = null_predictions(rng, sides, 10, 0.0)
             chosen = strongest(target, draw)
-            odds = measure.accused_few(target, chosen.scores, 0.01, ALPHA)["odds"]
-            errors += [odds > 1, measure.to_look_at(target, chosen, ALPHA)["count"] > 0]
+            odds = measure.accused_few(target.units, chosen.scores, 0.01, ALPHA)["odds"]
+            errors += [odds > 1, measure.discoveries(target.units, chosen, ALPHA)["count"] > 0]
         shown = " | ".join(mark(int(count), draws, 6) for count in errors)
         print(f"| {sides[0]:,} | {sides[1]:,} | {shown} |", flush=True)
 

@@ -721,7 +721,7 @@ def test_every_number_is_the_counted_one(with_shadow):
     shadow = predictions(21, 40, 30) if with_shadow else None
     results, _ = audit(target, shadow, alpha=0.1, seed=3)
     parts = folds(target, shadow, np.random.default_rng(3))
-    assert results["looks"] == 4  # accuracy, classes, epsilon, few false positives
+    assert results["bonferroni_divisor"] == 4  # accuracy, classes, epsilon, few false positives
     of_epsilon = 0.1 / 4 / 6  # for all six bounds together
     m = target.member
     assert (results["members"], results["nonmembers"], results["classes"]) == (80, 110, 4)
@@ -1077,7 +1077,7 @@ def null_audits(monkeypatch, members, nonmembers, audits, alpha, seed, with_shad
         parts = folds(target, shadow, rng)
         results = summarise(target, run_attacks(target, parts, 0, 1), alpha, scored_rows(parts))
         found = [leaks for leaks, _ in evidence_texts(results)]
-        assert results["looks"] == len(found)
+        assert results["bonferroni_divisor"] == len(found)
         degree = conclude(results | {"validity": [], "alpha": alpha})["degree"]
         assert (degree != "no leak detected") == any(found)
         alarms += any(found)
@@ -1300,7 +1300,9 @@ def test_extreme_predictions_give_plain_finite_results(kind, with_shadow, tmp_pa
         assert auc["value"] == expected
         assert auc["low"] <= expected <= auc["high"]
         assert auc["high"] - auc["low"] > 0.1  # 20 and 20 records do not make certain
-        q = (0.05 / results["looks"] / 6 / 4) ** (1 / 20)  # 20 of 20 right; six bounds, 20 and 10 guesses on two sides
+        q = (0.05 / results["bonferroni_divisor"] / 6 / 4) ** (
+            1 / 20
+        )  # 20 of 20 right; six bounds, 20 and 10 guesses on two sides
         bound = math.log(q / (1 - q)) if kind == "separated" else 0
         assert results["attacks"][name]["epsilon_lower_bound"] == pytest.approx(bound)
 
@@ -1567,7 +1569,7 @@ def test_bounds_on_epsilon_need_members_that_chance_drew(monkeypatch, tmp_path):
     assert drawn["attacks"]["confidence"]["epsilon_lower_bound"] > 0
     assert {entry["epsilon_lower_bound"] for entry in fixed["attacks"].values()} == {None}
     assert {entry["epsilon_with_delta"] for entry in fixed["attacks"].values()} == {None}
-    assert (drawn["looks"], fixed["looks"]) == (4, 3)
+    assert (drawn["bonferroni_divisor"], fixed["bonferroni_divisor"]) == (4, 3)
     assert any("not drawn at random" in reason for reason in fixed["refused"])
     assert any("take the number of members as public" in " ".join(note.split()) for note in drawn["notes"])
     write_audit(fixed, tmp_path / "a.json")

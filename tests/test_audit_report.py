@@ -41,7 +41,7 @@ def make_results():
         "alpha": 0.05,
         "seed": 3,
         "fitted_on": "shadow",
-        "looks": 3,
+        "bonferroni_divisor": 3,
         "attacks": attacks,
         "strongest": {
             "attack": "modified_entropy",
@@ -57,7 +57,7 @@ def make_results():
             {"row": 4321, "label": 7, "score": 12.5, "false_positive_rate": 0.0},
             {"row": 17, "label": 2, "score": 11.5, "false_positive_rate": 0.002},
         ],
-        "to_look_at": {
+        "discoveries": {
             "fdr": 0.05,
             "count": 1201,
             "records": [{"row": row, "label": 1, "p_value": 0.002} for row in range(5000, 6000)],
@@ -449,7 +449,7 @@ def test_hostile_text_is_escaped(tmp_path):
 
 def test_what_is_not_there_is_left_out(tmp_path):
     results = make_results() | {"per_class": {}, "worst_class": None, "most_exposed": [], "refused": [], "validity": []}
-    results["to_look_at"] = {"fdr": 0.05, "count": 0, "records": []}
+    results["discoveries"] = {"fdr": 0.05, "count": 0, "records": []}
     for key in ("source", "command"):
         del results[key]
     parsed = Page(write(results, tmp_path / "audit.html", {}))
@@ -509,24 +509,24 @@ def with_dense(results, value, half):
         "tpr_at_fpr": {"0.01": around(0.91, 0.01), "0.001": None},
         "epsilon_lower_bound": 6.5,
     }
-    results["aside"] = {"lira_dense_and_pruned": around(value, half)}
-    results["looks"] = 4
+    results["auxiliary_attacks"] = {"lira_dense_and_pruned": around(value, half)}
+    results["bonferroni_divisor"] = 4
     return results
 
 
 def test_an_attacker_who_holds_the_dense_network_too_is_told_apart():
     results = with_dense(make_results(), 0.93, 0.02)
-    del results["aside"]
+    del results["auxiliary_attacks"]
     named = " ".join(audit_verdict(results))
     assert "also has the dense network" not in named
-    assert "91.0%" in named  # without being set aside it would be the one that finds the most
+    assert "91.0%" in named  # as an attack on the model alone it would be the one that finds the most
     results = with_dense(make_results(), 0.93, 0.02)
     paragraphs = audit_verdict(results)
     assert "an attacker who also has the dense network classifies 93.0% correctly" in paragraphs[0]
-    (aside,) = [text for text in paragraphs if text.startswith("An attacker who also has the dense network")]
-    assert "93.0% balanced accuracy (95% interval 91.0 to 95.0, adjusted for 4 kinds of evidence" in aside
-    assert "epsilon at least 6.50" in aside
-    others = [text for text in paragraphs if text != aside]
+    (auxiliary,) = [text for text in paragraphs if text.startswith("An attacker who also has the dense network")]
+    assert "93.0% balanced accuracy (95% interval 91.0 to 95.0, adjusted for 4 kinds of evidence" in auxiliary
+    assert "epsilon at least 6.50" in auxiliary
+    others = [text for text in paragraphs if text != auxiliary]
     assert not any("91.0%" in text or "6.50" in text for text in others)
     assert any(text.endswith("for all 5 bounds together.") for text in others)  # its own is among them
     assert "93.0" in terminal(results)  # in the table it stands with the others

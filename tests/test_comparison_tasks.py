@@ -137,11 +137,22 @@ def test_results_of_other_tasks_and_damaged_ones_are_refused(digits, recipe, sto
             fleet.gather([tasks[0], tasks[2]], Progress())
 
 
+def test_networks_that_were_trained_otherwise_are_refused(digits, recipe, store, tmp_path, monkeypatch):
+    """The comparison has a stronger game than the tasks whose results it is given."""
+    gathered = perform_all(digits, recipe, store)
+    no_training(monkeypatch)
+    stronger = dataclasses.replace(recipe, minmax=2.0)
+    with pytest.raises(DataError, match=r"\.h5: has a minmax that was trained otherwise: made was .*; delete it$"):
+        compared(digits, stronger, tmp_path / "gathered", gathered)
+
+
 DAMAGED = {
     "a replica is missing": lambda shards: shards["0-1"]["replicas"].clear(),
     "rows of more replicas": lambda shards: shards["0-1"]["net"].update(theta=np.zeros((2, 5), np.float32)),
     "no curves": lambda shards: shards["0-1"].pop("curves"),
     "another name": lambda shards: shards.update({"all": shards.pop("0-1")}),
+    "not how it was trained": lambda shards: shards["0-1"].pop("made"),
+    "how another number was trained": lambda shards: shards["0-1"]["made"].append([]),
     "no record": lambda shards: shards.update({"0-1": 7}),
 }
 

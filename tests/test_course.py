@@ -101,7 +101,13 @@ def test_an_interval_of_nothing_holds_zero_in_95_of_100_cases():
     assert {verdict(row - 9) for row in draws[:50]} == {"less leak"}
     assert interval(np.array([1.0, 3.0])) == (2.0, pytest.approx(12.706, abs=1e-3))
     assert points(np.array([0.01, 0.03])) == "2.0 ± 12.7"
-    assert points(np.array([-0.0002, -0.0002])) == "0.0 ± 0.0"
+    assert points(np.array([-0.0002, -0.00021])) == "0.0 ± 0.0"
+
+
+def test_equal_changes_in_every_seed_show_nothing():
+    change = np.array([0.7, 0.8, 0.9]) - np.array([0.6, 0.7, 0.8])  # equal up to rounding
+    assert points(change) == "10.0"
+    assert verdict(change) == "the same in every seed: no interval"
 
 
 def test_source_sentences_and_tables_are_markdown(page, capsys):

@@ -28,7 +28,7 @@ def results(advantage=-0.1, odds=0.5, epsilon=0.0, auc=0.4, outcome="passed"):
         },
         "attacks": {"loss": {"epsilon_lower_bound": epsilon}, "network": {"epsilon_lower_bound": 0.0}},
         "per_class": {"a": {"auc": {"value": 0.6, "low": 0.2, "high": 0.9}}, "b": {"auc": {"low": auc}}},
-        "to_look_at": {"fdr": 0.05, "count": 0, "records": []},
+        "discoveries": {"fdr": 0.05, "count": 0, "records": []},
         "validity": [{"name": "duplicates", "outcome": outcome, "found": "copies"}],
     }
 
@@ -83,7 +83,7 @@ def test_attacks_that_hold_more_than_the_model_do_not_decide_its_degree():
     of = results()
     of["attacks"]["lira_dense_and_pruned"] = {"epsilon_lower_bound": 6.0}
     for low, told in ((0.6, True), (0.5, False)):
-        verdict = conclude(of | {"aside": {"lira_dense_and_pruned": {"low": low}}})
+        verdict = conclude(of | {"auxiliary_attacks": {"lira_dense_and_pruned": {"low": low}}})
         assert verdict["degree"] == "no leak detected"
         assert ("keep it as safe as the training data" in " ".join(verdict["sentences"])) == told
     assert conclude(of)["degree"] == "severe"
@@ -161,5 +161,5 @@ def test_the_sentences_of_an_audit_say_what_its_figures_say():
     assert f"accuses, {accused} are members where 2% of the population are" in gain
     assert strongest["accuracy"]["value"] == pytest.approx((tpr + 1 - fpr) / 2)
     records = next(text for text in verdict["sentences"] if text.startswith("Records to look at"))
-    assert (f"{found['to_look_at']['count']:,} of the 300 members" in records) or "none scores" in records
+    assert (f"{found['discoveries']['count']:,} of the 300 members" in records) or "none scores" in records
     assert verdict["degree"] in ("clear", "severe")

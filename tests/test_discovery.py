@@ -46,7 +46,7 @@ def test_of_the_records_that_are_named_a_share_of_at_most_q_is_there_by_chance(e
 
 
 @pytest.mark.parametrize("scored_apart", [False, True])
-def test_a_model_that_leaks_nothing_has_no_records_to_look_at(scored_apart):
+def test_a_model_that_leaks_nothing_has_no_discoveries(scored_apart):
     """The whole path, at the level of an audit: something is named in no more than a share q of audits."""
     rng, q, draws, errors = np.random.default_rng(3), 0.2, 60, 0
     for _ in range(draws):
@@ -56,7 +56,7 @@ def test_a_model_that_leaks_nothing_has_no_records_to_look_at(scored_apart):
         chosen = choose(run_attacks(target, parts, 0, 1, quick=True), scored_rows(parts))
         if scored_apart:  # as by two attack networks: ranks within each half
             chosen = dataclasses.replace(chosen, scores=rng.normal(size=n), comparable=scored_rows(parts))
-        errors += bool(measure.to_look_at(target, chosen, q)["count"])
+        errors += bool(measure.discoveries(target.units, chosen, q)["count"])
     assert errors <= draws * q + 4 * np.sqrt(draws * q * (1 - q))
 
 
@@ -68,7 +68,7 @@ def test_the_records_are_named_by_their_rows():
     scores[exposed] += 20 + np.arange(6)
     target = Predictions(np.full((n, 2), 0.5), np.arange(n) % 2, member)
     chosen = Chosen([], 1, scores, scores > 0, [np.arange(n)], scores > np.zeros((1, 1)))
-    found = measure.to_look_at(target.units, chosen, 0.1)
+    found = measure.discoveries(target.units, chosen, 0.1)
     named = found["records"][:6]
     assert found["count"] == len(found["records"]) >= 6
     assert [record["row"] for record in named] == exposed[::-1].tolist()  # the highest scores first

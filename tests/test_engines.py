@@ -18,6 +18,7 @@ import pytest
 from processes import alive, gone
 from workers import half_a_result, performed, pid, slow
 
+from benchmarks.certificates import certificates
 from nanoprune.errors import ArgumentError, WorkerError
 from nanoprune.lab.data import load
 from nanoprune.lab.experiment.experiment import Progress
@@ -271,24 +272,6 @@ def cluster(folder: pathlib.Path, env: dict[str, str], protocol: str = "tls", wo
             scheduler,
             [stack.enter_context(process(*words, env=env, cwd=folder, **quiet)) for _ in range(workers)],
         )
-
-
-def certificates(folder: pathlib.Path) -> dict[str, str]:
-    """A certificate authority, a certificate by it, and dask's settings for them."""
-    folder.mkdir()
-
-    def make(*words):
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    make("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
-    make("req", *curve, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=peer")
-    authority = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
-    make("x509", "-req", "-in", "request.pem", *authority, "-days", "2", "-out", "cert.pem")
-    names = {"CA_FILE": "ca.pem"}
-    for role in ("SCHEDULER", "WORKER", "CLIENT"):
-        names |= {f"{role}__CERT": "cert.pem", f"{role}__KEY": "key.pem"}
-    return {f"DASK_DISTRIBUTED__COMM__TLS__{name}": str(folder / file) for name, file in names.items()}
 
 
 @dask

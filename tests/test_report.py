@@ -16,7 +16,8 @@ from scipy import stats
 
 from nanoprune.errors import ArgumentError, DataError
 from nanoprune.lab.report import markdown_table, plots, results_table, verdict, write_html, write_report
-from nanoprune.lab.report.table import number, summary_text
+from nanoprune.lab.report.plots import interval_ends
+from nanoprune.lab.report.table import number, summary_text, table_rows
 from nanoprune.lab.report.verdict import change_text, in_words
 
 SEEDS = 5
@@ -250,8 +251,8 @@ def test_what_is_unknown_is_a_dash():
 # The verdict
 
 
-def change(mean, low, high):
-    return {"mean": mean, "low": low, "high": high, "values": [mean]}
+def change(mean, low, high, seeds=1):
+    return {"mean": mean, "low": low, "high": high, "values": [mean] * seeds}
 
 
 @pytest.mark.parametrize(
@@ -260,8 +261,10 @@ def change(mean, low, high):
         (change(-0.052, -0.073, -0.031), "5.2 points fewer (95% interval 3.1 to 7.3)"),
         (change(0.052, 0.031, 0.073), "5.2 points more (95% interval 3.1 to 7.3)"),
         (change(-0.004, -0.015, 0.007), "no detectable effect (change -0.4 points, 95% interval -1.5 to +0.7)"),
-        (change(0.0, 0.0, 0.0), "no detectable effect (change 0.0 points, 95% interval 0.0 to 0.0)"),
+        (change(0.0, -0.01, 0.01), "no detectable effect (change 0.0 points, 95% interval -1.0 to +1.0)"),
         (change(-0.1, None, None), "a change of -10.0 points, on which one seed gives no interval"),
+        (change(-0.1, None, None, 2), "a change of -10.0 points, the same in all 2 seeds, which gives no interval"),
+        (change(-0.1, -0.1, -0.1, 2), "a change of -10.0 points, the same in all 2 seeds, which gives no interval"),
     ],
 )
 def test_a_change_is_claimed_only_where_its_interval_excludes_zero(summary, text):
@@ -320,9 +323,41 @@ def test_the_verdict_says_when_pruning_leaks_more_or_nothing_is_found(results):
 
 def test_one_seed_allows_no_conclusion():
     text = " ".join(verdict(make_results(seeds=1)))
-    assert "One seed gives no interval" in text
+    assert "accuracy, on which one seed gives no interval and allows no conclusion; guessing scores 50.0%." in text
     assert "detectably" not in text
     assert "fewer" not in text
+
+
+def equal(summary, width):
+    """The mean in every seed; width: the interval of files that were written with one of no width."""
+    mean, seeds = summary["mean"], len(summary["values"])
+    ends = (mean, mean) if width else (None, None)
+    return {"mean": mean, "low": ends[0], "high": ends[1], "values": [mean] * seeds}
+
+
+@pytest.mark.parametrize("width", [False, True], ids=["written now", "written before"])
+def test_equal_values_in_every_seed_show_nothing(results, width):
+    """Neither a leak of the baseline nor an effect, in words or in the table; the other methods keep theirs."""
+    same = copy.deepcopy(results)
+    baseline, pruned = same["methods"]["baseline"], same["methods"]["prune-0.1"]
+    baseline["strongest_attack_accuracy"] = equal(baseline["strongest_attack_accuracy"], width)
+    for kind in ("attack", "test"):
+        pruned[f"{kind}_accuracy_change"] = equal(pruned[f"{kind}_accuracy_change"], width)
+    first, count, *rest = verdict(same)
+    reason = f"the same in all {SEEDS} seeds, which gives no interval and allows no conclusion"
+    assert first.endswith(f"62.7% accuracy, {reason}; guessing scores 50.0%.")
+    assert count == (
+        "Of 4 pruned settings, 3 leaked detectably less, 0 showed no detectable effect and 0 leaked detectably more; "
+        "1 changed alike in every seed, which gives no interval."
+    )
+    text = next(text for text in rest if "(prune-0.1)" in text)
+    assert f"the strongest attack reaches 57.6%, a change of -5.1 points, {reason}." in text
+    rows = {row[0]: row for row in table_rows(same)}
+    assert (rows["baseline"][4], rows["prune-0.1"][-1]) == ("62.7", "-5.1")
+    assert "±" in rows["prune-0.05"][-1]
+    assert "figure without ± is the same in every seed" in markdown_table(same)
+    assert "figure without ±" not in markdown_table(results)
+    assert interval_ends(baseline["strongest_attack_accuracy"]) == pytest.approx((62.7, 62.7))
 
 
 # The files

@@ -49,7 +49,7 @@ from nanoprune.lab.audit.features import Features
 from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.audit.shadow_attacks import ATTACKS, attack_target
 from nanoprune.lab.audit.shadows import Shadows, design, make_pool, outputs, path_margins, train_shadows, undefended
-from nanoprune.lab.audit.target import PLAIN
+from nanoprune.lab.audit.target import NON_ADAPTIVE
 from nanoprune.lab.audit.views import Views, others
 from nanoprune.lab.data import Dataset, load, make_split
 from nanoprune.lab.engine.passes import single_threaded_blas
@@ -1251,7 +1251,7 @@ def attacked(digits, pruned, dense):
 
 
 def test_the_attacks_on_each_kind_of_model(digits, dense, played, pruned, attacked):
-    plain = {name + PLAIN for name in POOLED | BY_RECORD | BY_POPULATION}
+    plain = {name + NON_ADAPTIVE for name in POOLED | BY_RECORD | BY_POPULATION}
     known = POOLED | BY_RECORD | BY_POPULATION
     found = {
         "dense": attack(dense, digits),
@@ -1265,20 +1265,20 @@ def test_the_attacks_on_each_kind_of_model(digits, dense, played, pruned, attack
         "pruned": known | plain | {"mask_alone"},
         "pruned, with dense": known | plain | {"mask_alone", "lira_dense_and_pruned"},
     }
-    assert {name: list(results["aside"]) for name, results in found.items() if results["aside"]} == {
-        "pruned, with dense": ["lira_dense_and_pruned"]
-    }
-    assert {name: results["looks"] for name, results in found.items()} == {
+    assert {
+        name: list(results["auxiliary_attacks"]) for name, results in found.items() if results["auxiliary_attacks"]
+    } == {"pruned, with dense": ["lira_dense_and_pruned"]}
+    assert {name: results["bonferroni_divisor"] for name, results in found.items()} == {
         name: 3 if name == "pruned, with dense" else 2
         for name in found  # no class has ten records
     }
     for results in found.values():  # chosen on the shadows, and those of an attacker who knows of the defence
-        assert not results["strongest"]["attack"].endswith(PLAIN)
+        assert not results["strongest"]["attack"].endswith(NON_ADAPTIVE)
         assert len(results["strongest"]["chosen"]) == 1
         assert results["strongest"]["candidates"] < 2 * len(results["attacks"])
-    (held,), own = attacked["aside"].values(), attacked["attacks"]["lira_dense_and_pruned"]["accuracy"]
+    (held,), own = attacked["auxiliary_attacks"].values(), attacked["attacks"]["lira_dense_and_pruned"]["accuracy"]
     assert held["low"] < own["low"] < held["value"] == own["value"] < own["high"] < held["high"]
-    assert all(results["strongest"]["attack"] not in results["aside"] for results in found.values())
+    assert all(results["strongest"]["attack"] not in results["auxiliary_attacks"] for results in found.values())
     assert {name: "exposure" in results for name, results in found.items()} == {
         "dense": False,
         "game": False,
@@ -1383,7 +1383,7 @@ def test_the_two_attackers_of_a_game_share_no_file(digits, played, tmp_path):
     first = timeless(attack(played, digits, cache=tmp_path))
     assert len(list(tmp_path.iterdir())) == 2
     assert timeless(attack(played, digits, cache=tmp_path)) == first
-    names = [name for name in BY_RECORD if first["attacks"][name] != first["attacks"][name + PLAIN]]
+    names = [name for name in BY_RECORD if first["attacks"][name] != first["attacks"][name + NON_ADAPTIVE]]
     assert names
 
 

@@ -65,6 +65,29 @@ def test_one_seed_has_no_interval():
     assert summary([0.7]) == {"mean": 0.7, "low": None, "high": None, "values": [0.7]}
 
 
+@pytest.mark.parametrize("values", [[0.75, 0.75], [0.0] * 5, [0.1 + 0.2, 0.3, 0.3]])
+def test_equal_values_have_no_interval(values):
+    S = summary(values)
+    assert (S["low"], S["high"]) == (None, None)
+    assert S["mean"] == pytest.approx(values[0])
+
+
+@pytest.mark.parametrize(("seeds", "records", "before"), [(2, 20, 0.0472), (2, 40, 0.0372), (2, 100, 0.03), (3, 20, 0)])
+def test_a_leak_is_shown_no_more_often_than_alpha_where_there_is_none(seeds, records, before):
+    """Every outcome of an attack that guesses, with its probability: 2.5% may lie above 50%. `before`: how often an
+    interval of no width for equal values, which Student's formula has, would be above."""
+    chance = [math.comb(records, k) / 2**records for k in range(records + 1)]
+    shown = students = 0.0
+    for hits in itertools.combinations_with_replacement(range(records + 1), seeds):
+        orders = len(set(itertools.permutations(hits)))
+        probability = orders * math.prod(chance[k] for k in hits)
+        S = summary([k / records for k in hits])
+        shown += probability * (S["low"] is not None and S["low"] > 0.5)
+        students += probability * (S["low"] > 0.5 if S["low"] is not None else S["mean"] > 0.5)
+    assert shown <= 0.025
+    assert students == pytest.approx(before, abs=1e-4) if before else students <= 0.025
+
+
 def test_pairing_removes_what_the_seeds_share():
     theirs = np.random.default_rng(0).uniform(0, 1, 8)
     S = paired_difference(theirs - 0.1 + 1e-11 * np.random.default_rng(1).standard_normal(8), theirs)
@@ -114,7 +137,8 @@ def test_the_p_value_where_students_test_has_none():
         "values": [0.25] * 3,
         "p_value": None,
     }
-    assert paired_difference([0.75, 0.1, 0.3], [0.75, 0.1, 0.3])["p_value"] == 1
+    zero = paired_difference([0.75, 0.1, 0.3], [0.75, 0.1, 0.3])
+    assert (zero["p_value"], zero["low"], zero["high"]) == (1, None, None)
 
 
 # --- proportions -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import cli
 from benchmarks import pareto
+from nanoprune.attack import network
 from nanoprune.errors import ArgumentError, DataError, DivergenceError
 from nanoprune.lab.data import load
 from nanoprune.lab.experiment.recipes import recipe_for
@@ -21,12 +22,11 @@ from nanoprune.lab.tasks.sweep import BASELINE, GatheredFamilies, family_tasks, 
 
 WORDS = ["digits", "--seeds", "2", "--members", "40", "--reference", "20", "--nonmembers", "40", "--epochs", "3", "10"]
 WORDS += ["2", "--keep", "0.3", "--lambdas", "1", "2", "--families", "early-stop,prune,minmax", "--threads", "1"]
+PATIENCE = network.PATIENCE
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _impatient():
-    from nanoprune.attack import network
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "PATIENCE", network.MIN_PATIENCE)
         yield
@@ -53,6 +53,27 @@ def test_gathered_from_tasks_the_measurements_are_those_of_a_plain_sweep(tmp_pat
     assert {path.name: path.stat().st_mtime_ns for path in store.iterdir()} == before
     assert content(tmp_path / "gathered") == content(tmp_path / "plain")
     assert sum(len(family["points"]) for family in content(tmp_path / "plain")["families"]) > 4
+
+
+def test_an_executor_performs_the_tasks_that_the_store_lacks(tmp_path, monkeypatch):
+    """By worker processes, which are as patient as the module is; a task that was performed before is kept."""
+    monkeypatch.setattr(network, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(pareto, "show", lambda *_: None)
+    few = [*WORDS, "--families", "prune"]
+    words = [*few, "--store", str(tmp_path / "store")]
+    with pytest.raises(ArgumentError, match=r"^--executor must be local, mpi, .*, got ray$"):
+        pareto.main([*words, "--out", str(tmp_path / "none"), "--executor", "ray"])
+    pareto.main([*words, "--plan", str(tmp_path / "plan")])
+    first = str(tmp_path / "plan" / "task-0.json")
+    result = CliRunner().invoke(cli.main, ["task", first, "--store", str(tmp_path / "store")])
+    assert result.exit_code == 0, result.output
+    (kept,) = (tmp_path / "store").iterdir()
+    before = kept.stat().st_mtime_ns
+    pareto.main([*words, "--out", str(tmp_path / "gathered"), "--executor", "local", "--threads", "2"])
+    assert len(list((tmp_path / "store").iterdir())) == 2
+    assert kept.stat().st_mtime_ns == before
+    pareto.main([*few, "--out", str(tmp_path / "plain")])
+    assert content(tmp_path / "gathered") == content(tmp_path / "plain")
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import cli
 from nanoprune.errors import ArgumentError, DataError, NanopruneError, WorkerError
 from nanoprune.lab.audit.shadows import outputs, train_shadows
-from nanoprune.lab.audit.target import PLAIN, attack_model, attackers
+from nanoprune.lab.audit.target import NON_ADAPTIVE, attack_model, attackers
 from nanoprune.lab.data import Dataset, load
 from nanoprune.lab.experiment.experiment import Experiment, Progress
 from nanoprune.lab.experiment.recipes import recipe_for
@@ -317,7 +317,7 @@ def test_an_attack_from_a_store_has_the_results_of_a_plain_one(pruned, digits, t
     with Fleet(tmp_path, "local", 1, Machine()) as of:
         found, again = attack_model(pruned, digits, K, train=of.train)
     assert timeless(found) == timeless(expected)
-    assert "lira_online" + PLAIN in found["attacks"]
+    assert "lira_online" + NON_ADAPTIVE in found["attacks"]
     for name, points in curves.items():
         for axis, array in points.items():
             np.testing.assert_array_equal(again[name][axis], array)

@@ -252,8 +252,8 @@ def test_the_shadows_of_each_version_are_versions_of_each_other(digits, released
         logits = np.concatenate([own, outputs(version.net, digits, pool.scored, 1)])
         np.testing.assert_array_equal(adaptive.versions[..., j], margin(logits, digits.y[pool.scored]))
     assert len({adaptive.versions[..., j].tobytes() for j in range(4)}) == 4
-    assert set(results["aside"]) == {"lira_versions", "lira_versions_record"}
-    assert results["strongest"]["attack"] not in results["aside"]
+    assert set(results["auxiliary_attacks"]) == {"lira_versions", "lira_versions_record"}
+    assert results["strongest"]["attack"] not in results["auxiliary_attacks"]
     json.dumps(results, allow_nan=False)
 
 

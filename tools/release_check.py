@@ -44,7 +44,7 @@ SMOKE = {  # a command: text that it must print
     "report results": "prune-0.1+minmax",
     "train digits --epochs 3 --out model.h5": "accuracy train",
     "prune model.h5 --keep 0.1 --iterations 2 --epochs 2 --retrain-epochs 2 --out pruned.h5": "compression 10.0x",
-    "attack pruned.h5 --dense model.h5 --shadows 6 --report attack.html": "(plain)",
+    "attack pruned.h5 --dense model.h5 --shadows 6 --report attack.html": "(non-adaptive)",
     "audit scores.csv --report audit.html": "confidence",
     "epsilon --records 60000 --batch 240 --noise 1.3 --epochs 15": "by PLD: 0.8336",
 }

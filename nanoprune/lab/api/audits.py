@@ -94,7 +94,7 @@ def compare(audits: Mapping[str, Audit] | None = None, /, *, alpha: float = 0.05
 def of_rows(done: Audit, members: np.ndarray, what: str) -> Audit:
     """The audit with the members that it names by their rows of `what`; members: the row of each, which come first."""
     results = done.results
-    for record in [*results["most_exposed"], *results["to_look_at"]["records"]]:
+    for record in [*results["most_exposed"], *results["discoveries"]["records"]]:
         record["row"] = int(members[record["row"]])
     results["rows_of"] = what
     results["verdict"] = conclude(results, results["verdict"]["prior"])

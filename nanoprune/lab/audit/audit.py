@@ -118,27 +118,27 @@ def summarise(
     attacked: dict[str, Attacked],
     alpha: float,
     scored: Sequence[np.ndarray],
-    aside: Sequence[str] = (),
+    auxiliary: Sequence[str] = (),
     random_split: bool = True,
     delta: float = DELTA,
 ) -> dict[str, Any]:
     """What the attacks found, and what cannot be measured; plain data.
 
     Attacks, classes and bounds count the units of `target`: records, or groups where it has those; then "groups" says
-    how many. scored: the units that each fold scored. aside: attacks that need more than the model; they are listed,
-    and the strongest is chosen among the others.
+    how many. scored: the units that each fold scored. auxiliary: attacks that need more than the model; they are
+    listed, and the strongest is chosen among the others.
     The verdict rests on up to five kinds of evidence: the strongest attack's accuracy, the bounds on epsilon, the
-    classes, what is found at few false positives, the attacks of `aside`. The probability that any of them is wrong is
-    at most alpha: each kind has alpha divided by their number, `looks`, and then by the number of its own intervals
-    (Bonferroni).
+    classes, what is found at few false positives, the attacks of `auxiliary`. The probability that any of them is
+    wrong is at most alpha: each kind has alpha divided by their number, `bonferroni_divisor`, and then by the number of
+    its own intervals (Bonferroni).
     """
     member, right, units = target.member, target.p.argmax(axis=1) == target.y, target.units
-    evidence = (random_split, len(measure.class_counts(units)[1]), measure.measurable_rates(units), aside)
-    looks = 1 + sum(map(bool, evidence))
-    on_the_model = {name: of for name, of in attacked.items() if name not in aside}
+    evidence = (random_split, len(measure.class_counts(units)[1]), measure.measurable_rates(units), auxiliary)
+    divisor = 1 + sum(map(bool, evidence))
+    on_the_model = {name: of for name, of in attacked.items() if name not in auxiliary}
     chosen = choose(on_the_model, list(scored))
-    classes = measure.per_class(units, chosen.scores, alpha / looks)
-    of_epsilon = alpha / looks / len(attacked) if random_split else None
+    classes = measure.per_class(units, chosen.scores, alpha / divisor)
+    of_epsilon = alpha / divisor / len(attacked) if random_split else None
     return {
         "members": int(member.sum()),
         "nonmembers": int((~member).sum()),
@@ -146,14 +146,16 @@ def summarise(
         "classes": target.classes,
         "train_accuracy": float(right[member].mean()),
         "test_accuracy": float(right[~member].mean()),
-        "looks": looks,
+        "bonferroni_divisor": divisor,
         "attacks": {name: measure.measure(units, of, alpha, of_epsilon, delta) for name, of in attacked.items()},
-        "strongest": measure.strongest(units, chosen, alpha / looks, alpha),
-        "aside": measure.of_aside(units, {name: attacked[name] for name in aside}, alpha / looks),
+        "strongest": measure.strongest(units, chosen, alpha / divisor, alpha),
+        "auxiliary_attacks": measure.auxiliary_attacks(
+            units, {name: attacked[name] for name in auxiliary}, alpha / divisor
+        ),
         "per_class": classes,
         "worst_class": measure.worst_class(classes),
         "most_exposed": measure.most_exposed(units, chosen.scores),
-        "to_look_at": measure.to_look_at(units, chosen, alpha),
+        "discoveries": measure.discoveries(units, chosen, alpha),
         "refused": [*measure.refusals(units), *([] if random_split else [FIXED])],
         "versions": {
             "nanoprune": nanoprune.__version__,

@@ -147,7 +147,7 @@ def _share(said: np.ndarray, alpha: float) -> dict[str, float]:
     return {"value": float(said.mean()), "low": low, "high": high}
 
 
-def to_look_at(units: Units, chosen: Chosen, q: float) -> dict[str, Any]:
+def discoveries(units: Units, chosen: Chosen, q: float) -> dict[str, Any]:
     """The members that score higher than non-members do by chance, with the false discovery rate at most q.
 
     p-values are taken among the non-members whose scores are comparable (`nanoprune/lab/statistics/discovery.py`).
@@ -165,7 +165,7 @@ def to_look_at(units: Units, chosen: Chosen, q: float) -> dict[str, Any]:
     return {"fdr": q, "count": len(rows), "records": records}
 
 
-def of_aside(units: Units, attacks: dict[str, Attacked], alpha: float) -> dict[str, dict[str, float]]:
+def auxiliary_attacks(units: Units, attacks: dict[str, Attacked], alpha: float) -> dict[str, dict[str, float]]:
     """The accuracies of attackers who have more than the model; alpha is divided by their number."""
     member = units.member
     return {

@@ -98,7 +98,7 @@ ATTACKS = (
     ),
 )
 MORE = {Need.DENSE, Need.VERSIONS}  # than the model and models made like it
-ASIDE = tuple(a.name for a in ATTACKS if MORE.intersection(a.needs))
+AUXILIARY = tuple(a.name for a in ATTACKS if MORE.intersection(a.needs))
 MISSING = {
     Need.POPULATION: "needs records that neither the target nor a shadow saw, there are 0",
     Need.FEATURES: f"needs such records, of at most {MOST:,} features",

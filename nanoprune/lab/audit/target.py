@@ -27,7 +27,7 @@ from nanoprune.lab.audit.predictions import Predictions
 from nanoprune.lab.audit.sensitivity import sensitivity
 from nanoprune.lab.audit.shadow_attacks import (
     ALL,
-    ASIDE,
+    AUXILIARY,
     NETWORK,
     attack_target,
     chosen_attacks,
@@ -61,7 +61,7 @@ from nanoprune.lab.models.model import Model, check_records
 from nanoprune.lab.statistics.proportion import check_alpha
 from nanoprune.lab.statistics.units import attack_name
 
-PLAIN = " (plain)"  # ends the names of the attacks of the non-adaptive attacker
+NON_ADAPTIVE = " (non-adaptive)"  # ends the names of the attacks of the non-adaptive attacker
 
 
 def attack_model(
@@ -158,18 +158,18 @@ def attack_model(
                 "test_accuracy": float(test_accuracy.mean()),
             }
     results = {"alpha": alpha, "seed": model.seed, "fitted_on": f"{of_all}{shadows} shadow models"} | results
-    drawn, aside = model.members is not None, [attack_name(*of) for of in product(ASIDE, units.aggregations)]
-    aside = [name for name in aside if name in attacked]
-    results |= summarise(target, attacked, alpha, [np.arange(len(units.y))], aside, drawn, delta)
+    drawn, auxiliary = model.members is not None, [attack_name(*of) for of in product(AUXILIARY, units.aggregations)]
+    auxiliary = [name for name in auxiliary if name in attacked]
+    results |= summarise(target, attacked, alpha, [np.arange(len(units.y))], auxiliary, drawn, delta)
     results["notes"] = notes + conditions(units, drawn)
     checks = [*model_checks(model, dataset, pool, target, attacked), alike]
     results["validity"] = [asdict(check) for check in checks]
     results["refused"] += missing
-    candidates = {name: of for name, of in attacked.items() if of.own is not None and name not in aside}
+    candidates = {name: of for name, of in attacked.items() if of.own is not None and name not in auxiliary}
     results["agreement"] = agreement_of(units, candidates)
     for record in (results["epsilon_of_runs"], *results.get("exposure", {}).get("most_risen", [])):
         record["row"] = int(units.first[record["row"]])
-    named = [*results["most_exposed"], *results["to_look_at"]["records"], results["epsilon_of_runs"]]
+    named = [*results["most_exposed"], *results["discoveries"]["records"], results["epsilon_of_runs"]]
     for record in named + results.get("exposure", {}).get("most_risen", []):
         record["row"] = int(pool.scored[record["row"]])
     held_out = len(make_split(dataset, model.members, model.reference, model.nonmembers, model.seed).nonmembers)
@@ -256,8 +256,8 @@ def _views(model: Model, dense: Model | None, dataset: Dataset, pool: Pool, foun
 def attackers(model: Model) -> dict[str, Model]:
     """The models whose training the shadows repeat, by the suffix of their attacks' names: the model itself, and where
     it was defended the one without defence."""
-    plain = undefended(model)
-    return {"": model} | ({PLAIN: plain} if repeated(plain) != repeated(model) else {})
+    dense = undefended(model)
+    return {"": model} | ({NON_ADAPTIVE: dense} if repeated(dense) != repeated(model) else {})
 
 
 def _made_by(model: Model, dataset: Dataset, pool: Pool, shadows: int) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def evidence(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield _entry("advantage", None, 2 * strongest["accuracy"]["low"] - 1)
     for rate, found in strongest["tail"].items():
         yield _entry("odds", rate, found["odds"])
-    on_the_model = (of for name, of in results["attacks"].items() if name not in results.get("aside", ()))
+    on_the_model = (of for name, of in results["attacks"].items() if name not in results.get("auxiliary_attacks", ()))
     if bounds := [of["epsilon_lower_bound"] for of in on_the_model if of["epsilon_lower_bound"] is not None]:
         yield _entry("epsilon", None, math.floor(HUNDREDTHS * max(bounds)) / HUNDREDTHS)
     if classes:

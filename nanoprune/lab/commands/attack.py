@@ -101,7 +101,7 @@ def attack(
     per_task: int | None,
     alpha: float,
     prior: float,
-    fail_above: str | None,
+    fail_on: str | None,
     device: str,
     threads: int | None,
     data_dir: pathlib.Path | None,
@@ -143,4 +143,4 @@ def attack(
         )
     deliver(results, curves, model, json_path, page)
     click.echo(NAMES_MEMBERS.format(path=model.name), err=json_path == STANDARD_OUTPUT)
-    return exit_status([results], fail_above)
+    return exit_status([results], fail_on)

@@ -35,7 +35,7 @@ Otherwise they are cross-fitted: the attacks on each half of the records are fit
 python cli.py audit scores.npz
 python cli.py audit scores.csv --json audit.json --report audit.html
 python cli.py audit dense.npz pruned.npz --report comparison.html
-python cli.py audit scores.npz --quick --fail-above clear
+python cli.py audit scores.npz --quick --fail-on clear
 """
 
 
@@ -68,7 +68,7 @@ def audit(
     overwrite: bool,
     alpha: float,
     prior: float,
-    fail_above: str | None,
+    fail_on: str | None,
     quick: bool,
     seed: int,
     split: str,
@@ -85,13 +85,13 @@ def audit(
     if len(scores) == 1:
         done = audit_file(scores[0], split=split, n_jobs=threads or -1, verbose=True, **options)
         deliver(done.results, done.curves, scores[0], json_path, page)
-        return exit_status([done.results], fail_above)
+        return exit_status([done.results], fail_on)
     models = {name: read_predictions(path) for name, path in sources.items()}
     options |= {"threads": threads or default_threads(), "random_split": split == "random"}
     with ProgressBars() as progress:
         compared = compare_predictions(models, start=progress.start, advance=progress.advance, **options)
     deliver_comparison(compared, sources, json_path, page)
-    return exit_status([compared.audits[name] for name in compared.differences], fail_above)
+    return exit_status([compared.audits[name] for name in compared.differences], fail_on)
 
 
 def named(scores: tuple[pathlib.Path, ...]) -> dict[str, pathlib.Path]:

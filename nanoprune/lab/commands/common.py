@@ -31,7 +31,7 @@ PATH_OPTIONS = (
     *("--store", "--executor", "--per-task"),
 )
 FLAGS = ("--resume", "--overwrite")
-LEAKS = 3  # exit status with --fail-above
+LEAKS = 3  # exit status with --fail-on
 STANDARD_OUTPUT = pathlib.Path("-")
 LONGEST_NAME = 251  # bytes of a file's name to which ".run" can be added
 NOT_MODELS = dict.fromkeys((".npz", ".csv"), "predictions") | {
@@ -210,14 +210,14 @@ def deliver_comparison(
     tell(compare_verdict(safe), compare_table(safe), json_path == STANDARD_OUTPUT)
 
 
-def exit_status(audits: list[dict[str, Any]], fail_above: str | None) -> int:
-    """LEAKS where the verdict of one of the audits is `fail_above` or worse, or void; else 0. Says which on stderr."""
+def exit_status(audits: list[dict[str, Any]], fail_on: str | None) -> int:
+    """LEAKS where the verdict of one of the audits is `fail_on` or worse, or void; else 0. Says which on stderr."""
     from nanoprune.lab.audit.verdict import reaches
 
     found = [results["verdict"]["degree"] for results in audits]
-    worse = [degree for degree in found if fail_above and reaches(degree, fail_above)]
+    worse = [degree for degree in found if fail_on and reaches(degree, fail_on)]
     if worse:
-        click.echo(f"--fail-above {fail_above}: the verdict is {worse[0]}; exit status {LEAKS}", err=True)
+        click.echo(f"--fail-on {fail_on}: the verdict is {worse[0]}; exit status {LEAKS}", err=True)
     return LEAKS if worse else 0
 
 

@@ -146,7 +146,7 @@ verdict_options = options(
         help="Prior probability that a record is a member, for the precision of the attack.",
     ),
     click.option(
-        "--fail-above",
+        "--fail-on",
         type=click.Choice(["slight", "clear", "severe"]),
         help="Exit with status 3 if the leak is of this degree or worse, or the audit is void.  [default: never]",
     ),

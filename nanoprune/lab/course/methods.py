@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -69,17 +70,21 @@ def early_stop(room: Classroom, path: list[Network], wanted: np.ndarray) -> Netw
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean over seeds (R,) and half of its 95% interval, by Student's t."""
+    """Mean over seeds (R,) and half of its 95% interval, by Student's t; NaN where all seeds have the same value."""
     n = len(values)
-    return float(np.mean(values)), float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    half = t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    return float(np.mean(values)), float(half) if np.ptp(values) > 1e-12 else math.nan
 
 
 def points(values: np.ndarray) -> str:
     """Mean and half of the interval, in points of a percent."""
-    return "{:z.1f} ± {:.1f}".format(*(100 * x for x in interval(values)))  # z: no -0.0
+    mean, half = (100 * x for x in interval(values))
+    return f"{mean:z.1f}" + ("" if math.isnan(half) else f" ± {half:.1f}")  # z: no -0.0
 
 
 def verdict(change: np.ndarray) -> str:
     """What paired changes (R,) of a leak say."""
     mean, half = interval(change)
+    if math.isnan(half):
+        return "the same in every seed: no interval"
     return "no difference detected" if abs(mean) <= half else "less leak" if mean < 0 else "more leak"

@@ -20,6 +20,7 @@ GRID = 51  # accuracies, evenly spaced, at which two fronts are compared
 DRAWS = 1000  # of the bootstrap
 NARROWEST = 0.005  # accuracies in common, as a fraction, below which two families are not compared
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # half an interval that is less has no width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,8 @@ def difference(one: Family, other: Family, seed: int = 0) -> dict[str, Any] | No
 
     The interval is value +- t s: s is the bootstrap standard error over seeds, drawn jointly for both families, times
     sqrt(n / (n - 1)), and t Student's quantile with n - 1 degrees of freedom. For a mean over seeds that is exactly
-    Student's interval; a percentile interval of five seeds would be far too short. None and None with one seed.
+    Student's interval; a percentile interval of five seeds would be far too short. None and None with one seed, and
+    where all draws are equal, as all seeds then are.
     """
     if one.test.shape[1] != other.test.shape[1]:
         raise ArgumentError(
@@ -103,7 +105,7 @@ def difference(one: Family, other: Family, seed: int = 0) -> dict[str, Any] | No
         found = curves[0] - curves[1]
         return np.append(found, found.mean())
 
-    value, half = gap(np.arange(n)), np.full(GRID + 1, np.nan)
+    value, half = gap(np.arange(n)), np.zeros(GRID + 1)
     if n > 1:
         rng = np.random.default_rng(seed)
         draws = np.stack([gap(rng.integers(0, n, n)) for _ in range(DRAWS)])  # (DRAWS, GRID + 1)
@@ -111,10 +113,10 @@ def difference(one: Family, other: Family, seed: int = 0) -> dict[str, Any] | No
         half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
 
     def entry(i: int) -> dict[str, float | None]:
-        ends = (value[i] - half[i], value[i] + half[i]) if n > 1 else (None, None)
-        return {"value": float(value[i])} | {
-            k: e if e is None else float(e) for k, e in zip(("low", "high"), ends, strict=True)
-        }
+        of, distance = float(value[i]), float(half[i])
+        if distance <= ROUNDING:
+            return {"value": of, "low": None, "high": None}
+        return {"value": of, "low": of - distance, "high": of + distance}
 
     at = [{"accuracy": float(levels[i])} | entry(i) for i in (0, GRID // 2, GRID - 1)]
     return {"one": one.name, "other": other.name, "low": ends[0], "high": ends[1], "mean": entry(GRID), "at": at}

@@ -88,12 +88,12 @@ def audit_caption(results: Results) -> str:
         f'at that rate of false positives; "{REFUSED}": too few non-members. "{UNKNOWN}": not defined. '
         f"epsilon >=: a lower bound; 0 excludes nothing."
         + (f" {groups_text(results)}" if unit(results) == "group" else "")
-        + (" (plain): the non-adaptive attacker, with undefended shadow models." if _plain(results) else "")
+        + (" (non-adaptive): an attacker with undefended shadow models." if _non_adaptive(results) else "")
     )
 
 
-def _plain(results: Results) -> bool:
-    return any(name.endswith("(plain)") for name in results["attacks"])
+def _non_adaptive(results: Results) -> bool:
+    return any(name.endswith("(non-adaptive)") for name in results["attacks"])
 
 
 def audit_table(results: Results) -> Table:
@@ -250,7 +250,7 @@ def render_audit(results: Results, figure: Figure | None) -> str:
         strongest=attack_title(results["strongest"]["attack"]),
         exposed=exposed_rows(results),
         unit=unit(results),
-        named=[str(record["row"]) for record in results["to_look_at"]["records"][:NAMED]],
+        named=[str(record["row"]) for record in results["discoveries"]["records"][:NAMED]],
         rows_of=results.get("rows_of", "predictions"),
         risen=risen_rows(results),
         changes=change_rows(results),

@@ -86,7 +86,7 @@ def audit_verdict(results: Results) -> list[str]:
         strongest_text(results),
         " ".join(filter(None, [found_text(results), "" if void else epsilon_text(results)])),
         "" if void else class_text(results),
-        *aside_texts(results),
+        *auxiliary_texts(results),
         accuracy_text(results),
         exposure_text(results),
         *(f"Warning: {warning}{'' if warning.endswith('?') else '.'}" for warning in warnings),
@@ -124,7 +124,7 @@ def evidence_texts(results: Results) -> list[tuple[bool, str]]:
         epsilon = max(bound(attack["epsilon_lower_bound"]) for attack in on_the_model(results).values())
         text = f"training was not differentially private for any epsilon below {epsilon:.2f}"
         found.append((epsilon > 0, text if epsilon else "a bound on epsilon above 0"))
-    for held in results.get("aside", {}).values():
+    for held in results.get("auxiliary_attacks", {}).values():
         value, leaks = number(100 * held["value"]), held["low"] > 0.5
         who = "an attacker who also has the dense network"
         found.append((leaks, f"{who} classifies {value}% correctly" if leaks else f"{who} ({value}%)"))
@@ -140,7 +140,7 @@ def leak_text(results: Results) -> str:
     """Whether any evidence excludes chance, and which; "no leak is detected" is not "no leak"."""
     found = evidence_texts(results)
     seen, unseen = ("; ".join(text for leaks, text in found if leaks is of) for of in (True, False))
-    if any(leaks for leaks, _ in found[: len(found) - len(results.get("aside", ()))]):
+    if any(leaks for leaks, _ in found[: len(found) - len(results.get("auxiliary_attacks", ()))]):
         text = f"This model gives away who was in its training data: {seen}."
     elif seen:
         text = f"This model alone shows no leak, but together with the dense network it does: {seen}."
@@ -194,8 +194,9 @@ def strongest_text(results: Results) -> str:
     return (
         f"The strongest attack ({strongest_title(results)}{chosen}) distinguishes members from non-members with "
         f"{number(100 * accuracy['value'])}% balanced accuracy ({confidence(results)} interval {ends(accuracy)}, "
-        f"adjusted for {results['looks']} kinds of evidence); guessing scores 50.0%. Of 100 {unit(results)}s, half of "
-        f"them members, it classifies about {number(100 * accuracy['value'], 0)} correctly; guessing 50."
+        f"adjusted for {results['bonferroni_divisor']} kinds of evidence); guessing scores 50.0%. Of 100 "
+        f"{unit(results)}s, half of them members, it classifies about {number(100 * accuracy['value'], 0)} correctly; "
+        "guessing 50."
     )
 
 
@@ -297,23 +298,23 @@ def class_text(results: Results) -> str:
     return (
         f"The most exposed class is {worst}: within it the strongest attack's AUC is {number(auc['value'], 3)} "
         f"({confidence(results)} interval {ends(auc, 1, 3)}, for all {len(results['per_class'])} classes and "
-        f"{results['looks']} kinds of evidence together); guessing scores 0.500.{chance}"
+        f"{results['bonferroni_divisor']} kinds of evidence together); guessing scores 0.500.{chance}"
     )
 
 
 def on_the_model(results: Results) -> dict[str, Any]:
     """The attacks that need the model alone."""
-    aside = results.get("aside", ())
-    return {name: attack for name, attack in results["attacks"].items() if name not in aside}
+    auxiliary = results.get("auxiliary_attacks", ())
+    return {name: attack for name, attack in results["attacks"].items() if name not in auxiliary}
 
 
-def aside_texts(results: Results) -> list[str]:
+def auxiliary_texts(results: Results) -> list[str]:
     """The accuracy of attackers who have more than the model: its dense network, or other versions of it."""
     return [
         f"An attacker who also has {_more(name)} ({attack_title(name)}) reaches {number(100 * held['value'])}% "
-        f"balanced accuracy ({confidence(results)} interval {ends(held)}, adjusted for {results['looks']} kinds of "
-        f"evidence; {of_epsilon(results['attacks'][name])}): {_advice(name)}."
-        for name, held in results.get("aside", {}).items()
+        f"balanced accuracy ({confidence(results)} interval {ends(held)}, adjusted for "
+        f"{results['bonferroni_divisor']} kinds of evidence; {of_epsilon(results['attacks'][name])}): {_advice(name)}."
+        for name, held in results.get("auxiliary_attacks", {}).items()
     ]
 
 

@@ -95,14 +95,14 @@ def _range(interval: Mapping[str, float]) -> str:
 
 def dense_text(results: Results) -> str:
     """Whether the dense network gives away what the model alone does not."""
-    if not any(held["low"] > 0.5 for held in results.get("aside", {}).values()):
+    if not any(held["low"] > 0.5 for held in results.get("auxiliary_attacks", {}).values()):
         return ""
     return "An attacker who has the dense network too infers more: keep it as safe as the training data."
 
 
 def records_text(results: Results) -> str:
     """How many records score higher than chance allows."""
-    found = results["to_look_at"]
+    found = results["discoveries"]
     level = f"{100 * found['fdr']:g}%"
     if not found["count"]:
         return f"Records to look at: none scores higher than chance allows (false discovery rate {level})."

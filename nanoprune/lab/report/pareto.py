@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nanoprune.lab.report.plots import GREY, STYLE, freeze_layout, interval_ends, literal
-from nanoprune.lab.report.table import number, summary_text
+from nanoprune.lab.report.table import has_interval, number, summary_text
 from nanoprune.lab.statistics import summary
 
 # Each family has a colour (Okabe & Ito, safe for colour-blind readers), and a marker and a dash that do without colour.
@@ -150,7 +150,7 @@ def difference_table(sweep: Mapping[str, Any], least: int = 2) -> str:
             continue
         across = f"{number(100 * pair['low'])} to {number(100 * pair['high'])}"
         interval, mark = "-", ""
-        if mean["low"] is not None:
+        if has_interval(mean):
             interval = f"{number(100 * mean['low'], sign=True)} to {number(100 * mean['high'], sign=True)}"
             mark = " n.s." if mean["low"] <= 0 <= mean["high"] else ""
         cells = (pair["one"], pair["other"], across, number(100 * mean["value"], sign=True) + mark, interval)

@@ -21,8 +21,11 @@ def known(value: float | None) -> bool:
 
 
 def has_interval(summary: Mapping[str, Any]) -> bool:
-    """Whether an interval over seeds could be given: not with one seed, nor where a change is the same in all."""
-    return known(summary["low"]) and known(summary["high"])
+    """Whether an interval over seeds could be given: not with one seed, nor where all seeds have the same value.
+
+    Files written before give the latter an interval of no width.
+    """
+    return known(summary["low"]) and known(summary["high"]) and summary["low"] < summary["high"]
 
 
 def number(value: float, digits: int = 1, sign: bool = False) -> str:
@@ -119,7 +122,10 @@ def legend(results: Mapping[str, Any]) -> str:
     controls = [of for method in methods for of in method.get("controls", {}).values()]
     changes += [of[f"{kind}_accuracy_change"] for of in controls for kind in ("attack", "test")]
     seeds = len(results["seeds"])
+    shown = changes + [method[f"{kind}_accuracy"] for method in methods for kind in ("test", "strongest_attack")]
     text = ""
+    if seeds > 1 and any(known(of["mean"]) and not has_interval(of) for of in shown):
+        text += " A test or attack figure without ± is the same in every seed: no interval can be given."
     if any(map(contains_zero, changes)):
         text += f" {NOT_SIGNIFICANT}: not significant, the interval contains zero, so no effect is claimed."
     if 1 < seeds < FEW_SEEDS:

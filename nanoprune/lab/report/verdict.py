@@ -60,9 +60,7 @@ def change_text(change: Summary, nothing: str = "no detectable effect", than: st
     mean = number(100 * change["mean"], sign=True)
     match direction(change):
         case "unknown":
-            if len(change["values"]) > 1:
-                return f"a change of {mean} points in every seed alike, so that no interval can be given"
-            return f"a change of {mean} points, on which one seed gives no interval and allows no conclusion"
+            return f"a change of {mean} points, {_no_interval(change)}"
         case "none":
             low, high = (number(100 * change[end], sign=True) for end in ("low", "high"))
             return f"{nothing} (change {mean} points, 95% interval {low} to {high})"
@@ -70,6 +68,14 @@ def change_text(change: Summary, nothing: str = "no detectable effect", than: st
             low, high = sorted(abs(100 * change[end]) for end in ("low", "high"))
             size = number(abs(100 * change["mean"]))
             return f"{size} points {word}{than} (95% interval {number(low)} to {number(high)})"
+
+
+def _no_interval(summary: Summary) -> str:
+    """Why there is no interval, and what follows."""
+    seeds = len(summary["values"])
+    if seeds < 2:
+        return "on which one seed gives no interval and allows no conclusion"
+    return f"the same in all {seeds} seeds, which gives no interval and allows no conclusion"
 
 
 def nearest_control(methods: Mapping[str, Any], method: str, kinds: Collection[str]) -> tuple[str, float] | None:
@@ -125,22 +131,24 @@ def baseline_text(results: Mapping[str, Any]) -> str:
         "accuracy"
     )
     if not has_interval(accuracy):
-        return f"{text}; guessing scores 50.0%. One seed gives no interval and allows no conclusion."
+        return f"{text}, {_no_interval(accuracy)}; guessing scores 50.0%."
     low, high = (number(100 * accuracy[end]) for end in ("low", "high"))
     leak = "" if accuracy["low"] > 0.5 else ": no leak is detected"
     return f"{text} (95% interval {low} to {high}); guessing scores 50.0%{leak}."
 
 
 def pruning_text(methods: Mapping[str, Any]) -> str | None:
-    """How many of the pruned networks leak detectably less, no less, or more; None where that cannot be said."""
+    """How many of the pruned networks leak detectably less, no less, or more; None where no interval can say."""
     changes = [m["attack_accuracy_change"] for name, m in methods.items() if family(name).startswith("prune")]
     found = [direction(change) for change in changes]
-    if not found or "unknown" in found:
+    if set(found) <= {"unknown"}:
         return None
+    same = f"; {found.count('unknown')} changed alike in every seed, which gives no interval"
     settings = "pruned setting" if len(found) == 1 else "pruned settings"
     return (
         f"Of {len(found)} {settings}, {found.count('fewer')} leaked detectably less, "
-        f"{found.count('none')} showed no detectable effect and {found.count('more')} leaked detectably more."
+        f"{found.count('none')} showed no detectable effect and {found.count('more')} leaked detectably more"
+        f"{same if 'unknown' in found else ''}."
     )
 
 

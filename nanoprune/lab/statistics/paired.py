@@ -17,7 +17,9 @@ that change leave 3.7 / N open. Where they differ by d it is wider than need be,
 Two models that leak equally are attacked by thresholds that were fitted on few records, and one of them may have been
 luckier. So the jackknife's variance of d, from decisions of attacks that are fitted without a part of their records, is
 combined with the rest, as a normal estimate. Without it intervals err more often than alpha where thresholds are fitted
-on 200 records (tests/test_compare.py).
+on 200 records. Its quantile is the normal one, though it has four parts: the jackknife's variance is too large on
+average (Efron & Stein 1981), so that models that leak equally are told apart less often than alpha already, and
+Student's quantile of three degrees of freedom would only make intervals longer (tests/test_compare.py simulates it).
 
 **AUC.** With the placements V of `delong.py`, the differences $V10_second - V10_first$ of the members and of the
 non-members have DeLong, DeLong & Clarke-Pearson's (1988) covariance in their variances; Student's quantile with

@@ -8,6 +8,7 @@ from it.
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from nanoprune.lab.experiment.recipe_file import recipe_of_values
 from nanoprune.lab.experiment.recipes import Recipe, usual_recipe
 from nanoprune.lab.models.model import MAX_PARAMETERS
 from nanoprune.lab.storage.bounded import DAMAGE
-from nanoprune.lab.storage.checkpoint import Saved, State, read_checkpoint, write_checkpoint
+from nanoprune.lab.storage.checkpoint import Saved, State, differences, read_checkpoint, write_checkpoint
 from nanoprune.lab.storage.hdf5 import Sparse
 from nanoprune.lab.tasks.task import COMPARISON, Task, new_task
 
@@ -96,19 +97,23 @@ def _is_state(shard: str, state: State) -> bool:
     rows = [values.shape[0] for kind in KINDS for values in state[kind].values()]
     status = state.get("status", left)
     known = sorted([*left, *map(int, dropped)]) == list(range(start, stop)) and len(status) == len(left)
+    known = known and isinstance(state["made"], list) and len(state["made"]) == stop - start
     return known and all(n == len(left) for n in rows)
 
 
 class Recording:
     """In place of checkpoints (`storage.checkpoint.Checkpoints`): remembers what was finished. parts: {method: {shard:
-    state}}; of the attack networks {the outputs that were attacked: scores}."""
+    state, with how each replica was trained as "made"}}; of the attack networks {the outputs that were attacked:
+    scores}."""
 
     def __init__(self) -> None:
         self.parts: State = {}
 
     def slot(self, method: str, shard: slice, made: Any) -> _Recorded:
-        name = str(made) if method == ATTACK else f"{shard.start}-{shard.stop}"
-        return _Recorded(self.parts.setdefault(method, {}), name)
+        parts = self.parts.setdefault(method, {})
+        if method == ATTACK:
+            return _Recorded(parts, str(made), {})
+        return _Recorded(parts, f"{shard.start}-{shard.stop}", {"made": _plain(made)})
 
 
 class _Slot:
@@ -137,12 +142,12 @@ class _Slot:
 
 
 class _Recorded(_Slot):
-    def __init__(self, parts: State, name: str) -> None:
+    def __init__(self, parts: State, name: str, about: State) -> None:
         super().__init__()
-        self.parts, self.name = parts, name
+        self.parts, self.name, self.about = parts, name, about
 
     def save(self, state: State) -> None:
-        self.parts[self.name] = state | self.beside
+        self.parts[self.name] = state | self.beside | self.about
 
 
 class Gathered:
@@ -156,17 +161,21 @@ class Gathered:
         if method == ATTACK:
             of = next((of[ATTACK][made] for of in self.parts if made in of.get(ATTACK, {})), None)
             return _Found(of, self.paths[0])
-        rows = [self._row(method, r % len(self.parts), r // len(self.parts)) for r in range(shard.start, shard.stop)]
-        return _Found(self._joined(method, dict(zip(range(shard.start, shard.stop), rows, strict=True))), self.paths[0])
+        replicas, S = range(shard.start, shard.stop), len(self.parts)
+        rows = {r: self._row(method, r % S, r // S, of) for r, of in zip(replicas, _plain(made), strict=True)}
+        return _Found(self._joined(method, rows), self.paths[0])
 
-    def _row(self, method: str, seed: int, k: int) -> State | str | None:
+    def _row(self, method: str, seed: int, k: int, made: Any) -> State | str | None:
         """The k-th replica of a method in one seed, each array (1, ...); why it diverged, or None where it did not get
-        as far as that. Raises DataError where it should be there."""
+        as far as that. Raises DataError where it should be there, and where it was trained otherwise than `made`."""
         path, parts = self.paths[seed], self.parts[seed]
         for name, state in parts.get(method, {}).items():
             start, stop = map(int, name.split("-"))
             if not start <= k < stop:
                 continue
+            if state["made"][k - start] != made:
+                how = differences({"made": state["made"][k - start]}, {"made": made})
+                raise DataError(f"{path}: has a {method} that was trained otherwise: {how}; delete it")
             if str(k) in state["dropped"]:
                 return state["dropped"][str(k)]
             row = state["replicas"].index(k)
@@ -205,6 +214,11 @@ class _Found(_Slot):
 
     def load(self) -> State | None:
         return self.state
+
+
+def _plain(made: Any) -> Any:
+    """Plain data, as it is read from a file."""
+    return json.loads(json.dumps(made))
 
 
 def _full(array: np.ndarray | Sparse, path: pathlib.Path) -> np.ndarray:
