@@ -17,7 +17,8 @@ disjoint. The training loop is written here, since recipes have SGD alone.
 --device gpu     with the extra cuda12 or cuda13
 
 Prints accuracies and AUC (mean over targets), and beside each AUC whether it lies within twice the published spread.
-Exit status 1 where one does not. One target takes about half an hour on one core. A copy of the images that is not the official one is named: its pixels differ.
+Exit status 1 where one does not. One target takes about half an hour on one core. A copy of the images that is not the
+official one is named: its pixels differ.
 """
 
 from __future__ import annotations
