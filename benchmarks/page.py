@@ -30,6 +30,7 @@ and `make gpu` measures it on a machine that has one.
 | `lenet5-step-N`, `resnet18-step-N`, `mobilenetv2-step-N` | a training step with batch N |
 | `dp-lenet5-step-N` | a step of DP-SGD |
 | `attack-step-N` | a step of the attack network, one thread on each side |
+| `attention-step-DATA` | multi-head self-attention, forward and backward, at the sizes of the transformer for DATA |
 | `lenet5-apart-N` | two processes, half of the batch each, no communication: a lower bound for data parallelism |
 | `fleet-mlp-16`, `fleet-growth-R` | a step of 16 networks; nanoprune's step per network in a fleet of R networks |
 | `conv3x3-HxC` | forward and backward pass of a 3 x 3 convolution, 32 images H x H, C channels |
@@ -44,6 +45,7 @@ TARGETS = {
     "lenet5-step": 0.60,
     "fleet-mlp": 0.65,
     "attack-step": 0.65,
+    "attention-step": 2.0,
     "conv3x3": 1.0,
     "reproduce-location30": 0.65,
     "projection": 1.0,

@@ -2,19 +2,23 @@
 
 import numpy as np
 import pytest
-from exporting import randomised
+from click.testing import CliRunner
+from exporting import model_of, randomised
 
+import cli
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.export import TARGETS, export_model
+from nanoprune.lab.export import TARGETS
 from nanoprune.lab.export.about import input_words
 from nanoprune.lab.export.check import difference, logits, probes_of
 from nanoprune.lab.export.onnx import run_onnx, to_onnx
-from nanoprune.lab.export.packing import program_of
+from nanoprune.lab.export.packing import FORMS, program_of
 from nanoprune.lab.export.quantise import quantised_network
-from nanoprune.lab.layers import Embedding, LastToken, LayerNorm, PositionalEncoding
+from nanoprune.lab.export.support import check_target
+from nanoprune.lab.layers import Embedding, GroupNorm, LastToken, LayerNorm, PositionalEncoding
+from nanoprune.lab.models.model import load_model, save_model
 from nanoprune.lab.verify.layers import transformer_block
 from nanoprune.lab.zoo import build, describe
-from nanoprune.nn import Dense, Network, Sequential
+from nanoprune.nn import Branches, Dense, Layer, Network, Sequential
 
 onnx = pytest.importorskip("onnx")
 reference = pytest.importorskip("onnx.reference")
@@ -92,9 +96,79 @@ def test_probes_of_texts_are_tokens_with_padding_at_the_end():
     assert "whole numbers from 1 to 19" in input_words((7,), tokens=20)
 
 
-@pytest.mark.parametrize("target", sorted(set(TARGETS) - {"onnx"}))
-@pytest.mark.parametrize("name", ["transformer-text", "vit"])
-def test_other_targets_refuse_by_name(target, name, tmp_path):
+FIRST = {  # the layers that a target does not know, in the order of the network
+    "transformer-text": dict.fromkeys(sorted(set(TARGETS) - {"onnx"}), "Embedding(20, 32)"),
+    "vit": {"c": "ImageTokens", "web": "ImageTokens", "safetensors": "PositionalEncoding(6, 32)"}
+    | {"torch-code": "ImageTokens"},
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A model file of each network."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in FIRST:
+        save_model(model_of(named(name, dtype="float32"), steps=[{"step": "train"}]), folder / f"{name}.h5")
+    return folder
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("target", sorted(TARGETS))
+@pytest.mark.parametrize("name", FIRST)
+def test_export_writes_what_agrees_or_refuses_in_one_line(files, tmp_path, name, target, form):
+    """The line names the layer and the targets that can; nothing is written, and there is no traceback."""
+    out = tmp_path / f"x{TARGETS[target][0]}"
+    words = ["export", files / f"{name}.h5", "--to", target, "--weights", form, "--out", out]
+    done = CliRunner().invoke(cli.main, list(map(str, words)))
+    if target == "onnx":
+        assert done.exit_code == 0, done.output
+        net = load_model(files / f"{name}.h5").net
+        x, expected = probes_of(net, 5), quantised_network(net) if form == "int8" else net
+        found = reference.ReferenceEvaluator(onnx.load(out)).run(None, {"input": x})[0]
+        assert difference(found, logits(expected, x)) < 1e-4
+        return
+    assert done.exit_code == 2
+    assert done.stderr == f"error: {target} cannot carry the layer {FIRST[name][target]}; --to onnx can\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_refuses_a_second_network_that_it_cannot_carry(files, tmp_path):
+    other = tmp_path / "mlp.h5"
+    mlp = randomised(build(describe("mlp", (7,), 5, [4])))
+    save_model(model_of(mlp, steps=[{"step": "train"}]), other)
+    words = ["export", other, "--to", "web", "--out", tmp_path / "x.html"]
+    done = CliRunner().invoke(cli.main, list(map(str, [*words, "--beside", files / "transformer-text.h5"])))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "error: web cannot carry the layer Embedding(20, 32); --to onnx can\n"
+
+
+@pytest.mark.parametrize("name", FIRST)
+@pytest.mark.parametrize("what", ["sparse", "compiled"])
+def test_inference_in_python_refuses_by_name(files, name, what):
     with pytest.raises(ArgumentError) as caught:
-        export_model(named(name, dtype="float32"), target, "dense", {}, tmp_path / f"x{TARGETS[target][0]}")
-    assert "\n" not in str(caught.value)
+        getattr(load_model(files / f"{name}.h5"), what)()
+    first = FIRST[name]["c"]
+    assert str(caught.value) == f"{what}() has no form of the layer {first}; the command predict computes every network"
+
+
+def test_a_layer_that_one_target_alone_lacks_leaves_the_others():
+    """GroupNorm has no names in PyTorch's files, Branches no PyTorch code; the other targets carry both."""
+    norm = Network(Sequential(GroupNorm(2, 4), Dense(4, 3)), (4,))
+    with pytest.raises(ArgumentError) as caught:
+        check_target(norm, "safetensors")
+    assert str(caught.value) == "safetensors cannot carry the layer GroupNorm(2, 4); --to onnx or c or web can"
+    branches = Network(Sequential(Branches((1, Dense(1, 2)), (3, Dense(3, 2)))), (4,))
+    check_target(branches, "safetensors")
+    with pytest.raises(
+        ArgumentError, match="torch-code cannot carry the layer Branches; --to onnx or c or web or safe"
+    ):
+        check_target(branches, "torch-code")
+
+
+def test_a_layer_without_any_rule_is_refused_by_its_name():
+    class Mystery(Layer):
+        def output_shape(self, shape):
+            return shape
+
+    with pytest.raises(ArgumentError, match="Mystery has no export rule"):
+        check_target(Network(Sequential(Mystery(), Dense(3, 2)), (3,)), "onnx")

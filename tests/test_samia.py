@@ -12,12 +12,18 @@ from scipy.stats import norm
 
 from nanoprune.attack.metrics import auc
 from nanoprune.attack.shadow.samia import fit_samia, samia_features
+from nanoprune.lab.audit import samia_attention
+from nanoprune.lab.audit.samia_attention import attention_network, fit_samia_attention, tokens_of
 from nanoprune.lab.audit.sensitivity import sensitivity
 from nanoprune.lab.audit.shadow_attacks import left_out, shadow_attacks
 from nanoprune.lab.audit.views import Views
 from nanoprune.lab.data import Dataset
 from nanoprune.lab.engine.passes import single_threaded_blas
+from nanoprune.lab.layers import Attention
 from nanoprune.lab.zoo import build, describe
+from nanoprune.nn import Dense
+from nanoprune.nn.sequential import leaves
+from nanoprune.records import Records, predict
 
 quick = settings(deadline=None, max_examples=40)
 
@@ -103,15 +109,61 @@ def known_outputs(seed: int, n: int):
     return samia_features(rng.normal(0, 2, (n, 3)), np.exp(log_s), y), member
 
 
-def test_the_network_learns_what_sensitivity_and_label_say_together():
+@pytest.mark.parametrize(("learn", "seen"), [(fit_samia, np.asarray), (fit_samia_attention, tokens_of)])
+def test_the_network_learns_what_sensitivity_and_label_say_together(learn, seen):
     """The optimum is Phi(1.5 / sqrt 2); without the label the three sensitivities say less."""
-    h = fit_samia(*known_outputs(0, 20_000))
+    known, is_member = known_outputs(0, 20_000)
+    h = learn(seen(known), is_member)
     features, member = known_outputs(1, 8000)
     best = norm.cdf(1.5 / math.sqrt(2))
-    scores = h.scores(features)
+    scores = h.scores(seen(features))
     assert best - 0.04 < auc(scores[member], scores[~member]) < best + 0.015
     largest = features[:, 3:6].sum(axis=1)
     assert auc(largest[member], largest[~member]) < best - 0.06
+
+
+def test_a_token_is_what_is_known_of_one_class():
+    features = np.arange(2 * 5 * 12).reshape(2, 5, 12)
+    tokens = tokens_of(features)
+    assert tokens.shape == (2, 5, 4, 3)
+    for k, i, c in np.ndindex(2, 5, 4):
+        assert list(tokens[k, i, c]) == [features[k, i, c], features[k, i, 4 + c], features[k, i, 8 + c]]
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_the_network_of_the_authors_has_the_parameters_of_its_shapes(classes):
+    """3 to 64; three encoder layers of width 64, 4 heads and 128 hidden units; all classes to 64; 64 to 1."""
+    affine = lambda a, b: (a + 1) * b  # noqa: E731
+    block = affine(64, 3 * 64) + affine(64, 64) + affine(64, 128) + affine(128, 64) + 2 * 2 * 64
+    net = attention_network(classes)
+    assert net.size == affine(3, 64) + 3 * block + affine(64 * classes, 64) + affine(64, 1)
+    assert (net.input_shape, net.output_shape) == ((classes, 3), (1,))
+    assert [layer.heads for layer in leaves(net.body) if isinstance(layer, Attention)] == [4, 4, 4]
+
+
+def test_the_last_layers_of_the_attention_network_know_the_classes_apart():
+    """Records whose classes change places are the same to attention, not to the layers that see all of them."""
+    net = attention_network(4).initialise([np.random.default_rng(0)])
+    x = np.random.default_rng(1).standard_normal((50, 4, 3)).astype(np.float32)
+    rows, order = np.arange(50)[None], [2, 0, 3, 1]
+    one, other = (predict(net, Records(records, np.zeros(50)), rows)[0, :, 0] for records in (x, x[:, order]))
+    assert np.abs(one - other).max() > 0.01
+    dense = next(layer for layer in net.body.layers() if isinstance(layer, Dense))
+    W = dense.W.value.reshape(1, 64, 4, 64)
+    W[...] = W[:, :, order].copy()  # channels of class c move with it
+    np.testing.assert_allclose(predict(net, Records(x[:, order], np.zeros(50)), rows)[0, :, 0], one, atol=1e-4)
+
+
+def test_the_attention_network_is_fitted_to_at_most_so_many_pairs_and_is_repeatable(monkeypatch):
+    monkeypatch.setattr(samia_attention, "STEPS", 2)
+    rng = np.random.default_rng(6)
+    tokens, member = rng.standard_normal((60, 3, 3)), np.arange(60) % 3 == 0
+    once, again, other = (fit_samia_attention(tokens, member, *seed) for seed in ((), (0,), (1,)))
+    np.testing.assert_array_equal(once.scores(tokens), again.scores(tokens))
+    assert (once.scores(tokens) != other.scores(tokens)).any()
+    np.testing.assert_allclose(once.mean, tokens.mean(axis=0))
+    monkeypatch.setattr(samia_attention, "MOST", 20)
+    assert np.abs(fit_samia_attention(tokens, member).mean - tokens.mean(axis=0)).max() > 1e-3
 
 
 def views(seed: int, gap: float, shadows: int = 8, n: int = 600) -> tuple[Views, np.ndarray]:
@@ -126,10 +178,12 @@ def views(seed: int, gap: float, shadows: int = 8, n: int = 600) -> tuple[Views,
     return Views(inside, logits, *none, sensitivity=np.exp(log_s).astype(np.float32)), member
 
 
+@pytest.mark.parametrize("name", ["samia", "samia_attention"])
 @pytest.mark.parametrize("gap", [0.0, 1.5])
-def test_a_target_is_attacked_by_what_its_shadows_teach(gap):
+def test_a_target_is_attacked_by_what_its_shadows_teach(gap, name, monkeypatch):
+    monkeypatch.setattr(samia_attention, "STEPS", 150)
     of, member = views(2, gap)
-    scores = shadow_attacks(of, {"samia"})["samia"](8, np.arange(8))
+    scores = shadow_attacks(of, {name})[name](8, np.arange(8))
     tolerance = 4 * math.sqrt(601 / (12 * 300**2))
     assert auc(scores[member], scores[~member]) == pytest.approx(norm.cdf(gap / math.sqrt(2)), abs=tolerance)
 

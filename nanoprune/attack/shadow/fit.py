@@ -54,36 +54,36 @@ def fit(
 
 @dataclass(frozen=True, eq=False)
 class MemberNetwork:
-    """A network h that predicts membership from F features, standardised by mean and std (F,)."""
+    """A network h that predicts membership from features (n, ...), standardised by their mean and std (...)."""
 
     h: Network
     mean: np.ndarray
     std: np.ndarray
 
     def scores(self, features: np.ndarray) -> np.ndarray:
-        """Logits of membership (n,), float64, of features (n, F)."""
+        """Logits of membership (n,), float64, of features (n, ...)."""
         records = self.records(features, np.zeros(len(features)))
         return predict(self.h, records, np.arange(len(features))[None])[0, :, 0].astype(np.float64)
 
     def records(self, features: np.ndarray, member: np.ndarray) -> Records:
-        """Standardised features (n, F), with member (n,) as the labels."""
+        """Standardised features (n, ...), with member (n,) as the labels."""
         return Records(((features - self.mean) / self.std).astype(np.float32), member.astype(np.float32))
 
 
 def fit_member_network(
     features: np.ndarray,
     member: np.ndarray,
-    hidden: tuple[int, ...],
+    net: Network,
     batch: int,
     steps: int,
     rate: float,
     most: int,
     seed: int,
 ) -> MemberNetwork:
-    """Learn from features (n, F) and member (n,) bool, of which `most` at most are drawn; both sides weigh the same."""
+    """Train net on features (n, ...) and member (n,) bool, of which `most` at most are drawn; both sides weigh the
+    same."""
     drawn = np.random.default_rng([seed, 1]).permutation(len(features))[:most]
     features, member = features[drawn], member[drawn]
-    net = small_network(features.shape[1], hidden, [[seed, 2]])
     of = MemberNetwork(net, features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9))
     records, rows = of.records(features, member), balanced(np.arange(len(member)), member)[None]  # (1, M)
 

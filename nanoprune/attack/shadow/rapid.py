@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from nanoprune.attack.shadow.difficulty import calibrated
-from nanoprune.attack.shadow.fit import MemberNetwork, fit_member_network
+from nanoprune.attack.shadow.fit import MemberNetwork, fit_member_network, small_network
 
 HIDDEN, BATCH, STEPS, RATE = (32, 32), 256, 600, 3e-3
 MOST = 20_000  # pairs of a model and a record that the network learns from
@@ -24,7 +24,8 @@ MOST = 20_000  # pairs of a model and a record that the network learns from
 
 def fit_rapid(pairs: np.ndarray, member: np.ndarray, seed: int = 0) -> MemberNetwork:
     """Learn from pairs (n, 2), as of `both_scores`, and member (n,) bool; at most MOST of them, drawn at random."""
-    return fit_member_network(pairs, member, HIDDEN, BATCH, STEPS, RATE, MOST, seed)
+    h = small_network(pairs.shape[1], HIDDEN, [[seed, 2]])
+    return fit_member_network(pairs, member, h, BATCH, STEPS, RATE, MOST, seed)
 
 
 def both_scores(target: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from nanoprune.attack.shadow.quantile import fit_quantiles
 from nanoprune.attack.shadow.rapid import both_scores, fit_rapid
 from nanoprune.attack.shadow.rmia import A_GRID, prior_offline, prior_online, rmia
 from nanoprune.attack.shadow.samia import fit_samia
+from nanoprune.lab.audit.samia_attention import fit_samia_attention, tokens_of
 from nanoprune.lab.audit.views import Compared, Views, others, without_pair
 from nanoprune.records import predict
 
@@ -61,7 +62,8 @@ def scaled_base(of: Compared, a: float) -> np.ndarray:
 
 def learned(features: Formula, fit: Callable[[np.ndarray, np.ndarray], MemberNetwork]) -> Callable[[Views], Formula]:
     """The logits of a network that learns from the models that a model is compared with, each of which is compared with
-    the others but its twin. features: of a model's records, (n, F). Twins share a network: the others are the same."""
+    the others but its twin. features: of a model's records, (n, ...). Twins share a network, as the others are the
+    same."""
 
     def prepared(views: Views) -> Formula:
         networks: dict[tuple[int, ...], MemberNetwork] = {}
@@ -80,6 +82,9 @@ def learned(features: Formula, fit: Callable[[np.ndarray, np.ndarray], MemberNet
 
 rapid = learned(lambda of: both_scores(*of.mean_outside("phi")), lambda *known: fit_rapid(*known))
 samia = learned(lambda of: of.views.samia_features[of.k], lambda *known: fit_samia(*known))
+samia_attention = learned(
+    lambda of: tokens_of(of.views.samia_features[of.k]), lambda *known: fit_samia_attention(*known)
+)
 
 
 def quantile(views: Views) -> Formula:

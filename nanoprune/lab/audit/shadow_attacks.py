@@ -6,7 +6,8 @@ shadow that trained on the other half, and so would give its membership away), a
 members is applied to the target. The accuracies on the shadows also rank the attacks
 (`nanoprune/lab/audit/attack_choice.py`).
 
-A new attack is a file in `nanoprune/attack/shadow/` and a line in `ATTACKS`.
+A new attack is a file in `nanoprune/attack/shadow/` (in this folder where it needs layers of the laboratory) and a line
+in `ATTACKS`.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ NETWORK, ALL = "network", "all"  # the attack network of `prediction_attacks.py`
 
 @dataclasses.dataclass(frozen=True)
 class RecordAttack:
-    """A line of the table: prepare(views) fits what the attack learns, and returns its formula."""
+    """A line of the table: prepare(views) fits what the attack learns, and returns its formula. costly: it is made only
+    where it is named, neither by its family nor by "all"."""
 
     name: str
     needs: tuple[Need, ...]
     prepare: Callable[[Views], Formula]
+    costly: bool = False
 
     @property
     def family(self) -> str:
@@ -70,6 +73,7 @@ ATTACKS = (
     RecordAttack("difficulty", OFFLINE, plain(lambda of: calibrated(*of.mean_outside("log_p")))),
     RecordAttack("rapid", OFFLINE, fitted.rapid),
     RecordAttack("samia", (Need.NOISY,), fitted.samia),
+    RecordAttack("samia_attention", (Need.NOISY,), fitted.samia_attention, costly=True),
     RecordAttack(
         "population",
         (Need.POPULATION,),
@@ -98,6 +102,7 @@ ATTACKS = (
     ),
 )
 MORE = {Need.DENSE, Need.VERSIONS}  # than the model and models made like it
+COSTLY = tuple(a.name for a in ATTACKS if a.costly)
 AUXILIARY = tuple(a.name for a in ATTACKS if MORE.intersection(a.needs))
 MISSING = {
     Need.POPULATION: "needs records that neither the target nor a shadow saw, there are 0",
@@ -114,10 +119,12 @@ def attack_names() -> list[str]:
 def chosen_attacks(text: str) -> frozenset[str]:
     """The names of the attacks that `text` chooses: names with commas between them, or "all".
 
-    A family stands for all of its attacks. Raises ArgumentError on an unknown name, with those that it may mean.
+    Neither a family nor "all" includes costly attacks. Raises ArgumentError on an unknown name, with those that it may
+    mean.
     """
-    every = {a.name: a.family for a in ATTACKS} | {NETWORK: NETWORK}
-    asked = list(every) if text == ALL else [name.strip() for name in text.split(",")]
+    every = {a.name: a.name if a.costly else a.family for a in ATTACKS} | {NETWORK: NETWORK}
+    usual = [name for name in every if name not in COSTLY]
+    asked = usual if text == ALL else [name.strip() for name in text.split(",")]
     for name in asked:
         if name not in attack_names():
             near = difflib.get_close_matches(name, attack_names(), cutoff=0.5)
@@ -134,7 +141,8 @@ def needed(chosen: Collection[str]) -> set[Need]:
 def table_text() -> str:
     """The table for a reader: a line for each attack, with what it needs."""
     width = max(len(a.name) for a in ATTACKS)
-    return "\n".join(f"{a.name:<{width}}  {', '.join(need.value for need in a.needs)}" for a in ATTACKS)
+    needs = {a.name: ", ".join(need.value for need in a.needs) + "; only if named" * a.costly for a in ATTACKS}
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in needs.items())
 
 
 def left_out(views: Views, chosen: Collection[str]) -> dict[str, None]:
@@ -148,12 +156,13 @@ def left_out(views: Views, chosen: Collection[str]) -> dict[str, None]:
 
 
 def shadow_attacks(views: Views, chosen: Collection[str] | None = None) -> dict[str, Attack]:
-    """The attacks of the table whose needs the views meet, by name; of those `chosen`, where that is not None."""
+    """The attacks of the table whose needs the views meet, by name; of those `chosen`, by default `ALL`."""
+    chosen = chosen_attacks(ALL) if chosen is None else chosen
 
     def attack(formula: Formula) -> Attack:
         return lambda k, of: formula(Compared(views, k, of))
 
-    met = [a for a in ATTACKS if views.available.issuperset(a.needs) and (chosen is None or a.name in chosen)]
+    met = [a for a in ATTACKS if views.available.issuperset(a.needs) and a.name in chosen]
     return {a.name: attack(a.prepare(views)) for a in met}
 
 

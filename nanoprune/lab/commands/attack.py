@@ -25,7 +25,7 @@ from nanoprune.lab.commands.types import Attacks
 HELP = """Attack the model file MODEL with shadow models that are trained as MODEL was, pruning and game included.
 
 The attacks are the threshold attacks, the attack network and those listed below. --attacks chooses some of them, by
-name or by family, the first word of the name. Further attackers:
+name or by family, the first word of the name; those that take long are made only if they are named. Further attackers:
 
 \b
 a defended MODEL   one whose shadow models are undefended (non-adaptive)

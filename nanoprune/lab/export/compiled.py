@@ -14,9 +14,10 @@ import tempfile
 import numpy as np
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.export.c import to_c
+from nanoprune.lab.export.c import emit, to_c
 from nanoprune.lab.export.packing import program_of
 from nanoprune.lab.export.sparse import records_of, stands_for_missing
+from nanoprune.lab.export.unsupported import check_operations
 from nanoprune.nn import Network
 
 FLAGS = ("-O3", "-march=native")
@@ -33,6 +34,7 @@ class CompiledModel:
     """
 
     def __init__(self, net: Network, form: str = "packed", flags: tuple[str, ...] = FLAGS) -> None:
+        check_operations(net, emit, "compiled()")
         program = program_of(net, form)
         self.input_shape, self.classes, self.fill = program.input_shape, program.classes, stands_for_missing(net)
         source, header = to_c(program, {}, form)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.export import onnx_sequences as onnx_sequences  # registers the operations on sequences
 from nanoprune.lab.export.about import verdict
 from nanoprune.lab.export.c import to_c
 from nanoprune.lab.export.check import RECORDS, compare, compare_classes, probes_of
@@ -17,6 +16,7 @@ from nanoprune.lab.export.onnx import run_onnx, to_onnx
 from nanoprune.lab.export.packing import FORMS, program_of
 from nanoprune.lab.export.quantise import quantised_network
 from nanoprune.lab.export.safetensors import check_bitwise, tensors, to_safetensors
+from nanoprune.lab.export.support import check_target
 from nanoprune.lab.export.torch_code import to_torch_code
 from nanoprune.lab.export.web import to_html
 from nanoprune.lab.storage.files import atomic_path
@@ -58,7 +58,10 @@ def export_web(net: Network, form: str, about: dict[str, Any], out: pathlib.Path
 
 
 def web_page(networks: list[tuple[Network, str, dict[str, Any]]], out: pathlib.Path) -> tuple[Files, str]:
-    """The page of networks (net, form, about) side by side, the exported one first."""
+    """The page of networks (net, form, about) side by side, the exported one first. Raises ArgumentError where the page
+    cannot carry a layer of one."""
+    for net, *_ in networks:
+        check_target(net, "web")
     shown = [
         ("pruned" if net.nonzero()[0] < net.weight_count else "dense", program_of(net, form), form, about)
         for net, form, about in networks
@@ -89,12 +92,14 @@ def export_model(net: Network, target: str, form: str, about: dict[str, Any], ou
     """The files of an export, path -> bytes, and the result of the comparison in words; nothing is written yet.
 
     net: one replica, on the CPU. form: "dense"; "packed", without zeros where that is smaller; "int8", the same with
-    int8 weights. about: the metadata, see `about.about`. Raises ArgumentError on an unknown target or form, or an `out`
-    without the target's suffix; DataError where the export's outputs differ from the network's.
+    int8 weights. about: the metadata, see `about.about`. Raises ArgumentError on an unknown target or form, a layer
+    that the target cannot carry, or an `out` without its suffix; DataError where the export's outputs differ from the
+    network's.
     """
     if target not in TARGETS:
         raise ArgumentError(f"to must be one of {', '.join(TARGETS)}, got {target!r}")
     suffix, forms, export = TARGETS[target]
+    check_target(net, target)
     if form not in forms:
         raise ArgumentError(f"weights of {target} must be one of {', '.join(forms)}, got {form!r}")
     if out.suffix != suffix:

@@ -14,6 +14,7 @@ from nanoprune.backend import to_host
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.export import steps
 from nanoprune.lab.export.packing import program_of
+from nanoprune.lab.export.unsupported import check_operations
 from nanoprune.lab.layers import ColumnScaling
 from nanoprune.nn import Network
 from nanoprune.nn.sequential import leaves
@@ -30,6 +31,7 @@ class SparseModel:
     """
 
     def __init__(self, net: Network, pays_below: float = PAYS_BELOW) -> None:
+        check_operations(net, compiled, "sparse()")
         self.program = program_of(net, "packed")
         self.calls = [compiled(step.operation, pays_below) for step in self.program.steps]
         self.fill = stands_for_missing(net)
