@@ -12,9 +12,19 @@ HERE = pathlib.Path(__file__).parent
 LONG = (
     *("two-checkouts", "audit-peer", "gpu"),
     *("reproduce-location30", "dp-mnist", "kill-resume", "same-bits", "simple-defences", "admm-order", "pareto"),
-    *("fleet-hosts", "fleet-scale", "fleet-tasks", "logistic", "null-audits", "null-comparisons", "anchors"),
+    *(
+        "scaling",
+        "command-memory",
+        "fleet-hosts",
+        "fleet-scale",
+        "fleet-tasks",
+        "logistic",
+        "null-audits",
+        "null-comparisons",
+        "anchors",
+    ),
 )
-SHARED = ("run", "measure", "training", "torch_training", "page")  # modules that are not benchmarks
+SHARED = ("run", "measure", "training", "torch_training", "scaling_plots", "page")  # modules that are not benchmarks
 PROGRAMS = {path.stem.replace("_", "-"): path for path in sorted(HERE.glob("*.py")) if path.stem not in SHARED}
 
 
