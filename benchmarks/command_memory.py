@@ -64,7 +64,7 @@ GROUPS = {
         (
             Step("data describe data.npz", "data.npz"),
             Step("train data.npz --epochs 1 --out model.h5 {workers}", "data.npz"),
-            Step("train data.npz --epochs 3 --epsilon 8 --out private.h5 {workers}", "data.npz"),
+            Step("train data.npz --epochs 3 --epsilon 1 --out private.h5 {workers}", "data.npz"),
             Step(f"prune model.h5 --keep 0.1 {ONCE} --out pruned.h5 {{workers}}", "data.npz"),
             Step("predict model.h5 --out scores.npz {workers}", "data.npz"),
             Step("attack model.h5 --shadows 6 {workers}", "data.npz", largest=1),
