@@ -8,8 +8,9 @@ The result is benchmarks/command_memory.json, written after each group. Each com
 where it has any, and has two figures:
 
 largest    peak resident set of its largest process, as the kernel counted it (`getrusage`)
-together   the largest sum over all its processes at one moment, shared memory counted once (the proportional set size
-           in /proc/PID/smaps_rollup), seen every SLEEP seconds; never less than `largest` of a command with one process
+together   the largest sum over all its processes, shared memory counted once (the proportional set size in
+           /proc/PID/smaps_rollup), at two moments SLEEP seconds apart: what is held for less is not seen. It is never
+           less than `largest`
 
 Linux alone has both. Inputs are random, trainings are one epoch long. `data fetch` needs a network and is not measured.
 """
@@ -173,12 +174,13 @@ def peak(words: list[str], folder: pathlib.Path) -> tuple[int, int]:
     with tempfile.TemporaryFile("w+") as said:
         command = [sys.executable, str(ROOT / "cli.py"), *words]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT)
-        together = 0
+        together = before = 0
         while True:
             ended, status, used = os.wait4(process.pid, os.WNOHANG)
             if ended:
                 break
-            together = max(together, sum(map(resident, family(process.pid))))
+            now = sum(map(resident, family(process.pid)))
+            together, before = max(together, min(before, now)), now  # a process in vfork counts twice for a moment
             time.sleep(SLEEP)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
