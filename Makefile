@@ -9,7 +9,7 @@ PYTHONS ?=
 ONLY ?=
 N ?=
 
-.PHONY: demo test lint book bench gpu kill fuzz mutants lock release-check clean
+.PHONY: demo test lint book bench scaling memory gpu kill fuzz mutants lock release-check clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python cli.py reproduce digits --out results/digits --overwrite
@@ -30,6 +30,17 @@ book: $(BOOK)/installed
 
 bench: $(BENCH)/installed
 	PYTHONPATH=. $(BENCH)/bin/python benchmarks/run.py $(ONLY)
+
+# About eight minutes on two cores that do nothing else, and draws the plots of docs/benchmarks.md; ONLY names series.
+scaling: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/scaling.py $(ONLY)
+	$(VENV)/bin/python benchmarks/scaling.py --draw
+	$(VENV)/bin/python benchmarks/page.py
+
+# The peak memory of every command, about ten minutes; ONLY names groups of commands.
+memory: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/command_memory.py $(ONLY)
+	$(VENV)/bin/python benchmarks/page.py
 
 # At most eight minutes, with the current Python, its CuPy and a GPU; PyTorch is compared with where it is installed.
 gpu:

@@ -181,11 +181,21 @@ def compared(ours: float, peers: dict[str, Callable[[], Any]]) -> dict[str, Any]
     return found | ({"ratio": 1e3 * ours / min(times)} if times else {})
 
 
+def operations(network: str, shape: tuple, classes: int, widths: Any, replicas: int, batch: int) -> dict[str, float]:
+    """The arithmetic of `our_step`, by the formula in scaling.py; at the rates above, the least time of it."""
+    from scaling import training_work
+
+    from nanoprune.lab.zoo import build, describe
+
+    net = build(describe(network, shape, classes, widths), 1)
+    return {"GFLOP": training_work(net, batch, replicas).flop / 1e9}
+
+
 def fleet() -> dict[str, Any]:
-    ours = median(our_step("lenet-5", (28, 1, 28), 10, [20, 50, 500], REPLICAS, BATCH))
-    torch = torch_on_gpu()
+    case = ("lenet-5", (28, 1, 28), 10, [20, 50, 500], REPLICAS, BATCH)
+    ours, torch = median(our_step(*case)), torch_on_gpu()
     if torch is None:
-        return {"nanoprune ms": 1e3 * ours}
+        return {"nanoprune ms": 1e3 * ours} | operations(*case)
     from lenet5_step import Peer
     from torch.func import functional_call, grad, stack_module_state, vmap
     from torch.nn import functional
@@ -218,14 +228,14 @@ def fleet() -> dict[str, Any]:
         return graph.replay
 
     peers = {"vmap": lambda: step_by(gradient), "compiled": lambda: step_by(torch.compile(gradient)), "graph": as_graph}
-    return compared(ours, peers)
+    return compared(ours, peers) | operations(*case)
 
 
 def resnet18() -> dict[str, Any]:
-    ours = median(our_step("resnet18", (32, 3, 32), 10, 1.0, 1, IMAGES))
-    torch = torch_on_gpu()
+    case = ("resnet18", (32, 3, 32), 10, 1.0, 1, IMAGES)
+    ours, torch = median(our_step(*case)), torch_on_gpu()
     if torch is None:
-        return {"nanoprune ms": 1e3 * ours}
+        return {"nanoprune ms": 1e3 * ours} | operations(*case)
     from resnet18_step import peer
     from torch.nn import functional
 
@@ -242,7 +252,8 @@ def resnet18() -> dict[str, Any]:
 
         return step
 
-    return compared(ours, {"torch": lambda: step_of(lambda net: net), "compiled": lambda: step_of(torch.compile)})
+    peers = {"torch": lambda: step_of(lambda net: net), "compiled": lambda: step_of(torch.compile)}
+    return compared(ours, peers) | operations(*case)
 
 
 PARTS = {of.__name__: of for of in (tests, verify, reproduce, rates, fleet, resnet18)}

@@ -85,9 +85,9 @@ def _requested_steps(pipe: Any) -> int:
         return 0
 
 
-def sgemm_rate(threads: int, n: int = 1024) -> float:
+def sgemm_rate(threads: int, n: int = 1024, rounds: int = 20) -> float:
     """FLOP/s of float32 matrix products on `threads` threads, one product per thread."""
-    (times,) = in_turn((_products, threads, n))
+    (times,) = in_turn((_products, threads, n), rounds=rounds)
     return threads * 2 * n**3 / times.median
 
 
@@ -99,18 +99,24 @@ def _products(threads: int, n: int) -> Callable[[], Any]:
     return lambda: list(pool.map(lambda out: np.matmul(A, A, out=out), outs))
 
 
-def copy_rate(threads: int, megabytes: int = 64) -> float:
-    """Bytes read and written per second by copies on `threads` threads, of arrays larger than the caches."""
-    (times,) = in_turn((_copies, threads, megabytes))
-    return threads * 2 * megabytes * 1e6 / times.median
+def copy_rate(threads: int, megabytes: float = 64, rounds: int = 20) -> float:
+    """Bytes read and written per second by copies on `threads` threads; arrays of 64 megabytes exceed the caches, and
+    smaller ones are copied as often as it takes to move as much."""
+    times_over = max(1, round(64 / megabytes))
+    (times,) = in_turn((_copies, threads, megabytes, times_over), rounds=rounds)
+    return threads * 2 * megabytes * 1e6 * times_over / times.median
 
 
-def _copies(threads: int, megabytes: int) -> Callable[[], Any]:
-    pairs = [
-        (np.ones(megabytes * 250_000, np.float32), np.ones(megabytes * 250_000, np.float32)) for _ in range(threads)
-    ]
+def _copies(threads: int, megabytes: float, times_over: int) -> Callable[[], Any]:
+    size = int(megabytes * 250_000)
+    pairs = [(np.ones(size, np.float32), np.ones(size, np.float32)) for _ in range(threads)]
     pool = ThreadPoolExecutor(threads)
-    return lambda: list(pool.map(lambda pair: np.copyto(*pair), pairs))
+
+    def copy(pair: tuple[np.ndarray, np.ndarray]) -> None:
+        for _ in range(times_over):
+            np.copyto(*pair)
+
+    return lambda: list(pool.map(copy, pairs))
 
 
 def report(measure: str, ours: Times, peer: Times | None, peer_name: str | None, limit: float | None) -> None:
@@ -170,13 +176,13 @@ def keep(row: dict[str, Any]) -> None:
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def machine() -> dict[str, Any]:
-    """The machine and versions that a figure depends on."""
+def machine(*packages: str) -> dict[str, Any]:
+    """The machine and versions that a figure depends on: of `packages`, NumPy and PyTorch by default."""
     return {
         "processor": _processor(),
         "processors": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("numpy", "torch")},
+        **{name: importlib.metadata.version(name) for name in packages or ("numpy", "torch")},
     }
 
 

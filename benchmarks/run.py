@@ -13,6 +13,8 @@ LONG = (
     *("two-checkouts", "audit-peer", "gpu"),
     *("reproduce-location30", "dp-mnist", "kill-resume", "same-bits", "simple-defences", "admm-order", "pareto"),
     *(
+        "scaling",
+        "command-memory",
         "fleet-hosts",
         "fleet-scale",
         "fleet-tasks",
@@ -23,7 +25,7 @@ LONG = (
         "anchor-alexnet",
     ),
 )
-SHARED = ("run", "measure", "training", "torch_training", "page")  # modules that are not benchmarks
+SHARED = ("run", "measure", "training", "torch_training", "scaling_plots", "page")  # modules that are not benchmarks
 PROGRAMS = {path.stem.replace("_", "-"): path for path in sorted(HERE.glob("*.py")) if path.stem not in SHARED}
 
 
