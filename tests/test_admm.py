@@ -372,6 +372,25 @@ def test_a_history_of_more_iterations_than_are_made_is_refused():
         restore(short, Saved(state_of(long), 2, "here"), net)
 
 
+@quick
+@given(seeds, st.integers(1, 3))
+def test_at_a_solution_nothing_is_left_and_rho_is_not_rescaled(seed, replicas):
+    """W satisfies the constraint from the start, and stays: both residuals are 0, and neither is the larger one."""
+    rng = np.random.default_rng(seed)
+    W = np.zeros((replicas, 10))
+    W[:, :3] = rng.standard_normal((replicas, 3))
+    net = one_layer(W)
+    admm = ADMM(net, Budget(net, 0.3), ADMMSettings(rho=0.5, adaptive=True))
+    np.testing.assert_array_equal(admm.target, W)
+    for _ in range(2):
+        row = admm.update(net, np.zeros(replicas))
+        assert (row.primal == 0).all()
+        assert (row.dual == 0).all()
+        assert admm.status == [Status.CONVERGED] * replicas
+        np.testing.assert_array_equal(admm.rho, 0.5)
+        np.testing.assert_array_equal(admm.target, W)
+
+
 # --- what is printed, what is refused --------------------------------------------------------------------------------
 
 

@@ -317,6 +317,31 @@ def test_no_training_takes_more_epochs_than_the_loss_left_to_gain_allows(monkeyp
     assert len(history) == 1 + 3 * 4
 
 
+@pytest.mark.parametrize(("target", "epochs"), [(0.0, 3), (0.5, 0)])
+def test_of_networks_that_are_equally_good_the_first_is_kept(target, epochs, monkeypatch):
+    """A held-out loss that never falls: each stage runs out of patience, or none begins where the target is met."""
+    monkeypatch.setattr(network, "RATES", (1e-3, 1e-4, 1e-5))
+    monkeypatch.setattr(network, "PATIENCE", 1)
+    monkeypatch.setattr(network, "MIN_PATIENCE", 1)
+    monkeypatch.setattr(network, "held_out_loss", lambda z, member: 0.5)
+    known = outputs(np.random.default_rng(1), 1, 16, 0.5)
+    h, history = fit(known, 0, np.arange(32) % 4 == 0, target_loss=target)
+    assert history.tolist() == [0.5] * (1 + epochs)
+    np.testing.assert_array_equal(h.theta, network.attacker(h.input_shape[0] // 2).initialise(seeded(1)).theta)
+
+
+def test_gradients_that_overflow_are_no_warnings(monkeypatch):
+    """Outputs of 1e30 are finite, and so is the untrained network's loss; the squares of Adam's gradients are not."""
+    monkeypatch.setattr(network, "RATES", (1e-3,))
+    monkeypatch.setattr(network, "PATIENCE", 1)
+    monkeypatch.setattr(network, "MIN_PATIENCE", 1)
+    known = outputs(np.random.default_rng(1), 1, 16, 0.5)
+    known.p[0] *= 1e30
+    with np.errstate(over="warn", invalid="warn"):
+        _, history = fit(known, 0, np.arange(32) % 4 == 0)
+    assert history[0] == pytest.approx(math.log(2))
+
+
 def test_unbalanced_members_and_non_members_weigh_the_same():
     """One member to eight non-members: the network too predicts "member" where that is better for balanced classes."""
     rng = np.random.default_rng(12)

@@ -265,7 +265,13 @@ def test_losses_of_shards_with_the_count_of_the_batch_add_up_to_the_batch(name, 
         "relaxloss-code:1:0",
         "relaxloss-code:-1:1",
         "relaxloss:inf",
+        "relaxloss:nan",
+        "relaxloss-code:inf:1",
+        "relaxloss-code:1:1.01",
+        "ppb:-0.1",
+        "ppb:inf",
         "label-smoothing:1.5",
+        "label-smoothing:-0.1",
         "label-smoothing:",
         "hinge",
         "",
@@ -274,6 +280,45 @@ def test_losses_of_shards_with_the_count_of_the_batch_add_up_to_the_batch(name, 
 def test_an_unknown_loss_is_refused(name):
     with pytest.raises(ArgumentError, match=r"^loss must be one of cross-entropy, label-smoothing:E, relaxloss:ALPHA"):
         Schedule(epochs=1, loss=name)
+    with pytest.raises(ArgumentError) as error:
+        loss_function(name)
+    ranges = "E in [0, 1], ALPHA and LAMBDA at least 0, UPPER in (0, 1]"
+    assert str(error.value).endswith(f", ppb:LAMBDA, {ranges}, got {name!r}")
+
+
+@settings(deadline=None, max_examples=20)
+@given(cases(), st.integers(0, 3))
+def test_the_ends_of_the_ranges_are_in_them(case, epoch):
+    """At 0 each defence is the cross-entropy; all smoothed, the target is uniform; strengths below 1 and a bound of 1
+    are those of the functions."""
+    logits, y = case
+    N = logits.shape[-1]
+
+    def of(name):
+        return loss_function(name)(logits, y, N, Workspace(), epoch)
+
+    plain = cross_entropy(logits, y, N)
+    for name in ("cross-entropy", "label-smoothing:0", "ppb:0", "relaxloss:0", "relaxloss-code:0:0.5"):
+        for found, expected in zip(of(name), plain, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    uniform = -log_softmax(logits, axis=1).mean(axis=1).sum(axis=-1) / N
+    np.testing.assert_allclose(of("label-smoothing:1")[0], uniform, rtol=1e-9)
+    for name, expected in (
+        ("ppb:0.5", ppb(logits, y, N, 0.5)),
+        ("relaxloss:0.5", relaxloss(logits, y, N, Workspace(), epoch, 0.5)),
+        ("relaxloss-code:0.5:1", relaxloss_code(logits, y, N, Workspace(), epoch, 0.5, 1.0)),
+    ):
+        for found, value in zip(of(name), expected, strict=True):
+            np.testing.assert_array_equal(found, value)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("name", ["relaxloss:{}", "relaxloss-code:{}:0.5"])
+def test_a_loss_of_exactly_alpha_descends(name, epoch):
+    logits, y = np.zeros((1, 4, 2)), np.array([[1, 3]])
+    loss, descent = cross_entropy(logits, y, 2)
+    _, found = loss_function(name.format(repr(float(loss[0]))))(logits, y, 2, Workspace(), epoch)
+    np.testing.assert_array_equal(found, descent)
 
 
 # Dropout

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.linalg import block_diag
 from scipy.signal import correlate
 
 from nanoprune.errors import ArgumentError, WorkspaceError
@@ -278,6 +279,24 @@ def test_branches_see_their_own_features():
     b = np.tanh(np.einsum("roi,rin->ron", Wb, X[:, 2:]) + bb)
     assert net.output_shape == (5,)
     close(net.forward(X, Workspace()), np.concatenate([a, b], axis=1))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=5), SEEDS)
+def test_branches_are_one_layer_of_a_block_diagonal_matrix(sizes, seed):
+    rng, R, N = np.random.default_rng(seed), 2, 4
+    F = sum(inputs for inputs, _ in sizes)
+    net = filled(Branches(*((inputs, Dense(inputs, outputs)) for inputs, outputs in sizes)), (R, F, N), np.float64, rng)
+    W = np.stack([block_diag(*(p.value[r] for p in net.weights)) for r in range(R)])  # (R, outputs, F)
+    X, dY, ws = rng.standard_normal((R, F, N)), rng.standard_normal((R, W.shape[1], N)), Workspace()
+    close(net.forward(X, ws), W @ X + np.concatenate([p.value for p in net.biases], axis=1))
+    close(net.backward(dY, ws, need_dX=True), W.swapaxes(1, 2) @ dY)
+    dW, rows, columns = dY @ X.swapaxes(1, 2), 0, 0
+    for p, (inputs, outputs) in zip(net.weights, sizes, strict=True):
+        close(p.grad, dW[:, rows : rows + outputs, columns : columns + inputs])
+        rows, columns = rows + outputs, columns + inputs
+    net.forward(X, ws)
+    assert net.backward(dY, ws) is None
 
 
 def test_standardise_is_of_each_channel():
@@ -726,6 +745,30 @@ def test_padding_of_windows_is_at_most_half_of_them():
 def test_input_shapes_that_do_not_fit_are_refused(layer, shape):
     with pytest.raises(ArgumentError, match="takes"):
         Network(layer, shape)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 7), st.integers(0, 3), st.integers(1, 7), st.integers(1, 7), st.booleans())
+def test_images_are_refused_where_no_window_fits_and_the_message_says_from_which_size_one_does(k, p, H, W, pool):
+    """By counting the windows of the padded image."""
+    p = min(p, k // 2) if pool else p
+    layer = MaxPool(k, padding=p) if pool else Conv2D(2, 1, k, padding=p)
+    rows, columns = (len([i for i in range(side + 2 * p) if i + k <= side + 2 * p]) for side in (H, W))
+    if rows and columns:
+        assert len(layer.output_shape((H, 2, W))) == 3
+        return
+    least = next(side for side in range(1, 9) if k <= side + 2 * p)
+    size = f"{least} x {least}" if pool else f"{least} rows and columns"
+    with pytest.raises(ArgumentError) as error:
+        layer.output_shape((H, 2, W))
+    assert f"of at least {size}, got ({H}, 2, {W})" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "layer", [Dense(3, 2), Conv2D(2, 1, 3), Pointwise(2, 3), DepthwiseConv2D(2, 3)], ids=lambda layer: repr(layer)
+)
+def test_the_parameters_of_a_map_are_its_weights_and_its_bias(layer):
+    assert [(p.name, p.prunable) for p in layer.parameters()] == [("W", True), ("b", False)]
 
 
 @pytest.mark.parametrize(

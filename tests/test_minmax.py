@@ -256,6 +256,14 @@ def test_lambda_may_differ_between_replicas():
 
 
 @pytest.mark.usefixtures("small_adversary")
+def test_one_lambda_for_each_replica_is_used_in_the_networks_precision():
+    """0.3 is no float32: in float64 its products would round differently."""
+    everywhere, _ = trained(0.3)
+    each, _ = trained(np.full((2, 1, 1), 0.3))
+    np.testing.assert_array_equal(each, everywhere)
+
+
+@pytest.mark.usefixtures("small_adversary")
 def test_the_classifier_takes_gain_from_the_adversary():
     """One step of plain descent with a large lambda, h fixed: G falls by about lr lambda ||dG/dtheta||^2."""
     rng = np.random.default_rng(2)

@@ -51,11 +51,12 @@ def test_parameters_are_views_weights_first():
 
 
 def test_the_given_layers_are_not_modified():
-    body = Sequential(Dense(2, 2))
+    body = Sequential(Dense(2, 2), BatchNorm(2))
     first, second = Network(body, (2,)), Network(body, (2,))
     first.theta[...] = 1
     assert (second.theta == 0).all()
-    assert body.parameters()[0].value is None
+    assert all(p.value is None and p.grad is None for p in body.parameters())
+    assert all(s.value is None and s.batch is None for s in body.statistics())
 
 
 def test_shard_and_over_share_parameters_only_copy_shares_nothing():
@@ -236,6 +237,30 @@ def test_attack_network_has_the_layout_of_figure_3():
     prediction, label = [(1024, 10), (512, 1024), (64, 512)], [(512, 10), (64, 512)]
     assert [p.shape for p in h.weights] == [*prediction, *label, (256, 128), (64, 256), (1, 64)]
     assert (h.input_shape, h.output_shape, h.replicas) == ((20,), (1,), 3)
+
+
+@settings(deadline=None, max_examples=5)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
+def test_attack_network_is_the_function_of_figure_3(seed, classes):
+    """A ReLU after every layer but the last; by the layers' sizes alone, from theta."""
+    rng = np.random.default_rng(seed)
+    prediction, label = [(1024, classes), (512, 1024), (64, 512)], [(512, classes), (64, 512)]
+    joint = [(256, 128), (64, 256), (1, 64)]
+    W, b = ([rng.standard_normal((o, i if of == "W" else 1)) / np.sqrt(i) for o, i in prediction + label + joint]
+            for of in "Wb")  # fmt: skip
+    h = attacker(classes, dtype="float64")
+    h.theta[0] = np.concatenate([part.ravel() for part in W + b])
+
+    def layers(x, which):
+        for i in which:
+            x = W[i] @ x + b[i]
+            x = x if i == 7 else np.where(x > 0, x, 0)
+        return x
+
+    p, onehot = rng.dirichlet(np.ones(classes), 6).T, np.eye(classes)[:, rng.integers(0, classes, 6)]
+    expected = layers(np.concatenate([layers(p, [0, 1, 2]), layers(onehot, [3, 4])]), [5, 6, 7])
+    found = h.forward(np.concatenate([p, onehot])[None], Workspace(training=False))
+    np.testing.assert_allclose(found[0], expected, rtol=1e-9, atol=1e-12)
 
 
 def test_build_keeps_dtype_replicas_and_description():

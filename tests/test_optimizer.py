@@ -90,6 +90,24 @@ def test_the_real_block_size_covers_every_parameter():
     np.testing.assert_allclose(net.theta, start - 0.5, atol=1e-15)
 
 
+def test_a_formula_is_its_function_on_every_block_and_replica(monkeypatch):
+    """Made here, not when the module is loaded; one number for all replicas and one for each."""
+
+    def scaled(A, B, *, a, b):
+        """A doc."""
+        A *= a
+        A += b * B
+
+    formula = module.Formula(scaled)
+    assert (formula.__name__, formula.__doc__, formula.__wrapped__) == ("scaled", "A doc.", scaled)
+    rng = np.random.default_rng(0)
+    A, B, b = rng.standard_normal((2, 7)), rng.standard_normal((2, 7)), np.array([3.0, 4.0])
+    expected = [[2.5 * A[r, i] + b[r] * B[r, i] for i in range(7)] for r in range(2)]
+    monkeypatch.setattr(module, "BLOCK", 3)
+    formula(A, B, a=2.5, b=b)
+    np.testing.assert_allclose(A, expected, rtol=1e-15)
+
+
 @pytest.mark.parametrize("make", [lambda: SGD(0.9, 0.01), Adam])
 def test_replicas_together_equal_replicas_alone(make):
     rng = np.random.default_rng(0)

@@ -121,6 +121,7 @@ def test_a_layer_that_is_refused_is_refused_before_its_function_is_called():
         with pytest.raises(ArgumentError) as error:
             call()
         assert str(error.value) == "Refused has no such thing; leave it out"
+    assert function.dispatch(Refused).reason == "has no such thing; leave it out"
 
 
 @pytest.mark.parametrize("kind", [SGD, Adam])

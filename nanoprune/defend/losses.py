@@ -1,5 +1,6 @@
 """The losses L_D(W) by the names that schedules and model files use."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,14 +30,14 @@ def loss_function(name: str) -> Loss:
     try:
         value, upper = float(text), float(bound)
     except ValueError:
-        value = upper = float("nan")
+        value = upper = math.nan
     if kind == "label-smoothing" and 0 <= value <= 1:
         return lambda logits, y, count, ws, epoch: label_smoothing(logits, y, count, value)
-    if kind == "relaxloss" and 0 <= value < float("inf"):
+    if kind == "relaxloss" and 0 <= value < math.inf:
         return lambda logits, y, count, ws, epoch: relaxloss(logits, y, count, ws, epoch, value)
-    if kind == "relaxloss-code" and 0 <= value < float("inf") and 0 < upper <= 1:
+    if kind == "relaxloss-code" and 0 <= value < math.inf and 0 < upper <= 1:
         return lambda logits, y, count, ws, epoch: relaxloss_code(logits, y, count, ws, epoch, value, upper)
-    if kind == "ppb" and 0 <= value < float("inf"):
+    if kind == "ppb" and 0 <= value < math.inf:
         return lambda logits, y, count, ws, epoch: ppb(logits, y, count, value)
     ranges = "E in [0, 1], ALPHA and LAMBDA at least 0, UPPER in (0, 1]"
     raise ArgumentError(f"loss must be one of {', '.join(LOSSES)}, {ranges}, got {name!r}")

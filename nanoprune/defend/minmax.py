@@ -62,7 +62,7 @@ class MinMax:
             z = h.forward(attack_input(p, y), ws)  # (R, 1, N)
             loss, dz = log_loss(z, member[:, None], count)  # -G_W(h)
             h.backward(dz, ws)
-            right = ((z[:, 0] > 0) == (member > 0.5)).sum(axis=-1) / count
+            right = ((z[:, 0] > 0) == (member > 0)).sum(axis=-1) / count
             return xp.stack([loss, right])  # (2, R)
 
         for _ in range(self.inner_steps):

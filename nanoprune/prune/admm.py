@@ -83,7 +83,7 @@ class ADMM:
         self.rho = np.full(net.replicas, self.settings.rho)
         self.Z = budget.project(net.W)
         self.U = xp.zeros_like(self.Z)
-        self.target = self.Z - self.U  # the penalty pulls W towards it
+        self.target = self.Z  # Z - U, towards which the penalty pulls W
         self.history: list[Iteration] = []
         self.status = [Status.RUNNING] * net.replicas
 
@@ -131,7 +131,7 @@ class ADMM:
         ratio, factor = self.settings.ratio, self.settings.factor
         c = np.where(row.primal > ratio * row.dual, factor, np.where(row.dual > ratio * row.primal, 1 / factor, 1.0))
         self.rho *= c
-        self.U /= xp.asarray(c[:, None], dtype=self.U.dtype)
+        self.U /= xp.asarray(c[:, None])
 
 
 def norm(A: Any) -> np.ndarray:

@@ -81,7 +81,7 @@ class Grouping:
         """The squared norm of each group, or where a group is one weight the weight: no square, no rounding."""
         V = W.reshape(self.matrix)
         if self.padded != self.matrix:
-            V = xp.zeros(self.padded, W.dtype)
+            V = xp.zeros(self.padded)
             V[: self.matrix[0], : self.matrix[1]] = W.reshape(self.matrix)
         V = V.reshape(self.view)
         if self.within:
