@@ -25,8 +25,9 @@ LONG = (
         "anchor-alexnet",
     ),
 )
-SHARED = ("run", "measure", "training", "torch_training", "scaling_plots", "page")  # modules that are not benchmarks
-PROGRAMS = {path.stem.replace("_", "-"): path for path in sorted(HERE.glob("*.py")) if path.stem not in SHARED}
+OTHERS = ("run", "page")  # programs that measure nothing; a file without a main block is a module of the others
+FILES = {path.stem.replace("_", "-"): path for path in sorted(HERE.glob("*.py")) if path.stem not in OTHERS}
+PROGRAMS = {name: path for name, path in FILES.items() if '__name__ == "__main__"' in path.read_text()}
 
 
 def main(only: str) -> int:
