@@ -54,15 +54,15 @@ fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/fuzz/run.py --inputs $(or $(N),100000)
 
 # Hours on two cores, since a mutant that survives runs every test that reaches it; it resumes where it was stopped. SAMPLE=1200
-# runs a random sample, in about half an hour. It runs changed code again, or what ONLY names, such as
+# runs a random sample, in about half an hour, and SEED=1 another one. It runs changed code again, or what ONLY names, such as
 # ONLY='nanoprune.prune.budget*' or the name of a mutant; after a change of the tests, begin with rm -r mutants.
 # mutmut show NAME shows a mutant.
 MUTMUT = PATH="$(MUTANTS)/bin:$$PATH" OPENBLAS_NUM_THREADS=1
 mutants: $(MUTANTS)/installed
 ifdef SAMPLE
 	$(MUTMUT) mutmut run nothing.yet >/dev/null || true  # makes the mutants
-	$(MUTMUT) mutmut run $$($(MUTMUT) python tests/mutation_score.py --draw $(SAMPLE))
-	$(MUTMUT) python tests/mutation_score.py --sample $(SAMPLE)
+	$(MUTMUT) mutmut run $$($(MUTMUT) python tests/mutation_score.py --draw $(SAMPLE) --seed $(or $(SEED),0))
+	$(MUTMUT) python tests/mutation_score.py --sample $(SAMPLE) --seed $(or $(SEED),0)
 else
 	$(MUTMUT) mutmut run $(foreach name,$(ONLY),'$(name)')
 	$(MUTMUT) python tests/mutation_score.py $(foreach name,$(ONLY),'$(name)')

@@ -4,10 +4,12 @@
     python tests/mutation_score.py 'nanoprune.prune.budget*'    mutants of these names alone
     python tests/mutation_score.py --draw 1200                  names of a random sample, the same each time, to run
     python tests/mutation_score.py --sample 1200                the result of that sample, with its interval for all
+    python tests/mutation_score.py --sample 1200 --seed 1       of another, drawn independently
 
 Reads `mutmut results`, from the folder above mutants/. The score is killed / mutants: a mutant that ran out of time is
 not killed, and one that no test reaches has survived. Exit status 1 under LEAST, or where mutants were not run. For a
-sample, the lower end of the interval must reach LEAST.
+sample, the lower end of the interval must reach LEAST. The interval holds for a sample that no test was written for:
+after tests for the survivors of one, the next seed gives the result.
 """
 
 from __future__ import annotations
@@ -31,12 +33,15 @@ def main(words: list[str]) -> int:
     parser.add_argument("patterns", nargs="*", help="names of mutants")
     parser.add_argument("--draw", type=int, metavar="N", help="print the names of a sample, and end")
     parser.add_argument("--sample", type=int, metavar="N", help="the mutants that --draw N prints")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of the sample; another is drawn independently"
+    )
     given = parser.parse_args(words)
     output = subprocess.run(["mutmut", "results", "--all", "true"], capture_output=True, text=True, check=True).stdout
     if given.draw:
-        print(*drawn(output, given.draw))
+        print(*drawn(output, given.draw, given.seed))
         return 0
-    patterns = drawn(output, given.sample) if given.sample else given.patterns
+    patterns = drawn(output, given.sample, given.seed) if given.sample else given.patterns
     counts = by_file(output, patterns)
     if not counts:
         print("error: no mutants of these names; make mutants makes them")
@@ -60,10 +65,10 @@ def statuses(output: str) -> dict[str, str]:
     return {name: status for name, separator, status in pairs if separator}
 
 
-def drawn(output: str, count: int) -> list[str]:
-    """The names of `count` mutants, each set of them equally likely."""
+def drawn(output: str, count: int, seed: int = 0) -> list[str]:
+    """The names of `count` mutants, each set of them equally likely; the same for the same seed."""
     names = sorted(statuses(output))
-    return sorted(random.Random(0).sample(names, min(count, len(names))))
+    return sorted(random.Random(seed).sample(names, min(count, len(names))))
 
 
 def interval(killed: int, count: int, total: int) -> tuple[float, float]:

@@ -20,7 +20,8 @@ from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.lab.engine.passes import SharedPasses, single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
 from nanoprune.lab.experiment.evaluate import ATTACKS, Outcome, Outputs, evaluate, strongest
-from nanoprune.nn import Workspace
+from nanoprune.nn import Passes, Workspace
+from nanoprune.nn.formula import Formula
 
 quick = settings(deadline=None, max_examples=100)
 
@@ -332,6 +333,7 @@ def test_of_networks_that_are_equally_good_the_first_is_kept(target, epochs, mon
 
 def test_gradients_that_overflow_are_no_warnings(monkeypatch):
     """Outputs of 1e30 are finite, and so is the untrained network's loss; the squares of Adam's gradients are not."""
+    monkeypatch.setattr(Formula, "compilers", [])  # compiled formulas warn of nothing
     monkeypatch.setattr(network, "RATES", (1e-3,))
     monkeypatch.setattr(network, "PATIENCE", 1)
     monkeypatch.setattr(network, "MIN_PATIENCE", 1)
@@ -419,6 +421,28 @@ def test_threads_share_the_batches_of_the_attack_network_and_change_rounding_alo
         # the losses of the first epochs: later ones enlarge the rounding
         np.testing.assert_allclose(history[:3], runs[0][1][:3], rtol=1e-4)
     assert not np.array_equal(runs[0][1][:1], runs[0][1][1:2])
+
+
+def test_a_share_of_a_batch_is_divided_by_the_whole_batch(monkeypatch):
+    """As half of a batch the same records have half of the gradient: Adam would hide a constant factor."""
+    monkeypatch.setattr(network, "RATES", (1e-3,))
+    monkeypatch.setattr(network, "PATIENCE", 1)
+    monkeypatch.setattr(network, "MIN_PATIENCE", 1)
+    seen = []
+
+    class Halved(Passes):
+        def run(self, objective, *columns):
+            half = objective(self.net, self.ws, *columns, 2 * columns[0].shape[1]), self.net.grad.copy()
+            whole = super().run(objective, *columns), self.net.grad
+            seen.extend(zip(half, whole, strict=True))
+            for part, of_all in seen[-2:]:
+                np.testing.assert_allclose(2 * part, of_all, rtol=1e-5, atol=1e-9)
+            return whole[0]
+
+    known = outputs(np.random.default_rng(1), 1, 16, 0.5)
+    fit_attack_network(known.p[0], known.y[0], known.member, np.arange(32) % 4 == 0, seeded(1)[0], 8, Halved)
+    assert len(seen) >= 6
+    assert all((of_all != 0).any() for _, of_all in seen)
 
 
 def test_attack_scores_are_the_networks_logits():

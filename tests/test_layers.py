@@ -1,5 +1,7 @@
 """Every layer against naive loops and central differences, over shapes, strides, paddings, replicas and dtypes."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -26,6 +28,7 @@ from nanoprune.lab.layers import (
 from nanoprune.lab.verify import reference
 from nanoprune.lab.verify.gradient import apart, gradients, network
 from nanoprune.nn import Branches, Conv2D, Dense, Flatten, Layer, MaxPool, Network, ReLU, Sequential, Workspace
+from nanoprune.records import Records
 
 TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
 DTYPES = st.sampled_from([np.float64, np.float32])
@@ -634,6 +637,40 @@ def test_a_float32_network_takes_no_memory_of_twice_the_size():
     Y = net.forward(X, ws)
     assert Y.dtype == net.backward(np.ones_like(Y), ws, need_dX=True).dtype == np.float32
     assert ws.dtypes == {np.dtype(np.float32), np.dtype(bool)}
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [ReLU(), MaxPool(2), MaxPool(2, 1), MaxPool(3, 2, 1), Conv2D(2, 3, 2), Conv2D(2, 3, 3, 2, 1), Dense(5, 4)],
+    ids=lambda layer: repr(layer),
+)
+def test_a_pass_that_finds_its_buffers_allocates_no_array_of_the_size_of_its_images(layer):
+    """By Python's own count of what NumPy allocates: small arrays alone, as for the elements of one ufunc call."""
+    shape = (5,) if isinstance(layer, Dense) else (6, 2, 7)
+    net, N = Network(layer, shape), 12_000
+    net.theta[...] = 0.5
+    records = Records(np.random.default_rng(1).standard_normal((N, *shape)).astype(np.float32), np.zeros(N, int))
+    index, dY, ws = np.arange(N)[None], np.ones((1, *net.output_shape, N), np.float32), Workspace()
+
+    def once():
+        X = ws.buffer("test", "X", (1, *shape, N), np.float32)
+        X[...] = 1
+        net.forward(X, ws)
+        net.backward(dY, ws, need_dX=True)
+
+    for _ in range(3):  # two gradients, in turn
+        once()
+    held = ws.nbytes
+    tracemalloc.start()
+    try:
+        once()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert ws.nbytes == held
+    assert most < dY.nbytes / 4
+    first, again = (records.batch(index, ws)[0] for _ in range(2))
+    assert np.shares_memory(first, again)
 
 
 # Dropout

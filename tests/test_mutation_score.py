@@ -64,6 +64,22 @@ def test_a_sample_is_the_same_each_time_and_its_interval_decides(monkeypatch, ca
     assert mutation_score.main(["--sample", "200"]) == 0
 
 
+def test_samples_of_two_seeds_are_drawn_independently(monkeypatch, capsys):
+    """Of 400 names 100 and 100: both have 25 in common, by the hypergeometric distribution between 13 and 37."""
+    names = [f"n.m.x_f__mutmut_{i}" for i in range(400)]
+    told(monkeypatch, "".join(f"    {name}: killed\n" for name in names))
+    for seed in ([], ["--seed", "0"], ["--seed", "1"], ["--seed", "2"]):
+        assert mutation_score.main(["--draw", "100", *seed]) == 0
+    default, zero, one, two = (set(line.split()) for line in capsys.readouterr().out.splitlines())
+    assert default == zero
+    for a, b in ((zero, one), (zero, two), (one, two)):
+        assert 13 <= len(a & b) <= 37
+    told(monkeypatch, "".join(f"    {name}: {'survived' if name in zero - one else 'killed'}\n" for name in names))
+    for seed, survivors in (("0", len(zero - one)), ("1", 0)):
+        mutation_score.main(["--sample", "100", "--seed", seed])
+        assert f"| total | 100 | {100 - survivors} | {survivors} |" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("share", [0.8, 0.97])
 def test_the_interval_of_a_sample_holds_the_share_of_all_in_nineteen_of_twenty_samples(share):
     total, count = 300, 60

@@ -191,9 +191,16 @@ def test_nan_and_infinity_are_refused(scheme):
 
 
 BAD = [
-    *("", "filters", "block:0", "block:999", "block:", "block:2:2", "block:-1", None, 4),
-    *("0:4", "4:4", "5:4", "2:999", "2:", ":4", "2:4 ", "-1:4", "2:4:8"),
+    *("", "filters", "block:0", "block:999", "block:257", "block:", "block:2:2", "block:-1", None, 4),
+    *("0:4", "4:4", "5:4", "2:999", "2:257", "2:", ":4", "2:4 ", "-1:4", "2:4:8"),
 ]
+
+
+@pytest.mark.parametrize(("name", "shape"), [("block:1", (1, 1)), ("block:256", (256, 256)), ("1:256", (1, 256)),
+                                              ("255:256", (1, 256)), ("1:2", (1, 2)), ("block", (4, 4))])  # fmt: skip
+def test_the_smallest_and_the_largest_blocks_and_cells_are_schemes(name, shape):
+    """A layer of one weight is padded to one block, or one cell."""
+    assert parse_scheme(name).grouping(parameter(1, 1, 1, 1)).padded == shape
 
 
 @pytest.mark.parametrize("name", BAD)

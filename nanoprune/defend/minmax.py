@@ -42,8 +42,8 @@ class MinMax:
             raise ArgumentError(f"lam must be finite and not negative, got {lam}")
         if inner_steps < 1:
             raise ArgumentError(f"inner_steps must be at least 1, got {inner_steps}: the adversary must be trained")
-        if reference.shape[-1] < 2:
-            raise ArgumentError(f"reference must be at least 2 records, got {reference.shape[-1]}; the game needs D'")
+        if reference.shape[1] < 2:
+            raise ArgumentError(f"reference must be at least 2 records, got {reference.shape[1]}; the game needs D'")
         self.records, self.classes = records, classes
         self.lam = to_device(lam.astype(np.float32)) if isinstance(lam, np.ndarray) else lam
         self.members, self.reference, self.generators = members, reference, generators
@@ -62,7 +62,7 @@ class MinMax:
             z = h.forward(attack_input(p, y), ws)  # (R, 1, N)
             loss, dz = log_loss(z, member[:, None], count)  # -G_W(h)
             h.backward(dz, ws)
-            right = ((z[:, 0] > 0) == (member > 0)).sum(axis=-1) / count
+            right = ((z[:, 0] > 0) == (member > 0)).sum(axis=1) / count
             return xp.stack([loss, right])  # (2, R)
 
         for _ in range(self.inner_steps):

@@ -79,11 +79,11 @@ class Grouping:
 
     def _energy(self, W: Any) -> Any:
         """The squared norm of each group, or where a group is one weight the weight: no square, no rounding."""
-        V = W.reshape(self.matrix)
         if self.padded != self.matrix:
-            V = xp.zeros(self.padded)
-            V[: self.matrix[0], : self.matrix[1]] = W.reshape(self.matrix)
-        V = V.reshape(self.view)
+            framed = xp.zeros(self.padded)
+            framed[: self.matrix[0], : self.matrix[1]] = W.reshape(self.matrix)
+            W = framed
+        V = W.reshape(self.view)
         if self.within:
             V = xp.sum(xp.multiply(V, V, dtype=np.float64), axis=self.within)
         return V.reshape(self.cells, -1)
