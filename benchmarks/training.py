@@ -14,18 +14,19 @@ from nanoprune.defend import DPSGD
 from nanoprune.errors import WorkerError
 from nanoprune.lab.engine.passes import SharedPasses
 from nanoprune.lab.engine.process_group import ProcessGroup
-from nanoprune.lab.kernels import compiled
+from nanoprune.lab.kernels import compiled, compiled_depthwise
 from nanoprune.lab.zoo import build, describe
 from nanoprune.nn import SGD, Network, Workspace, cross_entropy
 from nanoprune.records import Records
 from nanoprune.schedule import Schedule
 
-compiled.WORTH = math.inf  # what is measured is NumPy, unless `fast` makes it
+NUMBA = compiled_depthwise.started_numba
+compiled.WORTH, compiled_depthwise.started_numba = math.inf, lambda: None  # what is measured is NumPy, but for `fast`
 
 
 def fast(factory: Callable[..., Callable[[], None]], *arguments: Any) -> Callable[[], None]:
-    """The step that factory(*arguments) makes, with its formulas compiled by Numba from the first step on."""
-    compiled.WORTH = 0
+    """The step that factory(*arguments) makes, with what Numba can compile compiled from the first step on."""
+    compiled.WORTH, compiled_depthwise.started_numba = 0, NUMBA
     return factory(*arguments)
 
 
