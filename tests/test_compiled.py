@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import nanoprune
 from nanoprune.backend import to_device, to_host, xp
+from nanoprune.lab.engine.identity import versions
 from nanoprune.lab.engine.passes import LocalColumns
 from nanoprune.lab.engine.shards import train_shards
 from nanoprune.lab.kernels import BandedDepthwise, CompiledDepthwise, compiled
@@ -179,6 +180,11 @@ def deleting(V, W):
 
 
 @Formula
+def smallest(V, W):
+    xp.minimum(V, W, out=V)
+
+
+@Formula
 def rooted(V, W):
     V += xp.exp(W)
 
@@ -188,6 +194,8 @@ def test_what_cannot_be_compiled_is_refused_by_name():
         compiled.loop_text(halved)
     with pytest.raises(TypeError, match=r"^formulas have no statement like 'del W'$"):
         compiled.kernel_of(deleting, strict_cupy.ElementwiseKernel)
+    with pytest.raises(TypeError, match=r"^formulas have no statement like 'xp.minimum\(V, W, out=V\)'$"):
+        compiled.kernel_of(smallest, strict_cupy.ElementwiseKernel)
     with pytest.raises(TypeError, match=r"^formulas have no expression like 'xp.exp\(W\)'$"):
         compiled.kernel_of(rooted, strict_cupy.ElementwiseKernel)
 
@@ -218,6 +226,13 @@ def test_a_compiled_depthwise_convolution_has_the_bits_of_the_plain_one(bias, se
         outputs.append(net.forward(X, Workspace()))
     np.testing.assert_array_equal(*outputs)
     assert correlation(size).signatures  # it ran
+
+
+def test_the_version_of_numba_is_a_part_of_a_run(monkeypatch):
+    numba = pytest.importorskip("numba")
+    assert versions()["numba"] == numba.__version__
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "numba" not in versions()
 
 
 def test_without_numba_a_depthwise_convolution_is_the_product_of_bands(monkeypatch):

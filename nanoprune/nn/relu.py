@@ -25,4 +25,4 @@ class ReLU(Layer):
 
 @Formula
 def where_positive(dX: Any, dY: Any, Y: Any, *, zero: Any) -> None:
-    xp.multiply(dY, zero < Y, out=dX)  # Y > 0 iff X > 0
+    xp.multiply(dY, Y > zero, out=dX)  # Y > 0 iff X > 0  # noqa: SIM300

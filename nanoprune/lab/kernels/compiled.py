@@ -180,8 +180,9 @@ def parts(formula: Formula) -> tuple[list[str], list[str], list[ast.stmt]]:
 def assignment(statement: ast.stmt) -> ast.stmt:
     """`xp.multiply(X, Y, out=Z)` as `Z = X * Y`; other statements as they are."""
     match statement:
-        case ast.Expr(ast.Call(ast.Attribute(ast.Name("xp"), name), [left, right], [ast.keyword("out", target)])):
-            assert isinstance(target, ast.Name)
+        case ast.Expr(
+            ast.Call(ast.Attribute(ast.Name("xp"), name), [left, right], [ast.keyword("out", ast.Name() as target)])
+        ) if name in OPERATIONS:
             value = ast.BinOp(left, OPERATIONS[name](), right)
             return ast.Assign([ast.Name(target.id, ast.Store())], value, lineno=statement.lineno)
     return statement

@@ -43,7 +43,7 @@ def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     the cache; on a GPU all at once."""
     R, H, *row = shape
     count = H if xp._module is not np else max(1, min(H, BLOCK // max(1, R * math.prod(row))))
-    yield from (slice(h, min(h + count, H)) for h in range(0, H, count))
+    return (slice(h, min(h + count, H)) for h in range(0, H, count))
 
 
 def total(A: Any) -> Any:

@@ -25,4 +25,4 @@ class ReLU6(Layer):
 
 @Formula
 def where_between(dX: Any, dY: Any, Y: Any, *, zero: Any, six: Any) -> None:
-    xp.multiply(dY, (zero < Y) & (six > Y), out=dX)  # 0 < Y < 6 iff 0 < X < 6
+    xp.multiply(dY, (zero < Y) & (Y < six), out=dX)  # 0 < Y < 6 iff 0 < X < 6  # noqa: SIM300
