@@ -35,6 +35,7 @@ from nanoprune.attack.metrics import auc
 from nanoprune.attack.shadow.lira import margin
 from nanoprune.attack.shadow.population import population_attack
 from nanoprune.backend import to_device, to_host, use_device
+from nanoprune.errors import NanopruneError
 from nanoprune.lab.data import Dataset, load
 from nanoprune.lab.kernels import convolution
 from nanoprune.lab.layers import Dropout, Standardise
@@ -172,8 +173,11 @@ def main() -> None:
     parser.add_argument("--data-dir", type=pathlib.Path)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    use_device(options.device)
-    dataset = load("cifar10", options.data_dir)
+    try:
+        use_device(options.device)
+        dataset = load("cifar10", options.data_dir)
+    except NanopruneError as error:
+        parser.error(str(error))
     print(f"{dataset.title}; {options.targets} targets, {options.references} reference models, {options.epochs} epochs")
     found, failed = anchor(dataset, options.targets, options.references, options.epochs, options.seed), False
     for name, values in found.items():

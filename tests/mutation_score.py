@@ -37,7 +37,12 @@ def main(words: list[str]) -> int:
         "--seed", type=int, default=0, metavar="S", help="of the sample; another is drawn independently"
     )
     given = parser.parse_args(words)
-    output = subprocess.run(["mutmut", "results", "--all", "true"], capture_output=True, text=True, check=True).stdout
+    command = ["mutmut", "results", "--all", "true"]
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError:
+        print("error: mutmut is not on the PATH; make mutants installs it and runs this program")
+        return 2
     if given.draw:
         print(*drawn(output, given.draw, given.seed))
         return 0

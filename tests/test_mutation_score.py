@@ -21,6 +21,12 @@ def told(monkeypatch, text):
     monkeypatch.setattr(subprocess, "run", lambda command, **how: subprocess.CompletedProcess(command, 0, text, ""))
 
 
+def test_without_mutmut_there_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    assert mutation_score.main([]) == 2
+    assert capsys.readouterr().out.startswith("error: mutmut is not on the PATH")
+
+
 def test_only_killed_mutants_count_and_unrun_ones_are_reported(monkeypatch, capsys):
     told(monkeypatch, TOLD)
     assert mutation_score.main([]) == 1
