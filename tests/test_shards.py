@@ -148,6 +148,22 @@ def test_the_first_failure_is_raised_and_ends_the_others(threads, tmp_path):
 
 
 @linux
+def test_the_cause_is_raised_where_its_consequence_is_received_before_it():
+    """Both shards end while the parent is busy: it reads the interrupted one first, which was started first."""
+
+    def work(shard, advance):
+        if shard.start == 1:
+            time.sleep(0.3)
+            raise DivergenceError("shard 1 diverged")
+        while True:
+            time.sleep(0.01)
+            advance(1)
+
+    with pytest.raises(DivergenceError, match="shard 1 diverged"):
+        train_shards(work, 2, 2, advance=lambda steps: time.sleep(1))
+
+
+@linux
 def test_a_worker_that_is_killed_is_an_error():
     def work(shard, advance):
         if shard.start == 0:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from nanoprune.errors import WorkerError
+from nanoprune.errors import Interrupted, WorkerError
 from nanoprune.lab.engine.forks import end_with_parent
 
 KILLED = "a worker process was killed, perhaps out of memory; lower --threads"
@@ -30,8 +30,8 @@ def map_processes(function: Task, items: Sequence, workers: int, pulse: Callable
 
     Workers inherit `function` and its data; an item's index is sent to a worker, and the result or the exception is
     sent back, through a pipe. pulse() is called every `period` seconds and may raise. The first exception is raised
-    once all workers have finished their current items; no further item is started. Raises WorkerError where a worker
-    cannot be started or is killed.
+    once all workers have finished their current items, an Interrupted only where there is no other, since it is the
+    consequence of one; no further item is started. Raises WorkerError where a worker cannot be started or is killed.
     """
     pool = _Pool(lambda index: function(items[index]))
     try:
@@ -61,17 +61,18 @@ class _Pool:
 
     def run(self, items: int, pulse: Callable[[], None], period: float) -> list:
         results: list[Any] = [None] * items
-        waiting, failure, due = list(range(items)), None, time.monotonic() + period
-        while self.busy or (waiting and failure is None):
+        failures: list[BaseException] = []
+        waiting, due = list(range(items)), time.monotonic() + period
+        while self.busy or (waiting and not failures):
             for pipe in self.processes:
-                if pipe not in self.busy and waiting and failure is None:
+                if pipe not in self.busy and waiting and not failures:
                     self.busy[pipe] = waiting.pop(0)
                     _send(pipe, self.busy[pipe])
             for pipe in wait(list(self.busy), max(0.0, due - time.monotonic())):
                 index = self.busy.pop(pipe)
                 failed, value = _received(pipe)
                 if failed:
-                    failure = failure or value
+                    failures.append(value)
                 else:
                     results[index] = value
             if time.monotonic() >= due:
@@ -79,9 +80,9 @@ class _Pool:
                 try:
                     pulse()
                 except BaseException as error:
-                    failure = failure or error
-        if failure is not None:
-            raise failure
+                    failures.append(error)
+        if failures:
+            raise next((failure for failure in failures if not isinstance(failure, Interrupted)), failures[0])
         pulse()
         return results
 
