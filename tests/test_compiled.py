@@ -16,11 +16,18 @@ from nanoprune.backend import to_device, to_host, xp
 from nanoprune.lab.engine.identity import versions
 from nanoprune.lab.engine.passes import LocalColumns
 from nanoprune.lab.engine.shards import train_shards
-from nanoprune.lab.kernels import BandedDepthwise, CompiledDepthwise, compiled
+from nanoprune.lab.kernels import (
+    BandedDepthwise,
+    CompiledDepthwise,
+    CompiledMaxPool,
+    compiled,
+    compiled_pooling,
+    max_pooling,
+)
 from nanoprune.lab.kernels.compiled_depthwise import correlation
 from nanoprune.lab.layers.channels import ChannelFormula
 from nanoprune.lab.layers.depthwise import DepthwiseConv2D
-from nanoprune.nn import SGD, Adam, Dense, Network, Workspace
+from nanoprune.nn import SGD, Adam, Dense, MaxPool, Network, Workspace
 from nanoprune.nn.formula import BLOCK, Formula
 from nanoprune.nn.optimizer import sgd_step
 
@@ -226,6 +233,64 @@ def test_a_compiled_depthwise_convolution_has_the_bits_of_the_plain_one(bias, se
         outputs.append(net.forward(X, Workspace()))
     np.testing.assert_array_equal(*outputs)
     assert correlation(size).signatures  # it ran
+
+
+VALUES = [-2.0, -1.0, 0.0, 1.0, 2.0]  # few, so that most windows have several maxima
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 2), st.integers(2, 7), st.integers(2, 7), st.integers(1, 20))
+def test_a_compiled_pooling_gives_what_the_plain_one_gives(dtype, seed, R, H, W, N):
+    pytest.importorskip("numba")
+    compiled.WORTH = 0
+    rng, shape = np.random.default_rng(seed), (H, 3, W)
+    X = rng.choice([*VALUES, *([np.nan, np.inf, -np.inf] * (seed % 2))], (R, *shape, N)).astype(dtype)
+    dY = rng.standard_normal((R, H // 2, 3, W // 2, N)).astype(dtype)
+    found = []
+    for layer in (CompiledMaxPool(), MaxPool(2)):
+        ws = Workspace()
+        ws.gradient(layer, X.shape, X.dtype)[...] = 7  # what another step left there
+        found.append((layer.forward(X, ws).copy(), layer.backward(dY, ws).copy()))
+    for fast, plain in zip(*found, strict=True):
+        np.testing.assert_array_equal(fast, plain)
+    assert compiled_pooling.forward_loop().signatures
+    assert compiled_pooling.backward_loop().signatures
+
+
+def test_a_pooling_is_compiled_once_it_is_used_much_and_before_workers_are_forked():
+    pytest.importorskip("numba")
+    compiled_pooling.forward_loop.cache_clear()
+    layer, X = CompiledMaxPool(), np.random.default_rng(0).standard_normal((1, 4, 2, 4, 3), np.float32)
+    compiled.WORTH = 2 * X.size
+    for _ in range(2):
+        layer.forward(X, Workspace())
+    assert compiled_pooling.forward_loop.cache_info().currsize == 0
+    compiled.done[compiled.place_of(MaxPool.forward)] += 1
+    workers = train_shards(lambda rows, advance: len(compiled_pooling.forward_loop().signatures), 2, 2)
+    assert workers == [1, 1]
+
+
+def test_a_forward_pass_by_the_plain_pooling_has_its_backward_pass():
+    """Where the loops are compiled in between, or the input is not contiguous."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    X, dY = rng.standard_normal((1, 4, 2, 4, 6), np.float32), rng.standard_normal((1, 2, 2, 2, 3), np.float32)
+    for pooled, worth in ((X[..., :3], np.inf), (X[..., ::2], 0)):
+        gradients = []
+        for layer in (CompiledMaxPool(), MaxPool(2)):
+            ws = Workspace()
+            compiled.WORTH = worth
+            layer.forward(pooled, ws)
+            compiled.WORTH = 0
+            gradients.append(layer.backward(dY, ws).copy())
+        np.testing.assert_array_equal(*gradients)
+
+
+def test_a_pooling_that_loops_do_not_cover_is_the_plain_one():
+    assert type(max_pooling(2)) is CompiledMaxPool
+    for arguments in ((3,), (2, 1), (2, 2, 1), (3, 2, 1)):
+        assert type(max_pooling(*arguments)) is MaxPool
 
 
 def test_the_version_of_numba_is_a_part_of_a_run(monkeypatch):

@@ -46,6 +46,7 @@ WITHOUT_PARAMETERS = (
     "Attention",
     "AvgPool",
     "ColumnScaling",
+    "CompiledMaxPool",
     "Dropout",
     "Flatten",
     "GELU",

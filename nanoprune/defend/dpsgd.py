@@ -21,8 +21,8 @@ CLIPPINGS = ("flat", "layer")
 
 
 @Formula
-def add(grad, noise):
-    grad += noise
+def add_scaled(grad, noise, *, scale):
+    grad += scale * noise
 
 
 class DPSGD(MiniBatch):
@@ -141,8 +141,7 @@ class DPSGD(MiniBatch):
     def add_noise(self, net: Network) -> None:
         """net.grad += N(0, (sigma C / L)^2 I), once per step, independently for each replica."""
         noise = np.stack([g.standard_normal(net.theta.shape[1], dtype=net.theta.dtype) for g in self.generators])
-        noise *= self.sigma * self.C / self.batch
-        net.apply(add, net.grad, to_device(noise))
+        net.apply(add_scaled, net.grad, to_device(noise), scale=self.sigma * self.C / self.batch)
         self.steps += 1
 
     def size(self, index: np.ndarray) -> int:

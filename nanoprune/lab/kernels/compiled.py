@@ -16,7 +16,7 @@ import os
 import sys
 import textwrap
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,14 @@ from nanoprune.nn.formula import Formula
 WORTH = 300_000_000  # elements by NumPy before a formula is compiled: both take about a second
 C_CALLS = {"sqrt": "sqrt({0})", "sign": "(({0} > 0) - ({0} < 0))"}  # functions of `xp` that formulas may use
 done = np.frombuffer(mmap.mmap(-1, 8 * 64), np.int64)  # elements by formula; forked processes share it
+LOOPS: dict[Any, Callable[[], Any]] = {}  # those that are no formulas, and what compiles each for float32
 
 
 def by_numba(formula: Formula, arrays: tuple, numbers: dict[str, Any]) -> bool:
     """Run a formula that is used much as a compiled loop, where Numba is installed and `arrays` are NumPy's."""
     if not isinstance(arrays[0], np.ndarray):
         return False
-    place = place_of(formula)
-    done[place] += arrays[0].size  # an addition that is lost to another process does not matter
-    loop = loop_of(formula) if done[place] > WORTH else None
+    loop = loop_of(formula) if worth(formula, arrays[0].size) else None
     if loop is None:
         return False
     dtype = arrays[0].dtype
@@ -76,10 +75,17 @@ def by_cupy(formula: Formula, arrays: tuple, numbers: dict[str, Any]) -> bool:
 Formula.compilers += [by_numba, by_cupy]
 
 
+def worth(of: Any, elements: int = 0) -> bool:
+    """Whether a formula or a loop was used so much that compiling it pays; counts so many more elements."""
+    place = place_of(of)
+    done[place] += elements  # an addition that is lost to another process does not matter
+    return bool(done[place] > WORTH)
+
+
 @functools.cache
-def place_of(formula: Formula) -> int:
-    """Its place in `done`; that two formulas may share one does not matter."""
-    return zlib.crc32(formula.__qualname__.encode()) % done.size
+def place_of(of: Any) -> int:
+    """Its place in `done`; that two may share one does not matter."""
+    return zlib.crc32(of.__qualname__.encode()) % done.size
 
 
 @functools.cache
@@ -128,8 +134,11 @@ def _before_fork() -> None:
     if done.max() > WORTH:
         modules = [of for name, of in sys.modules.items() if name.startswith("nanoprune.")]
         for formula in {of for module in modules for of in vars(module).values() if isinstance(of, Formula)}:
-            if done[place_of(formula)] > WORTH:
+            if worth(formula):
                 made_ready(formula)
+        for loop, make_ready in LOOPS.items():
+            if worth(loop):
+                make_ready()
 
 
 if hasattr(os, "register_at_fork"):

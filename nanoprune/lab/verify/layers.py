@@ -9,7 +9,7 @@ import numpy as np
 
 from nanoprune.attack.attack_network import attacker
 from nanoprune.backend import to_device, to_host
-from nanoprune.lab.kernels import BandedDepthwise, CompiledDepthwise, WinogradConv2D
+from nanoprune.lab.kernels import BandedDepthwise, CompiledDepthwise, CompiledMaxPool, WinogradConv2D
 from nanoprune.lab.layers import (
     GELU,
     Attention,
@@ -71,6 +71,7 @@ def networks() -> Iterator[tuple[str, Layer, tuple[int, ...], int]]:
     yield "BatchNorm of features", BatchNorm(5), (5,), 4
     yield "GroupNorm", GroupNorm(2, 4), (3, 4, 2), 3
     yield "MaxPool(2)", Sequential(MaxPool(2)), image, 3
+    yield "CompiledMaxPool()", Sequential(CompiledMaxPool()), image, 3
     yield "MaxPool(3)", Sequential(MaxPool(3)), image, 3
     yield "MaxPool(3), overlapping", Sequential(MaxPool(3, stride=2, padding=1)), image, 3
     yield "AvgPool(3)", Sequential(AvgPool(3)), image, 3
@@ -152,6 +153,7 @@ def beside_loops() -> Iterator[tuple[str, Callable[[Any], Pair]]]:
 def pools() -> Iterator[tuple[str, MaxPool]]:
     """(name, layer) of the pooling layers whose outputs and gradients are compared with loops."""
     yield "MaxPool(2)", MaxPool(2)
+    yield "CompiledMaxPool()", CompiledMaxPool()
     yield "MaxPool(3)", MaxPool(3)
     yield "MaxPool(3, stride=2, padding=1)", MaxPool(3, stride=2, padding=1)
 

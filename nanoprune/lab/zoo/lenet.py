@@ -1,8 +1,8 @@
 """Two networks of LeCun et al. 1998, in the usual sizes of the pruning literature."""
 
-from nanoprune.lab.kernels import convolution
+from nanoprune.lab.kernels import convolution, max_pooling
 from nanoprune.lab.zoo.mlp import mlp
-from nanoprune.nn import Dense, Flatten, MaxPool, ReLU, Sequential
+from nanoprune.nn import Dense, Flatten, ReLU, Sequential
 
 
 def lenet5(input_shape: tuple[int, ...], classes: int, widths: list[int]) -> Sequential:
@@ -14,10 +14,10 @@ def lenet5(input_shape: tuple[int, ...], classes: int, widths: list[int]) -> Seq
     first, second, hidden = widths
     features = Sequential(
         convolution(input_shape[1], first, 5),
-        MaxPool(2),
+        max_pooling(2),
         ReLU(),
         convolution(first, second, 5),
-        MaxPool(2),
+        max_pooling(2),
         ReLU(),
         Flatten(),
     )

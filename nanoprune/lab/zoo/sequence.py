@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nanoprune.errors import ArgumentError
-from nanoprune.lab.kernels import convolution, depthwise_convolution
+from nanoprune.lab.kernels import convolution, depthwise_convolution, max_pooling
 from nanoprune.lab.layers import AvgPool, BatchNorm, Dropout, GlobalAvgPool, Pointwise, ReLU6, Residual, Tanh
-from nanoprune.nn import Dense, Flatten, Layer, MaxPool, ReLU, Sequential
+from nanoprune.nn import Dense, Flatten, Layer, ReLU, Sequential
 
 MOST = 1000  # layers in all
 DEEPEST = 4  # residual blocks inside of one another
@@ -82,7 +82,7 @@ LAYERS = {
     "relu": _plain(ReLU),
     "relu6": _plain(ReLU6),
     "tanh": _plain(Tanh),
-    "maxpool": Kind(lambda units, width, **of: MaxPool(**of), WINDOW),
+    "maxpool": Kind(lambda units, width, **of: max_pooling(**of), WINDOW),
     "avgpool": Kind(lambda units, width, size: AvgPool(size), {"size": whole(1)}),
     "globalavgpool": _plain(GlobalAvgPool),
     "flatten": _plain(Flatten),

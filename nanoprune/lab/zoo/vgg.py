@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from nanoprune.lab.kernels import convolution
+from nanoprune.lab.kernels import convolution, max_pooling
 from nanoprune.lab.layers import BatchNorm
 from nanoprune.lab.zoo.size import is_small, scaled
-from nanoprune.nn import Dense, Flatten, MaxPool, ReLU, Sequential
+from nanoprune.nn import Dense, Flatten, ReLU, Sequential
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, convolutions) before each pooling
 
@@ -22,7 +22,7 @@ def vgg16(input_shape: tuple[int, ...], classes: int, widths: Iterable[int]) -> 
         for i in range(count):
             kernels = next(widths)
             layers += [convolution(channels, kernels, 3, padding=1), BatchNorm(kernels)]
-            layers += [MaxPool(2), ReLU()] if i == count - 1 else [ReLU()]
+            layers += [max_pooling(2), ReLU()] if i == count - 1 else [ReLU()]
             channels = kernels
     layers.append(Flatten())
     (inputs,) = Sequential(*layers).output_shape(input_shape)
