@@ -1530,6 +1530,27 @@ def test_margins_whose_probabilities_round_to_1_still_order_records(scale):
         assert np.isfinite(found).all()
 
 
+@pytest.mark.parametrize("n", [1, 6, 7, 20])
+def test_scores_are_those_of_single_records(n, monkeypatch):
+    """They are computed for a block of records after another."""
+    rng = np.random.default_rng(n)
+    z, y = 30 * rng.standard_normal((n, 5)), rng.integers(0, 5, n)
+    rows = [slice(i, i + 1) for i in range(n)]
+    singly = [(log_odds(softmax(z[i], axis=1)), log_odds(softmax(z[i], axis=1), z[i])) for i in rows]
+    monkeypatch.setattr("nanoprune.lab.audit.log_space.BLOCK", 15)  # three records
+    p = softmax(z, axis=1)
+    for found, expected in zip((log_odds(p), log_odds(p, z)), zip(*singly, strict=True), strict=True):
+        np.testing.assert_array_equal(found, np.concatenate(expected))
+        for score in SCORES.values():
+            of_each = [score(of, y[i]) for of, i in zip(expected, rows, strict=True)]
+            np.testing.assert_allclose(score(found, y), np.concatenate(of_each), rtol=1e-14)
+
+
+def test_the_attack_network_is_given_up_after_its_patience_in_steps():
+    """Its checks are so far apart that the least number of them covers the steps, and no further."""
+    assert 0 <= prediction_attacks.CHECK * network.MIN_PATIENCE - network.PATIENCE < network.MIN_PATIENCE
+
+
 @pytest.mark.usefixtures("few_epochs")
 @pytest.mark.parametrize("given_logits", [True, False])
 @pytest.mark.parametrize("with_shadow", [True, False])
@@ -1551,12 +1572,12 @@ def test_loss_and_confidence_are_one_attack(given_logits, with_shadow, tmp_path)
 
 def test_log_odds_of_extreme_logits_and_probabilities_are_finite():
     z = np.array([[1e308, -1e308, 0.0], [0.0, 0.0, 0.0], [-1e308, 800.0, 799.0], [5.0, 5.0, -1e300]])
-    for phi in (log_odds(np.empty(0), z), log_odds(np.eye(3)), log_odds(np.full((3, 3), 1 / 3))):
+    for phi in (log_odds(np.empty(z.shape), z), log_odds(np.eye(3)), log_odds(np.full((3, 3), 1 / 3))):
         assert np.isfinite(phi).all()
         for score in SCORES.values():
             assert np.isfinite(score(phi, np.zeros(len(phi), int))).all()
-    np.testing.assert_allclose(log_odds(np.empty(0), z)[1], -math.log(2))
-    assert log_odds(np.empty(0), z)[2, 1] == pytest.approx(1.0)
+    np.testing.assert_allclose(log_odds(np.empty(z.shape), z)[1], -math.log(2))
+    assert log_odds(np.empty(z.shape), z)[2, 1] == pytest.approx(1.0)
 
 
 def test_bounds_on_epsilon_need_members_that_chance_drew(monkeypatch, tmp_path):

@@ -11,13 +11,31 @@ returns (n,) float64.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 from scipy.special import logsumexp
 
+BLOCK = 1 << 16  # elements of phi that are computed together: what is derived from them stays in the cache
 LOG_ZERO = -746.0  # stands for log 0: the least positive float64 has the logarithm -744.4
 LARGEST = 1e300  # log odds beyond it are not distinguished
 
 
+def in_blocks(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """A function of rows, the first argument's (n, classes), computed for a block of them after another."""
+
+    @functools.wraps(function)
+    def of_blocks(*arrays: np.ndarray | None) -> np.ndarray:
+        n, classes = arrays[0].shape
+        rows = max(1, BLOCK // classes)
+        blocks = [slice(start, start + rows) for start in range(0, max(n, 1), rows)]
+        return np.concatenate([function(*(None if A is None else A[of] for A in arrays)) for of in blocks])
+
+    return of_blocks
+
+
+@in_blocks
 def log_odds(p: np.ndarray, logits: np.ndarray | None = None) -> np.ndarray:
     """phi (n, classes) from the logits (n, classes), or from probabilities p where there are none:
     $phi_c = z_c - log sum_{k != c} e^{z_k}$."""
@@ -49,11 +67,13 @@ def confidence(phi: np.ndarray, y: np.ndarray) -> np.ndarray:
     return phi[np.arange(len(y)), y]
 
 
+@in_blocks
 def entropy(phi: np.ndarray, y: np.ndarray) -> np.ndarray:
     """-log H with $H = -sum_c p_c log p_c$: members are predicted with less entropy."""
     return -logsumexp(_log_p(phi) + _log_loss(phi), axis=1)
 
 
+@in_blocks
 def modified_entropy(phi: np.ndarray, y: np.ndarray) -> np.ndarray:
     """-log M with $M = -(1 - p_y) log p_y - sum_{c != y} p_c log(1 - p_c)$ (their equation 8)."""
     terms = _log_p(phi) + _log_loss(-phi)  # log of -p_c log(1 - p_c)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from nanoprune.attack.metrics import balanced_accuracy
-from nanoprune.attack.network import attack_scores, fit_attack_network, held_out_share
+from nanoprune.attack.network import MIN_PATIENCE, PATIENCE, attack_scores, fit_attack_network, held_out_share
 from nanoprune.attack.threshold import Thresholds
 from nanoprune.lab.audit import log_space
 from nanoprune.lab.audit.predictions import Predictions
@@ -46,7 +46,7 @@ SCORES = {
 }
 ATTACKS = (*SCORES, "network")
 STEPS = 400  # of the attack network in an epoch, at most: many records come in larger batches
-CHECK = 100  # steps between two held-out losses, at most
+CHECK = -(-PATIENCE // MIN_PATIENCE)  # steps between two held-out losses, at most
 MOST_HELD_OUT = 2048  # members, and non-members, of which the held-out loss is taken, at most
 ENOUGH = 1e-3  # held-out loss, in nats, at which training ends: less than that is left to gain, no decision changes
 GAIN = 1e-3  # share of its loss that a stage must gain within its patience
@@ -74,10 +74,12 @@ class Attacked:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fold:
-    """Fit on `known`, score the units `scored` of the target."""
+    """Fit on `known`, score the units `scored` of the target. rows: those of the target that are `known`, (n,) bool;
+    None where it is another model's."""
 
     known: Predictions
     scored: np.ndarray
+    rows: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +101,9 @@ def folds(target: Predictions, shadow: Predictions | None, rng: np.random.Genera
     for kind in (units.member, ~units.member):
         rows = rng.permutation(np.flatnonzero(kind))
         half[rows[: len(rows) // 2]] = True
-    return [Fold(target.rows(units.rows(known)), np.flatnonzero(~known)) for known in (half, ~half)]
+    rows = [units.rows(known) for known in (half, ~half)]
+    scored = (np.flatnonzero(other) for other in (~half, half))
+    return [Fold(target.rows(known), of, known) for known, of in zip(rows, scored, strict=True)]
 
 
 def run_attacks(
@@ -119,8 +123,12 @@ def run_attacks(
     """
     attacked: dict[str, Attacked] = {}
     start("threshold attacks", len(SCORES))
-    for name in SCORES:
-        attacked |= threshold_attacks(name, target, parts, seed)
+    for name, score in SCORES.items():
+        first = next(known for known, of in SCORES.items() if of is score)
+        if name == first:
+            attacked |= threshold_attacks(name, target, parts, seed)
+        else:  # the same score under another name
+            attacked |= {attack_name(name, of): attacked[attack_name(first, of)] for of in target.units.aggregations}
         advance(1)
     if quick:
         return attacked
@@ -141,7 +149,9 @@ def run_attacks(
 def threshold_attacks(name: str, target: Predictions, parts: list[Fold], seed: int) -> dict[str, Attacked]:
     """One score, with each aggregation, and the thresholds that are best on the known units of each fold."""
     scores = SCORES[name](target.log_odds, target.y)
-    fitted = [SCORES[name](fold.known.log_odds, fold.known.y) for fold in parts]
+    fitted = [
+        SCORES[name](fold.known.log_odds, fold.known.y) if fold.rows is None else scores[fold.rows] for fold in parts
+    ]
     rules = (False,) if name == "correctness" else (False, True)
     return {
         attack_name(name, aggregation): _threshold_attack(
