@@ -178,6 +178,15 @@ def test_initialise_has_hes_variance_and_no_bias():
     assert all((p.value == 0).all() for p in net.biases)
 
 
+def test_a_network_without_parameters_is_a_function():
+    net = Network(Sequential(Flatten(), ReLU()), (2, 1, 3), replicas=2).initialise([np.random.default_rng(0)] * 2)
+    X = np.random.default_rng(1).standard_normal((2, 2, 1, 3, 4), np.float32)
+    assert net.theta.shape == (2, 0)
+    np.testing.assert_array_equal(
+        np.sort(net.forward(X, Workspace()), axis=1), np.sort(np.maximum(X, 0).reshape(2, 6, 4), axis=1)
+    )
+
+
 def test_initialise_needs_one_generator_per_replica():
     with pytest.raises(ArgumentError, match="generators must be one for each of 2 replicas, got 3"):
         small(2).initialise(generators(3))

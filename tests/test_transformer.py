@@ -88,6 +88,18 @@ def test_layer_norm_has_the_mean_and_variance_of_its_closed_form():
     close(Y.var(axis=2), v / (v + 1e-5))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gelu_is_finite_wherever_its_input_is(dtype):
+    """x or 0 far from 0, with the derivatives 1 and 0; the largest float's square is no float."""
+    far = np.array([10.0, 1e13, 1e30, np.finfo(dtype).max], dtype)
+    x, layer, ws = np.concatenate([far, -far])[None, :, None], GELU(), Workspace()
+    with np.errstate(over="ignore"):
+        y = layer.forward(x, ws).copy()
+        dx = layer.backward(np.ones_like(x), ws)
+    np.testing.assert_array_equal(y, np.maximum(x, 0))
+    np.testing.assert_array_equal(dx, x > 0)
+
+
 def test_gelu_is_x_times_the_normal_distribution_function():
     """Up to 5e-4, the error of the form with tanh; and exactly 0 at 0, x far to the right."""
     x = np.linspace(-6, 6, 1201)[None, :, None]

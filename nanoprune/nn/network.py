@@ -87,7 +87,7 @@ class Network:
             raise ArgumentError(f"generators must be one for each of {self.replicas} replicas, got {len(generators)}")
         for r, generator in enumerate(generators):
             draws = [p.start + p.std * generator.standard_normal(p.size) for p in self.weights + self.biases]
-            self.theta[r] = to_device(np.concatenate(draws))
+            self.theta[r] = to_device(np.concatenate([[], *draws]))  # [] where it has none
         self.reset_statistics()
         return self
 

@@ -8,6 +8,7 @@ from nanoprune.nn.layer import Layer
 from nanoprune.nn.workspace import Workspace
 
 SCALE, CUBE = math.sqrt(2 / math.pi), 0.044715
+FAR = 1e6  # where 1 - h^2 is 0; the product with u' must not overflow there
 
 
 class GELU(Layer):
@@ -25,17 +26,18 @@ class GELU(Layer):
         h *= X  # u
         xp.tanh(h, out=h)
         Y = xp.add(h, 1, out=ws.buffer(self, "Y", X.shape, X.dtype))
-        Y *= X
         Y *= 0.5
+        Y *= X
         ws.save(self, X, h)
         return Y
 
     def input_gradient(self, dY: Any, ws: Workspace, X: Any, h: Any) -> Any:
-        dX = xp.multiply(X, X, out=ws.gradient(self, X.shape, X.dtype))
-        dX *= 3 * SCALE * CUBE
-        dX += SCALE  # u'
-        dX *= X
-        rest = xp.multiply(h, h, out=ws.scratch("rest", h.shape, h.dtype))
+        dX = xp.clip(X, -FAR, FAR, out=ws.gradient(self, X.shape, X.dtype))
+        rest = xp.multiply(dX, dX, out=ws.scratch("rest", h.shape, h.dtype))
+        rest *= 3 * SCALE * CUBE
+        rest += SCALE  # u'
+        dX *= rest
+        xp.multiply(h, h, out=rest)
         xp.subtract(1, rest, out=rest)  # 1 - h^2
         dX *= rest
         dX += h
