@@ -1,6 +1,7 @@
 """Fronts against enumeration, differences at equal accuracy where they are known, intervals that cover, the figure."""
 
 import io
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from nanoprune.errors import ArgumentError
 from nanoprune.lab.data import load
 from nanoprune.lab.experiment import pareto
+from nanoprune.lab.experiment.methods import comparison
 from nanoprune.lab.experiment.pareto import Family, difference, differences, front, leakage_at
 from nanoprune.lab.experiment.recipes import recipe_for
 from nanoprune.lab.experiment.sweep import chosen_sweeps
@@ -159,6 +161,15 @@ def test_families_are_of_the_recipe_and_an_unknown_one_is_refused():
     assert not {"minmax", "prune+minmax", "memguard", "dp+mask-0.05"} & without
     with pytest.raises(ArgumentError, match=r"^families must be of early-stop, .*, got 'nothing'$"):
         chosen_sweeps(recipe, ["prune", "nothing"], (0.1,))
+
+
+def test_every_method_of_a_comparison_has_a_family():
+    """So that none is missing at equal accuracy. One of a family may have its setting in the name: prune-0.1."""
+    recipe = recipe_for(load("digits"), keep=(0.1,), minmax=1.0)
+    families = {re.sub(r"-[0-9.]+", "", of.name) for of in chosen_sweeps(recipe, None, (0.1,))}
+    methods = {re.sub(r"-[0-9.]+", "", of.name) for of in comparison(recipe)}
+    of_one = {name for name in methods if name.startswith("early-stop-")}  # controls of single private methods
+    assert methods - families - of_one == {"baseline", "dp+admm", "dp+magnitude"}  # these are for given budgets
 
 
 def test_the_command_measures_resumes_and_draws(tmp_path):

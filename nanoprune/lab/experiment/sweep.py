@@ -13,6 +13,7 @@ from nanoprune.lab.experiment import defences
 from nanoprune.lab.experiment.distil import distilled
 from nanoprune.lab.experiment.evaluate import strongest
 from nanoprune.lab.experiment.experiment import Experiment, Trained
+from nanoprune.lab.experiment.masks import MASKS
 from nanoprune.lab.experiment.methods import RIVALS, small_network
 from nanoprune.lab.experiment.past import past
 from nanoprune.lab.experiment.recipes import Recipe
@@ -56,6 +57,7 @@ def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS, lambdas: Sequence[flo
         Sweep("magnitude", "keep", keeps, _solved("magnitude")),
         *(Sweep(solver, "keep", keeps, _solved(solver)) for solver in RIVALS),
         *(Sweep(solver, "keep", keeps, _solved(solver)) for solver in (WITHOUT_TRAINING if layerwise else ())),
+        *(Sweep(variant, "keep", keeps, _masked(variant)) for variant in MASKS),
         Sweep("rewind", "keep", keeps, lambda e, base, keep: e.rewound("rewind", keep)),
         Sweep(f"ppb-{BALANCED:g}", "lambda", STRENGTHS, _balanced),
         Sweep("prune-1", "keep", (1.0,), lambda e, base, keep: e.pruned(base, [keep])[0]),
@@ -75,6 +77,8 @@ def sweeps(recipe: Recipe, keeps: Sequence[float] = KEEPS, lambdas: Sequence[flo
         _simple("temperature", defences.temperature, "temperature", (2.0, 4.0, 10.0)),
     ]
     if recipe.reference:
+        every = (recipe.dense.epochs,)
+        found.append(Sweep("validation-stop", "best epoch of", every, lambda e, *_: e.validated("validation-stop")))
         found.append(Sweep("past", "lambda", PENALTIES, lambda e, base, strength: past(e, "past", strength)))
         found.append(Sweep("distil", "weights of prune-K", keeps, _distilled))
     if recipe.reference >= defences.REFERENCE["memguard"]:
@@ -116,6 +120,15 @@ def _solved(solver: str) -> Callable[[Experiment, Trained, Any], Trained]:
     def train(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
         recipe = dataclasses.replace(experiment.recipe, solver=solver)
         return experiment.with_recipe(recipe).pruned(baseline, [keep])[0]
+
+    return train
+
+
+def _masked(variant: str) -> Callable[[Experiment, Trained, Any], Trained]:
+    """A mask that is chosen before training; `masks`."""
+
+    def train(experiment: Experiment, baseline: Trained, keep: float) -> Trained:
+        return experiment.masked(variant, variant, keep)
 
     return train
 
