@@ -178,6 +178,17 @@ def test_initialise_has_hes_variance_and_no_bias():
     assert all((p.value == 0).all() for p in net.biases)
 
 
+@pytest.mark.parametrize("make", [lambda: Dense(4, 3), lambda: Conv2D(2, 3, 2), lambda: Conv2D(2, 3, 1, stride=2)])
+def test_layers_start_with_random_weights_w_and_no_bias_b(make):
+    layer = make()
+    shape = (4,) if isinstance(layer, Dense) else (3, 2, 3)
+    net = Network(layer, shape).initialise(generators(1))
+    W, b = net.body.parameters()
+    assert (W.name, b.name) == ("W", "b")
+    assert (W.value != 0).all()
+    assert (b.value == 0).all()
+
+
 def test_a_network_without_parameters_is_a_function():
     net = Network(Sequential(Flatten(), ReLU()), (2, 1, 3), replicas=2).initialise([np.random.default_rng(0)] * 2)
     X = np.random.default_rng(1).standard_normal((2, 2, 1, 3, 4), np.float32)
