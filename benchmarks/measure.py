@@ -120,7 +120,7 @@ def _copies(threads: int, megabytes: float, times_over: int) -> Callable[[], Any
 
 
 def report(measure: str, ours: Times, peer: Times | None, peer_name: str | None, limit: float | None) -> None:
-    """Print one measure and store it in results.json, replacing an older one of the same name.
+    """Print one measure and store it in results.json, replacing an older one of the same name and processor.
 
     peer: the fastest of the others, if there are any. limit: the seconds that the arithmetic or the copying alone takes
     on this machine.
@@ -171,9 +171,14 @@ def report_memory(measure: str, ours: int, peer: str, theirs: int) -> None:
 
 def keep(row: dict[str, Any]) -> None:
     """Put the row into results.json."""
-    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    rows = [old for old in rows if old["measure"] != row["measure"]] + [row | {"machine": machine()}]
+    rows, row = json.loads(RESULTS.read_text()) if RESULTS.exists() else [], row | {"machine": machine()}
+    rows = [old for old in rows if identity(old) != identity(row)] + [row]
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def identity(row: dict[str, Any]) -> tuple[str, str]:
+    """Results have one row for each."""
+    return row["measure"], row["machine"]["processor"]
 
 
 def machine(*packages: str) -> dict[str, Any]:

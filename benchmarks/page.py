@@ -26,8 +26,9 @@ measured once on each side.
 The two sides are interleaved (A B A B ...), each in a separate process. Times are medians, with the 10th to 90th
 percentile in brackets. Ratios are nanoprune / peer: smaller is better. The limit is the time of the arithmetic at the
 machine's sgemm rate, or of the memory traffic at its copy rate. Winograd's convolution needs less arithmetic than that.
-Rows with `[fast]` have formulas (updates, rectifiers, BatchNorm) and depthwise convolutions compiled by Numba, the
-others are NumPy alone. The bits are the same, but for depthwise convolutions.
+Rows with `[fast]` have formulas (updates, rectifiers, BatchNorm), max-pooling and depthwise convolutions compiled by
+Numba, the others are NumPy alone. The bits are the same, but for depthwise convolutions. There is one table for each
+processor; on the AMD EPYC, LeNet-5 was measured before max-pooling was compiled.
 GPU
 
 | rows | measured |
@@ -43,7 +44,6 @@ GPU
 | `memory-...` | peak memory of training |
 | `dp-over-plain-N` | a step of DP-SGD against one of plain SGD |
 | `threads-...`, `spin-...` | data-parallel processes against one process; against processes that sleep to wait |
-
 """
 NO_GPU = """\
 Nothing was measured on a GPU, because none was available; the GPU code is tested against a strict stand-in for CuPy
@@ -216,9 +216,11 @@ def page() -> str:
     """The page, with the parts that were measured."""
     rows = json.loads(RESULTS.read_text())
     rows.sort(key=lambda row: [row["measure"].startswith(name) for name in TARGETS], reverse=True)
+    processors = dict.fromkeys(row["machine"]["processor"] for row in rows)
+    alike = [[row for row in rows if row["machine"]["processor"] == name] for name in processors]
     scaled, memory, on_gpu = map(read, (scaling.RESULT, command_memory.RESULT, gpu.RESULT))
     head = HEAD.replace("\nGPU\n", f"\n{WITH_GPU if on_gpu else NO_GPU}\n")
-    parts = [f"{head}{table(rows)}\n\n{machines(rows)}\n\n{NOTES.read_text()}"]
+    parts = [head, *(f"{machines(of)}\n\n{table(of)}\n" for of in alike), NOTES.read_text()]
     parts += [scaling_section(scaled["series"])] if scaled else []
     parts += [memory_section(memory["groups"])] if memory else []
     parts += [gpu_section(on_gpu)] if on_gpu else []

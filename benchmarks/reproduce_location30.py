@@ -51,6 +51,7 @@ from nanoprune.schedule import Schedule, learning_rate
 BATCH = 64  # of the adversary's and the attack network's steps
 ROOT = pathlib.Path(__file__).parents[1]
 KEYS = ("train_accuracy", "test_accuracy", "network_accuracy", "strongest_attack_accuracy")
+CONTROLS = ("early-stop", "small-dense")  # of each ratio
 SHARES = ("known", "scored")  # of the split's records, by the attacker
 data: Dataset  # one per process, set by `begin`
 x: torch.Tensor  # (N, 446)
@@ -351,6 +352,14 @@ def train_methods(seeds: range, submit: Callable[..., Future]) -> dict[tuple[str
 # --- the comparison
 
 
+def names_of_methods(recipe: Recipe) -> list[str]:
+    """The methods that the PyTorch program has."""
+    keeps = [keep_name(keep) for keep in recipe.keep]
+    controls = [f"{kind}{suffix}" for suffix in ["", *(f"-{keep}" for keep in keeps[1:])] for kind in CONTROLS]
+    pruned = [f"prune-{keep}{game}" for keep in keeps for game in ("", "+minmax")]
+    return ["baseline", *controls, "minmax", *pruned]
+
+
 def timed(command: list[str]) -> tuple[float, float]:
     """The seconds of the command, and the processor seconds of it and its children."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -361,10 +370,11 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 
 def compare(seeds: int) -> None:
-    load("location30")  # raises DataError, before the work, where the data are missing
+    usual = recipe_for(load("location30"))  # raises DataError, before the work, where the data are missing
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder)
-        ours, our_cpu = timed([str(ROOT / "cli.py"), "reproduce", "location30", "--seeds", str(seeds), "--out", folder])
+        given = ["--seeds", str(seeds), "--methods", ",".join(names_of_methods(usual)), "--out", folder]
+        ours, our_cpu = timed([str(ROOT / "cli.py"), "reproduce", "location30", *given])
         methods = json.loads((out / "results.json").read_text())["methods"]
         peer, peer_cpu = timed([__file__, "--seeds", str(seeds), "--peer", str(out / "peer.json")])
         theirs = json.loads((out / "peer.json").read_text())
@@ -375,7 +385,13 @@ def compare(seeds: int) -> None:
         print(f"{method:26}", *(f"{100 * a:7.1f}{100 * b:7.1f}" for a, b in pairs))
     print(f"nanoprune {ours:.0f} s, PyTorch {peer:.0f} s: ratio {ours / peer:.2f}")
     print(f"processor seconds {our_cpu:.0f} and {peer_cpu:.0f}: ratio {our_cpu / peer_cpu:.2f}")
-    report("reproduce-location30", Times(ours, ours, ours), Times(peer, peer, peer), "torch processes", None)
+    report(
+        f"reproduce-location30{'' if seeds == 5 else f', {seeds} seeds'}",
+        Times(ours, ours, ours),
+        Times(peer, peer, peer),
+        "torch processes",
+        None,
+    )
 
 
 if __name__ == "__main__":

@@ -48,6 +48,31 @@ def test_what_was_not_measured_is_left_out(page):
     assert not headings(written) & {"Scaling", "Memory of the commands", "On a GPU"}
 
 
+def test_each_processor_has_a_table(page):
+    """With the figures that were measured on it, of the same program."""
+    other = ROW | {"ours_seconds": 0.006, "ratio": 0.75, "machine": MACHINE | {"processor": "slide rule"}}
+    page.RESULTS.write_text(json.dumps([ROW, other]))
+    first, second = page.page().split("slide rule, 2 processors")
+    assert "abacus, 2 processors" in first
+    assert "| lenet5-step-32 | 4 ms" in first
+    assert "| lenet5-step-32 | 6 ms" not in first
+    assert "| lenet5-step-32 | 6 ms" in second
+    assert "| lenet5-step-32 | 4 ms" not in second
+
+
+def test_a_result_replaces_the_one_of_the_same_processor_alone(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import measure
+
+    monkeypatch.setattr(measure, "RESULTS", tmp_path / "results.json")
+    for name, ratio in (("abacus", 0.5), ("slide rule", 0.6), ("abacus", 0.7)):
+        monkeypatch.setattr(measure, "machine", lambda name=name: MACHINE | {"processor": name})
+        measure.keep({"measure": "lenet5-step-32", "ratio": ratio})
+    kept = json.loads(measure.RESULTS.read_text())
+    assert {row["machine"]["processor"]: row["ratio"] for row in kept} == {"abacus": 0.7, "slide rule": 0.6}
+    assert len(kept) == 2
+
+
 def test_the_page_in_the_repository_is_the_one_that_is_made(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import page
