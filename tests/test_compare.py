@@ -214,7 +214,7 @@ def test_names_are_text_and_no_markup(two, tmp_path):
     compared = compare_predictions(models, quick=True)
     write_comparison_page(compared.to_dict(), compared.curves, tmp_path / "a.html")
     assert "<b>x" not in (tmp_path / "a.html").read_text()
-    assert compare_table(compared.to_dict()).row_count == 2
+    assert len(compare_table(compared.to_dict()).rows) == 2
 
 
 def test_fail_on_looks_at_what_is_compared_not_at_the_first(tmp_path):

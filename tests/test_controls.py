@@ -55,7 +55,7 @@ def test_tables_name_the_controls_and_mark_changes_whose_interval_holds_zero():
             assert cell.endswith("n.s.") == (change["low"] <= 0 <= change["high"])
     assert any("n.s." in cell for row in rows for cell in row)
     assert not all("n.s." in row[3] for row in rows)
-    assert controls_table(results()).row_count == 2
+    assert len(controls_table(results()).rows) == 2
     assert len(markdown_controls(results()).strip().splitlines()) == 4
     without = results()
     for of in without["methods"].values():

@@ -327,7 +327,7 @@ def test_the_command_and_the_page_say_what_is_counted(tmp_path, monkeypatch):
     verdict = " ".join(audit_verdict(results))
     assert "over all groups an attacker classifies" in verdict
     assert "Of 100 groups" in verdict
-    assert "40 groups of members" in audit_table(results).caption.plain
+    assert "40 groups of members" in audit_table(results).caption
     del results["unit"]
     assert "Of 100 records" in " ".join(audit_verdict(results))
 

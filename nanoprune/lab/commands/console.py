@@ -6,13 +6,16 @@ import contextlib
 import difflib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nanoprune.errors import NanopruneError, Stopped
 from nanoprune.lab.engine.progress import ProgressBars as ProgressBars
 from nanoprune.lab.storage.text import printable
+
+if TYPE_CHECKING:
+    from nanoprune.lab.report.text_table import TextTable
 
 PROGRAM = "python cli.py"  # how texts of this package call it; shown is the name that it was called by
 LONGEST = 2000  # characters of an error
@@ -29,20 +32,23 @@ def renamed(text: str) -> str:
     return text.replace(PROGRAM, called())
 
 
-def show(renderable: Any, err: bool = False) -> None:
+def show(table: TextTable, err: bool = False) -> None:
     """Print a table: as wide as the terminal, but never so narrow that a column or a word is lost.
 
     Lines that do not fit are wrapped by the terminal. Where the output is no terminal and COLUMNS is not set, a table
-    is as wide as it needs to be, so that each row is a line.
+    is as wide as it needs to be, so that each row is a line. Without rich a table is aligned text.
     """
-    from rich.console import Console
-    from rich.measure import Measurement
-
+    try:
+        from rich.console import Console
+        from rich.measure import Measurement
+    except ImportError:
+        click.echo(table.plain(), err=err)
+        return
     console = Console(stderr=err)
-    measured = Measurement.get(console, console.options.update(max_width=10_000), renderable)
+    measured = Measurement.get(console, console.options.update(max_width=10_000), table)
     free = not console.is_terminal and "COLUMNS" not in os.environ
     width = max(console.width, measured.maximum if free else measured.minimum)
-    Console(width=width, stderr=err).print(renderable, crop=False, soft_wrap=False)
+    Console(width=width, stderr=err).print(table, crop=False, soft_wrap=False)
 
 
 def shown(value: Any) -> Any:

@@ -20,14 +20,57 @@ PERIOD = 30.0  # seconds between two lines of progress where there are no bars
 
 def in_notebook() -> bool:
     """Whether this is the kernel of a notebook."""
-    from rich.console import Console
-
+    try:
+        from rich.console import Console
+    except ImportError:
+        return False
     return Console(stderr=True).is_jupyter
 
 
 def can_draw_in_notebook(console: Console) -> bool:
     """Whether rich can draw bars in the notebook: it needs ipywidgets, and warns where that is missing."""
     return console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+
+
+def drawn_bars() -> Any:
+    """rich's bars, disabled where they cannot be drawn; NoBars where rich is not installed."""
+    try:
+        from rich import progress
+        from rich.console import Console
+    except ImportError:
+        return NoBars()
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
+    console = Console(stderr=True)
+    return progress.Progress(
+        *columns,
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=console,
+        disable=not (console.is_terminal or can_draw_in_notebook(console)),
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+    )
+
+
+class NoBars:
+    """What ProgressBars calls of rich's bars, without effect."""
+
+    disable = True
+
+    def start(self) -> None:
+        """Draws nothing."""
+
+    def stop(self) -> None:
+        """Draws nothing."""
+
+    def add_task(self, description: str, total: int | None) -> int:
+        """A task's number."""
+        return 0
+
+    def advance(self, task: int, steps: int) -> None:
+        """Draws nothing."""
+
+    def update(self, task: int, completed: int, total: int | None) -> None:
+        """Draws nothing."""
 
 
 class ProgressBars:
@@ -38,19 +81,7 @@ class ProgressBars:
     """
 
     def __init__(self) -> None:
-        from rich import progress
-        from rich.console import Console
-
-        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
-        console = Console(stderr=True)
-        self.bars = progress.Progress(
-            *columns,
-            progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(),
-            console=console,
-            disable=not (console.is_terminal or can_draw_in_notebook(console)),
-            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
-        )
+        self.bars = drawn_bars()
         self.task: Any = None
         self.stage, self.total, self.done = "", 0, 0
         self.began = self.reported = time.monotonic()

@@ -9,9 +9,6 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from nanoprune.lab.report.audit_verdict import (
     Results,
@@ -35,6 +32,7 @@ from nanoprune.lab.report.page import (
 )
 from nanoprune.lab.report.plots import DASHES, GREY, STYLE, freeze_layout, literal
 from nanoprune.lab.report.table import UNKNOWN, attack_title, known, number
+from nanoprune.lab.report.text_table import Column, TextTable
 
 COLOURS = ("#D55E00", "#009E73", "#AA5C88", "#C98500", "#555555")  # of the attacks that are not the strongest
 STRONGEST = "#0072B2"
@@ -96,28 +94,21 @@ def _non_adaptive(results: Results) -> bool:
     return any(name.endswith("(non-adaptive)") for name in results["attacks"])
 
 
-def audit_table(results: Results) -> Table:
+def audit_table(results: Results) -> TextTable:
     """The attacks as a table for the terminal."""
     rows = attack_rows(results)
-    table = Table(
-        title=Text(audit_title(results)),  # a Text: no markup is read in it
-        caption=Text(audit_caption(results)),
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
     longest = max((len(word) for row in rows for word in row["name"].split()), default=0)
-    table.add_column("attack", min_width=longest)  # may take two lines, so that 80 columns are enough
+    columns, cells = [Column("attack", min_width=longest)], []  # may take two lines, so that 80 columns are enough
     for column in audit_columns(results):
         for word in ("threshold", "at", "FPR", ">="):
             column = column.replace(f" {word}", f"\n{word}")
         column = column.replace("threshold %", "threshold\n%")
-        table.add_column(Text(column), justify="right", no_wrap=True)
+        columns.append(Column(column, right=True, no_wrap=True))
     for row in rows:
         (accuracy, interval), *others = row["cells"]
-        shown = [row["name"], f"{accuracy} ({interval.replace(' to ', '..')})", *(value for value, _ in others)]
-        table.add_row(*map(Text, shown), style="bold" if row["best"] else None)
-    return table
+        cells.append([row["name"], f"{accuracy} ({interval.replace(' to ', '..')})", *(value for value, _ in others)])
+    best = [place for place, row in enumerate(rows) if row["best"]]
+    return TextTable(columns, cells, audit_title(results), audit_caption(results), best)
 
 
 @rc_context(STYLE)

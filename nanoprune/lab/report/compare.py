@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from nanoprune.lab.report.audit_page import cell, drawable, finish_roc
 from nanoprune.lab.report.audit_verdict import ends, found_by, strongest_title
 from nanoprune.lab.report.page import REFUSED, environment, inline_svg, write_page
 from nanoprune.lab.report.plots import DASHES, STYLE, literal
 from nanoprune.lab.report.table import UNKNOWN, number
+from nanoprune.lab.report.text_table import Column, TextTable
 
 Compared = Mapping[str, Any]  # what Comparison.to_dict returns
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#AA5C88", "#C98500", "#555555")
@@ -121,25 +119,17 @@ def compare_caption(compared: Compared) -> str:
     )
 
 
-def compare_table(compared: Compared) -> Table:
+def compare_table(compared: Compared) -> TextTable:
     """The models as a table for the terminal, 80 columns wide."""
-    table = Table(
-        title=Text(f"Comparison with {compared['first']}"),
-        caption=Text(compare_caption(compared)),
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    table.add_column("model", overflow="fold", min_width=8)
     shown = [0, 1, 2, 3, 5, 7]
     heads = {5: "AUC\nchange", 7: "TPR at 1%\nchange", 3: "change,\npoints", 0: "degree", 1: "test\n%", 2: "attack\n%"}
-    for place in shown:
-        table.add_column(Text(heads[place]), justify="right")
+    columns = [Column("model", fold=True, min_width=8), *(Column(heads[place], right=True) for place in shown)]
+    rows = []
     for row in compare_rows(compared):
         cells = ("\n".join(filter(None, (value, interval.replace(" to ", ".."))))
                  for value, interval in (row["cells"][place] for place in shown))  # fmt: skip
-        table.add_row(Text(row["name"]), *map(Text, cells))
-    return table
+        rows.append((row["name"], *cells))
+    return TextTable(columns, rows, f"Comparison with {compared['first']}", compare_caption(compared))
 
 
 @rc_context(STYLE)

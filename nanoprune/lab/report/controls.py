@@ -3,11 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
-
 from nanoprune.lab.report.table import change_cell
+from nanoprune.lab.report.text_table import Column, TextTable
 
 COLUMNS = ("method", "control", "difference, or what is matched", "attack, points", "test, points")
 
@@ -27,18 +24,15 @@ def control_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def controls_table(results: Mapping[str, Any]) -> Table | None:
+def controls_table(results: Mapping[str, Any]) -> TextTable | None:
     """The pairs as a table for the terminal; None where there are none."""
     rows = control_rows(results)
     if not rows:
         return None
     caption = 'Method less control, paired by seed: negative under "attack" is less leakage than the control\'s.'
-    table = Table(title=Text("Against the controls"), caption=Text(caption), box=SIMPLE_HEAD, pad_edge=False)
-    for column in COLUMNS:
-        table.add_column(Text(column), justify="right" if "points" in column else "left")
-    for row in rows:
-        table.add_row(*(Text(cell.replace(" \u00b1 ", "\u00b1")) for cell in row))
-    return table
+    columns = [Column(column, right="points" in column) for column in COLUMNS]
+    cells = [[cell.replace(" \u00b1 ", "\u00b1") for cell in row] for row in rows]
+    return TextTable(columns, cells, "Against the controls", caption)
 
 
 def markdown_controls(results: Mapping[str, Any]) -> str:

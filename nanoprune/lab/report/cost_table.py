@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
+from nanoprune.lab.report.text_table import Column, TextTable
 
 COLUMNS = ("layer", "asked %", "kept %", "parameters", "MACs", "bytes")
 
@@ -25,13 +23,10 @@ def cost_rows(costs: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def cost_table(costs: Mapping[str, Any]) -> Table:
+def cost_table(costs: Mapping[str, Any]) -> TextTable:
     """The costs as a table for the terminal."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    rows = cost_rows(costs)
+    rows, columns = cost_rows(costs), []
     for place, column in enumerate(COLUMNS):
         longest = max(len(word) for row in rows for word in row[place].split())  # a number is never cut
-        table.add_column(Text(column), justify="left" if column == "layer" else "right", min_width=longest)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+        columns.append(Column(column, right=column != "layer", min_width=longest))
+    return TextTable(columns, rows)

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from nanoprune.lab.report.text_table import Column, TextTable
 
 FEWER = ((1e9, "G"), (1e6, "M"))
 COLUMNS = {"weights": "weights", "kept_weights": "kept", "macs": "MACs", "kept_macs": "kept"}
 
 
-def inventory_table(found: dict[str, Any]) -> Table:
+def inventory_table(found: dict[str, Any]) -> TextTable:
     """What `models.inventory.inventory` found: a row for each layer that has weights or changes the shape, with the
     layers after it that do neither."""
     names = {name: title for name, title in COLUMNS.items() if found[name] is not None}
-    table = Table(box=SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("name", "sum")
-    table.add_column("layer")
-    table.add_column("output", justify="right", no_wrap=True)
+    columns = [Column("name", foot="sum"), Column("layer"), Column("output", right=True, no_wrap=True)]
     for name, title in names.items():
-        table.add_column(title, cell(name, found[name]), justify="right", no_wrap=True)
+        columns.append(Column(title, right=True, no_wrap=True, foot=cell(name, found[name])))
+    shown = []
     for row in rows(found["layers"]):
         layer, words = row[0], " ".join(part["kind"] for part in row)
         cells = [cell(name, layer[name]) if layer["weights"] else "" for name in names]
-        table.add_row(layer["name"] or "", words.strip(), "x".join(map(str, row[-1]["output"])), *cells)
-    return table
+        shown.append((layer["name"] or "", words.strip(), "x".join(map(str, row[-1]["output"])), *cells))
+    return TextTable(columns, shown)
 
 
 def rows(layers: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

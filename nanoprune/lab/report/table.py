@@ -4,10 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 from scipy import stats
+
+from nanoprune.lab.report.text_table import Column, TextTable
 
 COLUMNS = ("method", "weights kept", "train %", "test %", "strongest attack %", "by", "change, points")
 UNKNOWN = "-"
@@ -137,27 +136,16 @@ def legend(results: Mapping[str, Any]) -> str:
     return text
 
 
-def results_table(results: Mapping[str, Any]) -> Table:
+def results_table(results: Mapping[str, Any]) -> TextTable:
     """The results as a table for the terminal."""
-    rows = table_rows(results)
-    table = Table(
-        title=Text(table_title(results)),  # a Text: no markup is read in it
-        caption=Text(table_caption(results)),
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+    rows, columns = table_rows(results), []
     for place, column in enumerate(COLUMNS):
         wraps = column in ("weights kept", "by")  # these may take two lines, so that 80 columns are enough
-        table.add_column(
-            Text(column.replace(" ", "\n", 1)),
-            justify="left" if column in ("method", "by") else "right",
-            no_wrap=not wraps,
-            min_width=max((len(word) for row in rows for word in row[place].split()), default=0) if wraps else None,
-        )
-    for row in rows:
-        table.add_row(*(Text(cell.replace(" ± ", "±")) for cell in row))
-    return table
+        longest = max((len(word) for row in rows for word in row[place].split()), default=0) if wraps else None
+        right = column not in ("method", "by")
+        columns.append(Column(column.replace(" ", "\n", 1), right, no_wrap=not wraps, min_width=longest))
+    cells = [[cell.replace(" ± ", "±") for cell in row] for row in rows]
+    return TextTable(columns, cells, table_title(results), table_caption(results))
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
