@@ -10,7 +10,7 @@ import sys
 
 HERE = pathlib.Path(__file__).parent
 LONG = (
-    *("two-checkouts", "audit-peer", "gpu"),
+    *("two-checkouts", "audit-peer", "gpu", "one-queue"),
     *("reproduce-location30", "dp-mnist", "kill-resume", "same-bits", "simple-defences", "admm-order", "pareto"),
     *(
         "scaling",

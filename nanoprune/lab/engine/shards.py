@@ -39,7 +39,7 @@ def map_shards(function: Callable[[slice], Any], replicas: int, threads: int, si
 
     The first exception is raised here once the running shards are done; no further shard is started.
     """
-    shards = _shards(replicas, size)
+    shards = shards_of(replicas, size)
     if _workers(threads, shards) == 1:
         return [function(shard) for shard in shards]
     with ThreadPoolExecutor(threads) as pool:
@@ -61,7 +61,7 @@ def train_shards(
     running shards are done. Raises WorkerError where the system kills a process.
     """
     interrupt.raise_if_stopping()
-    shards = _shards(replicas, size)
+    shards = shards_of(replicas, size)
     workers = _workers(threads, shards)
     if workers == 1:
         return [function(shard, _until_stopped(advance)) for shard in shards]
@@ -156,7 +156,8 @@ def _refuse_if(ended: bool) -> None:
         raise Interrupted("another shard of the fleet ended first")
 
 
-def _shards(replicas: int, size: int) -> list[slice]:
+def shards_of(replicas: int, size: int) -> list[slice]:
+    """The shards of a fleet, `size` replicas in each but the last."""
     return [slice(start, min(start + size, replicas)) for start in range(0, replicas, size)]
 
 

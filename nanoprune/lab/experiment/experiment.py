@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from nanoprune.backend import to_device
 from nanoprune.errors import ArgumentError, DivergenceError
 from nanoprune.lab.data import Dataset, Split, make_split
 from nanoprune.lab.engine.evaluation import accuracy, evaluation_batch, predict_fleet
 from nanoprune.lab.engine.passes import single_threaded_blas
 from nanoprune.lab.engine.process_group import ProcessGroup
-from nanoprune.lab.engine.shards import Advance, map_shards, sample_threads, shard_size, train_shards
+from nanoprune.lab.engine.queue import Queue
+from nanoprune.lab.engine.shards import Advance, map_shards, sample_threads, shard_size
 from nanoprune.lab.experiment.columns import description_for, fit_columns
 from nanoprune.lab.experiment.evaluate import Outcome, Outputs, evaluate
-from nanoprune.lab.experiment.fleet import TrainedShard, train_shard
+from nanoprune.lab.experiment.fleet import Job, TrainedShard, joined, train_jobs, train_shard
 from nanoprune.lab.experiment.masks import masked_step
 from nanoprune.lab.experiment.memory import check_memory, resident
 from nanoprune.lab.experiment.queries import label_queries, queried
@@ -112,6 +112,7 @@ class Experiment:
             raise ArgumentError("seeds must be at least 1, got 0")
         self.dataset, self.recipe, self.seeds, self.threads = dataset, recipe, list(seeds), threads
         self.progress, self.checkpoints = progress or Progress(), checkpoints
+        self.queue = Queue(lambda jobs: train_jobs(jobs, threads, self.progress))
         self.dropped: list[dict[str, Any]] = []
         sizes = (recipe.members, recipe.reference, recipe.nonmembers)
         self.splits = list(splits) if splits else [make_split(dataset, *sizes, seed) for seed in self.seeds]
@@ -144,7 +145,12 @@ class Experiment:
             self.dataset, recipe, self.seeds, self.threads, self.progress, self.splits, self.checkpoints
         )
         experiment.dropped = self.dropped  # the same list: a seed that diverges in one is dropped in both
+        experiment.queue = self.queue
         return experiment
+
+    def all_of(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """[call() for each call], where the training of all is in one queue: `engine.queue`."""
+        return self.queue.run(calls) if self.threads > 1 else [call() for call in calls]
 
     def indices(self, part: str) -> np.ndarray:
         """The records of one part of the splits, such as "members"; (seeds, n)."""
@@ -361,31 +367,18 @@ class Experiment:
             slot = self.checkpoints and self.checkpoints.slot(method, rows, steps[rows])
             return train_shard(net, replicas, make, run, slot) if replicas else None
 
-        self.progress.start(f"train {method}", epochs * net.replicas)
         with single_threaded_blas():
             size = shard_size(net, max(self.recipe.dense.batch, evaluation_batch(net)), self.threads)
-            ended = train_shards(train, net.replicas, self.threads, size, self.progress.advance)
-        return self._together(method, net, steps, [shard for shard in ended if shard])
+            shards = self.queue.ask(Job(method, net.replicas, size, epochs, spread > 1, train))
+        return self._together(method, net, steps, shards)
 
     def _together(self, method: str, net: Network, steps: list, shards: list[TrainedShard]) -> Trained:
-        """The fleet of the shards. Replicas that were dropped are zero in it, and their curves NaN or 0."""
-        left = [r for shard in shards for r in shard.left]
+        """The fleet of the shards; a seed with a replica that diverged is dropped."""
         for r, reason in (item for shard in shards for item in shard.dropped.items()):
             seed = self.seeds[r % len(self.seeds)]
             if not self._lost()[r % len(self.seeds)]:
                 self.dropped.append({"seed": seed, "method": method, "reason": reason})
         if len(self.dropped) == len(self.seeds):
             raise DivergenceError(self.dropped[-1]["reason"])  # no seed is left
-        shards = [shard for shard in shards if shard.left]
-        for name in ("theta", "state"):
-            values = getattr(net, name)
-            values[...] = 0
-            values[left] = to_device(np.concatenate([getattr(shard, name) for shard in shards]))
-        curves = {}
-        for name in shards[0].curves:
-            rows = np.concatenate([shard.curves[name] for shard in shards])  # (left, n)
-            curves[name] = np.full((net.replicas, rows.shape[1]), np.nan if rows.dtype.kind == "f" else 0, rows.dtype)
-            curves[name][left] = rows
-        statuses = dict(zip(left, [s for shard in shards for s in shard.status or []], strict=False))
-        status = [statuses.get(r, "dropped") for r in range(net.replicas)] if statuses else None
+        curves, status = joined(net, [shard for shard in shards if shard.left])
         return Trained(net, curves, steps, status)

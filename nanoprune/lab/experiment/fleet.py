@@ -1,13 +1,17 @@
-"""One shard of a fleet from start to end: resumed from a checkpoint, and without the replicas that diverge."""
+"""The training of fleets: several in one queue of shards, each resumed from a checkpoint, and without the replicas that
+diverge."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from nanoprune.backend import to_device
 from nanoprune.errors import DataError, DivergenceError
+from nanoprune.lab.engine.shards import Advance, shards_of, train_shards
 from nanoprune.lab.engine.states import state_of
 from nanoprune.lab.engine.training_state import curves_of
 from nanoprune.lab.experiment.shard import Shard
@@ -26,6 +30,59 @@ class TrainedShard:
     state: np.ndarray
     curves: dict[str, np.ndarray]
     status: list[str] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A fleet to be trained: train(slice of its replicas, advance) for each shard of `size`, `epochs` in each replica.
+
+    alone: whether a shard uses several processes itself.
+    """
+
+    method: str
+    replicas: int
+    size: int
+    epochs: int
+    alone: bool
+    train: Callable[[slice, Advance], TrainedShard | None]
+
+
+def train_jobs(jobs: Sequence[Job], threads: int, progress: Any) -> list[list[TrainedShard]]:
+    """The trained shards of each job. One queue has the shards of all that can share the processors, so that these wait
+    at its end alone, not after each method; the longest trainings come first."""
+    together = [job for job in jobs if not job.alone]
+    found = {}
+    for queue in ([together] if together else []) + [[job] for job in jobs if job.alone]:
+        names = ", ".join(job.method for job in queue) if len(queue) < 4 else f"{len(queue)} methods"
+        progress.start(f"train {names}", sum(job.epochs * job.replicas for job in queue))
+        work = [(job, rows) for job in queue for rows in shards_of(job.replicas, job.size)]
+        work.sort(key=lambda of: -of[0].epochs)
+
+        def train(at: slice, advance: Advance, work: list = work) -> TrainedShard | None:
+            job, rows = work[at.start]
+            return job.train(rows, advance)
+
+        ended = train_shards(train, len(work), threads, 1, progress.advance)
+        for (job, _), shard in zip(work, ended, strict=True):
+            found.setdefault(id(job), []).append(shard)
+    return [[shard for shard in found[id(job)] if shard] for job in jobs]
+
+
+def joined(net: Network, shards: Sequence[TrainedShard]) -> tuple[dict[str, np.ndarray], list[str] | None]:
+    """Put the replicas of all shards into `net`; returns their curves and statuses. Those of replicas that were dropped
+    are zero, NaN or "dropped"."""
+    left = [r for shard in shards for r in shard.left]
+    for name in ("theta", "state"):
+        values = getattr(net, name)
+        values[...] = 0
+        values[left] = to_device(np.concatenate([getattr(shard, name) for shard in shards]))
+    curves = {}
+    for name in shards[0].curves:
+        rows = np.concatenate([shard.curves[name] for shard in shards])  # (left, n)
+        curves[name] = np.full((net.replicas, rows.shape[1]), np.nan if rows.dtype.kind == "f" else 0, rows.dtype)
+        curves[name][left] = rows
+    statuses = dict(zip(left, [s for shard in shards for s in shard.status or []], strict=False))
+    return curves, [statuses.get(r, "dropped") for r in range(net.replicas)] if statuses else None
 
 
 def train_shard(

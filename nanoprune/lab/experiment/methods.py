@@ -7,8 +7,8 @@ record to `comparison`: --methods then accepts its name, and the methods that it
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from nanoprune.errors import ArgumentError
@@ -214,14 +214,18 @@ def find_noise(experiment: Experiment, methods: list[Method]) -> None:
 
 
 def train_methods(experiment: Experiment, names: str = "default") -> dict[str, Trained]:
-    """The networks of the methods that `chosen` finds, in the order of the results."""
+    """The networks of the methods that `chosen` finds, in the order of the results. What needs no other method is
+    trained at the same time; `Experiment.all_of`."""
     methods = chosen(experiment.recipe, names)
     done: dict[str, Trained] = {}
     while waiting := [method for method in methods if method.name not in done]:
         ready = [method for method in waiting if set(method.needs) <= set(done)]
-        fleet = [method for method in ready if method.train is ready[0].train]
-        trained = fleet[0].train(experiment, done, [method.of for method in fleet])
-        done |= {method.name: of for method, of in zip(fleet, trained, strict=True)}
+        fleets: dict[Callable, list[Method]] = {}
+        for method in ready:
+            fleets.setdefault(method.train, []).append(method)
+        calls = [partial(train, experiment, done, [method.of for method in of]) for train, of in fleets.items()]
+        for fleet, networks in zip(fleets.values(), experiment.all_of(calls), strict=True):
+            done |= {method.name: of for method, of in zip(fleet, networks, strict=True)}
     return {method.name: done[method.name] for method in methods}
 
 
@@ -231,15 +235,14 @@ def _dense(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> 
 
 def _early_stop(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str, str]]) -> list[Trained]:
     """The control of equal accuracy: the baseline stopped at the accuracy of another method, seed by seed."""
-    return [experiment.stopped(name, done[other], done[BASELINE]) for name, other in of]
+    return experiment.all_of([partial(experiment.stopped, name, done[other], done[BASELINE]) for name, other in of])
 
 
 def _small_dense(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str, str]]) -> list[Trained]:
     """The control of equal size: a dense network of at most as many weights as the pruned one keeps."""
-    return [
-        experiment.dense(name, narrowed(experiment.description, int(done[pruned].net.nonzero().max())))
-        for name, pruned in of
-    ]
+    weights = {name: int(done[pruned].net.nonzero().max()) for name, pruned in of}
+    small = {name: narrowed(experiment.description, most) for name, most in weights.items()}
+    return experiment.all_of([partial(experiment.dense, *of) for of in small.items()])
 
 
 def _minmax(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:
@@ -247,7 +250,7 @@ def _minmax(experiment: Experiment, done: dict[str, Trained], of: list[None]) ->
 
 
 def _simple(experiment: Experiment, done: dict[str, Trained], of: list[Callable]) -> list[Trained]:
-    return [make(experiment, done[BASELINE]) for make in of]
+    return experiment.all_of([partial(make, experiment, done[BASELINE]) for make in of])
 
 
 def _prune(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
@@ -264,11 +267,11 @@ def _solved(solver: str, experiment: Experiment, done: dict[str, Trained], of: l
     return experiment.with_recipe(recipe).pruned(done[BASELINE], of)
 
 
-SOLVED = {solver: functools.partial(_solved, solver) for solver in ("magnitude", *RIVALS, *WITHOUT_TRAINING)}
+SOLVED = {solver: partial(_solved, solver) for solver in ("magnitude", *RIVALS, *WITHOUT_TRAINING)}
 
 
 def _rewound(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
-    return [experiment.rewound(*arguments) for arguments in of]
+    return experiment.all_of([partial(experiment.rewound, *arguments) for arguments in of])
 
 
 def _ppb(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> list[Trained]:
@@ -279,8 +282,8 @@ def _ppb(experiment: Experiment, done: dict[str, Trained], of: list[Any]) -> lis
 
 def _distil(experiment: Experiment, done: dict[str, Trained], of: list[tuple[str, Any]]) -> list[Trained]:
     """A dense network of at most the weights that the ratio leaves, trained on the baseline's outputs; `distil`."""
-    small = [small_network(experiment, keep) for _, keep in of]
-    return [distilled(experiment, name, to, done[BASELINE]) for (name, _), to in zip(of, small, strict=True)]
+    small = {name: small_network(experiment, keep) for name, keep in of}
+    return experiment.all_of([partial(distilled, experiment, *of, done[BASELINE]) for of in small.items()])
 
 
 def _past(experiment: Experiment, done: dict[str, Trained], of: list[None]) -> list[Trained]:
@@ -298,8 +301,8 @@ def small_network(experiment: Experiment, keep: Any) -> dict[str, Any]:
 
 
 def _masked(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
-    return [experiment.masked(*arguments) for arguments in of]
+    return experiment.all_of([partial(experiment.masked, *arguments) for arguments in of])
 
 
 def _private(experiment: Experiment, done: dict[str, Trained], of: list[tuple]) -> list[Trained]:
-    return [experiment.private(*arguments) for arguments in of]
+    return experiment.all_of([partial(experiment.private, *arguments) for arguments in of])
