@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -182,13 +183,13 @@ def identity(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """The machine and versions that a figure depends on: of `packages`, NumPy and PyTorch by default."""
-    return {
-        "processor": _processor(),
-        "processors": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages or ("numpy", "torch")},
-    }
+    """The machine and versions that a figure depends on: of `packages`, by default NumPy and, where it is, PyTorch."""
+    versions = {}
+    for name in packages or ("numpy", "torch"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    found = {"processor": _processor(), "processors": len(os.sched_getaffinity(0))}
+    return found | {"python": platform.python_version()} | versions
 
 
 def _processor() -> str:

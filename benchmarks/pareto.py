@@ -6,6 +6,7 @@
     python benchmarks/pareto.py location30 --draw                 the table and the figure again, nothing is trained
     python benchmarks/pareto.py location30 --plan tasks           a task for each family and seed, for `nanoprune task`
     python benchmarks/pareto.py location30 --store parts          gathers their results, performs what is missing
+    python benchmarks/pareto.py location30 --time                 adds the processor time of each method to the file
 
 NANOPRUNE_DATA names the folder above the data. The program writes OUT/pareto-DATASET.json after each setting and
 resumes from it when it is run again: every setting seed by seed, the fronts, and the differences of all pairs of
@@ -15,6 +16,9 @@ diverges is left out and listed.
 The strongest attack is chosen on the attacker's own records and measured on others, early stopping stops at fixed
 epochs, and all methods share the splits of each seed. A front is the best of several settings on the scored records, so
 a method with more settings looks slightly better than it is.
+
+--time trains one network of each method, at its middle setting, from initial weights on one thread, and keeps the
+processor time in multiples of the baseline's.
 """
 
 import argparse
@@ -66,6 +70,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--store", help="a folder, or a URL, of results of tasks")
     parser.add_argument("--executor", default="local", help="of the tasks that are missing in the store")
     parser.add_argument("--draw", action="store_true", help="only draw and print what was measured before")
+    parser.add_argument("--time", action="store_true", help="only measure the time of each method")
     return parser.parse_args(words)
 
 
@@ -73,7 +78,8 @@ def main(words: list[str]) -> None:
     given = arguments(words)
     path = given.out / f"pareto-{given.dataset}.json"
     if given.draw:
-        show(read_json(path, "run the sweep first"), path, given.show)
+        content = read_json(path, "run the sweep first")
+        show(summary_line(content, {of["name"]: of for of in content["families"]}), path, given.show)
         return
     folder = os.environ.get("NANOPRUNE_DATA")
     data = load(given.dataset, pathlib.Path(folder) if folder else None)
@@ -86,7 +92,7 @@ def main(words: list[str]) -> None:
         recipe = dataclasses.replace(recipe, **changed)
     seeds = list(range(given.first_seed, given.first_seed + given.seeds))
     wanted = chosen_sweeps(recipe, given.families.split(",") if given.families else None, given.keep, given.lambdas)
-    if given.plan or given.store:
+    if (given.plan or given.store) and not given.time:
         wanted = [sweep for sweep in wanted if given.families or not sweep.private]
         tasks = family_tasks(data, recipe, seeds, [sweep.name for sweep in wanted], given.keep, given.lambdas)
     if given.plan:
@@ -94,22 +100,34 @@ def main(words: list[str]) -> None:
         print(f"{given.plan}: task-0.json to task-{len(tasks) - 1}.json")
         return
     stored = None
-    if given.store:
+    if given.store and not given.time:
         with Fleet(given.store, given.executor, given.threads, machine_of("cpu", folder)) as fleet:
             stored = GatheredFamilies(tasks, fleet.results(tasks, Progress()))
     about = {
         "dataset": data.title,
         "network": recipe.network,
         "seeds": seeds,
-        "command": " ".join(["python", "benchmarks/pareto.py", *words]),
+        "command": " ".join(["python", "benchmarks/pareto.py", *that_matter(words)]),
         "data_sha256": data.sha256,
         "recipe": plain(dataclasses.asdict(recipe)),
     }
     given.out.mkdir(parents=True, exist_ok=True)
     found = earlier(path, about)
+    if given.time:
+        time_methods(data, recipe, [sweep for sweep in wanted if sweep.name in found], found)
+        write_json(summary_line(read_json(path, "run the sweep first"), found), path)
+        return
     run = (data, recipe, seeds, given.threads)
-    measure(run, wanted, found, lambda: write_json(summary_line(about, found), path), stored)
-    show(summary_line(about, found), path, given.show)
+    measure(run, wanted, found, lambda: write_json(about | {"families": list(found.values())}, path), stored)
+    content = summary_line(about, found)
+    write_json(content, path)
+    show(content, path, given.show)
+
+
+def that_matter(words: list[str]) -> list[str]:
+    """The words of the command line without options that no result depends on."""
+    options = ("--store", "--out", "--executor", "--threads", "--show")
+    return [word for before, word in zip(["", *words], words, strict=False) if not {before, word} & set(options)]
 
 
 def plain(value: Any) -> Any:
@@ -169,6 +187,25 @@ def measure(run: tuple, wanted: list[Sweep], found: dict, write: Any, stored: Ga
             print(
                 f"{time.monotonic() - start:7.0f} s  {sweep.name} {name}{f': {reason}' if reason else ''}", flush=True
             )
+
+
+def time_methods(data: Any, recipe: Any, wanted: list[Sweep], found: dict[str, dict[str, Any]]) -> None:
+    """Add to each family how long its middle setting takes, in multiples of the baseline's processor time."""
+
+    def seconds(train: Any) -> tuple[float, Any]:
+        began = time.process_time()
+        trained = train(Experiment(data, recipe, [0], 1))
+        return time.process_time() - began, trained
+
+    seconds(lambda e: e.dense("baseline"))  # a first time has what is done once
+    dense, baseline = seconds(lambda e: e.dense("baseline"))
+    print(f"{dense:7.2f} s  baseline")
+    for sweep in wanted:
+        settings = [of for of in sweep.settings if f"{of:g}" not in found[sweep.name]["left_out"]]
+        setting = settings[len(settings) // 2]
+        own, _ = seconds(lambda e, of=setting, sweep=sweep: sweep.train(e, baseline, of))
+        found[sweep.name]["times_baseline"] = round(own / dense + (not sweep.scratch), 2)
+        print(f"{own:7.2f} s  {sweep.name} {setting:g}{'' if sweep.scratch else ', after the baseline'}", flush=True)
 
 
 def summary_line(about: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 LONG = (
     *("two-checkouts", "audit-peer", "gpu", "one-queue"),
-    *("reproduce-location30", "dp-mnist", "kill-resume", "same-bits", "simple-defences", "admm-order", "pareto"),
+    *("reproduce-location30", "dp-mnist", "kill-resume", "same-bits", "admm-order", "pareto"),
     *(
         "scaling",
         "command-memory",

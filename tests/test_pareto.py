@@ -1,6 +1,7 @@
 """Fronts against enumeration, differences at equal accuracy where they are known, intervals that cover, the figure."""
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -188,6 +189,14 @@ def test_the_command_measures_resumes_and_draws(tmp_path):
     assert "s  prune-1 1" not in second.stdout
     assert "2 seeds: intervals are wide" in second.stdout
     assert {path.name for path in tmp_path.iterdir()} == {f"pareto-digits.{kind}" for kind in ("json", "svg", "png")}
+    before = json.loads((tmp_path / "pareto-digits.json").read_text())
+    timed = run("--families", "prune-1,prune,early-stop", "--time")
+    assert timed.returncode == 0, timed.stderr
+    after = json.loads((tmp_path / "pareto-digits.json").read_text())
+    times = {of["name"]: of.pop("times_baseline") for of in after["families"]}
+    assert times.keys() == {"prune-1", "prune"}  # what was not measured has no time
+    assert min(times.values()) > 1  # the baseline, and then some
+    assert after == before
     other = run("--families", "prune", "--first-seed", "7")
     assert other.returncode != 0
     assert "has a sweep with another seeds" in other.stderr

@@ -1,5 +1,6 @@
 """The figure of a sweep: test accuracy against the strongest attack, one front per method, with 95% intervals."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,9 +73,9 @@ def pareto_plot(sweep: Mapping[str, Any], shown: Sequence[str] = SHOWN) -> Figur
     with rc_context(STYLE | {"font.size": 12}):
         figure = Figure(figsize=(6, 6.4), dpi=72, layout="constrained")
         axes = figure.subplots()
-        for place, family in enumerate(families):
-            look = LOOKS.get(family["name"], REST[place % len(REST)])
-            _draw_family(axes, family, *look)
+        rest = itertools.cycle(REST)
+        for family in families:
+            _draw_family(axes, family, *(LOOKS.get(family["name"]) or next(rest)))
         axes.axhline(50, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         _limit(axes, families)
         note = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "color": GREY, "fontsize": 11}

@@ -1,0 +1,119 @@
+"""Sweeps as tables: methods less their controls, every attack at one accuracy; docs/comparison.md is of the sweeps."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanoprune.lab.experiment.pareto import Family, differences, front
+from nanoprune.lab.report.equal_accuracy import attack_table, control_table, most_reached
+
+ROOT = pathlib.Path(__file__).parents[1]
+SEEDS = 5
+
+
+def swept(points):
+    """A sweep of {family: [(test, attack), ...]}; seeds differ a little, and the attack "label_only" has half."""
+    rng = np.random.default_rng(0)
+    families, records = [], []
+    for name, of in points.items():
+        noise = 1e-3 * rng.standard_normal((2, len(of), SEEDS))
+        test, attack = np.array(of).T[..., None] + noise  # (settings, seeds)
+        families.append(Family(name, "keep", tuple(map(str, range(len(of)))), test, attack))
+        records.append(
+            {
+                "name": name,
+                "hyperparameter": "keep",
+                "front": front(test.mean(axis=1), attack.mean(axis=1)).tolist(),
+                "left_out": {},
+                "points": [
+                    {
+                        "setting": str(i),
+                        "test_accuracy": t.tolist(),
+                        "attack_accuracy": a.tolist(),
+                        "attacks": {"confidence": a.tolist(), "label_only": (a / 2).tolist(), "entropy (max)": [0]},
+                    }
+                    for i, (t, a) in enumerate(zip(test, attack, strict=True))
+                ],
+            }
+        )
+    return {"families": records, "differences": differences(families)}
+
+
+def rows(table):
+    return {
+        cells[0]: cells[1:]
+        for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:])
+    }
+
+
+LINES = {  # leaks 0.1 less than early stopping at every accuracy; 0.3 more; elsewhere
+    "early-stop": [(0.4, 0.6), (0.6, 0.8)],
+    "prune": [(0.4, 0.5), (0.6, 0.7)],
+    "worse": [(0.4, 0.9), (0.6, 1.1)],
+    "useless": [(0.1, 0.5), (0.2, 0.6)],
+    "alone": [(0.5, 0.5)],
+}
+
+
+def test_differences_are_of_the_method_less_its_control_whatever_their_order():
+    for order in (list(LINES), list(reversed(LINES))):
+        found = rows(control_table(swept({name: LINES[name] for name in order})))
+        assert [float(found[name][3].split()[0]) for name in ("prune", "worse")] == pytest.approx([-10, 30], abs=0.2)
+        assert float(found["early-stop"][4].split()[0]) == pytest.approx(10, abs=0.2)
+        low, high = (float(x) for x in found["prune"][3].split("(")[1].strip(")").split(" to "))
+        assert low < float(found["prune"][3].split()[0]) < high
+        assert found["useless"][3:5] == ["-", "-"]
+        assert found["alone"][3:5] == ["-", "-"]
+        assert found["prune"][4] == "-"
+        assert list(found)[:2] == ["prune", "worse"]  # by the difference to early stopping, those without one last
+
+
+def test_a_difference_whose_interval_contains_zero_is_marked():
+    same = {"early-stop": LINES["early-stop"], "prune": LINES["early-stop"]}
+    assert "n.s." in rows(control_table(swept(same)))["prune"][3]
+
+
+def test_the_ends_of_a_front_are_those_of_its_settings_that_are_not_beaten():
+    found = rows(control_table(swept({"early-stop": [(0.4, 0.6), (0.6, 0.8), (0.5, 0.9)]})))
+    assert found["early-stop"][:3] == ["keep 0 1 2", "40.0 to 60.0", "60.0 to 80.0"]
+
+
+def test_every_attack_is_interpolated_at_one_accuracy():
+    level, table = attack_table(swept(LINES))
+    assert level == pytest.approx(0.6, abs=2e-3)
+    assert table.splitlines()[0] == "| method | strongest | confidence | label only |"
+    found = rows(table)
+    assert set(found) <= {"early-stop", "prune", "worse"}
+    for name, cells in found.items():
+        at = 100 * dict(LINES[name])[0.6]
+        np.testing.assert_allclose([float(cell) for cell in cells], [at, at, at / 2], atol=0.3)
+
+
+ENDS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)).map(sorted), min_size=1, max_size=8)
+
+
+@settings(deadline=None)
+@given(ENDS)
+def test_the_accuracy_is_the_highest_that_most_fronts_reach(ends):
+    families = [
+        {"front": [0, 1], "points": [{"test_accuracy": [low, low]}, {"test_accuracy": [high, high]}]}
+        for low, high in ends
+    ]
+
+    def reached(level):
+        return sum(low <= level <= high for low, high in ends)
+
+    levels = np.arange(0, 20.5, 0.5)
+    most = max(map(reached, levels))
+    assert most_reached(families) == max(level for level in levels if reached(level) == most)
+
+
+def test_the_page_is_of_the_sweeps_and_the_notes(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import comparison_page
+
+    assert comparison_page.PAGE.read_text() == comparison_page.page()
+    assert "TABLES" not in comparison_page.PAGE.read_text()
