@@ -14,7 +14,7 @@ import re
 import sys
 from typing import Any
 
-from nanoprune.lab.report.equal_accuracy import attack_table, control_table
+from nanoprune.lab.report.equal_accuracy import attack_table, control_table, setting_table
 from nanoprune.lab.report.pareto import pareto_plot
 from nanoprune.lab.report.plots import save
 from nanoprune.lab.report.table import number
@@ -53,6 +53,12 @@ def section(name: str, sweep: dict[str, Any]) -> str:
         f"Every attack at a test accuracy of {100 * level:.1f}%, which most methods reach:",
         attacks,
     ]
+    settings = setting_table(sweep)
+    if settings:
+        parts += [
+            "MIA-Pruning less the same schedule without pruning, and less early stopping where it is most accurate:"
+        ]
+        parts += [settings]
     if left_out:
         parts.append(f"Left out, because training diverges in a seed: {', '.join(left_out)}.")
     return "\n\n".join(parts)

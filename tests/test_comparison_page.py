@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from nanoprune.lab.experiment.pareto import Family, differences, front
-from nanoprune.lab.report.equal_accuracy import attack_table, control_table, most_reached
+from nanoprune.lab.report.equal_accuracy import attack_table, control_table, most_reached, setting_table
 
 ROOT = pathlib.Path(__file__).parents[1]
 SEEDS = 5
@@ -90,6 +91,23 @@ def test_every_attack_is_interpolated_at_one_accuracy():
     for name, cells in found.items():
         at = 100 * dict(LINES[name])[0.6]
         np.testing.assert_allclose([float(cell) for cell in cells], [at, at, at / 2], atol=0.3)
+
+
+def test_settings_are_paired_by_seed_with_the_schedule_and_with_early_stopping_where_it_is_most_accurate():
+    points = {"early-stop": [(0.4, 0.6), (0.6, 0.8), (0.5, 0.7)], "prune": [(0.58, 0.7)], "prune-1": [(0.62, 0.9)]}
+    found = swept(points)
+    table = setting_table(found)
+    assert "early stopping after 1 epochs" in table
+    (cells,) = rows(table).values()
+    by_name = {of["name"]: of["points"] for of in found["families"]}
+    for i, control in ((0, by_name["prune-1"][0]), (2, by_name["early-stop"][1])):
+        for j, of in enumerate(("attack_accuracy", "test_accuracy")):
+            d = 100 * np.subtract(by_name["prune"][0][of], control[of])
+            half = stats.ttest_1samp(d, 0).confidence_interval().high - d.mean()
+            value, spread = (float(x) for x in cells[i + j].removesuffix(" n.s.").split(" ± "))
+            assert value == pytest.approx(d.mean(), abs=0.06)
+            assert spread == pytest.approx(half, abs=0.06)
+    assert setting_table(swept({"early-stop": [(0.4, 0.6)]})) == ""
 
 
 ENDS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)).map(sorted), min_size=1, max_size=8)

@@ -1,12 +1,13 @@
-"""A sweep as two Markdown tables: each method less its controls at equal accuracy, and each method against each attack
-at one accuracy."""
+"""A sweep as Markdown tables: each method less its controls at equal accuracy, MIA-Pruning less its controls setting by
+setting, and each method against each attack at one accuracy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nanoprune.lab.report.table import NOT_SIGNIFICANT, UNKNOWN, attack_title, has_interval, number
+from nanoprune.lab.report.table import NOT_SIGNIFICANT, UNKNOWN, attack_title, change_cell, has_interval, number
+from nanoprune.lab.statistics import paired_difference
 
 CONTROLS = {"early-stop": "less early stopping", "prune": "less MIA-Pruning"}
 MAXIMUM = " (max)"  # marks attacks that score a group of records by their maximum
@@ -28,6 +29,29 @@ def control_table(sweep: Mapping[str, Any], controls: Mapping[str, str] = CONTRO
     head = ("method", "settings", "test %", "strongest attack %", *controls.values(), "time")
     align = (":---", ":---", "---:", "---:", *(":---" for _ in controls), "---:")
     return _markdown([head, align, *(cells for _, cells in sorted(rows, key=lambda row: row[0]))])
+
+
+def setting_table(sweep: Mapping[str, Any], method: str = "prune", schedule: str = "prune-1") -> str:
+    """Each setting of a method less the control of its schedule, and less early stopping where that is most accurate:
+    attack and test accuracy in points, paired by seed, with 95% intervals. Empty where one of them was not measured."""
+    families = {family["name"]: family["points"] for family in sweep["families"] if family["points"]}
+    if not {method, schedule, "early-stop"} <= families.keys():
+        return ""
+    stopped = max(families["early-stop"], key=lambda point: np.mean(point["test_accuracy"]))
+    rows = [
+        (f"{method}-{point['setting']}", *(change_cell(cell) for cell in cells))
+        for point in families[method]
+        for cells in [_paired(point, families[schedule][0]) + _paired(point, stopped)]
+    ]
+    titles = (schedule, f"early stopping after {stopped['setting']} epochs")
+    head = ("method", *(f"less {title}: {of}" for title in titles for of in ("attack", "test")))
+    return _markdown([head, (":---", *("---:" for _ in head[1:])), *rows])
+
+
+def _paired(point: Mapping[str, Any], control: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The differences of the attacks' and of the test accuracies, paired by seed."""
+    names = ("attack_accuracy", "test_accuracy")
+    return [paired_difference(point[name], control[name]) for name in names]
 
 
 def attack_table(sweep: Mapping[str, Any]) -> tuple[float, str]:
