@@ -43,6 +43,7 @@ GPU
 | `projection-138m` | the projection of 138 million weights to the largest 5% |
 | `memory-...` | peak memory of training |
 | `dp-over-plain-N` | a step of DP-SGD against one of plain SGD |
+| `one-queue-N` | the training of a comparison with N seeds, against one method after another |
 | `threads-...`, `spin-...` | data-parallel processes against one process; against processes that sleep to wait |
 """
 NO_GPU = """\
