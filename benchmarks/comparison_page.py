@@ -12,12 +12,15 @@ import json
 import pathlib
 import re
 import sys
+from statistics import fmean
 from typing import Any
 
-from nanoprune.lab.report.equal_accuracy import attack_table, control_table, setting_table
+from nanoprune.errors import NanopruneError
+from nanoprune.lab.report.equal_accuracy import attack_table, control_table, markdown, setting_table
 from nanoprune.lab.report.pareto import pareto_plot
 from nanoprune.lab.report.plots import save
 from nanoprune.lab.report.table import number
+from nanoprune.lab.storage.bounded import read_json
 from nanoprune.lab.storage.files import write_json
 
 HERE = pathlib.Path(__file__).parent
@@ -55,10 +58,8 @@ def section(name: str, sweep: dict[str, Any]) -> str:
     ]
     settings = setting_table(sweep)
     if settings:
-        parts += [
-            "MIA-Pruning less the same schedule without pruning, and less early stopping where it is most accurate:"
-        ]
-        parts += [settings]
+        title = "MIA-Pruning less its schedule without pruning, and less early stopping where that leaks least within a"
+        parts += [f"{title} point of its best test accuracy:", settings]
     if left_out:
         parts.append(f"Left out, because training diverges in a seed: {', '.join(left_out)}.")
     return "\n\n".join(parts)
@@ -84,7 +85,7 @@ OTHERS = ("lira_dense_and_pruned", "mask_alone")  # by attackers who have more t
 
 def keep(folder: pathlib.Path) -> None:
     """Keep the attacks with shadow models of a results folder."""
-    results = json.loads((folder / "results.json").read_text())
+    results = read_json(folder / "results.json", "name a folder that `reproduce --attacks full` wrote")
     path = SWEEPS / f"shadows-{results['dataset']}.json"
     kept = json.loads(path.read_text()) if path.exists() else {"commands": [], "methods": {}}
     kept["commands"] = list(dict.fromkeys([*kept["commands"], results["command"]]))
@@ -106,21 +107,13 @@ def shadow_section(kept: dict[str, Any]) -> str:
     rows = []
     for method, of in kept["methods"].items():
         adaptive = {n: a for n, a in of["attacks"].items() if n not in OTHERS and "non-adaptive" not in n}
-        accuracy = {name: mean(a["accuracy"]) for name, a in adaptive.items()}
-        cells = (mean(of["test"]), max(mean(a["tpr"]) for a in adaptive.values()), max(accuracy.values()))
+        accuracy = {name: fmean(a["accuracy"]) for name, a in adaptive.items()}
+        cells = (fmean(of["test"]), max(fmean(a["tpr"]) for a in adaptive.values()), max(accuracy.values()))
         cells += tuple(accuracy[name] for name in ATTACKS)
         rows.append((cells[2], (method, *(number(100 * cell) for cell in cells))))
     lines = [head, (":---", *("---:" for _ in head[1:])), *(cells for _, cells in sorted(rows))]
-    return "\n\n".join(
-        (
-            "\n".join(f"    {command}" for command in kept["commands"]),
-            "\n".join("| " + " | ".join(line) + " |" for line in lines),
-        )
-    )
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+    commands = "\n".join(f"    {command}" for command in kept["commands"])
+    return f"{commands}\n\n{markdown(lines)}"
 
 
 def main(folders: list[str]) -> None:
@@ -135,4 +128,7 @@ def main(folders: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except NanopruneError as error:
+        raise SystemExit(str(error)) from None

@@ -23,6 +23,7 @@ processor time in multiples of the baseline's.
 
 import argparse
 import dataclasses
+import itertools
 import os
 import pathlib
 import sys
@@ -127,7 +128,7 @@ def main(words: list[str]) -> None:
 def that_matter(words: list[str]) -> list[str]:
     """The words of the command line without options that no result depends on."""
     options = ("--store", "--out", "--executor", "--threads", "--show")
-    return [word for before, word in zip(["", *words], words, strict=False) if not {before, word} & set(options)]
+    return [word for before, word in itertools.pairwise(["", *words]) if not {before, word} & set(options)]
 
 
 def plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Sweeps as tables: methods less their controls, every attack at one accuracy; docs/comparison.md is of the sweeps."""
 
+import json
 import pathlib
 
 import numpy as np
@@ -108,6 +109,11 @@ def test_settings_are_paired_by_seed_with_the_schedule_and_with_early_stopping_w
             assert value == pytest.approx(d.mean(), abs=0.06)
             assert spread == pytest.approx(half, abs=0.06)
     assert setting_table(swept({"early-stop": [(0.4, 0.6)]})) == ""
+    points["early-stop"] += [
+        (0.594, 0.7),
+        (0.58, 0.5),
+    ]  # within a point of the best; further away
+    assert "early stopping after 3 epochs" in setting_table(swept(points))
 
 
 ENDS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)).map(sorted), min_size=1, max_size=8)
@@ -127,6 +133,31 @@ def test_the_accuracy_is_the_highest_that_most_fronts_reach(ends):
     levels = np.arange(0, 20.5, 0.5)
     most = max(map(reached, levels))
     assert most_reached(families) == max(level for level in levels if reached(level) == most)
+
+
+def test_attacks_of_results_folders_are_kept_together(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import comparison_page
+
+    monkeypatch.setattr(comparison_page, "SWEEPS", tmp_path)
+    for i, method in enumerate(("baseline", "prune-0.1")):
+        accuracies = dict.fromkeys(comparison_page.ATTACKS, 0.6 - i / 10) | {
+            "mask_alone": 0.9,
+            "rmia (non-adaptive)": 1.0,
+        }
+        attacks = {
+            name: {"accuracy": {"values": [of]}, "tpr_at_fpr": {"0.01": {"values": [of / 10]}}}
+            for name, of in accuracies.items()
+        }
+        entry = {"test_accuracy": {"values": [0.8]}, "shadow_attacks": attacks}
+        results = {"dataset": "digits", "command": f"command {i}", "methods": {method: entry}}
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        comparison_page.keep(tmp_path)
+    text = comparison_page.shadow_section(json.loads((tmp_path / "shadows-digits.json").read_text()))
+    assert text.startswith("    command 0\n    command 1\n\n")
+    table = rows(text.split("\n\n")[1])
+    assert list(table) == ["prune-0.1", "baseline"]  # what is found least first; not by who has more than the outputs
+    assert [cells[:3] for cells in table.values()] == [["80.0", "5.0", "50.0"], ["80.0", "6.0", "60.0"]]
 
 
 def test_the_page_is_of_the_sweeps_and_the_notes(monkeypatch):

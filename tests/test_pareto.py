@@ -197,6 +197,7 @@ def test_the_command_measures_resumes_and_draws(tmp_path):
     assert times.keys() == {"prune-1", "prune"}  # what was not measured has no time
     assert min(times.values()) > 1  # the baseline, and then some
     assert after == before
+    assert before["command"].endswith("--nonmembers 40 --families prune-1,prune")  # without --threads and --out
     other = run("--families", "prune", "--first-seed", "7")
     assert other.returncode != 0
     assert "has a sweep with another seeds" in other.stderr
